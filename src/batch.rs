@@ -1,0 +1,195 @@
+//! The bytes in flight in one direction, and for each piece of them whom it concerns.
+//! Stream bytes have no borders; datagrams keep theirs: a run is cut every `stride` bytes, and an empty run is an empty datagram.
+
+use std::io::IoSlice;
+
+use crate::tuple::FourTuple;
+
+/// A stretch of a [`Batch`] that arrived together and concerns the same addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where it starts in the batch, in bytes.
+    pub start: usize,
+    /// How many bytes it has; 0 with `Shape::Datagrams` is one empty datagram.
+    pub len: usize,
+    /// Whether the bytes have borders, and where.
+    pub shape: Shape,
+    /// The addresses it came with; `None` where the link decides them (bytes from the local end).
+    pub flow: Option<FourTuple>,
+}
+
+/// Where the borders in a [`Run`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A byte stream: no borders.
+    Stream,
+    /// Datagrams of this many bytes each, only the last may be shorter. Never 0.
+    Datagrams(usize),
+}
+
+impl Run {
+    /// The number of datagrams, at least 1; a stretch of a stream counts as one chunk.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self.shape {
+            Shape::Stream => 1,
+            Shape::Datagrams(stride) => self.len.div_ceil(stride).max(1),
+        }
+    }
+}
+
+/// How far a receiver of a [`Batch`] has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Index of the first run that is not wholly taken.
+    pub run: usize,
+    /// Bytes of that run already taken.
+    pub offset: usize,
+}
+
+/// One buffer of bytes in flight, with its runs in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
+}
+
+impl Batch {
+    /// Forgets what was in flight; the memory stays.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+    }
+
+    /// Room for at least `size` bytes to be filled from the front. What it holds is unspecified.
+    pub fn space(&mut self, size: usize) -> &mut [u8] {
+        if self.bytes.len() < size {
+            // A fresh allocation comes zeroed and untouched from the kernel: memory is only used where bytes arrive.
+            self.bytes = vec![0; size];
+        }
+        &mut self.bytes
+    }
+
+    /// Declares that `run` of the space is filled.
+    pub fn push(&mut self, run: Run) {
+        debug_assert!(run.start + run.len <= self.bytes.len() && run.shape != Shape::Datagrams(0));
+        self.runs.push(run);
+    }
+
+    /// Declares the first `len` bytes as one piece of a stream.
+    pub fn push_stream(&mut self, len: usize, flow: Option<FourTuple>) {
+        self.push(Run {
+            start: 0,
+            len,
+            shape: Shape::Stream,
+            flow,
+        });
+    }
+
+    /// All runs, in order of arrival.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The bytes of a run of this batch.
+    #[must_use]
+    pub fn bytes(&self, run: &Run) -> &[u8] {
+        &self.bytes[run.start..run.start + run.len]
+    }
+
+    /// The total of bytes in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+
+    /// Whether nothing is in flight, not even an empty datagram.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Whether everything up to the end is taken.
+    #[must_use]
+    pub fn is_taken(&self, at: Cursor) -> bool {
+        at.run >= self.runs.len()
+    }
+
+    /// Fills `slices` with what is not yet taken, borders ignored; returns how many slices are set.
+    pub fn rest<'a>(&'a self, at: Cursor, slices: &mut [IoSlice<'a>]) -> usize {
+        let runs = self.runs.get(at.run..).unwrap_or_default();
+        let mut count = 0;
+        for (slot, (index, run)) in slices.iter_mut().zip(runs.iter().enumerate()) {
+            let skip = if index == 0 { at.offset } else { 0 };
+            *slot = IoSlice::new(&self.bytes(run)[skip..]);
+            count += 1;
+        }
+        count
+    }
+
+    /// Moves `at` on by `len` bytes, and past runs that are thereby finished, borders ignored.
+    pub fn advance(&self, at: &mut Cursor, mut len: usize) {
+        while let Some(run) = self.runs.get(at.run) {
+            let left = run.len - at.offset;
+            if len < left {
+                at.offset += len;
+                return;
+            }
+            len -= left;
+            *at = Cursor {
+                run: at.run + 1,
+                offset: 0,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(lens: &[usize]) -> Batch {
+        let mut batch = Batch::default();
+        batch.space(lens.iter().sum());
+        let mut start = 0;
+        for &len in lens {
+            batch.push(Run {
+                start,
+                len,
+                shape: Shape::Datagrams(4),
+                flow: None,
+            });
+            start += len;
+        }
+        batch
+    }
+
+    #[test]
+    fn a_run_counts_its_datagrams_and_an_empty_one_is_one() {
+        let counts: Vec<usize> = batch(&[0, 4, 5, 8]).runs().iter().map(Run::count).collect();
+        assert_eq!(counts, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn advance_skips_finished_and_empty_runs() {
+        let batch = batch(&[3, 0, 2]);
+        let mut at = Cursor::default();
+        batch.advance(&mut at, 2);
+        assert_eq!(at, Cursor { run: 0, offset: 2 });
+        batch.advance(&mut at, 1);
+        assert_eq!(at, Cursor { run: 2, offset: 0 });
+        batch.advance(&mut at, 2);
+        assert!(batch.is_taken(at));
+    }
+
+    #[test]
+    fn rest_starts_in_the_middle_of_a_run() {
+        let batch = batch(&[3, 0, 2]);
+        let mut slices = [const { IoSlice::new(&[]) }; 8];
+        let count = batch.rest(Cursor { run: 0, offset: 1 }, &mut slices);
+        assert_eq!(
+            slices[..count].iter().map(|s| s.len()).collect::<Vec<_>>(),
+            [2, 0, 2]
+        );
+    }
+}

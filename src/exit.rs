@@ -1,0 +1,140 @@
+//! Every exit status of the program, in one enum.
+//! A script can tell how a run ended without reading a word of its output.
+
+use std::fmt;
+use std::io;
+
+/// How a run ended. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: any input or output error that has no status of its own.
+    Failed,
+    /// 2: the command line is wrong.
+    Usage,
+    /// 3: a name did not resolve.
+    Unresolved,
+    /// 4: the address cannot be bound: in use, not permitted, or not ours.
+    CannotBind,
+    /// 5: connection refused, or UDP port unreachable.
+    Refused,
+    /// 6: timed out: connecting, accepting, idle, in total, or with fewer replies than asked for.
+    TimedOut,
+    /// 7: the peer reset the connection.
+    Reset,
+    /// 8: what was expected did not come.
+    Unexpected,
+    /// 9: data was lost, and the user asked to be told.
+    DataLost,
+    /// 141: the reader of standard output has gone (128 + SIGPIPE, as a shell reports it).
+    OutputClosed,
+    /// 128 + n: ended by signal n.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The number the process exits with.
+    #[must_use]
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unresolved => 3,
+            Self::CannotBind => 4,
+            Self::Refused => 5,
+            Self::TimedOut => 6,
+            Self::Reset => 7,
+            Self::Unexpected => 8,
+            Self::DataLost => 9,
+            Self::OutputClosed => 141,
+            Self::Signal(number) => 128 + number,
+        }
+    }
+}
+
+impl From<&io::Error> for Exit {
+    /// The status for an error of a socket or a descriptor in use (not of `bind`).
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Reset,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// An end that is not [`Exit::Done`], with what to tell the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The status to exit with.
+    pub exit: Exit,
+    /// The act and the address, without the program's name; empty where the status says it all. Several lines where
+    /// several addresses failed.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+        }
+    }
+
+    /// A failure of `act` (such as `cannot bind udp 127.0.0.1:53`), whose status follows from the error.
+    #[must_use]
+    pub fn io(act: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(error.into(), format!("{act}: {}", describe(error)))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The text of an I/O error as this program prints it: lower case, no error number.
+#[must_use]
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        // Keep acronyms such as "EOF" as they are.
+        Some(first) if letters.clone().next().is_some_and(char::is_lowercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_reads_as_one_lower_case_clause() {
+        let refused = io::Error::from_raw_os_error(111);
+        assert_eq!(
+            Failure::io("cannot connect to 127.0.0.1:9", &refused),
+            Failure::new(
+                Exit::Refused,
+                "cannot connect to 127.0.0.1:9: connection refused"
+            ),
+        );
+    }
+
+    #[test]
+    fn signals_count_from_128() {
+        assert_eq!(Exit::Signal(15).status(), 143);
+    }
+}

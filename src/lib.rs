@@ -1,0 +1,7 @@
+//! tuplecat
+pub mod batch;
+pub mod exit;
+pub mod link;
+pub mod pump;
+pub mod tap;
+pub mod tuple;

@@ -1,0 +1,4 @@
+//! The network ends that the pump can drive.
+//! Everything that is particular to one transport is in the file of its name.
+
+pub mod udp;

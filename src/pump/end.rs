@@ -1,0 +1,80 @@
+//! What the pump knows of the things it moves bytes between: two ways to move, one way to finish, one way to wait.
+//! A socket, standard input and output, a child process: each is an end; a link is an end with an identity on the network.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use crate::batch::{Batch, Cursor};
+use crate::exit::Exit;
+use crate::tap::{SocketState, Taps};
+use crate::tuple::Identity;
+
+/// What [`End::recv`] found.
+pub enum Arrival {
+    /// The batch holds it.
+    Data,
+    /// A new link, such as the connection of a client.
+    Link(Box<dyn Link>),
+    /// Nothing for now: ask again when [`End::source`] is readable, or at that time if it comes first.
+    Nothing(Option<Instant>),
+    /// The other side has ended this direction; the other direction goes on.
+    End,
+    /// All that was asked for has come: there is no reason to go on in either direction.
+    Enough,
+}
+
+/// One end of a lane. Every call returns at once: nothing here blocks on a peer.
+///
+/// Errors: an error of kind `WouldBlock` asks to be called again when the descriptor is ready. An error that wraps a
+/// [`crate::exit::Failure`] (`io::Error::other`) brings its own status and message.
+pub trait End {
+    /// Takes what has arrived and puts it into `batch`, which is empty. Called again right away while it gives data.
+    fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
+
+    /// Passes on what `batch` holds from `at` on, as much as can be taken now, and moves `at` on.
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()>;
+
+    /// Says that nothing more will be sent. What was sent before still arrives.
+    fn finish(&mut self, taps: &mut Taps) -> io::Result<()>;
+
+    /// The descriptor whose readability means that `recv` may find something; `None`: it can be asked at any time.
+    fn source(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The descriptor whose writability means that `send` may go on; `None`: it takes everything at once.
+    fn sink(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether there is anybody to send to by now. While not, nothing is fetched for it.
+    fn is_addressed(&self) -> bool {
+        true
+    }
+
+    /// Bytes that the kernel may take straight from [`End::source`], seen by nobody: how many at the most. `None` where bytes
+    /// have borders, are counted by content, or are transformed.
+    fn unseen_source(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether the kernel may put bytes straight into [`End::sink`].
+    fn has_unseen_sink(&self) -> bool {
+        false
+    }
+
+    /// `len` bytes were taken straight from the source.
+    fn took_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
+
+    /// `len` bytes were put straight into the sink.
+    fn put_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
+}
+
+/// The network end: an [`End`] that has an identity.
+pub trait Link: End {
+    /// What its socket is called now.
+    fn identity(&self) -> Identity;
+
+    /// Its line in the table of sockets.
+    fn state(&self) -> SocketState;
+
+    /// Reports that it is over, and with what status as far as this link is concerned ([`Exit::Done`] if all went well).
+    fn close(&mut self, taps: &mut Taps) -> Exit;
+}

@@ -1,0 +1,3 @@
+//! The pump
+//! x
+pub mod end;

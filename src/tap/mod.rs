@@ -1,0 +1,230 @@
+//! Taps: observers of the traffic, which see every event and change nothing.
+//! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::tuple::{Direction, FourTuple, Identity};
+
+pub mod lines;
+
+/// Something that happened, with what identifies the socket it happened to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A socket listens for connections.
+    Listening {
+        /// The listening socket.
+        socket: Identity,
+        /// Who can reach it.
+        reach: Reach,
+    },
+    /// A socket receives datagrams.
+    Bound {
+        /// The bound socket.
+        socket: Identity,
+        /// Who can reach it.
+        reach: Reach,
+    },
+    /// An attempt to connect begins.
+    Connecting {
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// One attempt to connect has failed; others may go on.
+    ConnectFailed {
+        /// Where to.
+        remote: SocketAddr,
+        /// Why.
+        error: &'a std::io::Error,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A connection is made from this side.
+    Connected {
+        /// The new connection.
+        flow: FourTuple,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A client's connection got its own new socket.
+    Accepted {
+        /// The new connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: u64,
+    },
+    /// Bytes moved: part of a stream, or datagrams of one size.
+    Data {
+        /// Whether they came or went.
+        direction: Direction,
+        /// The connection, or the addresses of the datagrams.
+        flow: FourTuple,
+        /// Number of the connection, where it has one.
+        conn: Option<u64>,
+        /// How many bytes; 0 with `datagrams` 1 is an empty datagram.
+        len: usize,
+        /// How many datagrams the bytes are; 0 for a stream.
+        datagrams: usize,
+        /// The size of each datagram but the last, in bytes; 0 for a stream.
+        stride: usize,
+        /// The bytes, unless the kernel moved them without showing them.
+        bytes: Option<&'a [u8]>,
+    },
+    /// This side has sent its FIN: nothing more will be sent, receiving goes on.
+    HalfClosed {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+    },
+    /// The peer has sent its FIN: nothing more will come, sending goes on.
+    PeerFinished {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+    },
+    /// The connection broke: RST, or the network gave up.
+    Broken {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// Why.
+        error: &'a std::io::Error,
+    },
+    /// An ICMP error came back for a datagram.
+    Unreachable {
+        /// From our socket to the address the datagram had been sent to.
+        flow: FourTuple,
+        /// What the error says, such as "port unreachable".
+        reason: &'a str,
+        /// Who sent the error, where it was not the target itself.
+        offender: Option<SocketAddr>,
+    },
+    /// A datagram from somebody else than the peer was not passed on.
+    Ignored {
+        /// The sender.
+        flow: FourTuple,
+        /// Its size in bytes.
+        len: usize,
+    },
+    /// A datagram was longer than the buffer.
+    Truncated {
+        /// The sender.
+        flow: FourTuple,
+        /// Its real size in bytes.
+        from: usize,
+        /// The bytes that were kept.
+        to: usize,
+    },
+    /// The kernel dropped datagrams because the socket's buffer was full.
+    Dropped {
+        /// The socket.
+        socket: Identity,
+        /// How many since the last such event.
+        count: u64,
+    },
+    /// One side has finished, and this is waiting for the other.
+    Waiting {
+        /// What is waited for, how long, and how to change it.
+        text: String,
+    },
+    /// A link is closed.
+    Closed(&'a SocketState),
+    /// The table of sockets, asked for with SIGUSR1.
+    Sockets(&'a [SocketState]),
+}
+
+/// Who can reach a bound socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Only this machine.
+    Loopback,
+    /// Whoever can route to that one address.
+    Address,
+    /// Every interface, IPv4 only.
+    EveryIpv4,
+    /// Every interface, IPv6 only.
+    EveryIpv6,
+    /// Every interface, IPv4 and IPv6 on one socket.
+    DualStack,
+}
+
+/// Bytes and chunks in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// Datagrams, or pieces of a stream as they were moved.
+    pub chunks: u64,
+}
+
+impl Count {
+    /// Adds `chunks` that have `bytes` together.
+    pub fn add(&mut self, bytes: usize, chunks: usize) {
+        self.bytes += bytes as u64;
+        self.chunks += chunks as u64;
+    }
+}
+
+/// A socket and what went through it.
+#[derive(Clone, Debug)]
+pub struct SocketState {
+    /// What it is called.
+    pub identity: Identity,
+    /// Number of the connection, where it has one.
+    pub conn: Option<u64>,
+    /// One word: listening, connected, bound, half-closed, …
+    pub state: &'static str,
+    /// From the network.
+    pub received: Count,
+    /// To the network.
+    pub sent: Count,
+    /// Datagrams that were not passed on because they came from somebody else.
+    pub ignored: u64,
+    /// Datagrams the kernel dropped (`SO_RXQ_OVFL`).
+    pub dropped: u64,
+    /// How long it has been open.
+    pub lasted: Duration,
+}
+
+/// An observer.
+pub trait Tap {
+    /// Sees one event. Failing to record it must not stop the traffic: a tap reports its own trouble.
+    fn event(&mut self, event: &Event<'_>);
+
+    /// Whether it looks at payload. While no tap does, the kernel may move bytes without showing them.
+    fn wants_bytes(&self) -> bool {
+        false
+    }
+}
+
+/// All observers of a run.
+#[derive(Default)]
+pub struct Taps {
+    taps: Vec<Box<dyn Tap>>,
+    wants_bytes: bool,
+}
+
+impl Taps {
+    /// Adds an observer.
+    pub fn add(&mut self, tap: Box<dyn Tap>) {
+        self.wants_bytes |= tap.wants_bytes();
+        self.taps.push(tap);
+    }
+
+    /// Shows `event` to every observer.
+    pub fn emit(&mut self, event: &Event<'_>) {
+        for tap in &mut self.taps {
+            tap.event(event);
+        }
+    }
+
+    /// Whether any of them looks at payload.
+    #[must_use]
+    pub fn wants_bytes(&self) -> bool {
+        self.wants_bytes
+    }
+}
