@@ -1,4 +1,5 @@
 //! The network ends that the pump can drive.
 //! Everything that is particular to one transport is in the file of its name.
 
+pub mod tcp;
 pub mod udp;

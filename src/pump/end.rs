@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::tap::{SocketState, Taps};
 use crate::tuple::Identity;
 
@@ -27,7 +27,7 @@ pub enum Arrival {
 /// One end of a lane. Every call returns at once: nothing here blocks on a peer.
 ///
 /// Errors: an error of kind `WouldBlock` asks to be called again when the descriptor is ready. An error that wraps a
-/// [`crate::exit::Failure`] (`io::Error::other`) brings its own status and message.
+/// [`Failure`] (`io::Error::other`) brings its own status and message.
 pub trait End {
     /// Takes what has arrived and puts it into `batch`, which is empty. Called again right away while it gives data.
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
@@ -43,6 +43,11 @@ pub trait End {
 
     /// The descriptor whose writability means that `send` may go on; `None`: it takes everything at once.
     fn sink(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it means if whoever reads from the sink goes away while nothing is being sent. `None`: that is no event of its own.
+    fn sink_lost(&self) -> Option<Failure> {
+        None
+    }
 
     /// Whether there is anybody to send to by now. While not, nothing is fetched for it.
     fn is_addressed(&self) -> bool {
@@ -74,6 +79,11 @@ pub trait Link: End {
 
     /// Its line in the table of sockets.
     fn state(&self) -> SocketState;
+
+    /// Its lines in the table of sockets: its own, and one for each peer where it has many.
+    fn states(&self) -> Vec<SocketState> {
+        vec![self.state()]
+    }
 
     /// Reports that it is over, and with what status as far as this link is concerned ([`Exit::Done`] if all went well).
     fn close(&mut self, taps: &mut Taps) -> Exit;

@@ -2,7 +2,7 @@
 //! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::tuple::{Direction, FourTuple, Identity};
 
@@ -188,6 +188,23 @@ pub struct SocketState {
     pub dropped: u64,
     /// How long it has been open.
     pub lasted: Duration,
+}
+
+impl SocketState {
+    /// A socket through which nothing has gone yet, open since `opened`.
+    #[must_use]
+    pub fn new(identity: Identity, opened: Instant) -> Self {
+        Self {
+            identity,
+            conn: None,
+            state: "",
+            received: Count::default(),
+            sent: Count::default(),
+            ignored: 0,
+            dropped: 0,
+            lasted: opened.elapsed(),
+        }
+    }
 }
 
 /// An observer.

@@ -1,0 +1,4 @@
+//! The local ends that a link can be joined to.
+//! For the pump they are ends like any other.
+
+pub mod stdio;

@@ -1,0 +1,204 @@
+//! Moving bytes from one descriptor to another inside the kernel: splice(2) and sendfile(2).
+//! Always an attempt: where the kernel declines, nothing is lost and the caller copies instead.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use crate::batch::Batch;
+
+/// Bytes asked for in one call, and the size asked for each pipe on the way.
+const STRETCH: usize = 1 << 20;
+
+/// What a call has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes taken from the source.
+    pub taken: usize,
+    /// Bytes put into the sink.
+    pub put: usize,
+    /// Why it stopped there.
+    pub halt: Option<Halt>,
+}
+
+/// Why nothing more moves for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// The source is at its end, and everything taken is put.
+    End,
+    /// The source has nothing for now.
+    SourceEmpty,
+    /// The sink has no room for now.
+    SinkFull,
+    /// One of the two; the kernel does not say which.
+    Either,
+    /// The kernel does not do this here.
+    Declined,
+}
+
+/// A way through the kernel between two descriptors, both of which never block.
+pub struct Conduit {
+    way: Way,
+}
+
+enum Way {
+    /// One of the two is a pipe.
+    Splice,
+    /// From a regular file.
+    SendFile,
+    /// Neither is a pipe: through one of our own, which holds this many bytes.
+    Through {
+        reader: OwnedFd,
+        writer: OwnedFd,
+        held: usize,
+    },
+}
+
+impl Conduit {
+    /// Chooses the way from `source` to `sink`, if there is one for their kinds.
+    #[must_use]
+    pub fn open(source: BorrowedFd<'_>, sink: BorrowedFd<'_>) -> Option<Self> {
+        let (from, to) = (
+            rustix::fs::fstat(source).ok()?,
+            rustix::fs::fstat(sink).ok()?,
+        );
+        let from_type = FileType::from_raw_mode(from.st_mode);
+        let way = match (from_type, FileType::from_raw_mode(to.st_mode)) {
+            (FileType::Fifo, FileType::Socket | FileType::Fifo)
+            | (FileType::Socket, FileType::Fifo) => {
+                for end in [source, sink] {
+                    // Only an aid: the limit for pipes of one user may be reached, and a socket has no such size.
+                    let _ = rustix::pipe::fcntl_setpipe_size(end, STRETCH);
+                }
+                Way::Splice
+            }
+            // Files below /proc and /sys have size 0 and content: sendfile sees none of it.
+            (FileType::RegularFile, FileType::Socket) if from.st_size > 0 => Way::SendFile,
+            (
+                FileType::Socket,
+                FileType::Socket | FileType::RegularFile | FileType::CharacterDevice,
+            ) => {
+                let (reader, writer) =
+                    rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+                let _ = rustix::pipe::fcntl_setpipe_size(&writer, STRETCH);
+                Way::Through {
+                    reader,
+                    writer,
+                    held: 0,
+                }
+            }
+            _ => return None,
+        };
+        Some(Self { way })
+    }
+
+    /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
+    pub fn pass(
+        &mut self,
+        source: BorrowedFd<'_>,
+        sink: BorrowedFd<'_>,
+        limit: usize,
+    ) -> Result<Passed, Broken> {
+        let limit = limit.min(STRETCH);
+        match &mut self.way {
+            Way::Splice => {
+                Ok(moved(splice(source, sink, limit), Halt::Either).map_err(Broken::Either)?)
+            }
+            Way::SendFile => {
+                let sent = rustix::fs::sendfile(sink, source, None, limit);
+                Ok(moved(sent, Halt::SinkFull).map_err(Broken::Either)?)
+            }
+            Way::Through {
+                reader,
+                writer,
+                held,
+            } => {
+                let mut passed = Passed::default();
+                if *held == 0 {
+                    let taken = splice(source, writer.as_fd(), limit);
+                    passed = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
+                    *held = passed.taken;
+                    passed.put = 0;
+                }
+                while *held > 0 {
+                    let put = splice(reader.as_fd(), sink, *held);
+                    let put = moved(put, Halt::SinkFull).map_err(Broken::Sink)?;
+                    *held -= put.put;
+                    passed.put += put.put;
+                    if put.halt.is_some() {
+                        passed.halt = put.halt;
+                        break;
+                    }
+                }
+                Ok(passed)
+            }
+        }
+    }
+
+    /// Takes back all that was taken and not put, as bytes in front of `batch`; returns how many.
+    pub fn reclaim(&mut self, batch: &mut Batch) -> usize {
+        let Way::Through { reader, held, .. } = &mut self.way else {
+            return 0;
+        };
+        let space = &mut batch.space(*held)[..*held];
+        let mut filled = 0;
+        while filled < space.len() {
+            match rustix::io::read(&*reader, &mut space[filled..]) {
+                Ok(count) if count > 0 => filled += count,
+                Err(Errno::INTR) => {}
+                // Our own pipe has what we put in: it cannot be empty or fail.
+                _ => break,
+            }
+        }
+        *held = 0;
+        filled
+    }
+}
+
+/// An error of the transfer, by the side it belongs to.
+#[derive(Debug)]
+pub enum Broken {
+    /// Reading failed.
+    Source(io::Error),
+    /// Writing failed.
+    Sink(io::Error),
+    /// The kernel does not say which; copying will.
+    Either(io::Error),
+}
+
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> rustix::io::Result<usize> {
+    // Never SPLICE_F_MORE: it holds small messages back for 200 ms.
+    rustix::pipe::splice(
+        from,
+        None,
+        to,
+        None,
+        limit,
+        SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
+    )
+}
+
+fn moved(result: rustix::io::Result<usize>, blocked: Halt) -> io::Result<Passed> {
+    let halt = match result {
+        Ok(0) => Halt::End,
+        Ok(count) => {
+            return Ok(Passed {
+                taken: count,
+                put: count,
+                halt: None,
+            });
+        }
+        Err(Errno::AGAIN) => blocked,
+        Err(Errno::INTR) => return Ok(Passed::default()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::SPIPE) => Halt::Declined,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Passed {
+        taken: 0,
+        put: 0,
+        halt: Some(halt),
+    })
+}

@@ -1,0 +1,9 @@
+//! What only the operating system can do: waiting, signals, non-blocking access to inherited descriptors, moving bytes unseen.
+//! All `unsafe` code and every platform condition of the program is below this folder; the rest is portable.
+
+#![allow(unsafe_code)]
+
+pub mod conduit;
+pub mod inherited;
+pub mod poller;
+pub mod signals;

@@ -1,0 +1,77 @@
+//! SIGINT, SIGTERM and SIGUSR1 as bytes on a descriptor, so that the one loop sees them among everything else.
+//! The handler only sets a flag and writes a byte (signal-safety(7)); all work is done in the loop.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::{flag, low_level};
+
+/// What the signals that came ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SIGINT or SIGTERM: end, with this signal's number in the status.
+    End(u8),
+    /// SIGUSR1: show the table of sockets.
+    Show,
+}
+
+/// The signals of this process, caught from the moment this is made.
+pub struct Signals {
+    wake: UnixStream,
+    end: Arc<AtomicUsize>,
+    show: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Starts to catch them.
+    pub fn new() -> io::Result<Self> {
+        let (wake, write) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        let signals = Self {
+            wake,
+            end: Arc::default(),
+            show: Arc::default(),
+        };
+        flag::register_usize(
+            SIGINT,
+            Arc::clone(&signals.end),
+            SIGINT.unsigned_abs() as usize,
+        )?;
+        flag::register_usize(
+            SIGTERM,
+            Arc::clone(&signals.end),
+            SIGTERM.unsigned_abs() as usize,
+        )?;
+        flag::register(SIGUSR1, Arc::clone(&signals.show))?;
+        for signal in [SIGINT, SIGTERM, SIGUSR1] {
+            // Registered after the flags: when the byte arrives, the flag is set.
+            low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(signals)
+    }
+
+    /// Readable when a signal has come.
+    #[must_use]
+    pub fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The next request, if there is one; an end comes before anything else.
+    #[must_use]
+    pub fn next(&self) -> Option<Request> {
+        let mut bytes = [0; 64];
+        // Emptied before the flags are read: a signal in between leaves its byte for the next turn.
+        while matches!((&self.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
+        match self.end.swap(0, Ordering::SeqCst) {
+            0 => self
+                .show
+                .swap(false, Ordering::SeqCst)
+                .then_some(Request::Show),
+            number => Some(Request::End(u8::try_from(number).unwrap_or(u8::MAX))),
+        }
+    }
+}
