@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn rest_starts_in_the_middle_of_a_run() {
         let batch = batch(&[3, 0, 2]);
-        let mut slices = [const { IoSlice::new(&[]) }; 8];
+        let mut slices = [IoSlice::new(&[]); 8];
         let count = batch.rest(Cursor { run: 0, offset: 1 }, &mut slices);
         assert_eq!(
             slices[..count].iter().map(|s| s.len()).collect::<Vec<_>>(),
