@@ -245,10 +245,9 @@ impl Pump<'_> {
     fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, waited_for: Side) -> bool {
         let side = match halt {
             None | Some(Halt::SourceEmpty) => Side::Source,
-            Some(Halt::SinkFull) => Side::Sink,
             // What was waited for is ready, or this turn would not be: so it is the other side.
             Some(Halt::Either) if waited_for == Side::Sink => Side::Source,
-            Some(Halt::Either) => Side::Sink,
+            Some(Halt::Either | Halt::SinkFull) => Side::Sink,
             // The end is for the link to see.
             Some(Halt::End) => return false,
             Some(Halt::Declined) => {

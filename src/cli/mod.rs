@@ -1,0 +1,188 @@
+//! The command line: four modes, and for each only the options that mean something to it.
+//! Parsing validates and does nothing else; names are looked up and sockets are opened afterwards.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod endpoint;
+mod modes;
+mod options;
+mod socket;
+mod udp;
+mod values;
+
+pub use endpoint::{BindPoint, Target};
+pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
+pub use options::{
+    AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,
+    OnStdinEof, PeerEndOptions, ReportOptions,
+};
+pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
+pub use udp::{DatagramOptions, FromPolicy, ReplyTimeout, SendtoOptions};
+
+/// Pipe, script and hex-dump TCP and UDP
+#[derive(Debug, Parser)]
+#[command(
+    name = "tuplecat",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    after_help = OVERVIEW
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const OVERVIEW: &str = "\
+TCP and UDP, side by side:
+                    TCP                             UDP
+  wait for others   tcp-listen                      udp-bind
+  speak first       tcp-connect                     udp-sendto
+  a conversation    a connection has a socket of    one socket serves every peer; each
+                    its own, named by a 4-tuple     datagram brings its sender
+  boundaries        none: a stream of bytes         one send is one datagram
+  end               each side ends its direction    none: an empty datagram ends nothing
+
+Examples:
+  tuplecat tcp-listen 9000 > copy                   receive a file over TCP
+  tuplecat tcp-connect 192.0.2.7 9000 < file        send it
+  echo status | tuplecat udp-sendto 192.0.2.7 8125  send a datagram, print the replies
+
+'tuplecat MODE -h' has one line for each option, 'tuplecat MODE --help' explains them.";
+
+/// The modes, and what else the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Wait for a TCP connection: socket, bind, listen, accept
+    #[command(visible_alias = "tl")]
+    TcpListen(TcpListen),
+    /// Make a TCP connection: socket, connect
+    #[command(visible_alias = "tc")]
+    TcpConnect(TcpConnect),
+    /// Receive datagrams from every peer, and answer: socket, bind, recvfrom
+    #[command(visible_alias = "ub")]
+    UdpBind(UdpBind),
+    /// Send datagrams to one address: socket, sendto
+    #[command(visible_alias = "us")]
+    UdpSendto(UdpSendto),
+    /// Print the completion script of a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tuplecat completions bash > ~/.local/share/bash-completion/completions/tuplecat
+  tuplecat completions fish > ~/.config/fish/completions/tuplecat.fish";
+
+/// The command line of `completions`.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// The shell to write for
+    pub shell: clap_complete::Shell,
+}
+
+impl Completions {
+    /// Writes the script.
+    pub fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "tuplecat", &mut script);
+        out.write_all(&script)
+    }
+}
+
+impl Cli {
+    /// Parses a command line, the program's name first.
+    ///
+    /// The error is also how help and version come: it knows where to print itself and which status to exit with.
+    pub fn read<W>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error>
+    where
+        W: Into<OsString> + Clone,
+    {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| {
+            let mode = matches
+                .subcommand_name()
+                .and_then(|name| command.find_subcommand_mut(name));
+            match mode {
+                Some(mode) => error.format(mode),
+                None => error.format(&mut command),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_option_of_the_other_transport_is_a_usage_error() {
+        for line in [
+            "tuplecat udp-bind 0 --nodelay on",
+            "tuplecat us ::1 9 --on-peer-eof quit",
+            "tuplecat us ::1 9 --on-stdin-eof shutdown",
+            "tuplecat tcp-listen 0 --count 1",
+            "tuplecat tc ::1 9 --backlog 5",
+        ] {
+            let error = read(line).map(|_| line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_bad_endpoint_is_a_usage_error_of_its_mode() {
+        let error = read("tuplecat tc ::1:80").map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueValidation);
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("'[::1]:80'"), "{text}");
+        assert!(text.contains("Usage: tuplecat tcp-connect"), "{text}");
+    }
+
+    #[test]
+    fn a_datagram_mode_keeps_or_quits_at_the_end_of_input() {
+        let cli = read("tuplecat ub 0 --on-stdin-eof quit").unwrap();
+        let Command::UdpBind(options) = cli.command else {
+            panic!("not udp-bind");
+        };
+        assert_eq!(options.ends.on_stdin_eof, Some(OnStdinEof::Quit));
+    }
+
+    #[test]
+    fn an_option_may_stand_between_host_and_port() {
+        assert!(read("tuplecat tl ::1 -v 9000").is_ok());
+        assert!(read("tuplecat tl ::1 -v 9000 9001").is_err());
+    }
+
+    #[test]
+    fn keepalive_takes_its_value_only_after_an_equals_sign() {
+        for (line, expected) in [
+            ("tuplecat tl 0", None),
+            ("tuplecat tl --keepalive 0", Some(Keepalive::System)),
+        ] {
+            let cli = read(line).unwrap();
+            let Command::TcpListen(options) = cli.command else {
+                panic!("not tcp-listen");
+            };
+            assert_eq!(options.tcp.keepalive, expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What each mode takes: its endpoint and its option groups.
+//! Reading two of them side by side shows where TCP and UDP differ.
+
+use super::options::{
+    self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
+    ReportOptions,
+};
+use super::{BindPoint, DatagramOptions, SendtoOptions, SocketOptions, Target, TcpSocketOptions};
+
+/// The command line of `tcp-listen`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat tcp-listen [OPTIONS] [HOST] PORT",
+    after_help = TCP_LISTEN_EXAMPLES
+)]
+pub struct TcpListen {
+    /// Where to listen.
+    #[command(flatten)]
+    pub bind: BindPoint,
+    /// How to find addresses.
+    #[command(flatten)]
+    pub address: AddressOptions,
+    /// How to wait for a client.
+    #[command(flatten)]
+    pub listen: ListenOptions,
+    /// When to end.
+    #[command(flatten)]
+    pub ends: EndOptions,
+    /// What the peer's end means.
+    #[command(flatten)]
+    pub peer_end: PeerEndOptions,
+    /// Options of the TCP sockets.
+    #[command(flatten)]
+    pub tcp: TcpSocketOptions,
+    /// Options of any socket.
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    /// What to report.
+    #[command(flatten)]
+    pub report: ReportOptions,
+    /// How bytes are moved.
+    #[command(flatten)]
+    pub engine: EngineOptions,
+}
+
+const TCP_LISTEN_EXAMPLES: &str = "\
+Examples:
+  tuplecat tcp-listen 9000 > copy          receive a file, from this machine only
+  tuplecat tcp-listen '*' 9000 > copy      the same from any machine, IPv4 and IPv6
+  tar c . | tuplecat tl '*' 9000           hand a directory to the first client
+  tuplecat tl 0 --ready-file port > copy   let the kernel choose the port, and tell it";
+
+/// The command line of `tcp-connect`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat tcp-connect [OPTIONS] HOST PORT",
+    after_help = TCP_CONNECT_EXAMPLES
+)]
+pub struct TcpConnect {
+    /// Where to connect to.
+    #[command(flatten)]
+    pub target: Target,
+    /// How to find addresses.
+    #[command(flatten)]
+    pub address: AddressOptions,
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: ConnectOptions,
+    /// When to end.
+    #[command(flatten)]
+    pub ends: EndOptions,
+    /// What the peer's end means.
+    #[command(flatten)]
+    pub peer_end: PeerEndOptions,
+    /// Options of the TCP socket.
+    #[command(flatten)]
+    pub tcp: TcpSocketOptions,
+    /// Options of any socket.
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    /// What to report.
+    #[command(flatten)]
+    pub report: ReportOptions,
+    /// How bytes are moved.
+    #[command(flatten)]
+    pub engine: EngineOptions,
+}
+
+const TCP_CONNECT_EXAMPLES: &str = r"Examples:
+  tuplecat tcp-connect 192.0.2.7 9000 < file              send a file
+  printf 'GET / HTTP/1.0\r\n\r\n' | tuplecat tc localhost http
+  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit";
+
+/// The command line of `udp-bind`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat udp-bind [OPTIONS] [HOST] PORT",
+    after_help = UDP_BIND_EXAMPLES,
+    mut_arg("on_stdin_eof", options::without_connection)
+)]
+pub struct UdpBind {
+    /// Where to receive.
+    #[command(flatten)]
+    pub bind: BindPoint,
+    /// How to find addresses.
+    #[command(flatten)]
+    pub address: AddressOptions,
+    /// How to treat datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramOptions,
+    /// When to end.
+    #[command(flatten)]
+    pub ends: EndOptions,
+    /// Options of the socket.
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    /// What to report.
+    #[command(flatten)]
+    pub report: ReportOptions,
+    /// How bytes are moved.
+    #[command(flatten)]
+    pub engine: EngineOptions,
+}
+
+const UDP_BIND_EXAMPLES: &str = "\
+Examples:
+  tuplecat udp-bind 8125                   print every datagram, from this machine only
+  tuplecat udp-bind '*' 8125 > log         receive from any machine, IPv4 and IPv6
+  tuplecat ub 8125 --count 1               receive one datagram and leave";
+
+/// The command line of `udp-sendto`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat udp-sendto [OPTIONS] HOST PORT",
+    after_help = UDP_SENDTO_EXAMPLES,
+    mut_arg("on_stdin_eof", options::without_connection)
+)]
+pub struct UdpSendto {
+    /// Where to send to.
+    #[command(flatten)]
+    pub target: Target,
+    /// How to find addresses.
+    #[command(flatten)]
+    pub address: AddressOptions,
+    /// How to send and whose answers to take.
+    #[command(flatten)]
+    pub sendto: SendtoOptions,
+    /// How to treat datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramOptions,
+    /// When to end.
+    #[command(flatten)]
+    pub ends: EndOptions,
+    /// Options of the socket.
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    /// What to report.
+    #[command(flatten)]
+    pub report: ReportOptions,
+    /// How bytes are moved.
+    #[command(flatten)]
+    pub engine: EngineOptions,
+}
+
+const UDP_SENDTO_EXAMPLES: &str = "\
+Examples:
+  echo 'hits:1|c' | tuplecat udp-sendto localhost 8125 --reply-timeout 0
+  printf query | tuplecat us 192.0.2.7 9000 --replies 1 --reply-timeout 3
+  tuplecat us 192.0.2.7 9000 --datagram-size 512 < file";

@@ -1,0 +1,179 @@
+//! The option groups that several modes share, and those of TCP connecting and listening.
+//! A mode takes the groups that mean something to it; any other option is a usage error there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, ValueEnum};
+
+use super::values;
+use crate::address::{Family, Port};
+
+/// How addresses are found.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Addresses")]
+pub struct AddressOptions {
+    /// Use IPv4 only
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6')]
+    pub ipv6: bool,
+    /// HOST is a numeric address: look no name up
+    #[arg(short, long)]
+    pub numeric: bool,
+}
+
+impl AddressOptions {
+    /// The address family asked for.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
+        }
+    }
+}
+
+/// What is reported, and where.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Reports")]
+pub struct ReportOptions {
+    /// Report errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Report every chunk of data, not only the events
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// When to colour the reports
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: clap::ColorChoice,
+    /// Write the socket's address to FILE once it is ready
+    ///
+    /// One line, such as 'tcp 127.0.0.1:43121', as soon as others can reach the socket. The file appears whole, so a
+    /// script may wait for it to exist. With port 0 this tells the port that the kernel chose.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Write the same line to the open file descriptor N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub ready_fd: Option<i32>,
+}
+
+/// When the session ends.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Endings")]
+pub struct EndOptions {
+    /// What the end of standard input does [default: shutdown]
+    #[arg(long, value_name = "ACTION", value_enum)]
+    pub on_stdin_eof: Option<OnStdinEof>,
+    /// End after TIME without a byte in either direction (status 6)
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub idle_timeout: Option<Duration>,
+    /// End TIME after the start, whatever is going on (status 6)
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// End once SIZE bytes have been received
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub max_bytes: Option<u64>,
+    /// Send only: receive nothing, write nothing to standard output
+    #[arg(long, conflicts_with = "recv_only")]
+    pub send_only: bool,
+    /// Receive only: do not read standard input
+    #[arg(long)]
+    pub recv_only: bool,
+}
+
+/// What happens at the end of standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnStdinEof {
+    /// Say so to the peer (FIN), and go on receiving
+    Shutdown,
+    /// Say nothing, and go on receiving
+    Keep,
+    /// Close and leave
+    Quit,
+}
+
+/// Rewords `--on-stdin-eof` for the modes where there is no connection to shut down.
+pub(super) fn without_connection(option: clap::Arg) -> clap::Arg {
+    let values = [
+        PossibleValue::new("keep").help("Go on receiving"),
+        PossibleValue::new("quit").help("Close and leave"),
+    ];
+    option
+        .help("What the end of standard input does")
+        .value_parser(
+            PossibleValuesParser::new(values).try_map(|name| OnStdinEof::from_str(&name, false)),
+        )
+}
+
+/// What the end of the peer's stream means.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Endings")]
+pub struct PeerEndOptions {
+    /// What to do when the peer has finished sending
+    #[arg(long, value_name = "ACTION", value_enum, default_value = "auto")]
+    pub on_peer_eof: OnPeerEof,
+}
+
+/// What happens when the peer has finished sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnPeerEof {
+    /// Leave if standard input is a terminal, or never spoke and stays silent for 5 seconds; else wait for its end
+    #[default]
+    Auto,
+    /// Wait for the end of standard input
+    Wait,
+    /// Leave at once
+    Quit,
+}
+
+/// How a TCP connection is made.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connecting")]
+pub struct ConnectOptions {
+    /// Give up after TIME without a connection (status 6)
+    ///
+    /// The limit is for all addresses of HOST together. Without it the kernel gives up in its own time, about two minutes.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub connect_timeout: Option<Duration>,
+    /// Connect from this address of this machine
+    #[arg(long, value_name = "HOST", value_parser = values::host)]
+    pub source: Option<String>,
+    /// Connect from this port
+    #[arg(long, value_name = "PORT")]
+    pub source_port: Option<Port>,
+}
+
+/// How clients are waited for.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Listening")]
+pub struct ListenOptions {
+    /// Let N clients wait to be accepted
+    ///
+    /// The kernel allows no more than its setting net.core.somaxconn.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    pub backlog: i32,
+    /// Give up after TIME without a client (status 6)
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub accept_timeout: Option<Duration>,
+}
+
+/// How bytes are moved.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineOptions {
+    /// Copy bytes in the portable way only
+    ///
+    /// Otherwise the kernel is asked to move bytes without copying them where it can (splice, sendfile, segmentation
+    /// offload). The result is the same; this is for tests and for finding faults.
+    #[arg(
+        long,
+        env = "TUPLECAT_NO_FAST_PATH",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub no_fast_path: bool,
+}

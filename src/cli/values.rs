@@ -1,0 +1,228 @@
+//! Parsers for the values of options.
+//! Each returns the value or one clause that says what would be right; clap adds the option and the text it was given.
+
+use std::time::Duration;
+
+use super::socket::Keepalive;
+
+/// Longer times are refused: adding them to a point in time could overflow.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
+const DURATION_FORM: &str = "expected a time such as 5, 1.5, 500ms or 2m";
+
+/// A duration of more than nothing: seconds (`5`, `1.5`), or with units (`500ms`, `2m`).
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match duration_or_zero(text)? {
+        Duration::ZERO => Err("must be more than 0".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// A duration that may be nothing.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    match time {
+        Some(time) if time > LONGEST => Err("longer than 30 years".to_owned()),
+        Some(time) => Ok(time),
+        None => Err(DURATION_FORM.to_owned()),
+    }
+}
+
+/// A number of bytes, at least 1; `64k` and `64KiB` are 65,536.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match parse_size::Config::new().with_binary().parse_size(text) {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(size) => Ok(size),
+        Err(_) => Err("expected a number of bytes such as 1500, 64k or 1.5M".to_owned()),
+    }
+}
+
+/// A size that the kernel takes as a C int.
+pub(super) fn kernel_size(text: &str) -> Result<usize, String> {
+    i32::try_from(size(text)?)
+        .ok()
+        .and_then(|size| usize::try_from(size).ok())
+        .ok_or_else(|| "must be less than 2G".to_owned())
+}
+
+/// A host that can be bound: anything that is not empty.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    match text.trim_matches(['[', ']']) {
+        "" => Err("expected an address or a name".to_owned()),
+        host => Ok(host.to_owned()),
+    }
+}
+
+/// A number, decimal or hexadecimal after `0x`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        // A second sign or an empty text would pass `from_str_radix` and fail it respectively; only digits are digits.
+        Some(digits) if digits.starts_with('+') => None,
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The mark of a packet, 32 bits.
+pub(super) fn mark(text: &str) -> Result<u32, String> {
+    number(text).ok_or_else(|| "expected a number such as 7 or 0x7".to_owned())
+}
+
+/// The eight bits of type of service or traffic class: a number, or a name as in RFC 2474, 2597, 3246, 5865, 8622 and 1349.
+pub(super) fn type_of_service(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_lowercase();
+    let named = match name.as_bytes() {
+        b"ef" => Some(46 << 2),
+        b"va" => Some(44 << 2),
+        b"le" | b"reliability" => Some(1 << 2),
+        b"lowdelay" => Some(0x10),
+        b"throughput" => Some(0x08),
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class - b'0') << 5),
+        [b'a', b'f', class @ b'1'..=b'4', drop @ b'1'..=b'3'] => {
+            Some((class - b'0') << 5 | (drop - b'0') << 3)
+        }
+        _ => number(&name).and_then(|bits| u8::try_from(bits).ok()),
+    };
+    named.ok_or_else(|| {
+        "expected ef, af11 to af43, cs0 to cs7, le, va, or a number from 0 to 255".to_owned()
+    })
+}
+
+/// The name of a network interface: the kernel would cut a longer one without a word.
+pub(super) fn interface(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=15 => Ok(text.to_owned()),
+        _ => Err("expected the name of an interface, 1 to 15 bytes".to_owned()),
+    }
+}
+
+/// `IDLE,INTERVAL,COUNT`, or nothing for the system's values.
+pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
+    if text.is_empty() {
+        return Ok(Keepalive::System);
+    }
+    let parts: Vec<&str> = text.split(',').collect();
+    let [idle, interval, count] = parts[..] else {
+        return Err("expected IDLE,INTERVAL,COUNT such as 30,5,3".to_owned());
+    };
+    Ok(Keepalive::Timed {
+        idle: whole_seconds(idle)?,
+        interval: whole_seconds(interval)?,
+        count: match count.parse() {
+            Ok(0) | Err(_) => return Err(format!("'{count}' is not a number of probes")),
+            Ok(count) => count,
+        },
+    })
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = duration(text).map_err(|error| format!("'{text}': {error}"))?;
+    match time.subsec_nanos() {
+        0 => Ok(time),
+        _ => Err(format!("'{text}' is not in whole seconds")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let millis = Duration::from_millis;
+        for (text, time) in [
+            ("5", millis(5000)),
+            ("1.5", millis(1500)),
+            (".5", millis(500)),
+            ("1e3", millis(1_000_000)),
+            ("500ms", millis(500)),
+            ("1.5s", millis(1500)),
+            ("2m", millis(120_000)),
+            ("1h30m", millis(5_400_000)),
+        ] {
+            assert_eq!(duration(text), Ok(time), "{text}");
+        }
+        for text in [
+            "", " ", "0", "0s", "-1", "nan", "inf", "1e12", "1e300", "5x", "1e-12", "five",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_zero("0ms"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("64k", 65_536),
+            ("64K", 65_536),
+            ("64KiB", 65_536),
+            ("64kB", 65_536),
+            ("1.5M", 1_572_864),
+            ("2G", 1 << 31),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "-1", "k", "1x", "99999999999999999999"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(kernel_size("2147483647"), Ok(2_147_483_647));
+        assert!(kernel_size("2G").is_err());
+    }
+
+    #[test]
+    fn types_of_service() {
+        for (text, bits) in [
+            ("ef", 0xb8),
+            ("EF", 0xb8),
+            ("af11", 0x28),
+            ("af43", 0x98),
+            ("cs0", 0),
+            ("cs1", 0x20),
+            ("cs7", 0xe0),
+            ("le", 0x04),
+            ("va", 0xb0),
+            ("lowdelay", 0x10),
+            ("0x10", 0x10),
+            ("0XfF", 255),
+            ("184", 184),
+        ] {
+            assert_eq!(type_of_service(text), Ok(bits), "{text}");
+        }
+        for text in [
+            "", "256", "0x100", "-1", "af44", "af51", "cs8", "0x", "0x+1", "efe",
+        ] {
+            assert!(type_of_service(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keepalives() {
+        let seconds = Duration::from_secs;
+        assert_eq!(keepalive(""), Ok(Keepalive::System));
+        let timed = Keepalive::Timed {
+            idle: seconds(120),
+            interval: seconds(5),
+            count: 3,
+        };
+        assert_eq!(keepalive("2m,5,3"), Ok(timed));
+        for text in ["1", "1,2", "1,2,0", "1,2,3,4", "0,1,1", "1.5,1,1", "1,1,x"] {
+            assert!(keepalive(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn interfaces_and_marks() {
+        assert!(interface("").is_err());
+        assert!(interface("a234567890123456").is_err());
+        assert_eq!(interface("lo"), Ok("lo".to_owned()));
+        assert_eq!(mark("0xffffffff"), Ok(u32::MAX));
+        assert!(mark("-1").is_err());
+    }
+}
