@@ -1,9 +1,13 @@
 //! Endpoints as users write them, and the addresses they stand for.
-//! What is written is checked without asking anybody; only [`lookup`] asks the name service.
+//! What is written is checked without asking anybody; only a [`Resolver`] asks the name service.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
+
+mod lookup;
+
+pub use lookup::{BindAddress, Names, Resolver, Source};
 
 /// The addresses a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

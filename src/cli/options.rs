@@ -8,7 +8,8 @@ use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, Type
 use clap::{ArgAction, ValueEnum};
 
 use super::values;
-use crate::address::{Family, Port};
+use crate::address::{Family, Names, Port, Resolver};
+use crate::tuple::Transport;
 
 /// How addresses are found.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +34,20 @@ impl AddressOptions {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
             _ => Family::Any,
+        }
+    }
+
+    /// How to find addresses for `transport`.
+    #[must_use]
+    pub fn resolver(&self, transport: Transport) -> Resolver {
+        Resolver {
+            family: self.family(),
+            names: if self.numeric {
+                Names::Refused
+            } else {
+                Names::LookedUp
+            },
+            transport,
         }
     }
 }
