@@ -1,9 +1,9 @@
 //! Standard input and output, which belong to others as well: reading and writing without ever blocking on them.
 //! `O_NONBLOCK` is a flag of the open file description that is shared with the shell, so it is never set on what was inherited.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::{FileType, OFlags};
@@ -195,4 +195,21 @@ fn reopen(fd: BorrowedFd<'_>, way: Use) -> Option<OwnedFd> {
     options.custom_flags(flags.bits().cast_signed());
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     options.open(path).ok().map(OwnedFd::from)
+}
+
+/// Takes over descriptor `number`, which whoever started the program has opened for us to write to; it is closed with the file.
+/// To be called before the program opens descriptors of its own.
+/// Standard input, output and error are only borrowed, by a duplicate.
+pub fn take_for_writing(number: i32) -> io::Result<File> {
+    if number < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: only lent to a call that answers EBADF if it is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if number <= 2 {
+        return Ok(File::from(rustix::io::fcntl_dupfd_cloexec(fd, 3)?));
+    }
+    rustix::io::fcntl_getfd(fd)?;
+    // SAFETY: it is open, and nobody else's: the caller asks before this program has opened anything.
+    Ok(unsafe { File::from_raw_fd(number) })
 }

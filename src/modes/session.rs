@@ -1,0 +1,121 @@
+//! What every mode sets up the same way: observers, the local end, and the rules of the pump.
+//! From here on a mode only has to bring its links.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use crate::batch::Shape;
+use super::ready::Ready;
+use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions};
+use crate::exit::{Exit, Failure};
+use crate::local::stdio::Stdio;
+use crate::pump::Pump;
+use crate::pump::end::Link;
+use crate::pump::rules::{Engine, OnInputEnd, OnPeerEnd, Rules};
+use crate::sys::inherited::{Inherited, Kind};
+use crate::sys::signals::Signals;
+use crate::tap::Taps;
+use crate::tap::lines::{Detail, Lines, Palette};
+
+/// A run from the options that all modes have.
+pub(super) struct Session {
+    /// The observers that the options ask for.
+    pub(super) taps: Taps,
+    /// The signals, caught from here on.
+    pub(super) signals: Signals,
+    /// The choices, to be adjusted by the mode.
+    pub(super) rules: Rules,
+    /// Where a script wants to be told of the socket.
+    pub(super) ready: Ready,
+    stdio: Stdio,
+}
+
+/// How a mode uses standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manners {
+    /// It ends its direction as soon as the input ends.
+    SpeakFirst,
+    /// The same, but if there is no input at all it lets the peer finish first.
+    WaitIfSilent,
+    /// The end of the input means nothing.
+    NeverEnd,
+}
+
+impl Session {
+    /// Prepares a run; `shape` says how input is cut.
+    pub(super) fn new(
+        (report, ends, engine): (&ReportOptions, &EndOptions, &EngineOptions),
+        manners: Manners,
+        shape: Shape,
+        start: Instant,
+    ) -> anyhow::Result<Self> {
+        let ready = Ready::new(report)?;
+        let signals = Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
+        let input = (!ends.recv_only).then(Inherited::stdin);
+        let output = (!ends.send_only).then(Inherited::stdout);
+        let kind = input.as_ref().map(Inherited::kind);
+        let rules = Rules {
+            on_input_end: on_input_end(ends.on_stdin_eof, manners, kind),
+            on_peer_end: OnPeerEnd::Auto,
+            input_is_terminal: kind == Some(Kind::Terminal),
+            idle_timeout: ends.idle_timeout,
+            deadline: ends.timeout.map(|limit| (start + limit, limit)),
+            engine: if engine.no_fast_path { Engine::Portable } else { Engine::Fast },
+        };
+        Ok(Self { taps: taps(report), signals, rules, ready, stdio: Stdio::new(input, output, shape) })
+    }
+
+    /// Moves bytes between standard input and output and `link` until the session is over.
+    pub(super) fn run(mut self, link: Box<dyn Link>) -> anyhow::Result<Exit> {
+        let pump = Pump::new(Box::new(self.stdio), self.rules, &self.signals, &mut self.taps);
+        let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        pump.join(link);
+        Ok(pump.run()?)
+    }
+}
+
+fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {
+    match (chosen, manners, input) {
+        (Some(OnStdinEof::Shutdown), ..) => OnInputEnd::Finish,
+        (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
+        (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
+        // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
+        (None, Manners::WaitIfSilent, Some(Kind::Null | Kind::Closed)) => OnInputEnd::FinishAfterPeer,
+        (None, Manners::WaitIfSilent | Manners::SpeakFirst, None) => OnInputEnd::FinishAfterPeer,
+        (None, Manners::WaitIfSilent | Manners::SpeakFirst, Some(_)) => OnInputEnd::Finish,
+        (None, Manners::NeverEnd, _) => OnInputEnd::Finish,
+    }
+}
+
+impl From<OnPeerEof> for OnPeerEnd {
+    fn from(choice: OnPeerEof) -> Self {
+        match choice {
+            OnPeerEof::Auto => Self::Auto,
+            OnPeerEof::Wait => Self::Wait,
+            OnPeerEof::Quit => Self::Quit,
+        }
+    }
+}
+
+fn taps(report: &ReportOptions) -> Taps {
+    let mut taps = Taps::default();
+    if !report.quiet {
+        let detail = if report.verbose > 0 { Detail::Chunks } else { Detail::Events };
+        taps.add(Box::new(Lines::new(std::io::stderr(), detail, palette(report.color))));
+    }
+    taps
+}
+
+/// Colours by the option, NO_COLOR and CLICOLOR_FORCE, or else where a person looks.
+fn palette(choice: clap::ColorChoice) -> Palette {
+    let wanted = match choice {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => {
+            let stderr = std::io::stderr();
+            let choice = anstream::AutoStream::choice(&stderr);
+            choice != anstream::ColorChoice::Never && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
+        }
+    };
+    if wanted { Palette::Colored } else { Palette::Plain }
+}
