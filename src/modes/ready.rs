@@ -21,10 +21,16 @@ impl Ready {
     pub(super) fn new(report: &ReportOptions) -> Result<Self, Failure> {
         let take = |number| match take_for_writing(number) {
             Ok(file) => Ok((number, file)),
-            Err(error) => Err(Failure::io(format!("cannot use descriptor {number} (--ready-fd)"), &error)),
+            Err(error) => Err(Failure::io(
+                format!("cannot use descriptor {number} (--ready-fd)"),
+                &error,
+            )),
         };
         let descriptor = report.ready_fd.map(take).transpose()?;
-        Ok(Self { file: report.ready_file.clone(), descriptor })
+        Ok(Self {
+            file: report.ready_file.clone(),
+            descriptor,
+        })
     }
 
     /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
@@ -32,12 +38,18 @@ impl Ready {
         let line = format!("{} {}\n", socket.transport(), socket.local());
         if let Some(path) = &self.file {
             write_whole(path, &line).map_err(|error| {
-                Failure::io(format!("cannot write the ready file '{}'", path.display()), &error)
+                Failure::io(
+                    format!("cannot write the ready file '{}'", path.display()),
+                    &error,
+                )
             })?;
         }
         if let Some((number, mut file)) = self.descriptor.take() {
             file.write_all(line.as_bytes()).map_err(|error| {
-                Failure::io(format!("cannot write to descriptor {number} (--ready-fd)"), &error)
+                Failure::io(
+                    format!("cannot write to descriptor {number} (--ready-fd)"),
+                    &error,
+                )
             })?;
         }
         Ok(())

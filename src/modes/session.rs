@@ -4,8 +4,8 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
-use crate::batch::Shape;
 use super::ready::Ready;
+use crate::batch::Shape;
 use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::stdio::Stdio;
@@ -50,7 +50,8 @@ impl Session {
         start: Instant,
     ) -> anyhow::Result<Self> {
         let ready = Ready::new(report)?;
-        let signals = Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
+        let signals =
+            Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
         let input = (!ends.recv_only).then(Inherited::stdin);
         let output = (!ends.send_only).then(Inherited::stdout);
         let kind = input.as_ref().map(Inherited::kind);
@@ -60,14 +61,29 @@ impl Session {
             input_is_terminal: kind == Some(Kind::Terminal),
             idle_timeout: ends.idle_timeout,
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
-            engine: if engine.no_fast_path { Engine::Portable } else { Engine::Fast },
+            engine: if engine.no_fast_path {
+                Engine::Portable
+            } else {
+                Engine::Fast
+            },
         };
-        Ok(Self { taps: taps(report), signals, rules, ready, stdio: Stdio::new(input, output, shape) })
+        Ok(Self {
+            taps: taps(report),
+            signals,
+            rules,
+            ready,
+            stdio: Stdio::new(input, output, shape),
+        })
     }
 
     /// Moves bytes between standard input and output and `link` until the session is over.
     pub(super) fn run(mut self, link: Box<dyn Link>) -> anyhow::Result<Exit> {
-        let pump = Pump::new(Box::new(self.stdio), self.rules, &self.signals, &mut self.taps);
+        let pump = Pump::new(
+            Box::new(self.stdio),
+            self.rules,
+            &self.signals,
+            &mut self.taps,
+        );
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         pump.join(link);
         Ok(pump.run()?)
@@ -80,7 +96,9 @@ fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind
         (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
         (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
-        (None, Manners::WaitIfSilent, Some(Kind::Null | Kind::Closed)) => OnInputEnd::FinishAfterPeer,
+        (None, Manners::WaitIfSilent, Some(Kind::Null | Kind::Closed)) => {
+            OnInputEnd::FinishAfterPeer
+        }
         (None, Manners::WaitIfSilent | Manners::SpeakFirst, None) => OnInputEnd::FinishAfterPeer,
         (None, Manners::WaitIfSilent | Manners::SpeakFirst, Some(_)) => OnInputEnd::Finish,
         (None, Manners::NeverEnd, _) => OnInputEnd::Finish,
@@ -100,8 +118,16 @@ impl From<OnPeerEof> for OnPeerEnd {
 fn taps(report: &ReportOptions) -> Taps {
     let mut taps = Taps::default();
     if !report.quiet {
-        let detail = if report.verbose > 0 { Detail::Chunks } else { Detail::Events };
-        taps.add(Box::new(Lines::new(std::io::stderr(), detail, palette(report.color))));
+        let detail = if report.verbose > 0 {
+            Detail::Chunks
+        } else {
+            Detail::Events
+        };
+        taps.add(Box::new(Lines::new(
+            std::io::stderr(),
+            detail,
+            palette(report.color),
+        )));
     }
     taps
 }
@@ -114,8 +140,13 @@ fn palette(choice: clap::ColorChoice) -> Palette {
         clap::ColorChoice::Auto => {
             let stderr = std::io::stderr();
             let choice = anstream::AutoStream::choice(&stderr);
-            choice != anstream::ColorChoice::Never && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
+            choice != anstream::ColorChoice::Never
+                && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
         }
     };
-    if wanted { Palette::Colored } else { Palette::Plain }
+    if wanted {
+        Palette::Colored
+    } else {
+        Palette::Plain
+    }
 }

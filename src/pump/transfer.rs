@@ -111,11 +111,13 @@ impl Pump<'_> {
 
     /// Gives the batch of a lane to everybody who has not got it yet.
     fn deliver(&mut self, id: PortId) {
-        let lane = &mut self.ports[id].lane;
-        let Some(batch) = lane.batch.take() else {
+        let Some(port) = self.ports.get_mut(id) else {
             return;
         };
-        let mut recipients = std::mem::take(&mut lane.recipients);
+        let Some(batch) = port.lane.batch.take() else {
+            return;
+        };
+        let mut recipients = std::mem::take(&mut port.lane.recipients);
         recipients.retain_mut(|(to, at)| !self.hand_over(id, *to, &batch, at));
         self.last_moved = self.now;
         let is_done = recipients.is_empty();

@@ -46,7 +46,13 @@ pub struct Lines<W> {
 impl<W: Write> Lines<W> {
     /// Writes to `out`, which gets one whole line at a time.
     pub fn new(out: W, detail: Detail, palette: Palette) -> Self {
-        Self { out, detail, palette, announced: HashSet::new(), failed: Vec::new() }
+        Self {
+            out,
+            detail,
+            palette,
+            announced: HashSet::new(),
+            failed: Vec::new(),
+        }
     }
 
     fn line(&mut self, word: &str, text: impl Display) {
@@ -98,7 +104,10 @@ impl<W: Write> Tap for Lines<W> {
     fn event(&mut self, event: &Event<'_>) {
         match *event {
             Event::Listening { socket, reach } => {
-                self.line("listening", format_args!("{socket}{}", Openness(socket, reach)));
+                self.line(
+                    "listening",
+                    format_args!("{socket}{}", Openness(socket, reach)),
+                );
             }
             Event::Bound { socket, reach } => {
                 self.line("bound", format_args!("{socket}{}", Openness(socket, reach)));
@@ -113,23 +122,53 @@ impl<W: Write> Tap for Lines<W> {
             Event::Accepted { flow, conn } => {
                 self.line("accepted", format_args!("{flow}{}", Number(Some(conn))));
             }
-            Event::Data { direction, flow, conn, len, datagrams, stride, .. } => {
-                self.data(direction, flow, conn, Size { len, datagrams, stride });
+            Event::Data {
+                direction,
+                flow,
+                conn,
+                len,
+                datagrams,
+                stride,
+                ..
+            } => {
+                self.data(
+                    direction,
+                    flow,
+                    conn,
+                    Size {
+                        len,
+                        datagrams,
+                        stride,
+                    },
+                );
             }
             Event::HalfClosed { flow, conn } => {
                 if self.detail == Detail::Chunks {
-                    self.line("finished", format_args!("{flow}{}  nothing more to send", Number(conn)));
+                    self.line(
+                        "finished",
+                        format_args!("{flow}{}  nothing more to send", Number(conn)),
+                    );
                 }
             }
             Event::PeerFinished { flow, conn } => {
                 if self.detail == Detail::Chunks {
-                    self.line("finished", format_args!("{flow}{}  by the peer", Number(conn)));
+                    self.line(
+                        "finished",
+                        format_args!("{flow}{}  by the peer", Number(conn)),
+                    );
                 }
             }
             Event::Broken { flow, conn, error } => {
-                self.line("broken", format_args!("{flow}{}  {}", Number(conn), describe(error)));
+                self.line(
+                    "broken",
+                    format_args!("{flow}{}  {}", Number(conn), describe(error)),
+                );
             }
-            Event::Unreachable { flow, reason, offender } => {
+            Event::Unreachable {
+                flow,
+                reason,
+                offender,
+            } => {
                 let flow = flow.arrow(Direction::Outgoing);
                 match offender {
                     Some(by) => self.line("refused", format_args!("{flow}  {reason}, says {by}")),
@@ -138,7 +177,10 @@ impl<W: Write> Tap for Lines<W> {
             }
             Event::Ignored { flow, len } => {
                 let flow = flow.arrow(Direction::Incoming);
-                self.line("ignored", format_args!("{flow}  {} from another sender", Bytes(len as u64)));
+                self.line(
+                    "ignored",
+                    format_args!("{flow}  {} from another sender", Bytes(len as u64)),
+                );
             }
             Event::Truncated { flow, from, to } => {
                 let flow = flow.arrow(Direction::Incoming);
@@ -146,7 +188,12 @@ impl<W: Write> Tap for Lines<W> {
             }
             Event::Dropped { socket, count } => {
                 let many = if count == 1 { "" } else { "s" };
-                self.line("dropped", format_args!("{socket}  {count} datagram{many} lost, the receive buffer was full"));
+                self.line(
+                    "dropped",
+                    format_args!(
+                        "{socket}  {count} datagram{many} lost, the receive buffer was full"
+                    ),
+                );
             }
             Event::Waiting { ref text } => self.line("waiting", text),
             Event::Closed(state) => self.line("closed", Closing(state)),
@@ -216,10 +263,13 @@ impl Display for Openness {
         let Self(socket, reach) = self;
         match reach {
             Reach::Loopback => {
-                let (port, verb) = (socket.local().port(), match socket.transport() {
-                    Transport::Tcp => "listens",
-                    Transport::Udp => "receives",
-                });
+                let (port, verb) = (
+                    socket.local().port(),
+                    match socket.transport() {
+                        Transport::Tcp => "listens",
+                        Transport::Udp => "receives",
+                    },
+                );
                 write!(f, " (loopback only; '*' {port} {verb} on every interface)")
             }
             Reach::Address => Ok(()),
@@ -240,10 +290,18 @@ impl Display for Closing<'_> {
         write!(f, "{}{}  ", state.identity, Number(state.conn))?;
         match state.identity.transport() {
             Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
-            Transport::Udp => write!(f, "received {}, sent {}", Datagrams(received), Datagrams(sent))?,
+            Transport::Udp => write!(
+                f,
+                "received {}, sent {}",
+                Datagrams(received),
+                Datagrams(sent)
+            )?,
         }
         write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
-        for (count, what) in [(state.ignored, "ignored"), (state.dropped, "dropped by the kernel")] {
+        for (count, what) in [
+            (state.ignored, "ignored"),
+            (state.dropped, "dropped by the kernel"),
+        ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
@@ -257,7 +315,12 @@ struct Datagrams(Count);
 impl Display for Datagrams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let many = if self.0.chunks == 1 { "" } else { "s" };
-        write!(f, "{} datagram{many} ({})", self.0.chunks, Bytes(self.0.bytes))
+        write!(
+            f,
+            "{} datagram{many} ({})",
+            self.0.chunks,
+            Bytes(self.0.bytes)
+        )
     }
 }
 
@@ -271,7 +334,11 @@ mod tests {
 
     fn flow(transport: Transport) -> FourTuple {
         let address = |text: &str| text.parse().unwrap();
-        FourTuple::new(transport, address("127.0.0.1:9000"), address("127.0.0.1:50312"))
+        FourTuple::new(
+            transport,
+            address("127.0.0.1:9000"),
+            address("127.0.0.1:50312"),
+        )
     }
 
     fn told(detail: Detail, events: &[Event<'_>]) -> String {
@@ -286,7 +353,15 @@ mod tests {
     fn data(transport: Transport, len: usize) -> Event<'static> {
         let (flow, conn) = (flow(transport), (transport == Transport::Tcp).then_some(1));
         let direction = Direction::Incoming;
-        Event::Data { direction, flow, conn, len, datagrams: 1, stride: len, bytes: None }
+        Event::Data {
+            direction,
+            flow,
+            conn,
+            len,
+            datagrams: 1,
+            stride: len,
+            bytes: None,
+        }
     }
 
     #[test]
@@ -298,8 +373,14 @@ mod tests {
         let text = told(
             Detail::Events,
             &[
-                Event::Listening { socket, reach: Reach::Loopback },
-                Event::Accepted { flow: flow(Transport::Tcp), conn: 1 },
+                Event::Listening {
+                    socket,
+                    reach: Reach::Loopback,
+                },
+                Event::Accepted {
+                    flow: flow(Transport::Tcp),
+                    conn: 1,
+                },
                 data(Transport::Tcp, 12),
                 Event::Closed(&closed),
             ],
@@ -325,10 +406,20 @@ closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  received 12, sent 0 bytes
     fn failed_attempts_are_told_once_another_succeeds() {
         let error = std::io::Error::from_raw_os_error(111);
         let remote = "[::1]:9".parse().unwrap();
-        let failed = || Event::ConnectFailed { remote, error: &error, after: std::time::Duration::ZERO };
+        let failed = || Event::ConnectFailed {
+            remote,
+            error: &error,
+            after: std::time::Duration::ZERO,
+        };
         assert_eq!(told(Detail::Events, &[failed()]), "");
-        let connected = Event::Connected { flow: flow(Transport::Tcp), after: std::time::Duration::ZERO };
+        let connected = Event::Connected {
+            flow: flow(Transport::Tcp),
+            after: std::time::Duration::ZERO,
+        };
         let text = told(Detail::Events, &[failed(), connected]);
-        assert!(text.starts_with("failed     [::1]:9: connection refused\nconnected  tcp "), "{text}");
+        assert!(
+            text.starts_with("failed     [::1]:9: connection refused\nconnected  tcp "),
+            "{text}"
+        );
     }
 }
