@@ -18,6 +18,8 @@ use crate::tuple::Identity;
 pub mod end;
 mod lane;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use end::{End, Link};

@@ -127,6 +127,10 @@ impl Pump<'_> {
                 port.lane.batch = Some(batch);
                 return;
             }
+            // Without a descriptor there is nothing to wait for: it is asked again.
+            if port.party.end().source().is_none() {
+                self.runnable.push_back(id);
+            }
         }
         self.spare.push(batch);
     }
@@ -148,6 +152,10 @@ impl Pump<'_> {
             Ok(()) if batch.is_taken(*at) => {
                 if port.occupied.take().is_some() {
                     self.runnable.extend(port.blocked.drain(..));
+                }
+                // What it has got may be what it answers to.
+                if port.party.end().source().is_none() {
+                    self.runnable.push_back(to);
                 }
                 return true;
             }

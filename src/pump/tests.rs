@@ -1,0 +1,366 @@
+//! The pump against ends that follow a script, watched from both sides.
+//! No network: what a peer, a slow reader or a broken pipe would do is written down step by step.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pretty_assertions::assert_eq;
+
+use super::Pump;
+use super::end::{Arrival, End, Link};
+use super::rules::{Engine, OnInputEnd, OnPeerEnd, Rules};
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::{Exit, Failure};
+use crate::sys::signals::Signals;
+use crate::tap::{SocketState, Taps};
+use crate::tuple::{FourTuple, Identity, Transport};
+
+/// What an end does when it is asked for bytes.
+enum Give {
+    Bytes(&'static str),
+    Datagrams(usize, &'static str),
+    Nothing,
+    End,
+    Enough,
+    Error(ErrorKind),
+}
+
+/// What an end does when it is offered bytes; everything once the script is over.
+enum Take {
+    UpTo(usize),
+    WouldBlock,
+    Error(ErrorKind),
+}
+
+#[derive(Default)]
+struct Script {
+    gives: VecDeque<Give>,
+    takes: VecDeque<Take>,
+    log: Rc<RefCell<Vec<String>>>,
+    name: &'static str,
+    ready: Option<File>,
+}
+
+impl Script {
+    fn new(name: &'static str, log: &Rc<RefCell<Vec<String>>>) -> Self {
+        // Always ready, as a regular file is.
+        let ready = File::open("/dev/null").ok();
+        Self {
+            name,
+            log: Rc::clone(log),
+            ready,
+            ..Self::default()
+        }
+    }
+
+    fn gives(mut self, gives: impl IntoIterator<Item = Give>) -> Self {
+        self.gives.extend(gives);
+        self
+    }
+
+    fn takes(mut self, takes: impl IntoIterator<Item = Take>) -> Self {
+        self.takes.extend(takes);
+        self
+    }
+
+    fn log(&self, text: &str) {
+        self.log.borrow_mut().push(format!("{} {text}", self.name));
+    }
+}
+
+impl End for Script {
+    fn recv(&mut self, batch: &mut Batch, _: &mut Taps) -> io::Result<Arrival> {
+        let (shape, text) = match self.gives.pop_front() {
+            Some(Give::Bytes(text)) => (Shape::Stream, text),
+            Some(Give::Datagrams(size, text)) => (Shape::Datagrams(size), text),
+            Some(Give::Nothing) => return Ok(Arrival::Nothing(None)),
+            Some(Give::End) => return Ok(Arrival::End),
+            Some(Give::Enough) => return Ok(Arrival::Enough),
+            Some(Give::Error(kind)) => return Err(kind.into()),
+            None => {
+                self.ready = None;
+                return Ok(Arrival::Nothing(None));
+            }
+        };
+        self.log(&format!("gives {text}"));
+        batch.space(text.len())[..text.len()].copy_from_slice(text.as_bytes());
+        batch.push(Run {
+            start: 0,
+            len: text.len(),
+            shape,
+            flow: None,
+        });
+        Ok(Arrival::Data)
+    }
+
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<()> {
+        let limit = match self.takes.pop_front() {
+            Some(Take::UpTo(limit)) => limit,
+            Some(Take::WouldBlock) => {
+                self.log("blocks");
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            Some(Take::Error(kind)) => return Err(kind.into()),
+            None => usize::MAX,
+        };
+        let run = batch.runs()[at.run];
+        let bytes = &batch.bytes(&run)[at.offset..];
+        let bytes = &bytes[..bytes.len().min(limit)];
+        self.log(&format!(
+            "takes {} {:?}",
+            String::from_utf8_lossy(bytes),
+            run.shape
+        ));
+        batch.advance(at, bytes.len());
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Taps) -> io::Result<()> {
+        self.log("is finished");
+        Ok(())
+    }
+
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.ready.as_ref().map(AsFd::as_fd)
+    }
+
+    fn sink(&self) -> Option<BorrowedFd<'_>> {
+        self.ready.as_ref().map(AsFd::as_fd)
+    }
+}
+
+impl Link for Script {
+    fn identity(&self) -> Identity {
+        let address = ([127, 0, 0, 1], 9).into();
+        Identity::Pair(FourTuple::new(Transport::Tcp, address, address))
+    }
+
+    fn state(&self) -> SocketState {
+        SocketState::new(self.identity(), Instant::now())
+    }
+
+    fn close(&mut self, _: &mut Taps) -> Exit {
+        self.log("is closed");
+        Exit::Done
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        on_input_end: OnInputEnd::Finish,
+        on_peer_end: OnPeerEnd::Wait,
+        input_is_terminal: false,
+        idle_timeout: Some(Duration::from_secs(10)),
+        deadline: None,
+        engine: Engine::Fast,
+    }
+}
+
+/// Runs `local` against `link`; what both did, in order, and how it ended.
+fn run(
+    rules: Rules,
+    local: impl FnOnce(Script) -> Script,
+    link: impl FnOnce(Script) -> Script,
+) -> (Vec<String>, Result<Exit, Failure>) {
+    let log = Rc::default();
+    let signals = Signals::new().unwrap();
+    let mut taps = Taps::default();
+    let local = local(Script::new("local", &log));
+    let link = link(Script::new("link", &log));
+    let mut pump = Pump::new(Box::new(local), rules, &signals, &mut taps).unwrap();
+    pump.join(Box::new(link));
+    let end = pump.run();
+    (log.take(), end)
+}
+
+/// What `name` took or gave, in order.
+fn of<'a>(log: &'a [String], name: &str) -> Vec<&'a str> {
+    log.iter()
+        .filter_map(|line| line.strip_prefix(name))
+        .map(str::trim)
+        .collect()
+}
+
+#[test]
+fn short_writes_lose_and_repeat_nothing() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Bytes("abcdef"), Give::Bytes("gh"), Give::End]),
+        |link| {
+            link.takes([Take::UpTo(1), Take::WouldBlock, Take::UpTo(2)])
+                .gives([Give::Nothing, Give::Nothing, Give::End])
+        },
+    );
+    let taken: Vec<&str> = of(&log, "link takes");
+    assert_eq!(taken, ["a Stream", "bc Stream", "def Stream", "gh Stream"]);
+    assert_eq!(end, Ok(Exit::Done));
+}
+
+#[test]
+fn nothing_is_fetched_while_a_batch_is_on_its_way() {
+    let (log, _) = run(
+        rules(),
+        |local| local.gives([Give::Bytes("one"), Give::Bytes("two"), Give::End]),
+        |link| {
+            link.takes([Take::WouldBlock, Take::WouldBlock])
+                .gives([Give::End])
+        },
+    );
+    let order = of(&log, "");
+    let at = |line: &str| order.iter().position(|other| *other == line);
+    assert!(
+        at("link takes one Stream") < at("local gives two"),
+        "{order:?}"
+    );
+}
+
+#[test]
+fn datagrams_keep_their_borders_also_when_empty() {
+    let (log, _) = run(
+        rules(),
+        |local| local.gives([Give::End]),
+        |link| {
+            link.gives([
+                Give::Datagrams(2, "aabbc"),
+                Give::Datagrams(1, ""),
+                Give::End,
+            ])
+        },
+    );
+    assert_eq!(
+        of(&log, "local takes"),
+        ["aabbc Datagrams(2)", "Datagrams(1)"]
+    );
+}
+
+#[test]
+fn the_end_of_input_finishes_once_and_receiving_goes_on() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Bytes("question"), Give::End]),
+        |link| {
+            link.gives([
+                Give::Nothing,
+                Give::Nothing,
+                Give::Nothing,
+                Give::Bytes("answer"),
+                Give::End,
+            ])
+        },
+    );
+    assert_eq!(of(&log, "link is"), ["finished", "closed"]);
+    assert_eq!(of(&log, "local takes"), ["answer Stream"]);
+    assert_eq!(end, Ok(Exit::Done));
+}
+
+#[test]
+fn the_end_of_the_peer_leaves_the_input_to_end() {
+    let (log, _) = run(
+        rules(),
+        |local| local.gives([Give::Nothing, Give::Nothing, Give::Bytes("late"), Give::End]),
+        |link| link.gives([Give::End]),
+    );
+    assert_eq!(of(&log, "link takes"), ["late Stream"]);
+}
+
+#[test]
+fn quitting_at_the_end_of_the_peer_delivers_what_it_sent() {
+    let rules = Rules {
+        on_peer_end: OnPeerEnd::Quit,
+        ..rules()
+    };
+    let (log, end) = run(
+        rules,
+        |local| {
+            local
+                .gives([Give::Nothing])
+                .takes([Take::WouldBlock, Take::UpTo(1)])
+        },
+        |link| link.gives([Give::Bytes("last"), Give::End]),
+    );
+    assert_eq!(of(&log, "local takes"), ["l Stream", "ast Stream"]);
+    assert_eq!(end, Ok(Exit::Done));
+}
+
+#[test]
+fn quitting_at_the_end_of_input_writes_out_what_has_come() {
+    let rules = Rules {
+        on_input_end: OnInputEnd::Quit,
+        ..rules()
+    };
+    let (log, end) = run(
+        rules,
+        |local| local.gives([Give::Bytes("bye"), Give::End]),
+        |link| link.gives([Give::Nothing, Give::Bytes("already here")]),
+    );
+    assert_eq!(of(&log, "link takes"), ["bye Stream"]);
+    assert_eq!(of(&log, "local takes"), ["already here Stream"]);
+    assert_eq!(end, Ok(Exit::Done));
+}
+
+#[test]
+fn what_came_before_a_reset_is_delivered_and_the_reset_is_told() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Nothing]),
+        |link| {
+            link.gives([
+                Give::Bytes("before"),
+                Give::Error(ErrorKind::ConnectionReset),
+            ])
+        },
+    );
+    assert_eq!(of(&log, "local takes"), ["before Stream"]);
+    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::Reset));
+}
+
+#[test]
+fn after_a_failed_send_what_had_arrived_is_still_delivered() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Bytes("lost"), Give::Bytes("never asked for")]),
+        |link| {
+            let link = link.takes([Take::Error(ErrorKind::BrokenPipe)]);
+            link.gives([Give::Nothing, Give::Bytes("had arrived"), Give::End])
+        },
+    );
+    assert_eq!(of(&log, "local takes"), ["had arrived Stream"]);
+    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::Reset));
+}
+
+#[test]
+fn a_local_end_that_cannot_write_ends_the_run_at_once() {
+    let (log, end) = run(
+        rules(),
+        |local| local.takes([Take::Error(ErrorKind::StorageFull)]),
+        |link| link.gives([Give::Bytes("too much"), Give::Bytes("never asked for")]),
+    );
+    assert_eq!(of(&log, "link gives"), ["too much"]);
+    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::Failed));
+}
+
+#[test]
+fn enough_ends_both_directions() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Nothing]),
+        |link| link.gives([Give::Bytes("all"), Give::Enough]),
+    );
+    assert_eq!(of(&log, "local takes"), ["all Stream"]);
+    assert_eq!(end, Ok(Exit::Done));
+}
+
+#[test]
+fn a_silent_session_ends_by_its_idle_limit() {
+    let rules = Rules {
+        idle_timeout: Some(Duration::from_millis(20)),
+        ..rules()
+    };
+    let (_, end) = run(rules, |local| local, |link| link);
+    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::TimedOut));
+}
