@@ -6,5 +6,6 @@ pub mod exit;
 pub mod link;
 pub mod modes;
 pub mod pump;
+pub mod sys;
 pub mod tap;
 pub mod tuple;
