@@ -188,6 +188,10 @@ impl Resolver {
         let mut addresses = Vec::new();
         for info in found {
             let mut address = info.map_err(|error| unresolved(describe(&error)))?.sockaddr;
+            // An IPv4 address in an IPv6 coat is an IPv4 address, unless the user insists on IPv6.
+            if self.family != Family::V6 {
+                address = unmapped(address);
+            }
             address.set_port(port);
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -329,6 +333,7 @@ mod tests {
         for (words, expected) in [
             (["127.0.0.1", "80"], "127.0.0.1:80"),
             (["::1", "80"], "[::1]:80"),
+            (["::ffff:127.0.0.1", "80"], "127.0.0.1:80"),
         ] {
             assert_eq!(targets(Family::Any, &words), Ok(addresses(&[expected])));
         }

@@ -8,7 +8,8 @@ use crate::exit::Exit;
 
 mod ready;
 mod session;
-pub mod settings;
+mod settings;
+mod sockets;
 mod tcp_connect;
 mod tcp_listen;
 mod udp_bind;

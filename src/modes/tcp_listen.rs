@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::session::{Manners, Session};
-use super::settings;
+use super::sockets;
 use crate::batch::Shape;
 use crate::cli::TcpListen;
 use crate::exit::{Exit, Failure};
@@ -33,7 +33,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
 
     let (socket, reach) =
-        settings::listen(&addresses, &options.socket, &options.tcp, listen.backlog)?;
+        sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?;
     let settings = Settings {
         clients: 1,
         patience: listen.accept_timeout,

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod conduit;
+pub mod fast_open;
 pub mod inherited;
 pub mod poller;
 pub mod signals;

@@ -1,0 +1,264 @@
+//! From the options of the command line to the options of a socket (socket(7), ip(7), ipv6(7), tcp(7)).
+//! The kernel has the last word on a value, and what it refuses is an error that names the option.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use socket2::{Socket, TcpKeepalive};
+
+use crate::cli::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
+use crate::exit::{Exit, Failure, describe};
+use crate::sys::fast_open;
+
+/// Which header fields the packets of a socket have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// Those of IPv4.
+    V4,
+    /// Those of IPv6.
+    V6,
+    /// Now these, now those: an IPv6 socket that takes IPv4 as well.
+    Both,
+}
+
+/// What a TCP socket is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Connect.
+    Connects,
+    /// Listen; its clients' sockets inherit the options.
+    Listens,
+}
+
+/// Sets the options that any socket has. To be called before `bind`.
+///
+/// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it; also below.
+pub fn apply(socket: &Socket, headers: Headers, options: &SocketOptions) -> Result<(), Failure> {
+    if options.reuse_port {
+        accept("--reuse-port", "", socket.set_reuse_port(true), "")?;
+    }
+    if let Some(size) = options.rcvbuf {
+        accept("--rcvbuf", size, socket.set_recv_buffer_size(size), "")?;
+    }
+    if let Some(size) = options.sndbuf {
+        accept("--sndbuf", size, socket.set_send_buffer_size(size), "")?;
+    }
+    if let Some(name) = &options.interface {
+        let result = socket.bind_device(Some(name.as_bytes()));
+        accept("--interface", name, result, "")?;
+    }
+    if let Some(mark) = options.mark {
+        let result = socket.set_mark(mark);
+        accept("--mark", mark, result, "it takes CAP_NET_ADMIN")?;
+    }
+    if let Some(ttl) = options.ttl {
+        accept("--ttl", ttl, set_ttl(socket, headers, ttl), "")?;
+    }
+    if let Some(tos) = options.tos {
+        let result = set_tos(socket, headers, tos.into());
+        accept("--tos", format_args!("{tos:#04x}"), result, "")?;
+    }
+    Ok(())
+}
+
+fn set_ttl(socket: &Socket, headers: Headers, ttl: u32) -> io::Result<()> {
+    if headers != Headers::V6 {
+        socket.set_ttl_v4(ttl)?;
+    }
+    if headers != Headers::V4 {
+        socket.set_unicast_hops_v6(ttl)?;
+    }
+    Ok(())
+}
+
+fn set_tos(socket: &Socket, headers: Headers, tos: u32) -> io::Result<()> {
+    if headers != Headers::V6 {
+        socket.set_tos_v4(tos)?;
+    }
+    if headers != Headers::V4 {
+        socket.set_tclass_v6(tos)?;
+    }
+    Ok(())
+}
+
+/// Sets the options that only TCP has. To be called before `bind`.
+pub fn apply_tcp(socket: &Socket, role: Role, options: &TcpSocketOptions) -> Result<(), Failure> {
+    let nodelay = options.nodelay == Switch::On;
+    accept("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
+    if let Some(keepalive) = options.keepalive {
+        set_keepalive(socket, keepalive)?;
+    }
+    if let Some(time) = options.user_timeout {
+        let result = socket.set_tcp_user_timeout(Some(time));
+        let value = humantime::format_duration(time);
+        accept("--user-timeout", value, result, "at most 24 days")?;
+    }
+    if options.linger_reset {
+        let result = socket.set_linger(Some(Duration::ZERO));
+        accept("--linger-reset", "", result, "")?;
+    }
+    if let Some(mss) = options.mss {
+        let result = socket.set_tcp_mss(mss);
+        accept("--mss", mss, result, "the kernel takes 88 to 32767")?;
+    }
+    if let Some(name) = &options.congestion {
+        let result = socket.set_tcp_congestion(name.as_bytes());
+        let hint = result.as_ref().err().and_then(known_congestion_controls);
+        accept("--congestion", name, result, &hint.unwrap_or_default())?;
+    }
+    if options.fastopen {
+        let result = match role {
+            Role::Connects => fast_open::allow_connecting(socket),
+            Role::Listens => fast_open::allow_listening(socket, FAST_OPEN_QUEUE),
+        };
+        accept("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
+    }
+    Ok(())
+}
+
+/// Clients that may wait with data from their SYN. Few, because each of them costs memory before it is proven to exist.
+const FAST_OPEN_QUEUE: i32 = 128;
+
+fn set_keepalive(socket: &Socket, keepalive: Keepalive) -> Result<(), Failure> {
+    match keepalive {
+        Keepalive::System => accept("--keepalive", "", socket.set_keepalive(true), ""),
+        Keepalive::Timed {
+            idle,
+            interval,
+            count,
+        } => {
+            let parameters = TcpKeepalive::new()
+                .with_time(idle)
+                .with_interval(interval)
+                .with_retries(count);
+            let result = socket.set_tcp_keepalive(&parameters);
+            let value = format_args!("{},{},{count}", idle.as_secs(), interval.as_secs());
+            let hint = "the kernel takes up to 32767 seconds and 127 probes";
+            accept("--keepalive", value, result, hint)
+        }
+    }
+}
+
+/// The congestion controls there are (unknown name), or that everybody may use (no permission).
+fn known_congestion_controls(error: &io::Error) -> Option<String> {
+    let (name, word) = match error.kind() {
+        ErrorKind::NotFound => ("tcp_available_congestion_control", "available"),
+        ErrorKind::PermissionDenied => ("tcp_allowed_congestion_control", "permitted"),
+        _ => return None,
+    };
+    let names = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+    let names: Vec<&str> = names.split_whitespace().collect();
+    Some(format!("{word}: {}", names.join(", ")))
+}
+
+/// Turns the kernel's refusal of a value into a failure that names the option, the value and what may help.
+fn accept(
+    option: &str,
+    value: impl Display,
+    result: io::Result<()>,
+    hint: &str,
+) -> Result<(), Failure> {
+    result.map_err(|error| {
+        let given = format!("{option} {value}");
+        let reason = describe(&error);
+        let hint = match hint {
+            "" => String::new(),
+            hint => format!(" ({hint})"),
+        };
+        Failure::new(
+            Exit::Failed,
+            format!("{}: {reason}{hint}", given.trim_end()),
+        )
+    })
+}
+
+/// What the kernel did not grant in full, one text an option: it caps buffers without an error (socket(7)).
+pub fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    // The kernel reports twice what it grants, because half of it is for its own bookkeeping.
+    if let Some(asked) = options.rcvbuf {
+        let granted = socket.recv_buffer_size()? / 2;
+        texts.extend(shortfall("--rcvbuf", asked, granted, "net.core.rmem_max"));
+    }
+    if let Some(asked) = options.sndbuf {
+        let granted = socket.send_buffer_size()? / 2;
+        texts.extend(shortfall("--sndbuf", asked, granted, "net.core.wmem_max"));
+    }
+    Ok(texts)
+}
+
+fn shortfall(option: &str, asked: usize, granted: usize, setting: &str) -> Option<String> {
+    (granted < asked)
+        .then(|| format!("{option} {asked}: the kernel grants only {granted} bytes ({setting})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use socket2::{Domain, Type};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
+        let line = format!("tuplecat tcp-listen 0 {words}");
+        match Cli::read(line.split_whitespace()).unwrap().command {
+            Command::TcpListen(options) => (options.socket, options.tcp),
+            command => panic!("{command:?}"),
+        }
+    }
+
+    fn stream() -> Socket {
+        Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
+    }
+
+    #[test]
+    fn a_refused_value_names_the_option() {
+        let (socket, tcp) = options("--mss 5 --interface nosuch0");
+        assert_eq!(
+            apply_tcp(&stream(), Role::Connects, &tcp),
+            Err(Failure::new(
+                Exit::Failed,
+                "--mss 5: invalid argument (the kernel takes 88 to 32767)"
+            ))
+        );
+        let failure = apply(&stream(), Headers::V4, &socket).unwrap_err();
+        assert_eq!(failure.exit, Exit::Failed);
+        assert_eq!(failure.message, "--interface nosuch0: no such device");
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_gets_a_list() {
+        let (_, tcp) = options("--congestion bbrx");
+        let failure = apply_tcp(&stream(), Role::Connects, &tcp).unwrap_err();
+        let start = "--congestion bbrx: no such file or directory (available: ";
+        assert!(failure.message.starts_with(start), "{failure}");
+        assert!(failure.message.contains("reno"), "{failure}");
+    }
+
+    #[test]
+    fn a_socket_for_both_families_gets_both_header_fields() {
+        let Ok(socket) = Socket::new(Domain::IPV6, Type::DGRAM, None) else {
+            return;
+        };
+        let (options, _) = options("--ttl 7 --tos af11");
+        apply(&socket, Headers::Both, &options).unwrap();
+        let v4 = (socket.ttl_v4().unwrap(), socket.tos_v4().unwrap());
+        let v6 = (
+            socket.unicast_hops_v6().unwrap(),
+            socket.tclass_v6().unwrap(),
+        );
+        assert_eq!((v4, v6), ((7, 0x28), (7, 0x28)));
+    }
+
+    #[test]
+    fn a_buffer_is_granted_or_the_rest_is_reported() {
+        let (options, _) = options("--rcvbuf 2047M --sndbuf 8k");
+        let socket = stream();
+        apply(&socket, Headers::V4, &options).unwrap();
+        let texts = shortfalls(&socket, &options).unwrap();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(texts[0].starts_with("--rcvbuf 2146435072: the kernel grants only "));
+    }
+}

@@ -1,0 +1,303 @@
+//! Sockets as the modes need them: made, given their options, and bound, in the order of the man pages.
+//! All of them are non-blocking; what cannot be bound is an error that names the act and the address.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use socket2::{Domain, Socket, Type};
+
+use super::settings::{self, Headers, Role};
+use crate::address::{BindAddress, Source};
+use crate::cli::{SocketOptions, TcpSocketOptions};
+use crate::exit::{Exit, Failure, describe};
+use crate::tap::Reach;
+use crate::tuple::Transport;
+
+/// `socket`, `bind`, `listen`: on the first of `addresses` that this machine has.
+///
+/// `SO_REUSEADDR` lets a port be listened on again while old connections linger in TIME-WAIT (RFC 9293, 3.6.1); another
+/// listener still keeps it for itself (socket(7)).
+///
+/// Errors: [`Exit::CannotBind`], or [`Exit::Failed`] where an option is refused; also below.
+pub fn listening(
+    addresses: &[BindAddress],
+    backlog: i32,
+    options: &SocketOptions,
+    tcp: &TcpSocketOptions,
+) -> Result<(Socket, Reach), Failure> {
+    let prepare = |socket: &Socket, headers| {
+        allow_reuse(socket)?;
+        settings::apply(socket, headers, options)?;
+        settings::apply_tcp(socket, Role::Listens, tcp)
+    };
+    first_bound(Transport::Tcp, addresses, prepare, |socket| {
+        socket.listen(backlog)
+    })
+}
+
+/// `socket`, `bind`: on the first of `addresses` that this machine has.
+pub fn receiving(
+    addresses: &[BindAddress],
+    options: &SocketOptions,
+) -> Result<(Socket, Reach), Failure> {
+    let prepare = |socket: &Socket, headers| settings::apply(socket, headers, options);
+    first_bound(Transport::Udp, addresses, prepare, |_| Ok(()))
+}
+
+/// `socket`, and `bind` if the source is chosen: ready to `connect` to `remote`.
+pub fn connecting(
+    remote: SocketAddr,
+    source: Source,
+    options: &SocketOptions,
+    tcp: &TcpSocketOptions,
+) -> Result<Socket, Failure> {
+    let socket = open_towards(Transport::Tcp, remote)?;
+    settings::apply(&socket, headers_towards(remote), options)?;
+    settings::apply_tcp(&socket, Role::Connects, tcp)?;
+    if let Some(local) = source.towards(remote) {
+        allow_reuse(&socket)?;
+        bind_source(Transport::Tcp, &socket, local)?;
+    }
+    Ok(socket)
+}
+
+/// `socket`, and `bind` if the source is chosen: ready to `sendto` to `remote`.
+pub fn sending(
+    remote: SocketAddr,
+    source: Source,
+    options: &SocketOptions,
+) -> Result<Socket, Failure> {
+    let socket = open_towards(Transport::Udp, remote)?;
+    settings::apply(&socket, headers_towards(remote), options)?;
+    if let Some(local) = source.towards(remote) {
+        bind_source(Transport::Udp, &socket, local)?;
+    }
+    Ok(socket)
+}
+
+fn open(transport: Transport, family: SocketAddr) -> io::Result<Socket> {
+    let kind = match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket = Socket::new(Domain::for_address(family), kind, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn open_towards(transport: Transport, remote: SocketAddr) -> Result<Socket, Failure> {
+    let act = format!("cannot make a {transport} socket for {remote}");
+    open(transport, remote).map_err(|error| Failure::io(act, &error))
+}
+
+fn headers_towards(remote: SocketAddr) -> Headers {
+    if remote.is_ipv4() {
+        Headers::V4
+    } else {
+        Headers::V6
+    }
+}
+
+fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
+    let result = socket.set_reuse_address(true);
+    result.map_err(|error| Failure::io("cannot set SO_REUSEADDR", &error))
+}
+
+fn bind_source(transport: Transport, socket: &Socket, local: SocketAddr) -> Result<(), Failure> {
+    socket.bind(&local.into()).map_err(|error| {
+        let message = format!("cannot bind {transport} {local}: {}", unbindable(&error));
+        Failure::new(Exit::CannotBind, message)
+    })
+}
+
+/// Makes a socket, lets `prepare` set its options, binds it, and lets `settle` do the rest. Goes on to the next address only if
+/// the machine lacks the one at hand: an address that is taken must not move the user to another one unasked.
+fn first_bound(
+    transport: Transport,
+    addresses: &[BindAddress],
+    prepare: impl Fn(&Socket, Headers) -> Result<(), Failure>,
+    settle: impl Fn(&Socket) -> io::Result<()>,
+) -> Result<(Socket, Reach), Failure> {
+    let act = match transport {
+        Transport::Tcp => "cannot listen on",
+        Transport::Udp => "cannot bind udp",
+    };
+    let mut lines = Vec::new();
+    for &BindAddress { address, reach } in addresses {
+        let result = match open_at(transport, address, reach) {
+            Ok((socket, headers)) => {
+                prepare(&socket, headers)?;
+                let bound = socket.bind(&address.into());
+                bound.and_then(|()| settle(&socket)).map(|()| socket)
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(socket) => return Ok((socket, reach)),
+            Err(error) => {
+                lines.push(format!("{act} {address}: {}", unbindable(&error)));
+                if !is_lacking(&error) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(Failure::new(Exit::CannotBind, lines.join("\n")))
+}
+
+fn open_at(
+    transport: Transport,
+    address: SocketAddr,
+    reach: Reach,
+) -> io::Result<(Socket, Headers)> {
+    let socket = open(transport, address)?;
+    let headers = match (address, reach) {
+        (SocketAddr::V4(_), _) => Headers::V4,
+        (SocketAddr::V6(_), Reach::DualStack) => Headers::Both,
+        (SocketAddr::V6(_), _) => Headers::V6,
+    };
+    if headers != Headers::V4 {
+        socket.set_only_v6(headers == Headers::V6)?;
+    }
+    Ok((socket, headers))
+}
+
+/// Whether the machine has no such address, or no such family of addresses.
+fn is_lacking(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+fn unbindable(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrNotAvailable => "not an address of this machine".to_owned(),
+        _ => describe(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
+        let line = format!("tuplecat tcp-listen 0 {words}");
+        match Cli::read(line.split_whitespace()).unwrap().command {
+            Command::TcpListen(options) => (options.socket, options.tcp),
+            command => panic!("{command:?}"),
+        }
+    }
+
+    fn at(address: &str) -> BindAddress {
+        BindAddress {
+            address: address.parse().unwrap(),
+            reach: Reach::Address,
+        }
+    }
+
+    fn local(socket: &Socket) -> SocketAddr {
+        socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    #[test]
+    fn a_client_inherits_the_options_of_its_listener() {
+        let words = "--nodelay on --keepalive=30,5,3 --user-timeout 9 --linger-reset --ttl 7 --tos af11 --mss 1000 --congestion reno";
+        let (socket, tcp) = options(words);
+        let (listener, _) = listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(local(&listener)).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        let seconds = Duration::from_secs;
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), seconds(30));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), seconds(5));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(seconds(9)));
+        assert_eq!(accepted.linger().unwrap(), Some(Duration::ZERO));
+        assert_eq!(accepted.ttl_v4().unwrap(), 7);
+        assert_eq!(accepted.tos_v4().unwrap(), 0x28);
+        assert!(accepted.tcp_mss().unwrap() <= 1000);
+        assert!(accepted.tcp_congestion().unwrap().starts_with(b"reno"));
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_in_both_transports() {
+        let (socket, tcp) = options("");
+        let (first, _) = listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).unwrap();
+        let taken = local(&first);
+        let again = [at(&taken.to_string()), at("127.0.0.2:0")];
+        assert_eq!(
+            listening(&again, 1, &socket, &tcp).map(|_| ()),
+            Err(Failure::new(
+                Exit::CannotBind,
+                format!("cannot listen on {taken}: address already in use")
+            ))
+        );
+
+        let (first, _) = receiving(&[at("127.0.0.1:0")], &socket).unwrap();
+        let taken = local(&first);
+        assert_eq!(
+            receiving(&[at(&taken.to_string())], &socket).map(|_| ()),
+            Err(Failure::new(
+                Exit::CannotBind,
+                format!("cannot bind udp {taken}: address already in use")
+            ))
+        );
+    }
+
+    #[test]
+    fn an_address_that_the_machine_lacks_is_passed_over() {
+        let (socket, _) = options("");
+        let addresses = [at("192.0.2.1:0"), at("127.0.0.1:0")];
+        let (bound, _) = receiving(&addresses, &socket).unwrap();
+        assert_eq!(local(&bound).ip(), addresses[1].address.ip());
+        assert_eq!(
+            receiving(&addresses[..1], &socket).map(|_| ()),
+            Err(Failure::new(
+                Exit::CannotBind,
+                "cannot bind udp 192.0.2.1:0: not an address of this machine"
+            ))
+        );
+    }
+
+    #[test]
+    fn a_port_is_shared_only_when_both_say_so() {
+        let (shared, tcp) = options("--reuse-port");
+        let (first, _) = listening(&[at("127.0.0.1:0")], 1, &shared, &tcp).unwrap();
+        let again = [at(&local(&first).to_string())];
+        assert!(listening(&again, 1, &shared, &tcp).is_ok());
+        assert!(listening(&again, 1, &options("").0, &tcp).is_err());
+    }
+
+    #[test]
+    fn fast_open_can_be_asked_for_on_both_sides() {
+        let (socket, tcp) = options("--fastopen");
+        assert!(listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).is_ok());
+        let remote = "127.0.0.1:9".parse().unwrap();
+        // The kernel may have it switched off (net.ipv4.tcp_fastopen); then the option is named.
+        if let Err(failure) = connecting(remote, Source::Any, &socket, &tcp) {
+            assert!(failure.message.starts_with("--fastopen: "), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_bound_before_speaking() {
+        let (socket, tcp) = options("");
+        let remote = "127.0.0.1:9".parse().unwrap();
+        let source = |address: &str| Source::Bound {
+            v4: Some(address.parse().unwrap()),
+            v6: None,
+        };
+        let chosen = connecting(remote, source("127.0.0.2:0"), &socket, &tcp).unwrap();
+        assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
+        let chosen = sending(remote, source("127.0.0.2:0"), &socket).unwrap();
+        assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
+        let failure = sending(remote, source("192.0.2.1:0"), &socket).unwrap_err();
+        assert_eq!(failure.exit, Exit::CannotBind);
+    }
+}
