@@ -7,3 +7,4 @@ pub mod conduit;
 pub mod inherited;
 pub mod poller;
 pub mod signals;
+pub mod udp;
