@@ -8,3 +8,4 @@ pub mod fast_open;
 pub mod inherited;
 pub mod poller;
 pub mod signals;
+pub mod udp;

@@ -182,6 +182,13 @@ impl<W: Write> Tap for Lines<W> {
                     format_args!("{flow}  {} from another sender", Bytes(len as u64)),
                 );
             }
+            Event::Forgotten { flow } => {
+                let flow = flow.arrow(Direction::Incoming);
+                self.line(
+                    "forgotten",
+                    format_args!("{flow}  idle longest of the peers"),
+                );
+            }
             Event::Truncated { flow, from, to } => {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line("truncated", format_args!("{flow}  {from} -> {to} bytes"));

@@ -110,6 +110,11 @@ pub enum Event<'a> {
         /// Its size in bytes.
         len: usize,
     },
+    /// A peer that was idle longest is no longer remembered, for the table is full.
+    Forgotten {
+        /// The peer.
+        flow: FourTuple,
+    },
     /// A datagram was longer than the buffer.
     Truncated {
         /// The sender.

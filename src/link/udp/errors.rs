@@ -1,0 +1,114 @@
+//! The error queue: ICMP errors, each with the address of the datagram it came for.
+//! An error is of one datagram to one peer, though the kernel also makes an innocent later call fail with it: read the queue, try again.
+
+use std::net::{SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+
+use super::control::{destination, room_for_error, to_std};
+use super::icmp::Cause;
+use super::{Audience, Socket, comparable};
+use crate::exit::Exit;
+use crate::tap::{Event, Taps};
+use crate::tuple::{FourTuple, Transport};
+
+/// That the target was unreachable when it was last heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The status it means.
+    pub(super) exit: Exit,
+    /// How many datagrams had been sent by then.
+    pub(super) sent: u64,
+}
+
+/// One entry of the error queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Report {
+    /// Where the datagram had been sent to.
+    target: SocketAddr,
+    /// Where it had been sent from, with port 0, where the socket has several addresses.
+    local: Option<SocketAddr>,
+    /// Who says so.
+    offender: Option<SocketAddr>,
+    cause: Cause,
+}
+
+impl Socket {
+    /// Reports the errors that have come back, equal ones in a row once; returns whether there were any. What this machine says of
+    /// the call that has just failed is not one of them.
+    pub(super) fn drain_errors(&mut self, taps: &mut Taps) -> bool {
+        let mut last = None;
+        let mut found = false;
+        while let Ok(report) = read(self.socket.as_raw_fd()) {
+            found |= report.is_some_and(|report| !report.cause.is_local());
+            // A burst to one closed port brings one error for every datagram.
+            if let Some(report) = report.filter(|&report| last.replace(report) != Some(report)) {
+                self.take_report(&report, taps);
+            }
+        }
+        found
+    }
+
+    fn take_report(&mut self, report: &Report, taps: &mut Taps) {
+        if report.cause.is_local() {
+            // The call itself has failed, and tells the size; this tells the limit.
+            self.outbox.path_mtu = report.cause.path_mtu();
+            return;
+        }
+        let local = self.name.with_ip(report.local);
+        let flow = FourTuple::new(Transport::Udp, local, report.target);
+        taps.emit(&Event::Unreachable {
+            flow,
+            reason: &report.cause.reason(),
+            offender: report
+                .offender
+                .filter(|other| other.ip() != flow.remote.ip()),
+        });
+        let target = match self.settings.audience {
+            Audience::Target(target) => Some(comparable(target)),
+            _ => None,
+        };
+        if let (true, Some(exit)) = (target == Some(report.target), report.cause.exit()) {
+            let sent = self.totals.sent.chunks;
+            self.verdict = Some(Verdict { exit, sent });
+        }
+    }
+}
+
+/// Takes one entry from the queue; `None` if it is of no known kind.
+fn read(socket: RawFd) -> nix::Result<Option<Report>> {
+    let mut room = room_for_error();
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<SockaddrStorage>(socket, &mut [], Some(&mut room), flags)?;
+    let (mut local, mut found) = (None, None);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::Ipv4RecvErr(error, offender) => {
+                found = Some((error, offender.map(from_v4)));
+            }
+            ControlMessageOwned::Ipv6RecvErr(error, offender) => {
+                found = Some((error, offender.map(from_v6)));
+            }
+            other => local = local.or_else(|| destination(&other)),
+        }
+    }
+    let target = message.address.as_ref().and_then(to_std);
+    Ok(found.zip(target).map(|((error, offender), target)| Report {
+        target: comparable(target),
+        local,
+        offender: offender.map(comparable),
+        cause: Cause::from(error),
+    }))
+}
+
+fn from_v4(address: libc::sockaddr_in) -> SocketAddr {
+    let ip = address.sin_addr.s_addr.to_ne_bytes();
+    SocketAddr::from((ip, u16::from_be(address.sin_port)))
+}
+
+fn from_v6(address: libc::sockaddr_in6) -> SocketAddr {
+    let ip = address.sin6_addr.s6_addr.into();
+    let port = u16::from_be(address.sin6_port);
+    SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into()
+}

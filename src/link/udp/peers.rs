@@ -1,0 +1,228 @@
+//! Who has written to a socket that serves everybody: a table with a bound, in the order in which they were last heard.
+//! The order is a list threaded through the table, so that remembering, finding and forgetting cost the same however many there are.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::tap::{Count, SocketState};
+use crate::tuple::{FourTuple, Identity};
+
+/// The peers of a socket.
+pub(super) struct Peers {
+    most: usize,
+    table: Vec<Peer>,
+    index: HashMap<SocketAddr, usize>,
+    newest: Option<usize>,
+    oldest: Option<usize>,
+    first: Option<FourTuple>,
+}
+
+struct Peer {
+    flow: FourTuple,
+    received: Count,
+    sent: Count,
+    since: Instant,
+    newer: Option<usize>,
+    older: Option<usize>,
+}
+
+impl Peers {
+    /// A table of `most` peers, at least one.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most: most.max(1),
+            table: Vec::new(),
+            index: HashMap::new(),
+            newest: None,
+            oldest: None,
+            first: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The peer that spoke first, also when it is forgotten since.
+    pub(super) fn first(&self) -> Option<FourTuple> {
+        self.first
+    }
+
+    /// The peer that spoke last.
+    pub(super) fn last(&self) -> Option<FourTuple> {
+        self.newest.map(|at| self.table[at].flow)
+    }
+
+    /// Every peer that is remembered.
+    pub(super) fn flows(&self) -> impl Iterator<Item = FourTuple> {
+        self.table.iter().map(|peer| peer.flow)
+    }
+
+    /// The peer at this address.
+    pub(super) fn get(&self, remote: SocketAddr) -> Option<FourTuple> {
+        self.find(remote).map(|at| self.table[at].flow)
+    }
+
+    /// Counts what `flow.remote` sent to `flow.local`; returns whom it had to forget for that.
+    pub(super) fn hear(
+        &mut self,
+        flow: FourTuple,
+        bytes: usize,
+        chunks: usize,
+    ) -> Option<FourTuple> {
+        let (at, forgotten) = match self.find(flow.remote) {
+            Some(at) => (at, None),
+            None => self.admit(flow),
+        };
+        if self.newest != Some(at) {
+            self.unlink(at);
+            self.link_newest(at);
+        }
+        self.table[at].flow = flow;
+        self.table[at].received.add(bytes, chunks);
+        forgotten
+    }
+
+    /// Counts what was sent to `remote`, if it is remembered.
+    pub(super) fn tell(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
+        if let Some(at) = self.find(remote) {
+            self.table[at].sent.add(bytes, chunks);
+        }
+    }
+
+    /// A row for each, the one idle longest first.
+    pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
+        let mut next = self.oldest;
+        std::iter::from_fn(move || {
+            let peer = &self.table[next?];
+            next = peer.newer;
+            Some(SocketState {
+                state: "peer",
+                received: peer.received,
+                sent: peer.sent,
+                ..SocketState::new(Identity::Pair(peer.flow), peer.since)
+            })
+        })
+    }
+
+    fn find(&self, remote: SocketAddr) -> Option<usize> {
+        // Most datagrams come from the peer that also sent the one before.
+        let newest = self
+            .newest
+            .filter(|&at| self.table[at].flow.remote == remote);
+        newest.or_else(|| self.index.get(&remote).copied())
+    }
+
+    /// Gives a new peer a place, which is linked nowhere yet.
+    fn admit(&mut self, flow: FourTuple) -> (usize, Option<FourTuple>) {
+        self.first.get_or_insert(flow);
+        let peer = Peer {
+            flow,
+            received: Count::default(),
+            sent: Count::default(),
+            since: Instant::now(),
+            newer: None,
+            older: None,
+        };
+        let (at, forgotten) = match self.oldest.filter(|_| self.table.len() >= self.most) {
+            Some(at) => {
+                let forgotten = self.table[at].flow;
+                self.unlink(at);
+                self.index.remove(&forgotten.remote);
+                self.table[at] = peer;
+                (at, Some(forgotten))
+            }
+            None => {
+                self.table.push(peer);
+                (self.table.len() - 1, None)
+            }
+        };
+        self.index.insert(flow.remote, at);
+        (at, forgotten)
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let Peer { newer, older, .. } = self.table[at];
+        match newer {
+            Some(newer) => self.table[newer].older = older,
+            None if self.newest == Some(at) => self.newest = older,
+            None => {}
+        }
+        match older {
+            Some(older) => self.table[older].newer = newer,
+            None if self.oldest == Some(at) => self.oldest = newer,
+            None => {}
+        }
+    }
+
+    fn link_newest(&mut self, at: usize) {
+        self.table[at].newer = None;
+        self.table[at].older = self.newest;
+        match self.newest {
+            Some(newest) => self.table[newest].newer = Some(at),
+            None => self.oldest = Some(at),
+        }
+        self.newest = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuple::Transport;
+
+    fn flow(port: u16) -> FourTuple {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        FourTuple::new(Transport::Udp, address(9), address(port))
+    }
+
+    fn ports(peers: &Peers) -> Vec<u16> {
+        let port = |state: SocketState| match state.identity {
+            Identity::Pair(flow) => flow.remote.port(),
+            Identity::Socket(..) => 0,
+        };
+        peers.states().map(port).collect()
+    }
+
+    #[test]
+    fn the_one_idle_longest_is_forgotten() {
+        let mut peers = Peers::new(3);
+        for port in [1, 2, 3, 1] {
+            assert_eq!(peers.hear(flow(port), 1, 1), None);
+        }
+        assert_eq!(ports(&peers), [2, 3, 1]);
+        assert_eq!(peers.hear(flow(4), 1, 1), Some(flow(2)));
+        assert_eq!(ports(&peers), [3, 1, 4]);
+        assert_eq!(
+            (peers.first(), peers.last()),
+            (Some(flow(1)), Some(flow(4)))
+        );
+        assert_eq!(peers.get(flow(2).remote), None);
+        assert_eq!(peers.get(flow(3).remote), Some(flow(3)));
+    }
+
+    #[test]
+    fn one_place_is_enough_for_the_last() {
+        let mut peers = Peers::new(1);
+        peers.hear(flow(1), 1, 1);
+        assert_eq!(peers.hear(flow(2), 1, 1), Some(flow(1)));
+        assert_eq!(peers.hear(flow(2), 1, 1), None);
+        assert_eq!(ports(&peers), [2]);
+        assert_eq!(peers.first(), Some(flow(1)));
+    }
+
+    #[test]
+    fn counts_are_kept_for_each() {
+        let mut peers = Peers::new(9);
+        peers.hear(flow(1), 10, 2);
+        peers.hear(flow(2), 1, 1);
+        peers.tell(flow(1).remote, 7, 1);
+        peers.tell(flow(3).remote, 7, 1);
+        let rows: Vec<_> = peers
+            .states()
+            .map(|row| (row.received.bytes, row.received.chunks, row.sent.bytes))
+            .collect();
+        assert_eq!(rows, [(10, 2, 7), (1, 1, 0)]);
+    }
+}

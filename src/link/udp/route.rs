@@ -1,0 +1,72 @@
+//! Whom datagrams go to, and from which of our addresses.
+//! An answer leaves from the address that the peer had written to; where the kernel chooses, it is asked what it chose.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Audience, Socket};
+use crate::tuple::{FourTuple, Transport, unmapped};
+
+/// How somebody is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Both addresses, for reports.
+    pub(super) flow: FourTuple,
+    /// The address to send from, where it is not for the kernel to choose.
+    pub(super) source: Option<SocketAddr>,
+}
+
+impl Socket {
+    /// Brings the list of those whom bytes without addresses go to up to date.
+    pub(super) fn address(&mut self) {
+        let mut routes = std::mem::take(&mut self.outbox.routes);
+        routes.clear();
+        match self.settings.audience {
+            Audience::Target(target) => routes.push(self.route_to_target(target)),
+            Audience::Last => routes.extend(self.peers.last().map(|flow| self.route_back(flow))),
+            Audience::First => routes.extend(self.peers.first().map(|flow| self.route_back(flow))),
+            Audience::All => routes.extend(self.peers.flows().map(|flow| self.route_back(flow))),
+            Audience::Nobody => {}
+        }
+        self.outbox.routes = routes;
+    }
+
+    /// The way back to whom a datagram came from.
+    pub(super) fn route_back(&self, flow: FourTuple) -> Route {
+        let source =
+            Some(flow.local).filter(|local| self.name.is_wildcard() && is_ours(local.ip()));
+        Route { flow, source }
+    }
+
+    fn route_to_target(&mut self, target: SocketAddr) -> Route {
+        if let Some(flow) = self.peers.get(super::comparable(target)) {
+            return self.route_back(flow);
+        }
+        let local = match self.outbox.chosen {
+            Some(local) => local,
+            None if !self.name.is_wildcard() => self.name.bound,
+            None => *self
+                .outbox
+                .chosen
+                .insert(chosen_for(target).unwrap_or(self.name.bound)),
+        };
+        Route {
+            flow: FourTuple::new(Transport::Udp, self.name.with_ip(Some(local)), target),
+            source: None,
+        }
+    }
+}
+
+/// Whether an address that was written to can be one to send from: not that of a group.
+fn is_ours(ip: IpAddr) -> bool {
+    !ip.is_multicast() && !ip.is_unspecified()
+}
+
+/// The address that the kernel chooses to reach `target`; connecting a UDP socket sends nothing (udp(7)).
+fn chosen_for(target: SocketAddr) -> Option<SocketAddr> {
+    let domain = socket2::Domain::for_address(target);
+    let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
+    // Otherwise a broadcast address cannot be connected to.
+    probe.set_broadcast(true).ok()?;
+    probe.connect(&target.into()).ok()?;
+    probe.local_addr().ok()?.as_socket().map(unmapped)
+}

@@ -1,0 +1,226 @@
+//! Sending: from the runs of a batch to whom they are for, as many datagrams a system call as there are.
+//! A datagram counts as sent when the whole audience has it; what the kernel does not take now stays where it is.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::parcel::{PARCELS, Parcel, transmit};
+use super::route::Route;
+use super::unsent::Attempts;
+use super::{Name, Settings, Socket};
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::tap::{Event, Taps};
+use crate::tuple::Direction;
+
+/// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
+const SEGMENTS: usize = 64;
+const LONGEST_PARCEL: usize = 65_507;
+
+/// The sending side of a socket.
+pub(super) struct Outbox {
+    /// Whom bytes without addresses go to. It changes only between datagrams.
+    pub(super) routes: Vec<Route>,
+    /// How many of them have got the datagram at the cursor.
+    served: usize,
+    /// The parcels of one call, kept for the memory.
+    parcels: Vec<Parcel>,
+    /// How many parcels a call takes.
+    most: usize,
+    /// Only datagrams smaller than this are left to the kernel to cut.
+    pub(super) cut_below: usize,
+    /// The local address that the kernel chose for the target.
+    pub(super) chosen: Option<SocketAddr>,
+    /// A peer that cannot be answered from the address it had written to (a broadcast address).
+    pub(super) any_source: Option<SocketAddr>,
+    /// What the kernel said of the path when a datagram was too long for it, in bytes with headers.
+    pub(super) path_mtu: Option<u32>,
+}
+
+impl Outbox {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            routes: Vec::new(),
+            served: 0,
+            parcels: Vec::new(),
+            most: if settings.fast { PARCELS } else { 1 },
+            cut_below: if settings.fast { usize::MAX } else { 0 },
+            chosen: None,
+            any_source: None,
+            path_mtu: None,
+        }
+    }
+
+    /// The next parcel of `run`.
+    fn parcel(&self, run: &Run, at: Cursor, place: usize, route: Route) -> Parcel {
+        let left = run.len - at.offset;
+        let stride = match run.shape {
+            Shape::Stream => run.len.max(1),
+            Shape::Datagrams(stride) => stride,
+        };
+        let segments = if stride < self.cut_below {
+            (LONGEST_PARCEL / stride).clamp(1, SEGMENTS)
+        } else {
+            1
+        };
+        let len = left.min(stride * segments);
+        let cut = u16::try_from(stride).ok().filter(|_| len > stride);
+        let source = route
+            .source
+            .filter(|_| self.any_source != Some(route.flow.remote));
+        let route = Route { source, ..route };
+        Parcel {
+            at,
+            place,
+            len,
+            cut,
+            route,
+        }
+    }
+}
+
+impl Socket {
+    /// Implements [`crate::pump::end::End::send`].
+    pub(super) fn dispatch(
+        &mut self,
+        batch: &Batch,
+        at: &mut Cursor,
+        taps: &mut Taps,
+    ) -> io::Result<()> {
+        if self.outbox.served == 0 {
+            self.address();
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            let parcels = self.gather(batch, at);
+            let Some(first) = parcels.first() else {
+                self.outbox.parcels = parcels;
+                return Ok(());
+            };
+            match transmit(&self.socket, self.name, batch, &parcels) {
+                Ok(taken) => {
+                    attempts = Attempts::default();
+                    self.settle(&parcels[..taken], batch, at, taps);
+                    if taken < parcels.len() {
+                        // Whatever stopped it may have been told only once, and will not be told to the next call.
+                        self.drain_errors(taps);
+                    }
+                }
+                Err(error) => {
+                    if self.give_up_on(first, error, &mut attempts, taps)? {
+                        self.move_past(first, batch, at);
+                    }
+                }
+            }
+            self.outbox.parcels = parcels;
+        }
+    }
+
+    /// Collects what can go with the next call, from `at` on; nothing is left of the batch where that is empty.
+    fn gather(&mut self, batch: &Batch, at: &mut Cursor) -> Vec<Parcel> {
+        let mut parcels = std::mem::take(&mut self.outbox.parcels);
+        parcels.clear();
+        let mut next = *at;
+        let mut place = self.outbox.served;
+        while let Some(run) = batch
+            .runs()
+            .get(next.run)
+            .filter(|_| parcels.len() < self.outbox.most)
+        {
+            let Some((route, audience)) = self.audience_of(run, place) else {
+                // Nobody is addressed.
+                next = past(run, next, run.len);
+                if parcels.is_empty() {
+                    *at = next;
+                }
+                continue;
+            };
+            let parcel = self.outbox.parcel(run, next, place, route);
+            if parcels
+                .first()
+                .is_some_and(|first| !parcel.goes_with(first))
+            {
+                break;
+            }
+            place += 1;
+            if place == audience {
+                place = 0;
+                next = past(run, next, parcel.len);
+            }
+            parcels.push(parcel);
+        }
+        parcels
+    }
+
+    /// Who is at `place` of those whom a run is for, and how many they are.
+    fn audience_of(&self, run: &Run, place: usize) -> Option<(Route, usize)> {
+        match run.flow {
+            Some(flow) => Some((self.route_back(flow), 1)),
+            None => {
+                let routes = &self.outbox.routes;
+                routes.get(place).map(|&route| (route, routes.len()))
+            }
+        }
+    }
+
+    /// Counts and shows parcels that the kernel has taken.
+    fn settle(&mut self, parcels: &[Parcel], batch: &Batch, at: &mut Cursor, taps: &mut Taps) {
+        if self.name.bound.port() == 0 {
+            // The first datagram has bound the socket.
+            self.name = Name::of(&self.socket).unwrap_or(self.name);
+            self.address();
+        }
+        for parcel in parcels {
+            let (len, datagrams) = (parcel.len, parcel.count());
+            let mut flow = parcel.route.flow;
+            flow.local.set_port(self.name.bound.port());
+            self.totals.sent.add(len, datagrams);
+            self.peers.tell(flow.remote, len, datagrams);
+            taps.emit(&Event::Data {
+                direction: Direction::Outgoing,
+                flow,
+                conn: None,
+                len,
+                datagrams,
+                stride: parcel.cut.map_or(len, usize::from),
+                bytes: Some(parcel.bytes(batch)),
+            });
+            self.move_past(parcel, batch, at);
+        }
+    }
+
+    fn move_past(&mut self, parcel: &Parcel, batch: &Batch, at: &mut Cursor) {
+        let run = &batch.runs()[parcel.at.run];
+        let audience = self.audience_of(run, 0).map_or(1, |(_, audience)| audience);
+        self.outbox.served = (parcel.place + 1) % audience;
+        *at = if self.outbox.served == 0 {
+            past(run, parcel.at, parcel.len)
+        } else {
+            parcel.at
+        };
+    }
+
+    /// Sends the empty datagram that says that this was all.
+    pub(super) fn say_goodbye(&mut self, taps: &mut Taps) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.push(Run {
+            start: 0,
+            len: 0,
+            shape: Shape::Datagrams(1),
+            flow: None,
+        });
+        self.dispatch(&batch, &mut Cursor::default(), taps)
+    }
+}
+
+/// The place `len` bytes on: datagrams of this run are taken one after the other, and an empty one is taken too.
+fn past(run: &Run, at: Cursor, len: usize) -> Cursor {
+    let offset = at.offset + len;
+    if offset < run.len {
+        Cursor { offset, ..at }
+    } else {
+        Cursor {
+            run: at.run + 1,
+            offset: 0,
+        }
+    }
+}

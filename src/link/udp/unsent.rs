@@ -1,0 +1,109 @@
+//! What to do about a datagram that the kernel did not take: wait, ask in another way, leave it, or say why it cannot be sent.
+//! The error may be an older datagram's; only one that stands with nothing left in the error queue is this one's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::parcel::Parcel;
+use super::{Refusal, Socket};
+use crate::exit::{Exit, Failure, describe};
+use crate::tap::{Event, Taps};
+
+/// How long the queue of a network interface gets to drain, and how often before others are seen to.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: u32 = 10;
+
+/// What was tried for one parcel.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    failed: u32,
+    paused: u32,
+}
+
+impl Socket {
+    /// Deals with an error about `parcel`: false to try again, true to leave it.
+    ///
+    /// Errors: `WouldBlock` where it has to wait; a [`Failure`] where it cannot be sent and that is the end.
+    pub(super) fn give_up_on(
+        &mut self,
+        parcel: &Parcel,
+        error: Errno,
+        attempts: &mut Attempts,
+        taps: &mut Taps,
+    ) -> io::Result<bool> {
+        match error {
+            Errno::EINTR => return Ok(false),
+            Errno::EAGAIN => return Err(io::ErrorKind::WouldBlock.into()),
+            // An interface's queue is full, and the datagram was dropped there (ip(7), IP_RECVERR). There is nothing to wait on.
+            Errno::ENOBUFS | Errno::ENOMEM if attempts.paused < PAUSES => {
+                attempts.paused += 1;
+                thread::sleep(PAUSE);
+                return Ok(false);
+            }
+            Errno::ENOBUFS | Errno::ENOMEM => return Err(io::ErrorKind::WouldBlock.into()),
+            _ => {}
+        }
+        attempts.failed += 1;
+        if self.drain_errors(taps) || attempts.failed == 1 || self.ask_for_less(parcel, error) {
+            return Ok(false);
+        }
+        let flow = parcel.route.flow;
+        let reason = self.explain(parcel, error);
+        if error != Errno::EMSGSIZE && self.settings.refusal == Refusal::Reported {
+            taps.emit(&Event::Unreachable {
+                flow,
+                reason: &reason,
+                offender: None,
+            });
+            return Ok(true);
+        }
+        let exit = Exit::from(&io::Error::from(error));
+        let message = format!("cannot send to {}: {reason}", flow.remote);
+        Err(io::Error::other(Failure::new(exit, message)))
+    }
+
+    /// Gives up what the kernel may have declined: cutting the parcel itself, or the source address. False if neither is left.
+    fn ask_for_less(&mut self, parcel: &Parcel, error: Errno) -> bool {
+        match (parcel.cut, error) {
+            // Too large for the path, or too many: smaller ones may still do.
+            (Some(cut), Errno::EINVAL | Errno::EMSGSIZE) => {
+                self.outbox.cut_below = cut.into();
+                true
+            }
+            (Some(_), Errno::EIO | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => {
+                self.outbox.cut_below = 0;
+                true
+            }
+            (_, Errno::EINVAL | Errno::EADDRNOTAVAIL) if parcel.route.source.is_some() => {
+                self.outbox.any_source = Some(parcel.route.flow.remote);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn explain(&self, parcel: &Parcel, error: Errno) -> String {
+        let (most, headers) = match parcel.route.flow.remote {
+            SocketAddr::V4(_) => (65_507, 28),
+            SocketAddr::V6(_) => (65_527, 48),
+        };
+        match (error, self.outbox.path_mtu) {
+            (Errno::EMSGSIZE, _) if parcel.len > most => {
+                format!("a datagram holds at most {most} bytes, not {}", parcel.len)
+            }
+            (Errno::EMSGSIZE, Some(mtu)) => {
+                let most = mtu.saturating_sub(headers);
+                let len = parcel.len;
+                format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
+            }
+            (Errno::EACCES, _) if matches!(self.socket.broadcast(), Ok(false)) => {
+                "permission denied (a broadcast address needs --broadcast)".to_owned()
+            }
+            _ => describe(&error.into()),
+        }
+    }
+}
