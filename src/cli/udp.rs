@@ -1,6 +1,7 @@
 //! The options that only datagrams have.
 //! Datagrams have borders, senders and no end; each of these options says something about one of the three.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -28,6 +29,17 @@ pub struct DatagramOptions {
     /// Up to 65507 bytes go into a datagram over IPv4, 65527 over IPv6; what is larger than the path allows travels in fragments.
     #[arg(long, value_name = "SIZE", value_parser = payload)]
     pub datagram_size: Option<usize>,
+}
+
+impl DatagramOptions {
+    /// The most bytes of input to put into one datagram to `address`: what fits into an Ethernet frame of 1,500 bytes without
+    /// fragments, unless the user says otherwise.
+    #[must_use]
+    pub fn size_towards(&self, address: Option<SocketAddr>) -> usize {
+        let is_ipv6 = address.is_some_and(|address| address.is_ipv6());
+        self.datagram_size
+            .unwrap_or(if is_ipv6 { 1452 } else { 1472 })
+    }
 }
 
 fn payload(text: &str) -> Result<usize, String> {

@@ -33,12 +33,12 @@ pub(super) struct Session {
 /// How a mode uses standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manners {
-    /// It ends its direction as soon as the input ends.
-    SpeakFirst,
-    /// The same, but if there is no input at all it lets the peer finish first.
-    WaitIfSilent,
-    /// The end of the input means nothing.
-    NeverEnd,
+    /// A client: it ends its direction as soon as the input ends.
+    Connects,
+    /// A server: the same, but with no input at all it lets the peer finish first.
+    Listens,
+    /// Without connections there is no direction to end: the link makes of it what it can.
+    Datagrams,
 }
 
 impl Session {
@@ -96,12 +96,11 @@ fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind
         (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
         (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
-        (None, Manners::WaitIfSilent, Some(Kind::Null | Kind::Closed)) => {
+        (None, Manners::Listens, None | Some(Kind::Null | Kind::Closed)) => {
             OnInputEnd::FinishAfterPeer
         }
-        (None, Manners::WaitIfSilent | Manners::SpeakFirst, None) => OnInputEnd::FinishAfterPeer,
-        (None, Manners::WaitIfSilent | Manners::SpeakFirst, Some(_)) => OnInputEnd::Finish,
-        (None, Manners::NeverEnd, _) => OnInputEnd::Finish,
+        (None, Manners::Connects, None) => OnInputEnd::FinishAfterPeer,
+        (None, ..) => OnInputEnd::Finish,
     }
 }
 

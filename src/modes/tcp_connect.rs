@@ -26,7 +26,7 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
     let targets = source.reachable(resolver.targets(&options.target.0)?)?;
     let mut session = Session::new(
         (report, ends, engine),
-        Manners::SpeakFirst,
+        Manners::Connects,
         Shape::Stream,
         start,
     )?;

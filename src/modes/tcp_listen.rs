@@ -26,7 +26,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     let addresses = resolver.bind_addresses(&options.bind.0)?;
     let mut session = Session::new(
         (report, ends, engine),
-        Manners::WaitIfSilent,
+        Manners::Listens,
         Shape::Stream,
         start,
     )?;

@@ -1,9 +1,48 @@
-//! x
-//! y
-use crate::cli::UdpBind;
-use crate::exit::Exit;
+//! socket, bind, recvfrom: receive from whoever sends, and answer.
+//! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram tells them apart.
+
 use std::time::Instant;
 
+use super::session::{Manners, Session};
+use super::sockets;
+use crate::batch::Shape;
+use crate::cli::UdpBind;
+use crate::exit::{Exit, Failure};
+use crate::link::udp::{Settings, Socket};
+use crate::pump::end::Link;
+use crate::tap::Event;
+use crate::tuple::Transport;
+
 pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
-    todo!()
+    let UdpBind {
+        address,
+        report,
+        ends,
+        engine,
+        datagrams,
+        ..
+    } = options;
+    let addresses = address
+        .resolver(Transport::Udp)
+        .bind_addresses(&options.bind.0)?;
+    let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
+    let shape = Shape::Datagrams(size);
+    let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
+
+    let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
+    let settings = Settings {
+        wanted: datagrams.count,
+        max_bytes: ends.max_bytes,
+        eof_datagram: datagrams.eof_datagram,
+        fast: !engine.no_fast_path,
+        ..Settings::default()
+    };
+    let socket = Socket::new(socket, settings)
+        .map_err(|error| Failure::io("cannot use the socket", &error))?;
+    session.taps.emit(&Event::Bound {
+        socket: socket.identity(),
+        reach,
+    });
+    session.ready.announce(socket.identity())?;
+    session.run(Box::new(socket))
 }

@@ -1,9 +1,84 @@
-//! x
-//! y
-use crate::cli::UdpSendto;
-use crate::exit::Exit;
-use std::time::Instant;
+//! socket, sendto: speak first, to an address, without ever connecting.
+//! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::session::{Manners, Session};
+use super::sockets;
+use crate::batch::Shape;
+use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
+use crate::exit::{Exit, Failure};
+use crate::link::udp::{Accepts, Patience, Settings, Socket};
+use crate::pump::end::Link;
+use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
-    todo!()
+    let UdpSendto {
+        address,
+        report,
+        ends,
+        engine,
+        sendto,
+        ..
+    } = options;
+    let resolver = address.resolver(Transport::Udp);
+    let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
+    let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
+    let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
+    let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
+
+    let socket = sockets::sending(target, source, &options.socket)?;
+    let socket = Socket::new(socket, settings(options, target))
+        .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
+    session.ready.announce(socket.identity())?;
+    session.run(Box::new(socket))
+}
+
+fn settings(options: &UdpSendto, target: SocketAddr) -> Settings {
+    let UdpSendto {
+        sendto,
+        datagrams,
+        ends,
+        engine,
+        ..
+    } = options;
+    let towards = Settings::towards(target);
+    Settings {
+        accepts: match sendto.from {
+            Some(FromPolicy::Any) => Accepts::Anyone,
+            Some(FromPolicy::Target) => Accepts::Only(target),
+            // Nobody answers from the address of a group.
+            None if is_group(target) => Accepts::Anyone,
+            None => towards.accepts,
+        },
+        connected: sendto.connected,
+        after_finish: match sendto.reply_timeout {
+            ReplyTimeout::After(Duration::ZERO) => Patience::No,
+            ReplyTimeout::After(time) => Patience::Quiet(time),
+            ReplyTimeout::Forever => Patience::Forever,
+        },
+        wanted: sendto.replies.or(datagrams.count),
+        max_bytes: ends.max_bytes,
+        eof_datagram: datagrams.eof_datagram,
+        fast: !engine.no_fast_path,
+        ..towards
+    }
+}
+
+/// The address to send to. Where a name stands for this machine in both families, the one that `udp-bind` binds by default: a
+/// datagram cannot find out whether anybody is there before it is sent.
+fn choose(targets: &[SocketAddr]) -> Result<SocketAddr, Failure> {
+    let is_local = targets.iter().all(|target| target.ip().is_loopback());
+    let v4 = targets.iter().find(|target| is_local && target.is_ipv4());
+    let chosen = v4.or(targets.first()).copied();
+    chosen.ok_or_else(|| Failure::new(Exit::Unresolved, "the name has no address"))
+}
+
+/// Whether an address stands for many machines: multicast, or the broadcast address of every network.
+fn is_group(target: SocketAddr) -> bool {
+    match target {
+        SocketAddr::V4(v4) => v4.ip().is_multicast() || v4.ip().is_broadcast(),
+        SocketAddr::V6(v6) => v6.ip().is_multicast(),
+    }
 }

@@ -178,7 +178,9 @@ impl<'a> Pump<'a> {
             self.runnable.extend(port.blocked.drain(..));
             self.touched.push(id);
         }
+        // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
         if ready.hangup
+            && ready.token == sink_token(id)
             && let Some(failure) = port.party.end().sink_lost()
         {
             self.abandon(Err(failure));

@@ -38,7 +38,7 @@ pub struct Lines<W> {
     out: W,
     detail: Detail,
     palette: Palette,
-    announced: HashSet<FourTuple>,
+    announced: HashSet<(FourTuple, Direction)>,
     /// Failed attempts, held back until it is clear whether another one succeeds: if none does, the error names them all.
     failed: Vec<String>,
 }
@@ -83,9 +83,8 @@ impl<W: Write> Lines<W> {
 
     fn data(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, size: Size) {
         let is_news = flow.transport == Transport::Udp
-            && direction == Direction::Incoming
             && self.announced.len() < ANNOUNCED
-            && self.announced.insert(flow);
+            && self.announced.insert((flow, direction));
         if self.detail < Detail::Chunks && !is_news {
             return;
         }
