@@ -72,6 +72,8 @@ pub struct TcpSocketOptions {
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
     /// Send or accept data with the first packet of a connection (TCP Fast Open)
+    ///
+    /// A side that connects must speak first then: once it knows the peer, no connection is made before there is data to send.
     #[arg(long)]
     pub fastopen: bool,
 }
