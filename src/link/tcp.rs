@@ -42,15 +42,16 @@ enum State {
 }
 
 impl Connection {
-    /// Takes over a connected socket; `conn` is its number among those of a listener, `wanted` how many bytes to receive at the
-    /// most.
-    pub fn new(socket: Socket, conn: Option<u64>, wanted: Option<u64>) -> io::Result<Self> {
+    /// Takes over a socket that is connected to `remote`; `conn` is its number among those of a listener, `wanted` how many
+    /// bytes to receive at the most.
+    pub fn new(
+        socket: Socket,
+        remote: SocketAddr,
+        conn: Option<u64>,
+        wanted: Option<u64>,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let flow = FourTuple::new(
-            Transport::Tcp,
-            address_of(&socket.local_addr()?)?,
-            address_of(&socket.peer_addr()?)?,
-        );
+        let flow = FourTuple::new(Transport::Tcp, address_of(&socket.local_addr()?)?, remote);
         Ok(Self {
             socket,
             flow,
@@ -262,22 +263,18 @@ impl End for Listener {
         if self.accepted == self.settings.clients {
             return Ok(Arrival::Enough);
         }
-        let socket = match self.socket.accept() {
-            Ok((socket, _)) => socket,
+        let (socket, remote) = match self.socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
             // The client had gone before it was accepted (accept(2)).
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 return Ok(Arrival::Nothing(None));
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
             Err(error) => return Err(error),
         };
         let conn = self.accepted + 1;
-        let connection = match Connection::new(socket, Some(conn), self.settings.wanted) {
-            Ok(connection) => connection,
-            // Reset between accept and here: its name is already gone.
-            Err(error) if error.kind() == ErrorKind::NotConnected => return self.wait(),
-            Err(error) => return Err(error),
-        };
+        let remote = address_of(&remote)?;
+        let connection = Connection::new(socket, remote, Some(conn), self.settings.wanted)?;
         self.accepted = conn;
         taps.emit(&Event::Accepted {
             flow: connection.flow,

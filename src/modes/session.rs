@@ -4,9 +4,13 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
+use anyhow::Context;
+use socket2::Socket;
+
 use super::ready::Ready;
+use super::settings;
 use crate::batch::Shape;
-use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions};
+use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions, SocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::stdio::Stdio;
 use crate::pump::Pump;
@@ -14,8 +18,8 @@ use crate::pump::end::Link;
 use crate::pump::rules::{Engine, OnInputEnd, OnPeerEnd, Rules};
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::signals::Signals;
-use crate::tap::Taps;
 use crate::tap::lines::{Detail, Lines, Palette};
+use crate::tap::{Event, Taps};
 
 /// A run from the options that all modes have.
 pub(super) struct Session {
@@ -74,6 +78,20 @@ impl Session {
             ready,
             stdio: Stdio::new(input, output, shape),
         })
+    }
+
+    /// Tells where the kernel has granted less than the options ask for.
+    pub(super) fn note_shortfalls(
+        &mut self,
+        socket: &Socket,
+        options: &SocketOptions,
+    ) -> anyhow::Result<()> {
+        let texts =
+            settings::shortfalls(socket, options).context("cannot read the size of a buffer")?;
+        for text in &texts {
+            self.taps.emit(&Event::Granted { text });
+        }
+        Ok(())
     }
 
     /// Moves bytes between standard input and output and `link` until the session is over.

@@ -13,7 +13,7 @@ use crate::sys::fast_open;
 
 /// Which header fields the packets of a socket have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Headers {
+pub(super) enum Headers {
     /// Those of IPv4.
     V4,
     /// Those of IPv6.
@@ -24,7 +24,7 @@ pub enum Headers {
 
 /// What a TCP socket is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// Connect.
     Connects,
     /// Listen; its clients' sockets inherit the options.
@@ -34,7 +34,11 @@ pub enum Role {
 /// Sets the options that any socket has. To be called before `bind`.
 ///
 /// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it; also below.
-pub fn apply(socket: &Socket, headers: Headers, options: &SocketOptions) -> Result<(), Failure> {
+pub(super) fn apply(
+    socket: &Socket,
+    headers: Headers,
+    options: &SocketOptions,
+) -> Result<(), Failure> {
     if options.reuse_port {
         accept("--reuse-port", "", socket.set_reuse_port(true), "")?;
     }
@@ -83,7 +87,11 @@ fn set_tos(socket: &Socket, headers: Headers, tos: u32) -> io::Result<()> {
 }
 
 /// Sets the options that only TCP has. To be called before `bind`.
-pub fn apply_tcp(socket: &Socket, role: Role, options: &TcpSocketOptions) -> Result<(), Failure> {
+pub(super) fn apply_tcp(
+    socket: &Socket,
+    role: Role,
+    options: &TcpSocketOptions,
+) -> Result<(), Failure> {
     let nodelay = options.nodelay == Switch::On;
     accept("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
     if let Some(keepalive) = options.keepalive {
@@ -174,7 +182,7 @@ fn accept(
 }
 
 /// What the kernel did not grant in full, one text an option: it caps buffers without an error (socket(7)).
-pub fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
+pub(super) fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
     // The kernel reports twice what it grants, because half of it is for its own bookkeeping.
     if let Some(asked) = options.rcvbuf {

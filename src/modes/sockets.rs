@@ -19,7 +19,7 @@ use crate::tuple::Transport;
 /// listener still keeps it for itself (socket(7)).
 ///
 /// Errors: [`Exit::CannotBind`], or [`Exit::Failed`] where an option is refused; also below.
-pub fn listening(
+pub(super) fn listening(
     addresses: &[BindAddress],
     backlog: i32,
     options: &SocketOptions,
@@ -36,7 +36,7 @@ pub fn listening(
 }
 
 /// `socket`, `bind`: on the first of `addresses` that this machine has.
-pub fn receiving(
+pub(super) fn receiving(
     addresses: &[BindAddress],
     options: &SocketOptions,
 ) -> Result<(Socket, Reach), Failure> {
@@ -45,7 +45,7 @@ pub fn receiving(
 }
 
 /// `socket`, and `bind` if the source is chosen: ready to `connect` to `remote`.
-pub fn connecting(
+pub(super) fn connecting(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,
@@ -62,7 +62,7 @@ pub fn connecting(
 }
 
 /// `socket`, and `bind` if the source is chosen: ready to `sendto` to `remote`.
-pub fn sending(
+pub(super) fn sending(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,

@@ -4,11 +4,14 @@
 use std::time::Instant;
 
 use super::session::{Manners, Session};
+use super::sockets;
 use crate::batch::Shape;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
+use crate::link::connect::{Lost, race};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
+use crate::sys::signals::Request;
 use crate::tap::Event;
 use crate::tuple::Transport;
 
@@ -31,18 +34,37 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
         start,
     )?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(targets[0]),
-        socket2::Type::STREAM,
-        None,
-    )?;
-    socket
-        .connect(&targets[0].into())
-        .map_err(|e| Failure::io(format!("cannot connect to {}", targets[0]), &e))?;
-    let connection = Connection::new(socket, None, ends.max_bytes)?;
+    let limit = [
+        connect
+            .connect_timeout
+            .map(|limit| (Instant::now() + limit, limit)),
+        session.rules.deadline,
+    ];
+    let deadline = limit.into_iter().flatten().min();
+    let mut open = |remote| sockets::connecting(remote, source, &options.socket, &options.tcp);
+    let winner = loop {
+        let interrupt = Some(session.signals.wake());
+        match race(&targets, &mut open, deadline, interrupt, &mut session.taps) {
+            Ok(winner) => break winner,
+            Err(Lost::Failed(failure)) => return Err(failure.into()),
+            Err(Lost::Interrupted) => {
+                if let Some(Request::End(number)) = session.signals.next() {
+                    return Ok(Exit::Signal(number));
+                }
+            }
+        }
+    };
+    session.note_shortfalls(&winner.socket, &options.socket)?;
+    let connection =
+        Connection::new(winner.socket, winner.remote, None, ends.max_bytes).map_err(|error| {
+            Failure::io(
+                format!("cannot use the connection to {}", winner.remote),
+                &error,
+            )
+        })?;
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
-        after: start.elapsed(),
+        after: winner.after,
     });
     session.ready.announce(connection.identity())?;
     session.run(Box::new(connection))

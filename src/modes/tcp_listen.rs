@@ -34,6 +34,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
 
     let (socket, reach) =
         sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?;
+    session.note_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
         clients: 1,
         patience: listen.accept_timeout,

@@ -30,6 +30,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
 
     let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
+    session.note_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,

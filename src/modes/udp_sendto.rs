@@ -29,6 +29,7 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
 
     let socket = sockets::sending(target, source, &options.socket)?;
+    session.note_shortfalls(&socket, &options.socket)?;
     let socket = Socket::new(socket, settings(options, target))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;

@@ -16,9 +16,6 @@ impl Pump<'_> {
         let Some(port) = self.ports.get_mut(id) else {
             return;
         };
-        if let Some(time) = port.lane.wake.take() {
-            self.timers.remove(&(time, id));
-        }
         let waited_for = std::mem::take(&mut port.lane.waits_for);
         if port.lane.batch.is_none() && !self.pass(id, waited_for) {
             self.fetch(id);
@@ -82,7 +79,10 @@ impl Pump<'_> {
         if is_link && (self.leaving.is_some() || port.failure.is_some()) {
             return self.remove(id);
         }
-        port.lane.wake = time;
+        // The time set before stays until it comes or is replaced: being asked too early does no harm.
+        if let Some(old) = std::mem::replace(&mut port.lane.wake, time) {
+            self.timers.remove(&(old, id));
+        }
         self.timers.extend(time.map(|time| (time, id)));
     }
 

@@ -202,6 +202,7 @@ impl<W: Write> Tap for Lines<W> {
                 );
             }
             Event::Waiting { ref text } => self.line("waiting", text),
+            Event::Granted { text } => self.line("granted", text),
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {
@@ -215,7 +216,9 @@ impl<W: Write> Tap for Lines<W> {
 
 fn style_of(word: &str) -> Style {
     let color = match word {
-        "failed" | "broken" | "refused" | "truncated" | "dropped" | "ignored" => AnsiColor::Yellow,
+        "failed" | "granted" | "broken" | "refused" | "truncated" | "dropped" | "ignored" => {
+            AnsiColor::Yellow
+        }
         "received" | "sent" | "socket" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

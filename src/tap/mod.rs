@@ -136,6 +136,11 @@ pub enum Event<'a> {
         /// What is waited for, how long, and how to change it.
         text: String,
     },
+    /// The kernel has granted less than was asked for.
+    Granted {
+        /// Which option, how much, and why.
+        text: &'a str,
+    },
     /// A link is closed.
     Closed(&'a SocketState),
     /// The table of sockets, asked for with SIGUSR1.
