@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
+use super::addresses::comparable;
 use super::control::{destination, room_for_error, to_std};
 use super::icmp::Cause;
-use super::{Audience, Socket, comparable};
+use super::{Audience, Socket};
 use crate::exit::Exit;
 use crate::tap::{Event, Taps};
 use crate::tuple::{FourTuple, Transport};
@@ -40,7 +41,7 @@ impl Socket {
     pub(super) fn drain_errors(&mut self, taps: &mut Taps) -> bool {
         let mut last = None;
         let mut found = false;
-        while let Ok(report) = read(self.socket.as_raw_fd()) {
+        while let Ok(report) = read(self.inner.as_raw_fd()) {
             found |= report.is_some_and(|report| !report.cause.is_local());
             // A burst to one closed port brings one error for every datagram.
             if let Some(report) = report.filter(|&report| last.replace(report) != Some(report)) {

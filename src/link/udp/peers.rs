@@ -125,19 +125,13 @@ impl Peers {
             newer: None,
             older: None,
         };
-        let (at, forgotten) = match self.oldest.filter(|_| self.table.len() >= self.most) {
-            Some(at) => {
-                let forgotten = self.table[at].flow;
-                self.unlink(at);
-                self.index.remove(&forgotten.remote);
-                self.table[at] = peer;
-                (at, Some(forgotten))
-            }
-            None => {
-                self.table.push(peer);
-                (self.table.len() - 1, None)
-            }
-        };
+        let forgotten = self.oldest.filter(|_| self.table.len() >= self.most);
+        let at = forgotten.unwrap_or(self.table.len());
+        let forgotten = forgotten.map(|at| {
+            self.unlink(at);
+            self.index.remove(&self.table[at].flow.remote);
+            self.table.swap_remove(at).flow
+        });
         self.index.insert(flow.remote, at);
         (at, forgotten)
     }

@@ -12,6 +12,7 @@ use super::control::{self, Label};
 use super::{Accepts, Patience, Refusal, Settings, Socket, options};
 use crate::batch::{Batch, Run, Shape};
 use crate::pump::end::Arrival;
+use crate::pump::rules::Engine;
 use crate::sys::udp::dropped;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
@@ -48,7 +49,7 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(socket: &socket2::Socket, settings: &Settings) -> Self {
         let max_datagram = settings.max_datagram.clamp(1, 65_535);
-        if settings.fast && max_datagram >= LONGEST_RUN {
+        if settings.engine == Engine::Fast && max_datagram >= LONGEST_RUN {
             // Where the kernel cannot, datagrams come one by one, and nothing else changes.
             options::coalesce(socket);
         }
@@ -58,7 +59,10 @@ impl Inbox {
             max_datagram,
             pitch: max_datagram.next_multiple_of(64),
             slots: 1,
-            most: if settings.fast { SLOTS } else { 1 },
+            most: match settings.engine {
+ Engine::Fast => SLOTS,
+ Engine::Portable => 1,
+},
             datagrams_left: settings.wanted,
             bytes_left: settings.max_bytes,
             over: settings.wanted == Some(0) || settings.max_bytes == Some(0),
@@ -155,7 +159,7 @@ impl Socket {
             if self.inbox.over || self.is_refused() {
                 return Ok(Arrival::Enough);
             }
-            match self.inbox.read(&self.socket, batch) {
+            match self.inbox.read(&self.inner, batch) {
                 Ok(()) => break,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(self.wait(taps)),
@@ -187,7 +191,7 @@ impl Socket {
 
     /// Nothing is queued: how long that may stay so.
     fn wait(&mut self, taps: &mut Taps) -> Arrival {
-        if let Ok(total) = dropped(&self.socket) {
+        if let Ok(total) = dropped(&self.inner) {
             self.note_drops(total, taps);
         }
         let until = match self.settings.after_finish {
@@ -227,8 +231,9 @@ impl Socket {
             return self.ignore(flow, label.len, stride, taps);
         }
         let count = self.inbox.admitted(kept, stride);
+        // Datagrams that are too many or too much are the end: what comes after them must not overtake them.
+        self.inbox.over = count < kept.div_ceil(stride).max(1);
         if count == 0 {
-            self.inbox.over = true;
             return;
         }
         if kept < label.len {
