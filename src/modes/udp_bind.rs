@@ -34,7 +34,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
-        fast: !engine.no_fast_path,
+        engine: session.rules.engine,
         ..Settings::default()
     };
     let socket = Socket::new(socket, settings)

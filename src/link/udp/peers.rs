@@ -125,15 +125,18 @@ impl Peers {
             newer: None,
             older: None,
         };
-        let forgotten = self.oldest.filter(|_| self.table.len() >= self.most);
-        let at = forgotten.unwrap_or(self.table.len());
-        let forgotten = forgotten.map(|at| {
-            self.unlink(at);
-            self.index.remove(&self.table[at].flow.remote);
-            self.table.swap_remove(at).flow
-        });
+        let full = self.oldest.filter(|_| self.table.len() >= self.most);
+        let Some(at) = full else {
+            self.table.push(peer);
+            let at = self.table.len() - 1;
+            self.index.insert(flow.remote, at);
+            return (at, None);
+        };
+        self.unlink(at);
+        let forgotten = std::mem::replace(&mut self.table[at], peer).flow;
+        self.index.remove(&forgotten.remote);
         self.index.insert(flow.remote, at);
-        (at, forgotten)
+        (at, Some(forgotten))
     }
 
     fn unlink(&mut self, at: usize) {

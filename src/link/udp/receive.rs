@@ -60,9 +60,9 @@ impl Inbox {
             pitch: max_datagram.next_multiple_of(64),
             slots: 1,
             most: match settings.engine {
- Engine::Fast => SLOTS,
- Engine::Portable => 1,
-},
+                Engine::Fast => SLOTS,
+                Engine::Portable => 1,
+            },
             datagrams_left: settings.wanted,
             bytes_left: settings.max_bytes,
             over: settings.wanted == Some(0) || settings.max_bytes == Some(0),

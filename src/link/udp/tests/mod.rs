@@ -13,6 +13,7 @@ use super::{Settings, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::Exit;
 use crate::pump::end::{Arrival, End, Link};
+use crate::pump::rules::Engine;
 use crate::tap::{Event, Tap, Taps};
 use crate::tuple::{Direction, FourTuple};
 
@@ -91,13 +92,13 @@ impl Rig {
     }
 
     fn new(socket: socket2::Socket, settings: Settings) -> Self {
-        let tape = Tape::default();
+        let recorder = Tape::default();
         let mut taps = Taps::default();
-        taps.add(Box::new(tape.clone()));
+        taps.add(Box::new(recorder.clone()));
         Self {
             link: Socket::new(socket, settings).unwrap(),
             taps,
-            tape,
+            tape: recorder,
             batch: Batch::default(),
         }
     }
@@ -223,10 +224,14 @@ fn both(test: impl Fn(bool)) {
     test(false);
 }
 
+fn engine(fast: bool) -> Engine {
+    if fast { Engine::Fast } else { Engine::Portable }
+}
+
 /// The settings of a bound socket.
 fn settings(fast: bool) -> Settings {
     Settings {
-        fast,
+        engine: engine(fast),
         ..Settings::default()
     }
 }
@@ -234,7 +239,7 @@ fn settings(fast: bool) -> Settings {
 /// The settings of a socket that speaks first.
 fn towards(target: SocketAddr, fast: bool) -> Settings {
     Settings {
-        fast,
+        engine: engine(fast),
         ..Settings::towards(target)
     }
 }
