@@ -25,11 +25,10 @@ fn main() -> ExitCode {
 /// Prints an error, one line for each of its lines, and gives the status it stands for.
 fn report(error: &anyhow::Error) -> Exit {
     use std::io::Write;
-    let text = format!("{error:#}");
-    let lines: String = text
-        .lines()
-        .map(|line| format!("tuplecat: {line}\n"))
-        .collect();
+    let mut lines = String::new();
+    for line in format!("{error:#}").lines() {
+        lines.extend(["tuplecat: ", line, "\n"]);
+    }
     // Where standard error is closed the status still says how it ended.
     let _ = std::io::stderr().write_all(lines.as_bytes());
     error

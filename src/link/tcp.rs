@@ -123,6 +123,10 @@ impl End for Connection {
         Ok(Arrival::Data)
     }
 
+    fn is_pending(&self) -> bool {
+        self.wanted == Some(0)
+    }
+
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); 16];
         let count = batch.rest(*at, &mut slices);
@@ -200,9 +204,9 @@ impl Link for Connection {
         }
     }
 
-    fn close(&mut self, taps: &mut Taps) -> Exit {
+    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         taps.emit(&Event::Closed(&self.state()));
-        Exit::Done
+        Ok(())
     }
 }
 
@@ -316,8 +320,8 @@ impl Link for Listener {
         }
     }
 
-    fn close(&mut self, _taps: &mut Taps) -> Exit {
-        Exit::Done
+    fn close(&mut self, _taps: &mut Taps) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

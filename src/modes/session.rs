@@ -41,8 +41,8 @@ pub(super) enum Manners {
     Connects,
     /// A server: the same, but with no input at all it lets the peer finish first.
     Listens,
-    /// Without connections there is no direction to end: the link makes of it what it can.
-    Datagrams,
+    /// Sends to an address: the end of the input is when waiting for answers begins, even if there was none.
+    Sends,
 }
 
 impl Session {
@@ -110,7 +110,6 @@ impl Session {
 
 fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {
     match (chosen, manners, input) {
-        (Some(OnStdinEof::Shutdown), ..) => OnInputEnd::Finish,
         (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
         (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
@@ -118,7 +117,7 @@ fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind
             OnInputEnd::FinishAfterPeer
         }
         (None, Manners::Connects, None) => OnInputEnd::FinishAfterPeer,
-        (None, ..) => OnInputEnd::Finish,
+        (None | Some(OnStdinEof::Shutdown), ..) => OnInputEnd::Finish,
     }
 }
 
@@ -149,7 +148,7 @@ fn taps(report: &ReportOptions) -> Taps {
     taps
 }
 
-/// Colours by the option, NO_COLOR and CLICOLOR_FORCE, or else where a person looks.
+/// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.
 fn palette(choice: clap::ColorChoice) -> Palette {
     let wanted = match choice {
         clap::ColorChoice::Always => true,

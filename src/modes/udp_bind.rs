@@ -27,7 +27,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         .bind_addresses(&options.bind.0)?;
     let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
     let shape = Shape::Datagrams(size);
-    let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
+    let mut session = Session::new((report, ends, engine), Manners::Listens, shape, start)?;
 
     let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
     session.note_shortfalls(&socket, &options.socket)?;
@@ -35,7 +35,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
-        fast: !engine.no_fast_path,
+        engine: session.rules.engine,
         ..Settings::default()
     };
     let socket = Socket::new(socket, settings)

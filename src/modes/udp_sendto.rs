@@ -11,6 +11,7 @@ use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
 use crate::pump::end::Link;
+use crate::pump::rules::Engine;
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
@@ -26,22 +27,21 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
     let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
-    let mut session = Session::new((report, ends, engine), Manners::Datagrams, shape, start)?;
+    let mut session = Session::new((report, ends, engine), Manners::Sends, shape, start)?;
 
     let socket = sockets::sending(target, source, &options.socket)?;
     session.note_shortfalls(&socket, &options.socket)?;
-    let socket = Socket::new(socket, settings(options, target))
+    let socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;
     session.run(Box::new(socket))
 }
 
-fn settings(options: &UdpSendto, target: SocketAddr) -> Settings {
+fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings {
     let UdpSendto {
         sendto,
         datagrams,
         ends,
-        engine,
         ..
     } = options;
     let towards = Settings::towards(target);
@@ -62,7 +62,7 @@ fn settings(options: &UdpSendto, target: SocketAddr) -> Settings {
         wanted: sendto.replies.or(datagrams.count),
         max_bytes: ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
-        fast: !engine.no_fast_path,
+        engine,
         ..towards
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::tap::{SocketState, Taps};
 use crate::tuple::Identity;
 
@@ -29,8 +29,13 @@ pub enum Arrival {
 /// Errors: an error of kind `WouldBlock` asks to be called again when the descriptor is ready. An error that wraps a
 /// [`Failure`] (`io::Error::other`) brings its own status and message.
 pub trait End {
-    /// Takes what has arrived and puts it into `batch`, which is empty. Called again right away while it gives data.
+    /// Takes what has arrived and puts it into `batch`, which is empty.
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
+
+    /// Whether `recv` has more to say although the source may stay silent, such as that it was all.
+    fn is_pending(&self) -> bool {
+        false
+    }
 
     /// Passes on what `batch` holds from `at` on, as much as can be taken now, and moves `at` on.
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()>;
@@ -85,6 +90,6 @@ pub trait Link: End {
         vec![self.state()]
     }
 
-    /// Reports that it is over, and with what status as far as this link is concerned ([`Exit::Done`] if all went well).
-    fn close(&mut self, taps: &mut Taps) -> Exit;
+    /// Reports that it is over, and how it ended as far as this link is concerned.
+    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure>;
 }

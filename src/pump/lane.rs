@@ -20,6 +20,8 @@ pub(super) struct Port {
     pub(super) blocked: Vec<PortId>,
     /// The lane whose batch this end has taken in part: nobody else's bytes come between.
     pub(super) occupied: Option<PortId>,
+    /// Whether it has been told that nothing more will be sent.
+    pub(super) is_finished: bool,
     /// Why nothing more can be sent to it.
     pub(super) failure: Option<Failure>,
 }
@@ -105,6 +107,7 @@ impl Port {
             lane: Lane::default(),
             blocked: Vec::new(),
             occupied: None,
+            is_finished: false,
             failure: None,
         }
     }

@@ -53,7 +53,7 @@ pub struct Pump<'a> {
     /// How the run ends, once that is decided, and until when arrived bytes may still be written out.
     leaving: Option<(Result<Exit, Failure>, Instant)>,
     /// What the last link said of itself.
-    verdict: Result<Exit, Failure>,
+    verdict: Result<(), Failure>,
 }
 
 impl<'a> Pump<'a> {
@@ -91,7 +91,7 @@ impl<'a> Pump<'a> {
             now,
             last_moved: now,
             leaving: None,
-            verdict: Ok(Exit::Done),
+            verdict: Ok(()),
         })
     }
 
@@ -125,7 +125,7 @@ impl<'a> Pump<'a> {
             }
         }
         match self.leaving {
-            None | Some((Ok(Exit::Done), _)) => self.verdict,
+            None | Some((Ok(Exit::Done), _)) => self.verdict.map(|()| Exit::Done),
             Some((end, _)) => end,
         }
     }
@@ -315,21 +315,38 @@ impl<'a> Pump<'a> {
     /// Does what the rules say for the end of the input, for one link.
     fn end_input_for(&mut self, id: PortId) {
         if self.ports[id].lane.ended.is_some() {
-            return self.remove(id);
+            return self.conclude(id);
         }
+        match self.rules.on_input_end {
+            OnInputEnd::Keep | OnInputEnd::FinishAfterPeer => {}
+            OnInputEnd::Finish => self.finish(id),
+            OnInputEnd::Quit => {
+                self.finish(id);
+                self.leave(Ok(Exit::Done));
+            }
+        }
+    }
+
+    /// Tells a link that nothing more will be sent.
+    fn finish(&mut self, id: PortId) {
         let port = &mut self.ports[id];
-        if matches!(
-            self.rules.on_input_end,
-            OnInputEnd::Finish | OnInputEnd::Quit
-        ) && let Err(error) = port.party.end_mut().finish(self.taps)
-        {
-            return self.fail(id, &error);
+        if std::mem::replace(&mut port.is_finished, true) {
+            return;
         }
-        if self.rules.on_input_end == OnInputEnd::Quit {
-            return self.leave(Ok(Exit::Done));
+        if let Err(error) = port.party.end_mut().finish(self.taps) {
+            self.fail(id, &error);
         }
-        // A link may have a time of its own from now on.
+        // From now on it may have a time of its own.
         self.runnable.push_back(id);
+    }
+
+    /// Closes a link of which both directions have ended.
+    fn conclude(&mut self, id: PortId) {
+        // Otherwise closing says all there is to say.
+        if self.rules.on_input_end == OnInputEnd::Finish && self.ports[id].failure.is_none() {
+            self.finish(id);
+        }
+        self.remove(id);
     }
 
     /// Begins to leave: nothing more is sent, and what has already arrived is written out within the grace.
@@ -366,7 +383,7 @@ impl<'a> Pump<'a> {
                 self.poller.forget(token, fd);
             }
         }
-        let exit = link.close(self.taps);
+        let closed = link.close(self.taps);
         self.links.retain(|&other| other != id);
         self.runnable.extend(port.blocked.drain(..));
         // Its number may be given to the next link: nobody's bytes may be on their way to it.
@@ -380,7 +397,7 @@ impl<'a> Pump<'a> {
             self.runnable.extend(local.blocked.drain(..));
         }
         self.spare.extend(port.lane.batch);
-        self.verdict = port.failure.map_or(Ok(exit), Err);
+        self.verdict = port.failure.map_or(closed, Err);
     }
 
     /// Notes that a link has failed. What had arrived before is still delivered, then it is removed.

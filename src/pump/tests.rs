@@ -144,9 +144,9 @@ impl Link for Script {
         SocketState::new(self.identity(), Instant::now())
     }
 
-    fn close(&mut self, _: &mut Taps) -> Exit {
+    fn close(&mut self, _: &mut Taps) -> Result<(), Failure> {
         self.log("is closed");
-        Exit::Done
+        Ok(())
     }
 }
 

@@ -94,7 +94,7 @@ impl Pump<'_> {
                 self.end_input_for(link);
             }
         } else if self.ports[self.local].lane.ended.is_some() || self.ports[id].failure.is_some() {
-            self.remove(id);
+            self.conclude(id);
         } else {
             self.say_farewell(id);
         }
@@ -127,8 +127,9 @@ impl Pump<'_> {
                 port.lane.batch = Some(batch);
                 return;
             }
-            // Without a descriptor there is nothing to wait for: it is asked again.
-            if port.party.end().source().is_none() {
+            // Where there is nothing to wait for, it is asked again.
+            let end = port.party.end();
+            if end.source().is_none() || end.is_pending() {
                 self.runnable.push_back(id);
             }
         }
@@ -229,6 +230,9 @@ impl Pump<'_> {
         if passed.taken > 0 {
             from.lane.has_given = true;
             source_end.took_unseen(passed.taken, self.taps);
+        }
+        if source_end.is_pending() {
+            self.runnable.push_back(id);
         }
         if passed.put > 0 {
             sink_end.put_unseen(passed.put, self.taps);

@@ -12,7 +12,7 @@ const MEMINFO_DROPS: usize = 8;
 /// Datagrams that the kernel has dropped at this socket so far (`SO_MEMINFO`, Linux 4.12).
 pub fn dropped(socket: &impl AsFd) -> io::Result<u32> {
     let mut info = [0_u32; MEMINFO_VARS];
-    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(mem::size_of_val(&info)).unwrap_or(0);
     // SAFETY: `info` is valid for writing `len` bytes, and any bytes are valid numbers.
     let result = unsafe {
         libc::getsockopt(

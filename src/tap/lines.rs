@@ -2,15 +2,16 @@
 //! Every line names the socket it is about: a listening one by its address, a connection by its 4-tuple, a datagram by its sender.
 
 use std::collections::HashSet;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Count, Event, Reach, SocketState, Tap};
+use super::phrases::{Bytes, Closing, Number, Openness, Size};
+use super::{Event, Tap};
 use crate::exit::describe;
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
+use crate::tuple::{Direction, FourTuple, Transport};
 
 /// Peers remembered as already announced; more than that, and some are announced again.
 const ANNOUNCED: usize = 4096;
@@ -74,6 +75,52 @@ impl<W: Write> Lines<W> {
         }
     }
 
+    /// What went otherwise than asked for.
+    fn trouble(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::Broken { flow, conn, error } => {
+                let (number, error) = (Number(conn), describe(error));
+                self.line("broken", format_args!("{flow}{number}  {error}"));
+            }
+            Event::Unreachable {
+                flow,
+                reason,
+                offender,
+            } => {
+                let flow = flow.arrow(Direction::Outgoing);
+                match offender {
+                    Some(by) => self.line("refused", format_args!("{flow}  {reason}, says {by}")),
+                    None => self.line("refused", format_args!("{flow}  {reason}")),
+                }
+            }
+            Event::Ignored { flow, len } => {
+                let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
+                self.line(
+                    "ignored",
+                    format_args!("{flow}  {size} from another sender"),
+                );
+            }
+            Event::Forgotten { flow } => {
+                let flow = flow.arrow(Direction::Incoming);
+                self.line(
+                    "forgotten",
+                    format_args!("{flow}  idle longest of the peers"),
+                );
+            }
+            Event::Truncated { flow, from, to } => {
+                let flow = flow.arrow(Direction::Incoming);
+                self.line("truncated", format_args!("{flow}  {from} -> {to} bytes"));
+            }
+            Event::Dropped { socket, count } => {
+                let many = if count == 1 { "" } else { "s" };
+                let text = format_args!("{count} datagram{many} lost, the receive buffer was full");
+                self.line("dropped", format_args!("{socket}  {text}"));
+            }
+            Event::Granted { text } => self.line("granted", text),
+            _ => {}
+        }
+    }
+
     fn connected(&mut self, flow: FourTuple) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
@@ -101,21 +148,16 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Tap for Lines<W> {
     fn event(&mut self, event: &Event<'_>) {
+        let is_detailed = self.detail == Detail::Chunks;
         match *event {
             Event::Listening { socket, reach } => {
-                self.line(
-                    "listening",
-                    format_args!("{socket}{}", Openness(socket, reach)),
-                );
+                let openness = Openness(socket, reach);
+                self.line("listening", format_args!("{socket}{openness}"));
             }
             Event::Bound { socket, reach } => {
                 self.line("bound", format_args!("{socket}{}", Openness(socket, reach)));
             }
-            Event::Connecting { remote } => {
-                if self.detail == Detail::Chunks {
-                    self.line("connecting", remote);
-                }
-            }
+            Event::Connecting { remote } if is_detailed => self.line("connecting", remote),
             Event::ConnectFailed { remote, error, .. } => self.failed(remote, error),
             Event::Connected { flow, .. } => self.connected(flow),
             Event::Accepted { flow, conn } => {
@@ -141,75 +183,30 @@ impl<W: Write> Tap for Lines<W> {
                     },
                 );
             }
-            Event::HalfClosed { flow, conn } => {
-                if self.detail == Detail::Chunks {
-                    self.line(
-                        "finished",
-                        format_args!("{flow}{}  nothing more to send", Number(conn)),
-                    );
-                }
-            }
-            Event::PeerFinished { flow, conn } => {
-                if self.detail == Detail::Chunks {
-                    self.line(
-                        "finished",
-                        format_args!("{flow}{}  by the peer", Number(conn)),
-                    );
-                }
-            }
-            Event::Broken { flow, conn, error } => {
+            Event::HalfClosed { flow, conn } if is_detailed => {
+                let number = Number(conn);
                 self.line(
-                    "broken",
-                    format_args!("{flow}{}  {}", Number(conn), describe(error)),
+                    "finished",
+                    format_args!("{flow}{number}  nothing more to send"),
                 );
             }
-            Event::Unreachable {
-                flow,
-                reason,
-                offender,
-            } => {
-                let flow = flow.arrow(Direction::Outgoing);
-                match offender {
-                    Some(by) => self.line("refused", format_args!("{flow}  {reason}, says {by}")),
-                    None => self.line("refused", format_args!("{flow}  {reason}")),
-                }
-            }
-            Event::Ignored { flow, len } => {
-                let flow = flow.arrow(Direction::Incoming);
+            Event::PeerFinished { flow, conn } if is_detailed => {
                 self.line(
-                    "ignored",
-                    format_args!("{flow}  {} from another sender", Bytes(len as u64)),
-                );
-            }
-            Event::Forgotten { flow } => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line(
-                    "forgotten",
-                    format_args!("{flow}  idle longest of the peers"),
-                );
-            }
-            Event::Truncated { flow, from, to } => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line("truncated", format_args!("{flow}  {from} -> {to} bytes"));
-            }
-            Event::Dropped { socket, count } => {
-                let many = if count == 1 { "" } else { "s" };
-                self.line(
-                    "dropped",
-                    format_args!(
-                        "{socket}  {count} datagram{many} lost, the receive buffer was full"
-                    ),
+                    "finished",
+                    format_args!("{flow}{}  by the peer", Number(conn)),
                 );
             }
             Event::Waiting { ref text } => self.line("waiting", text),
-            Event::Granted { text } => self.line("granted", text),
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {
-                    let row = format_args!("{}  {}", Closing(state), state.state);
-                    self.line("socket", row);
+                    self.line(
+                        "socket",
+                        format_args!("{}  {}", Closing(state), state.state),
+                    );
                 }
             }
+            _ => self.trouble(event),
         }
     }
 }
@@ -225,114 +222,6 @@ fn style_of(word: &str) -> Style {
     color.on_default()
 }
 
-/// The number of a connection, where it has one.
-struct Number(Option<u64>);
-
-impl Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |conn| write!(f, "  #{conn}"))
-    }
-}
-
-/// A number of bytes with its unit.
-struct Bytes(u64);
-
-impl Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => f.write_str("1 byte"),
-            many => write!(f, "{many} bytes"),
-        }
-    }
-}
-
-/// The size of what moved at once.
-#[derive(Clone, Copy)]
-struct Size {
-    len: usize,
-    datagrams: usize,
-    stride: usize,
-}
-
-impl Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Bytes(self.len as u64))?;
-        if self.datagrams > 1 {
-            write!(f, " in {} datagrams of {}", self.datagrams, self.stride)?;
-        }
-        Ok(())
-    }
-}
-
-/// Who can reach a socket, and how to change that.
-struct Openness(Identity, Reach);
-
-impl Display for Openness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(socket, reach) = self;
-        match reach {
-            Reach::Loopback => {
-                let (port, verb) = (
-                    socket.local().port(),
-                    match socket.transport() {
-                        Transport::Tcp => "listens",
-                        Transport::Udp => "receives",
-                    },
-                );
-                write!(f, " (loopback only; '*' {port} {verb} on every interface)")
-            }
-            Reach::Address => Ok(()),
-            Reach::EveryIpv4 => f.write_str(" (every interface, IPv4 only)"),
-            Reach::EveryIpv6 => f.write_str(" (every interface, IPv6 only)"),
-            Reach::DualStack => f.write_str(" (every interface, IPv4 and IPv6)"),
-        }
-    }
-}
-
-/// What went through a socket.
-struct Closing<'a>(&'a SocketState);
-
-impl Display for Closing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(state) = self;
-        let (received, sent) = (state.received, state.sent);
-        write!(f, "{}{}  ", state.identity, Number(state.conn))?;
-        match state.identity.transport() {
-            Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
-            Transport::Udp => write!(
-                f,
-                "received {}, sent {}",
-                Datagrams(received),
-                Datagrams(sent)
-            )?,
-        }
-        write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
-        for (count, what) in [
-            (state.ignored, "ignored"),
-            (state.dropped, "dropped by the kernel"),
-        ] {
-            if count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Datagrams(Count);
-
-impl Display for Datagrams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let many = if self.0.chunks == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} datagram{many} ({})",
-            self.0.chunks,
-            Bytes(self.0.bytes)
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -340,6 +229,8 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::tap::{Reach, SocketState};
+    use crate::tuple::Identity;
 
     fn flow(transport: Transport) -> FourTuple {
         let address = |text: &str| text.parse().unwrap();

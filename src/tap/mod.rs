@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::tuple::{Direction, FourTuple, Identity};
 
 pub mod lines;
+mod phrases;
 
 /// Something that happened, with what identifies the socket it happened to.
 #[derive(Debug)]

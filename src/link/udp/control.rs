@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, RecvMsg, SockaddrStorage};
 
-use super::comparable;
+use super::addresses::{comparable, in_family};
 
 /// What came with a datagram, or with a run of them that the kernel coalesced.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ pub(super) enum Source {
 impl Source {
     /// `local` as a socket bound to `bound` takes it: its own family, the interface only where the address needs one.
     pub(super) fn new(local: SocketAddr, bound: SocketAddr) -> Self {
-        match super::in_family(local, bound) {
+        match in_family(local, bound) {
             SocketAddr::V4(v4) => Self::V4(libc::in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: libc::in_addr {

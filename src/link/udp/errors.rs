@@ -6,18 +6,21 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
+use super::addresses::comparable;
 use super::control::{destination, room_for_error, to_std};
 use super::icmp::Cause;
-use super::{Audience, Socket, comparable};
+use super::{Audience, Socket};
 use crate::exit::Exit;
 use crate::tap::{Event, Taps};
-use crate::tuple::{FourTuple, Transport};
+use crate::tuple::{Direction, FourTuple, Transport};
 
 /// That the target was unreachable when it was last heard of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// The status it means.
     pub(super) exit: Exit,
+    /// Which addresses it is about, and why.
+    pub(super) text: String,
     /// How many datagrams had been sent by then.
     pub(super) sent: u64,
 }
@@ -40,7 +43,7 @@ impl Socket {
     pub(super) fn drain_errors(&mut self, taps: &mut Taps) -> bool {
         let mut last = None;
         let mut found = false;
-        while let Ok(report) = read(self.socket.as_raw_fd()) {
+        while let Ok(report) = read(self.inner.as_raw_fd()) {
             found |= report.is_some_and(|report| !report.cause.is_local());
             // A burst to one closed port brings one error for every datagram.
             if let Some(report) = report.filter(|&report| last.replace(report) != Some(report)) {
@@ -71,7 +74,12 @@ impl Socket {
         };
         if let (true, Some(exit)) = (target == Some(report.target), report.cause.exit()) {
             let sent = self.totals.sent.chunks;
-            self.verdict = Some(Verdict { exit, sent });
+            let text = format!(
+                "{}: {}",
+                flow.arrow(Direction::Outgoing),
+                report.cause.reason()
+            );
+            self.verdict = Some(Verdict { exit, text, sent });
         }
     }
 }

@@ -3,17 +3,18 @@
 
 use std::io;
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::udp::dropped;
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
+mod addresses;
 mod control;
 mod errors;
 mod icmp;
@@ -23,128 +24,22 @@ mod peers;
 mod receive;
 mod route;
 mod send;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod unsent;
 
+pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
+
+use addresses::{comparable, in_family, reachable};
 use errors::Verdict;
 use peers::Peers;
 use receive::Inbox;
 use send::Outbox;
 
-/// How a [`Socket`] behaves.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Whom datagrams from the local end go to.
-    pub audience: Audience,
-    /// Whose datagrams are passed on.
-    pub accepts: Accepts,
-    /// Connect the socket to the target: the kernel filters, and the socket has a 4-tuple.
-    pub connected: bool,
-    /// What an unreachable target means.
-    pub refusal: Refusal,
-    /// How long to listen on once the local end has finished.
-    pub after_finish: Patience,
-    /// End when this many datagrams were passed on.
-    pub wanted: Option<u64>,
-    /// End before a datagram that would make it more than this many bytes passed on. Datagrams are never cut.
-    pub max_bytes: Option<u64>,
-    /// An empty datagram ends the data: one is sent at the end, and one received is the end.
-    pub eof_datagram: bool,
-    /// Longer datagrams are truncated, in bytes.
-    pub max_datagram: usize,
-    /// How many peers are remembered at the most; the one that is idle longest is forgotten.
-    pub max_peers: usize,
-    /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`); otherwise one.
-    pub fast: bool,
-    /// Lost datagrams make the status [`Exit::DataLost`].
-    pub fail_on_loss: bool,
-}
-
-impl Default for Settings {
-    /// A bound socket that answers whoever spoke last.
-    fn default() -> Self {
-        Self {
-            audience: Audience::Last,
-            accepts: Accepts::Anyone,
-            connected: false,
-            refusal: Refusal::Reported,
-            after_finish: Patience::Forever,
-            wanted: None,
-            max_bytes: None,
-            eof_datagram: false,
-            max_datagram: 65_535,
-            max_peers: 1024,
-            fast: true,
-            fail_on_loss: false,
-        }
-    }
-}
-
-impl Settings {
-    /// A socket that speaks first, to `target`, and listens to nobody else.
-    #[must_use]
-    pub fn towards(target: SocketAddr) -> Self {
-        Self {
-            audience: Audience::Target(target),
-            accepts: Accepts::Only(target),
-            refusal: Refusal::Ends,
-            after_finish: Patience::Quiet(Duration::from_secs(1)),
-            ..Self::default()
-        }
-    }
-}
-
-/// Whom datagrams go to that come from the local end without addresses. Those with addresses (answers of an echo or of a
-/// child) go to the peer they are for, whatever the audience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// This address.
-    Target(SocketAddr),
-    /// The peer that spoke last.
-    Last,
-    /// The peer that spoke first.
-    First,
-    /// Every peer that is remembered.
-    All,
-    /// Nobody.
-    Nobody,
-}
-
-/// Whose datagrams are passed on. Others are counted and reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepts {
-    /// Everybody's.
-    Anyone,
-    /// Those of this address.
-    Only(SocketAddr),
-    /// Those of whoever spoke first.
-    First,
-}
-
-/// What it means that the target is unreachable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Once nothing more is to be sent, it is the end.
-    Ends,
-    /// It is reported, and ends nothing.
-    Reported,
-}
-
-/// How long to wait for answers once nothing more is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Take what has arrived, and leave.
-    No,
-    /// Until it was quiet for so long.
-    Quiet(Duration),
-    /// Nothing sent says nothing about what may come.
-    Forever,
-}
-
 /// A UDP socket and those it talks with.
 pub struct Socket {
-    socket: socket2::Socket,
+    inner: socket2::Socket,
     settings: Settings,
     name: Name,
     peers: Peers,
@@ -215,11 +110,11 @@ impl Socket {
         options::prepare(&socket, name)?;
         let inbox = Inbox::new(&socket, &settings);
         Ok(Self {
-            outbox: Outbox::new(&settings),
+            outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
             inbox,
             name,
-            socket,
+            inner: socket,
             settings,
             totals: Totals::default(),
             verdict: None,
@@ -252,6 +147,10 @@ impl End for Socket {
         self.receive(batch, taps)
     }
 
+    fn is_pending(&self) -> bool {
+        self.inbox.is_over() || self.is_refused()
+    }
+
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
         self.dispatch(batch, at, taps)
     }
@@ -267,11 +166,11 @@ impl End for Socket {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.inner.as_fd())
     }
 
     fn sink(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.inner.as_fd())
     }
 
     fn is_addressed(&self) -> bool {
@@ -312,50 +211,27 @@ impl Link for Socket {
             .collect()
     }
 
-    fn close(&mut self, taps: &mut Taps) -> Exit {
+    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
-        if let Ok(total) = dropped(&self.socket) {
+        if let Ok(total) = dropped(&self.inner) {
             self.note_drops(total, taps);
         }
         taps.emit(&Event::Closed(&self.state()));
-        match (self.verdict, self.settings.refusal) {
-            (Some(verdict), Refusal::Ends) => verdict.exit,
-            _ if self.settings.fail_on_loss && self.lost() > 0 => Exit::DataLost,
-            _ if self.inbox.is_short() => Exit::TimedOut,
-            _ => Exit::Done,
+        let name = self.identity();
+        if let (Some(verdict), Refusal::Ends) = (&self.verdict, self.settings.refusal) {
+            return Err(Failure::new(verdict.exit, verdict.text.clone()));
         }
-    }
-}
-
-/// An address as answers come from it: what is sent to the unspecified address reaches this machine (ip(7)).
-fn reachable(mut target: SocketAddr) -> SocketAddr {
-    if target.ip().is_unspecified() {
-        target.set_ip(match target {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    target
-}
-
-/// The one form of an address that compares equal for one peer: no flow label, and a scope only where it tells two apart.
-fn comparable(address: SocketAddr) -> SocketAddr {
-    let mut address = unmapped(address);
-    if let SocketAddr::V6(v6) = &mut address {
-        v6.set_flowinfo(0);
-        if !v6.ip().is_unicast_link_local() && !v6.ip().is_multicast() {
-            v6.set_scope_id(0);
+        if self.settings.fail_on_loss && self.lost() > 0 {
+            let text = format!(
+                "{name}: {} datagrams were lost (--fail-on-loss)",
+                self.lost()
+            );
+            return Err(Failure::new(Exit::DataLost, text));
         }
-    }
-    address
-}
-
-/// An address in the form that a socket bound to `bound` takes: an IPv6 socket reaches IPv4 by mapped addresses (RFC 3493, 3.7).
-fn in_family(address: SocketAddr, bound: SocketAddr) -> SocketAddr {
-    match (address, bound) {
-        (SocketAddr::V4(v4), SocketAddr::V6(_)) => {
-            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        if let Some(missing) = self.inbox.missing() {
+            let text = format!("{name}: {missing} of the datagrams asked for did not come in time");
+            return Err(Failure::new(Exit::TimedOut, text));
         }
-        _ => address,
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::Name;
 
@@ -30,4 +30,9 @@ pub(super) fn prepare(socket: &socket2::Socket, name: Name) -> io::Result<()> {
 /// Asks for runs of equal datagrams in one piece; false where the kernel does not know how (Linux 5.0).
 pub(super) fn coalesce(socket: &socket2::Socket) -> bool {
     setsockopt(socket, sockopt::UdpGroSegment, &true).is_ok()
+}
+
+/// Whether the kernel knows how to cut a run into datagrams (Linux 4.18). One that does not would send it as a single datagram.
+pub(super) fn can_cut(socket: &socket2::Socket) -> bool {
+    getsockopt(socket, sockopt::UdpGsoSegment).is_ok()
 }

@@ -8,9 +8,10 @@ use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg,
 };
 
+use super::Name;
+use super::addresses::in_family;
 use super::control::{Source, room_to_send};
 use super::route::Route;
-use super::{Name, in_family};
 use crate::batch::{Batch, Cursor};
 
 /// The most parcels that one call sends.

@@ -125,21 +125,18 @@ impl Peers {
             newer: None,
             older: None,
         };
-        let (at, forgotten) = match self.oldest.filter(|_| self.table.len() >= self.most) {
-            Some(at) => {
-                let forgotten = self.table[at].flow;
-                self.unlink(at);
-                self.index.remove(&forgotten.remote);
-                self.table[at] = peer;
-                (at, Some(forgotten))
-            }
-            None => {
-                self.table.push(peer);
-                (self.table.len() - 1, None)
-            }
+        let full = self.oldest.filter(|_| self.table.len() >= self.most);
+        let Some(at) = full else {
+            self.table.push(peer);
+            let at = self.table.len() - 1;
+            self.index.insert(flow.remote, at);
+            return (at, None);
         };
+        self.unlink(at);
+        let forgotten = std::mem::replace(&mut self.table[at], peer).flow;
+        self.index.remove(&forgotten.remote);
         self.index.insert(flow.remote, at);
-        (at, forgotten)
+        (at, Some(forgotten))
     }
 
     fn unlink(&mut self, at: usize) {

@@ -12,6 +12,7 @@ use super::control::{self, Label};
 use super::{Accepts, Patience, Refusal, Settings, Socket, options};
 use crate::batch::{Batch, Run, Shape};
 use crate::pump::end::Arrival;
+use crate::pump::rules::Engine;
 use crate::sys::udp::dropped;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
@@ -40,7 +41,7 @@ pub(super) struct Inbox {
     /// Datagrams and bytes still to be passed on.
     datagrams_left: Option<u64>,
     bytes_left: Option<u64>,
-    over: bool,
+    over: Option<Over>,
     /// When something was last passed on.
     heard: Instant,
 }
@@ -48,7 +49,7 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(socket: &socket2::Socket, settings: &Settings) -> Self {
         let max_datagram = settings.max_datagram.clamp(1, 65_535);
-        if settings.fast && max_datagram >= LONGEST_RUN {
+        if settings.engine == Engine::Fast && max_datagram >= LONGEST_RUN {
             // Where the kernel cannot, datagrams come one by one, and nothing else changes.
             options::coalesce(socket);
         }
@@ -58,17 +59,26 @@ impl Inbox {
             max_datagram,
             pitch: max_datagram.next_multiple_of(64),
             slots: 1,
-            most: if settings.fast { SLOTS } else { 1 },
+            most: match settings.engine {
+                Engine::Fast => SLOTS,
+                Engine::Portable => 1,
+            },
             datagrams_left: settings.wanted,
             bytes_left: settings.max_bytes,
-            over: settings.wanted == Some(0) || settings.max_bytes == Some(0),
+            over: (settings.wanted == Some(0) || settings.max_bytes == Some(0))
+                .then_some(Over::Enough),
             heard: Instant::now(),
         }
     }
 
     /// Whether fewer datagrams came than were asked for.
-    pub(super) fn is_short(&self) -> bool {
-        self.datagrams_left.is_some_and(|left| left > 0)
+    pub(super) fn missing(&self) -> Option<u64> {
+        self.datagrams_left.filter(|&left| left > 0)
+    }
+
+    /// Whether nothing more is passed on.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
     }
 
     /// Lets the time of silence begin now.
@@ -142,8 +152,28 @@ impl Inbox {
             |left: Option<u64>, taken: usize| left.map(|left| left.saturating_sub(taken as u64));
         self.datagrams_left = take(self.datagrams_left, count);
         self.bytes_left = take(self.bytes_left, len);
-        self.over |= self.datagrams_left == Some(0) || self.bytes_left == Some(0);
+        if self.datagrams_left == Some(0) || self.bytes_left == Some(0) {
+            self.over = Some(Over::Enough);
+        }
         self.restart_silence();
+    }
+}
+
+/// Why nothing more is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// All that was asked for has come, or nothing came for long enough.
+    Enough,
+    /// The peer says that this was all.
+    PeerFinished,
+}
+
+impl From<Over> for Arrival {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Enough => Self::Enough,
+            Over::PeerFinished => Self::End,
+        }
     }
 }
 
@@ -152,10 +182,13 @@ impl Socket {
     pub(super) fn receive(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         let mut strays = 0;
         loop {
-            if self.inbox.over || self.is_refused() {
+            if self.is_refused() {
                 return Ok(Arrival::Enough);
             }
-            match self.inbox.read(&self.socket, batch) {
+            if let Some(over) = self.inbox.over {
+                return Ok(over.into());
+            }
+            match self.inbox.read(&self.inner, batch) {
                 Ok(()) => break,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(self.wait(taps)),
@@ -171,23 +204,24 @@ impl Socket {
         self.sort(batch, taps);
         Ok(match (batch.is_empty(), self.inbox.over) {
             (false, _) => Arrival::Data,
-            (true, true) => Arrival::Enough,
+            (true, Some(over)) => over.into(),
             // Others may be flooding the socket: let the pump see to its other ends before asking again.
-            (true, false) => Arrival::Nothing(Some(Instant::now())),
+            (true, None) => Arrival::Nothing(Some(Instant::now())),
         })
     }
 
     /// Whether there is nobody to wait for: all is sent, and the last that came back was an error.
-    fn is_refused(&self) -> bool {
+    pub(super) fn is_refused(&self) -> bool {
         let heard_last = self
             .verdict
+            .as_ref()
             .is_some_and(|verdict| verdict.sent == self.totals.sent.chunks);
         self.finished && heard_last && self.settings.refusal == Refusal::Ends
     }
 
     /// Nothing is queued: how long that may stay so.
     fn wait(&mut self, taps: &mut Taps) -> Arrival {
-        if let Ok(total) = dropped(&self.socket) {
+        if let Ok(total) = dropped(&self.inner) {
             self.note_drops(total, taps);
         }
         let until = match self.settings.after_finish {
@@ -199,7 +233,7 @@ impl Socket {
             false => Arrival::Nothing(None),
             true if Instant::now() < until => Arrival::Nothing(Some(until)),
             true => {
-                self.inbox.over = true;
+                self.inbox.over = Some(Over::Enough);
                 Arrival::Enough
             }
         }
@@ -209,7 +243,7 @@ impl Socket {
     fn sort(&mut self, batch: &mut Batch, taps: &mut Taps) {
         let labels = std::mem::take(&mut self.inbox.labels);
         for (slot, label) in labels.iter().enumerate() {
-            if let Some(label) = label.filter(|_| !self.inbox.over) {
+            if let Some(label) = label.filter(|_| self.inbox.over.is_none()) {
                 self.pass_on(slot * self.inbox.pitch, &label, batch, taps);
             }
         }
@@ -227,8 +261,11 @@ impl Socket {
             return self.ignore(flow, label.len, stride, taps);
         }
         let count = self.inbox.admitted(kept, stride);
+        // Datagrams that are too many or too much are the end: what comes after them must not overtake them.
+        if count < kept.div_ceil(stride).max(1) {
+            self.inbox.over = Some(Over::Enough);
+        }
         if count == 0 {
-            self.inbox.over = true;
             return;
         }
         if kept < label.len {
@@ -266,7 +303,7 @@ impl Socket {
             bytes: Some(batch.bytes(&run)),
         });
         if len == 0 && self.settings.eof_datagram {
-            self.inbox.over = true;
+            self.inbox.over = Some(Over::PeerFinished);
         } else {
             batch.push(run);
             self.inbox.pass(len, datagrams);

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::addresses::comparable;
 use super::{Audience, Socket};
 use crate::tuple::{FourTuple, Transport, unmapped};
 
@@ -38,7 +39,7 @@ impl Socket {
     }
 
     fn route_to_target(&mut self, target: SocketAddr) -> Route {
-        if let Some(flow) = self.peers.get(super::comparable(target)) {
+        if let Some(flow) = self.peers.get(comparable(target)) {
             return self.route_back(flow);
         }
         let local = match self.outbox.chosen {

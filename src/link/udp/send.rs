@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
 use super::unsent::Attempts;
-use super::{Name, Settings, Socket};
+use super::{Name, Settings, Socket, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::pump::rules::Engine;
 use crate::tap::{Event, Taps};
 use crate::tuple::Direction;
 
@@ -37,13 +38,17 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(socket: &socket2::Socket, settings: &Settings) -> Self {
+        let (most, can_cut) = match settings.engine {
+            Engine::Fast => (PARCELS, options::can_cut(socket)),
+            Engine::Portable => (1, false),
+        };
         Self {
             routes: Vec::new(),
             served: 0,
             parcels: Vec::new(),
-            most: if settings.fast { PARCELS } else { 1 },
-            cut_below: if settings.fast { usize::MAX } else { 0 },
+            most,
+            cut_below: if can_cut { usize::MAX } else { 0 },
             chosen: None,
             any_source: None,
             path_mtu: None,
@@ -96,7 +101,7 @@ impl Socket {
                 self.outbox.parcels = parcels;
                 return Ok(());
             };
-            match transmit(&self.socket, self.name, batch, &parcels) {
+            match transmit(&self.inner, self.name, batch, &parcels) {
                 Ok(taken) => {
                     attempts = Attempts::default();
                     self.settle(&parcels[..taken], batch, at, taps);
@@ -153,20 +158,18 @@ impl Socket {
 
     /// Who is at `place` of those whom a run is for, and how many they are.
     fn audience_of(&self, run: &Run, place: usize) -> Option<(Route, usize)> {
-        match run.flow {
-            Some(flow) => Some((self.route_back(flow), 1)),
-            None => {
-                let routes = &self.outbox.routes;
-                routes.get(place).map(|&route| (route, routes.len()))
-            }
+        if let Some(flow) = run.flow {
+            return Some((self.route_back(flow), 1));
         }
+        let routes = &self.outbox.routes;
+        routes.get(place).map(|&route| (route, routes.len()))
     }
 
     /// Counts and shows parcels that the kernel has taken.
     fn settle(&mut self, parcels: &[Parcel], batch: &Batch, at: &mut Cursor, taps: &mut Taps) {
         if self.name.bound.port() == 0 {
             // The first datagram has bound the socket.
-            self.name = Name::of(&self.socket).unwrap_or(self.name);
+            self.name = Name::of(&self.inner).unwrap_or(self.name);
             self.address();
         }
         for parcel in parcels {

@@ -37,21 +37,26 @@ impl Socket {
     ) -> io::Result<bool> {
         match error {
             Errno::EINTR => return Ok(false),
-            Errno::EAGAIN => return Err(io::ErrorKind::WouldBlock.into()),
-            // An interface's queue is full, and the datagram was dropped there (ip(7), IP_RECVERR). There is nothing to wait on.
+            // The queue of an interface is full, and it dropped the datagram (ip(7), IP_RECVERR). There is nothing to wait on.
             Errno::ENOBUFS | Errno::ENOMEM if attempts.paused < PAUSES => {
                 attempts.paused += 1;
                 thread::sleep(PAUSE);
                 return Ok(false);
             }
-            Errno::ENOBUFS | Errno::ENOMEM => return Err(io::ErrorKind::WouldBlock.into()),
+            Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             _ => {}
         }
         attempts.failed += 1;
-        if self.drain_errors(taps) || attempts.failed == 1 || self.ask_for_less(parcel, error) {
+        if self.drain_errors(taps) || attempts.failed == 1 {
             return Ok(false);
         }
         let flow = parcel.route.flow;
+        // Port 0 is no address at all, however it is asked for.
+        if flow.remote.port() != 0 && self.ask_for_less(parcel, error) {
+            return Ok(false);
+        }
         let reason = self.explain(parcel, error);
         if error != Errno::EMSGSIZE && self.settings.refusal == Refusal::Reported {
             taps.emit(&Event::Unreachable {
@@ -100,7 +105,7 @@ impl Socket {
                 let len = parcel.len;
                 format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
             }
-            (Errno::EACCES, _) if matches!(self.socket.broadcast(), Ok(false)) => {
+            (Errno::EACCES, _) if matches!(self.inner.broadcast(), Ok(false)) => {
                 "permission denied (a broadcast address needs --broadcast)".to_owned()
             }
             _ => describe(&error.into()),

@@ -1,0 +1,78 @@
+//! One address has many spellings; here is which one is meant where.
+//! Peers are told apart by one form, the kernel takes another, and what was typed may be a third.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::tuple::unmapped;
+
+/// An address as answers come from it: what is sent to the unspecified address reaches this machine (ip(7)).
+pub(super) fn reachable(mut target: SocketAddr) -> SocketAddr {
+    if target.ip().is_unspecified() {
+        target.set_ip(match target {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    target
+}
+
+/// The one form of an address that compares equal for one peer: no flow label, and a scope only where it tells two apart.
+pub(super) fn comparable(address: SocketAddr) -> SocketAddr {
+    let mut address = unmapped(address);
+    if let SocketAddr::V6(v6) = &mut address {
+        v6.set_flowinfo(0);
+        if !v6.ip().is_unicast_link_local() && !v6.ip().is_multicast() {
+            v6.set_scope_id(0);
+        }
+    }
+    address
+}
+
+/// An address in the form that a socket bound to `bound` takes: an IPv6 socket reaches IPv4 by mapped addresses (RFC 3493, 3.7).
+pub(super) fn in_family(address: SocketAddr, bound: SocketAddr) -> SocketAddr {
+    match (address, bound) {
+        (SocketAddr::V4(v4), SocketAddr::V6(_)) => {
+            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        }
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_unspecified_address_is_this_machine() {
+        assert_eq!(reachable(address("0.0.0.0:9")), address("127.0.0.1:9"));
+        assert_eq!(reachable(address("[::]:9")), address("[::1]:9"));
+        assert_eq!(reachable(address("10.0.0.1:9")), address("10.0.0.1:9"));
+    }
+
+    #[test]
+    fn a_scope_tells_only_local_addresses_apart() {
+        assert_eq!(comparable(address("[::1%7]:9")), address("[::1]:9"));
+        assert_eq!(
+            comparable(address("[fe80::1%7]:9")),
+            address("[fe80::1%7]:9")
+        );
+        assert_eq!(
+            comparable(address("[::ffff:10.0.0.1]:9")),
+            address("10.0.0.1:9")
+        );
+    }
+
+    #[test]
+    fn ipv6_sockets_take_mapped_addresses() {
+        let v4 = address("10.0.0.1:9");
+        assert_eq!(
+            in_family(v4, address("[::]:0")),
+            address("[::ffff:10.0.0.1]:9")
+        );
+        assert_eq!(in_family(v4, address("0.0.0.0:0")), v4);
+    }
+}

@@ -1,0 +1,117 @@
+//! The choices that one UDP socket leaves open, as plain data.
+//! They are what tells a socket that waits for others from one that speaks first; there is no other difference.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::pump::rules::Engine;
+
+/// How a [`Socket`] behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whom datagrams from the local end go to.
+    pub audience: Audience,
+    /// Whose datagrams are passed on.
+    pub accepts: Accepts,
+    /// Connect the socket to the target: the kernel filters, and the socket has a 4-tuple.
+    pub connected: bool,
+    /// What an unreachable target means.
+    pub refusal: Refusal,
+    /// How long to listen on once the local end has finished.
+    pub after_finish: Patience,
+    /// End when this many datagrams were passed on.
+    pub wanted: Option<u64>,
+    /// End before a datagram that would make it more than this many bytes passed on. Datagrams are never cut.
+    pub max_bytes: Option<u64>,
+    /// An empty datagram ends the data: one is sent at the end, and one received is the end.
+    pub eof_datagram: bool,
+    /// Longer datagrams are truncated, in bytes.
+    pub max_datagram: usize,
+    /// How many peers are remembered at the most; the one that is idle longest is forgotten.
+    pub max_peers: usize,
+    /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`), or one.
+    pub engine: Engine,
+    /// Lost datagrams make the status [`Exit::DataLost`].
+    pub fail_on_loss: bool,
+}
+
+impl Default for Settings {
+    /// A bound socket that answers whoever spoke last.
+    fn default() -> Self {
+        Self {
+            audience: Audience::Last,
+            accepts: Accepts::Anyone,
+            connected: false,
+            refusal: Refusal::Reported,
+            after_finish: Patience::Forever,
+            wanted: None,
+            max_bytes: None,
+            eof_datagram: false,
+            max_datagram: 65_535,
+            max_peers: 1024,
+            engine: Engine::Fast,
+            fail_on_loss: false,
+        }
+    }
+}
+
+impl Settings {
+    /// A socket that speaks first, to `target`, and listens to nobody else.
+    #[must_use]
+    pub fn towards(target: SocketAddr) -> Self {
+        Self {
+            audience: Audience::Target(target),
+            accepts: Accepts::Only(target),
+            refusal: Refusal::Ends,
+            after_finish: Patience::Quiet(Duration::from_secs(1)),
+            ..Self::default()
+        }
+    }
+}
+
+/// Whom datagrams go to that come from the local end without addresses. Those with addresses (answers of an echo or of a
+/// child) go to the peer they are for, whatever the audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// This address.
+    Target(SocketAddr),
+    /// The peer that spoke last.
+    Last,
+    /// The peer that spoke first.
+    First,
+    /// Every peer that is remembered.
+    All,
+    /// Nobody.
+    Nobody,
+}
+
+/// Whose datagrams are passed on. Others are counted and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Everybody's.
+    Anyone,
+    /// Those of this address.
+    Only(SocketAddr),
+    /// Those of whoever spoke first.
+    First,
+}
+
+/// What it means that the target is unreachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Once nothing more is to be sent, it is the end.
+    Ends,
+    /// It is reported, and ends nothing.
+    Reported,
+}
+
+/// How long to wait for answers once nothing more is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Take what has arrived, and leave.
+    No,
+    /// Until it was quiet for so long.
+    Quiet(Duration),
+    /// Nothing sent says nothing about what may come.
+    Forever,
+}

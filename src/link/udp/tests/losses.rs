@@ -1,0 +1,164 @@
+//! What does not arrive whole, or not at all, is reported and counted.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+use crate::exit::Failure;
+use crate::link::udp::Accepts;
+
+#[test]
+fn what_is_longer_than_wanted_is_cut_and_its_size_reported() {
+    both(|fast| {
+        for max_datagram in [1000, 1] {
+            let fail_on_loss = true;
+            let mut rig = Rig::bound(
+                "127.0.0.1:0",
+                Settings {
+                    max_datagram,
+                    fail_on_loss,
+                    ..settings(fast)
+                },
+            );
+            let mut sender = Rig::unbound(towards(rig.local(), true));
+            sender
+                .send_runs(&[(&[7; 9000], 3000, None), (b"1", 1, None)])
+                .unwrap();
+            let lens: Vec<usize> = rig.payloads().iter().map(Vec::len).collect();
+            assert_eq!(lens, [max_datagram, max_datagram, max_datagram, 1]);
+            assert_eq!(rig.count(&format!("truncated 3000 -> {max_datagram}")), 3);
+            assert_eq!(rig.link.lost(), 3);
+            assert_eq!(rig.close(), Exit::DataLost);
+        }
+    });
+}
+
+/// A socket whose buffer holds few datagrams.
+fn narrow(settings: Settings) -> Rig {
+    let rig = Rig::bound("127.0.0.1:0", settings);
+    rig.link.inner.set_recv_buffer_size(8192).unwrap();
+    rig
+}
+
+#[test]
+fn what_the_kernel_drops_is_told_when_it_is_known() {
+    both(|fast| {
+        let mut rig = narrow(settings(fast));
+        let peer = rig.peer();
+        for _ in 0..1001 {
+            peer.send(&[1; 1000]).unwrap();
+        }
+        let delivered = rig.payloads().len() as u64;
+        let dropped = rig.link.state().dropped;
+        assert!(delivered > 0 && dropped > 0);
+        assert_eq!(delivered + dropped, 1001);
+        assert_eq!(rig.count(&format!("dropped {dropped}")), 1);
+        // Nothing new is nothing to tell, and what comes with the next datagrams is told once.
+        peer.send(b"x").unwrap();
+        assert_eq!(rig.payloads(), [b"x"]);
+        assert_eq!(rig.count("dropped"), 1);
+        assert_eq!(rig.close(), Exit::Done);
+    });
+}
+
+#[test]
+fn drops_are_told_at_the_end_at_the_latest() {
+    both(|fast| {
+        let (fail_on_loss, wanted) = (true, Some(1));
+        let mut rig = narrow(Settings {
+            wanted,
+            fail_on_loss,
+            ..settings(fast)
+        });
+        let peer = rig.peer();
+        for _ in 0..100 {
+            peer.send(&[1; 1000]).unwrap();
+        }
+        assert_eq!(rig.wait_until_enough().len(), 1);
+        assert_eq!(rig.close(), Exit::DataLost);
+        assert_eq!(rig.count("dropped"), 1);
+    });
+}
+
+#[test]
+fn drops_count_although_the_others_were_ignored() {
+    both(|fast| {
+        let accepts = Accepts::Only(closed_port());
+        let mut rig = narrow(Settings {
+            accepts,
+            ..settings(fast)
+        });
+        let peer = rig.peer();
+        for _ in 0..100 {
+            peer.send(&[1; 1000]).unwrap();
+        }
+        assert_eq!(rig.payloads(), Vec::<Vec<u8>>::new());
+        let state = rig.link.state();
+        assert_eq!(state.ignored + state.dropped, 100);
+    });
+}
+
+fn failure(result: std::io::Result<()>) -> Failure {
+    let error = result.unwrap_err();
+    error
+        .get_ref()
+        .unwrap()
+        .downcast_ref::<Failure>()
+        .unwrap()
+        .clone()
+}
+
+#[test]
+fn a_datagram_that_is_too_long_names_its_size_and_the_limit() {
+    both(|fast| {
+        let peer = peer_at("127.0.0.1:0");
+        let target = peer.local_addr().unwrap();
+        let mut rig = Rig::unbound(towards(target, fast));
+        let long = vec![0; 65_508];
+        let failure = failure(rig.send_runs(&[(b"ok", 2, None), (&long, 65_508, None)]));
+        let message =
+            format!("cannot send to {target}: a datagram holds at most 65507 bytes, not 65508");
+        assert_eq!(failure, Failure::new(Exit::Failed, message));
+        assert_eq!(next(&peer).0, b"ok");
+        assert!(is_quiet(&peer));
+    });
+}
+
+#[test]
+fn broadcasting_by_accident_is_explained() {
+    both(|fast| {
+        let target = SocketAddr::from(([255, 255, 255, 255], 9));
+        let mut rig = Rig::unbound(towards(target, fast));
+        let failure = failure(rig.send_runs(&[(b"x", 1, None)]));
+        let message = "cannot send to 255.255.255.255:9: permission denied (a broadcast address needs --broadcast)";
+        assert_eq!(failure, Failure::new(Exit::Failed, message));
+    });
+}
+
+#[test]
+fn a_peer_that_cannot_be_answered_ends_nothing() {
+    both(|fast| {
+        // Port 0 cannot be sent to; as a sender's port it is legal (RFC 768).
+        let mut rig = Rig::bound("127.0.0.1:0", settings(fast));
+        let peer = rig.peer();
+        peer.send(b"q").unwrap();
+        let flow = rig.drain().0[0].0;
+        let mut nobody = flow;
+        nobody.remote.set_port(0);
+        let runs = [
+            (&b"x"[..], 1, Some(nobody)),
+            (b"xx", 1, Some(nobody)),
+            (b"a", 1, Some(flow)),
+        ];
+        rig.send_runs(&runs).unwrap();
+        assert_eq!(next(&peer).0, b"a");
+        assert_eq!(
+            rig.count(&format!(
+                "udp {} -> 127.0.0.1:0 invalid argument",
+                rig.local()
+            )),
+            if fast { 2 } else { 3 }
+        );
+        assert_eq!(rig.link.state().sent.chunks, 1);
+        assert_eq!(rig.link.outbox.cut_below, if fast { usize::MAX } else { 0 });
+    });
+}

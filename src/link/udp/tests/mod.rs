@@ -1,0 +1,291 @@
+//! The UDP link against real sockets on loopback, with and without many datagrams a call.
+//! A rig is a link, its observer and a batch; plain sockets of the standard library stand at the other end.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Settings, Socket};
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::Exit;
+use crate::pump::end::{Arrival, End, Link};
+use crate::pump::rules::Engine;
+use crate::tap::{Event, Tap, Taps};
+use crate::tuple::{Direction, FourTuple};
+
+mod addresses;
+mod endings;
+mod losses;
+mod policies;
+mod runs;
+
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes down events, one line each; of data the direction, the addresses, and how it is cut.
+#[derive(Clone, Default)]
+struct Tape(Rc<RefCell<Vec<String>>>);
+
+impl Tap for Tape {
+    fn event(&mut self, event: &Event<'_>) {
+        let line = match *event {
+            Event::Data {
+                direction,
+                flow,
+                len,
+                datagrams,
+                stride,
+                bytes,
+                ..
+            } => {
+                assert_eq!(bytes.map(<[u8]>::len), Some(len));
+                format!("{} {len} in {datagrams} of {stride}", flow.arrow(direction))
+            }
+            Event::Unreachable {
+                flow,
+                reason,
+                offender,
+            } => {
+                assert_eq!(offender, None);
+                format!("{} {reason}", flow.arrow(Direction::Outgoing))
+            }
+            Event::Ignored { flow, len } => {
+                format!("ignored {} {len}", flow.arrow(Direction::Incoming))
+            }
+            Event::Forgotten { flow } => format!("forgotten {}", flow.remote),
+            Event::Truncated { from, to, .. } => format!("truncated {from} -> {to}"),
+            Event::Dropped { count, .. } => format!("dropped {count}"),
+            Event::Closed(state) => format!("closed {}", state.identity),
+            _ => format!("{event:?}"),
+        };
+        self.0.borrow_mut().push(line);
+    }
+}
+
+/// A link under test.
+struct Rig {
+    link: Socket,
+    taps: Taps,
+    tape: Tape,
+    batch: Batch,
+}
+
+impl Rig {
+    /// A socket bound to `local`.
+    fn bound(local: &str, settings: Settings) -> Self {
+        let local: SocketAddr = local.parse().unwrap();
+        let domain = socket2::Domain::for_address(local);
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).unwrap();
+        socket.bind(&local.into()).unwrap();
+        Self::new(socket, settings)
+    }
+
+    /// A socket that the first datagram binds.
+    fn unbound(settings: Settings) -> Self {
+        let domain = socket2::Domain::IPV4;
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).unwrap();
+        Self::new(socket, settings)
+    }
+
+    fn new(socket: socket2::Socket, settings: Settings) -> Self {
+        let recorder = Tape::default();
+        let mut taps = Taps::default();
+        taps.add(Box::new(recorder.clone()));
+        Self {
+            link: Socket::new(socket, settings).unwrap(),
+            taps,
+            tape: recorder,
+            batch: Batch::default(),
+        }
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.link.identity().local()
+    }
+
+    /// A peer's socket that sends to the link, and can be reached by it.
+    fn peer(&self) -> UdpSocket {
+        let peer = peer_at("127.0.0.1:0");
+        peer.connect(("127.0.0.1", self.local().port())).unwrap();
+        peer
+    }
+
+    fn recv(&mut self) -> Arrival {
+        self.batch.clear();
+        self.link.recv(&mut self.batch, &mut self.taps).unwrap()
+    }
+
+    /// Receives until nothing more is there: everything that was passed on, one entry a datagram, and what stopped it.
+    fn drain(&mut self) -> (Vec<(FourTuple, Vec<u8>)>, Stop) {
+        let mut found = Vec::new();
+        loop {
+            match self.recv() {
+                Arrival::Data => {
+                    for run in self.batch.runs() {
+                        let flow = run.flow.unwrap();
+                        let bytes = self.batch.bytes(run);
+                        let parts = split(bytes, run.shape).into_iter();
+                        found.extend(parts.map(|part| (flow, part.to_vec())));
+                    }
+                }
+                Arrival::Enough => return (found, Stop::Enough),
+                Arrival::Nothing(Some(time)) if time <= Instant::now() => {}
+                Arrival::Nothing(time) => return (found, Stop::Nothing(time)),
+                Arrival::End => return (found, Stop::End),
+                Arrival::Link(_) => panic!("not of a UDP socket"),
+            }
+        }
+    }
+
+    /// The payloads that are there now. Loopback delivers before `send` returns.
+    fn payloads(&mut self) -> Vec<Vec<u8>> {
+        self.drain().0.into_iter().map(|(_, bytes)| bytes).collect()
+    }
+
+    /// Receives, waiting where it asks for that, until it has enough.
+    fn wait_until_enough(&mut self) -> Vec<Vec<u8>> {
+        let start = Instant::now();
+        let mut found = Vec::new();
+        loop {
+            let (more, stop) = self.drain();
+            found.extend(more.into_iter().map(|(_, bytes)| bytes));
+            assert!(start.elapsed() < PATIENCE, "it never ends");
+            match stop {
+                Stop::Enough | Stop::End => return found,
+                Stop::Nothing(until) => wait(&self.link, until.unwrap_or(start + PATIENCE)),
+            }
+        }
+    }
+
+    /// Sends one datagram for each of `parts`, from the local end.
+    fn send(&mut self, parts: &[&[u8]]) {
+        let runs = parts.iter().map(|part| (*part, part.len().max(1), None));
+        self.send_runs(&runs.collect::<Vec<_>>()).unwrap();
+    }
+
+    /// Sends runs: bytes, how they are cut, and whom they answer.
+    fn send_runs(&mut self, runs: &[(&[u8], usize, Option<FourTuple>)]) -> std::io::Result<()> {
+        let mut batch = Batch::default();
+        let bytes: Vec<u8> = runs.iter().flat_map(|run| run.0).copied().collect();
+        batch.space(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
+        let mut start = 0;
+        for &(bytes, stride, flow) in runs {
+            let (len, shape) = (bytes.len(), Shape::Datagrams(stride));
+            batch.push(Run {
+                start,
+                len,
+                shape,
+                flow,
+            });
+            start += len;
+        }
+        let mut at = Cursor::default();
+        self.link.send(&batch, &mut at, &mut self.taps)?;
+        assert!(batch.is_taken(at));
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.link.finish(&mut self.taps).unwrap();
+    }
+
+    fn close(&mut self) -> Exit {
+        let closed = self.link.close(&mut self.taps);
+        closed.map_or_else(|failure| failure.exit, |()| Exit::Done)
+    }
+
+    /// The events so far.
+    fn events(&self) -> Vec<String> {
+        self.tape.0.take()
+    }
+
+    /// How many events so far are of this kind.
+    fn count(&self, kind: &str) -> usize {
+        let events = self.tape.0.borrow();
+        events
+            .iter()
+            .filter(|event| event.starts_with(kind))
+            .count()
+    }
+}
+
+/// What ended a reception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// [`Arrival::End`].
+    End,
+    Nothing(Option<Instant>),
+    Enough,
+}
+
+/// Runs a test twice: many datagrams a call, and one.
+fn both(test: impl Fn(bool)) {
+    test(true);
+    test(false);
+}
+
+fn engine(fast: bool) -> Engine {
+    if fast { Engine::Fast } else { Engine::Portable }
+}
+
+/// The settings of a bound socket.
+fn settings(fast: bool) -> Settings {
+    Settings {
+        engine: engine(fast),
+        ..Settings::default()
+    }
+}
+
+/// The settings of a socket that speaks first.
+fn towards(target: SocketAddr, fast: bool) -> Settings {
+    Settings {
+        engine: engine(fast),
+        ..Settings::towards(target)
+    }
+}
+
+fn peer_at(local: &str) -> UdpSocket {
+    let peer = UdpSocket::bind(local).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer
+}
+
+/// An address that nobody listens at.
+fn closed_port() -> SocketAddr {
+    peer_at("127.0.0.1:0").local_addr().unwrap()
+}
+
+/// The next datagram of a plain socket, and who sent it.
+fn next(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (len, sender) = peer.recv_from(&mut buffer).unwrap();
+    (buffer[..len].to_vec(), sender)
+}
+
+/// Whether nothing is queued at a plain socket.
+fn is_quiet(peer: &UdpSocket) -> bool {
+    peer.set_nonblocking(true).unwrap();
+    let is_quiet = peer.recv(&mut [0; 1]).is_err();
+    peer.set_nonblocking(false).unwrap();
+    is_quiet
+}
+
+/// The datagrams of a run.
+fn split(bytes: &[u8], shape: Shape) -> Vec<&[u8]> {
+    match shape {
+        Shape::Datagrams(stride) if !bytes.is_empty() => bytes.chunks(stride).collect(),
+        _ => vec![bytes],
+    }
+}
+
+/// Waits until the link has something, or until the time has come.
+fn wait(link: &Socket, until: Instant) {
+    let left = until.saturating_duration_since(Instant::now());
+    let source = link.source().unwrap();
+    let mut fds = [PollFd::from_borrowed_fd(source.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::try_from(left).unwrap())).unwrap();
+}

@@ -1,0 +1,154 @@
+//! Whom datagrams go to, and whose are passed on.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+use crate::link::udp::{Accepts, Audience};
+
+/// Three peers that have spoken in order, the first one again at the end, and which of them get an answer.
+fn answered(audience: Audience, fast: bool) -> [bool; 3] {
+    let mut rig = Rig::bound(
+        "127.0.0.1:0",
+        Settings {
+            audience,
+            ..settings(fast)
+        },
+    );
+    assert!(!rig.link.is_addressed());
+    let peers = [rig.peer(), rig.peer(), rig.peer()];
+    for peer in [&peers[0], &peers[1], &peers[2]] {
+        peer.send(b"hello").unwrap();
+    }
+    assert_eq!(rig.payloads().len(), 3);
+    peers[1].send(b"again").unwrap();
+    assert_eq!(rig.payloads(), [b"again"]);
+    assert_eq!(rig.link.is_addressed(), audience != Audience::Nobody);
+    rig.send(&[b"one", b"", b"three"]);
+    peers.map(|peer| {
+        let is_answered = !is_quiet(&peer);
+        if is_answered {
+            // The first was taken by looking.
+            assert_eq!(
+                (next(&peer).0, next(&peer).0),
+                (Vec::new(), b"three".to_vec())
+            );
+            assert!(is_quiet(&peer));
+        }
+        is_answered
+    })
+}
+
+#[test]
+fn an_answer_reaches_exactly_whom_the_policy_names() {
+    both(|fast| {
+        assert_eq!(answered(Audience::First, fast), [true, false, false]);
+        assert_eq!(answered(Audience::Last, fast), [false, true, false]);
+        assert_eq!(answered(Audience::All, fast), [true, true, true]);
+        assert_eq!(answered(Audience::Nobody, fast), [false, false, false]);
+    });
+}
+
+#[test]
+fn a_run_with_addresses_goes_there_whatever_the_policy() {
+    both(|fast| {
+        let audience = Audience::Nobody;
+        let mut rig = Rig::bound(
+            "127.0.0.1:0",
+            Settings {
+                audience,
+                ..settings(fast)
+            },
+        );
+        let peers = [rig.peer(), rig.peer()];
+        for peer in &peers {
+            peer.send(b"q").unwrap();
+        }
+        let flows: Vec<FourTuple> = rig.drain().0.iter().map(|found| found.0).collect();
+        let runs = [
+            (&b"00"[..], 1, Some(flows[0])),
+            (b"to nobody", 9, None),
+            (b"11", 1, Some(flows[1])),
+        ];
+        rig.send_runs(&runs).unwrap();
+        for (number, peer) in peers.iter().enumerate() {
+            let expected = number.to_string().into_bytes();
+            assert_eq!((next(peer).0, next(peer).0), (expected.clone(), expected));
+            assert!(is_quiet(peer));
+        }
+        assert_eq!(rig.link.state().sent.chunks, 4);
+    });
+}
+
+#[test]
+fn a_lock_filters_also_what_was_queued_before_it() {
+    both(|fast| {
+        let accepts = Accepts::First;
+        let mut rig = Rig::bound(
+            "127.0.0.1:0",
+            Settings {
+                accepts,
+                ..settings(fast)
+            },
+        );
+        let (first, other) = (rig.peer(), rig.peer());
+        for (peer, text) in [(&first, "a"), (&other, "bb"), (&first, "c"), (&other, "dd")] {
+            peer.send(text.as_bytes()).unwrap();
+        }
+        assert_eq!(rig.payloads(), [b"a", b"c"]);
+        assert_eq!(rig.link.state().ignored, 2);
+        let (local, remote) = (rig.local(), other.local_addr().unwrap());
+        let line = format!("ignored udp {local} <- {remote} 2");
+        assert_eq!(rig.count(&line), 2);
+        assert_eq!(rig.link.states().len(), 2, "the socket and one peer");
+    });
+}
+
+#[test]
+fn only_the_target_is_listened_to() {
+    both(|fast| {
+        let target = peer_at("127.0.0.1:0");
+        let mut rig = Rig::unbound(towards(target.local_addr().unwrap(), fast));
+        rig.send(&[b"q"]);
+        let (_, sender) = next(&target);
+        let mut other = Rig::unbound(towards(sender, true));
+        other.send_runs(&[(b"112", 2, None)]).unwrap();
+        target.send_to(b"a", sender).unwrap();
+        assert_eq!(rig.payloads(), [b"a"]);
+        assert_eq!(rig.link.state().ignored, 2);
+        assert_eq!(rig.count("ignored"), 2);
+    });
+}
+
+#[test]
+fn the_table_of_peers_has_a_bound_and_counts() {
+    both(|fast| {
+        let (max_peers, audience) = (2, Audience::All);
+        let mut rig = Rig::bound(
+            "127.0.0.1:0",
+            Settings {
+                audience,
+                max_peers,
+                ..settings(fast)
+            },
+        );
+        let peers = [rig.peer(), rig.peer(), rig.peer()];
+        for peer in &peers {
+            peer.send(b"hello").unwrap();
+        }
+        assert_eq!(rig.payloads().len(), 3);
+        let forgotten = format!("forgotten {}", peers[0].local_addr().unwrap());
+        assert_eq!(rig.count(&forgotten), 1);
+        rig.send(&[b"x"]);
+        assert!(is_quiet(&peers[0]));
+        assert_eq!(
+            (next(&peers[1]).0, next(&peers[2]).0),
+            (b"x".to_vec(), b"x".to_vec())
+        );
+        let rows = rig.link.states();
+        let counts: Vec<_> = rows
+            .iter()
+            .map(|row| (row.received.bytes, row.sent.bytes))
+            .collect();
+        assert_eq!(counts, [(15, 2), (5, 1), (5, 1)]);
+    });
+}

@@ -1,0 +1,116 @@
+//! The parts that lines are made of: sizes, numbers, and who can reach a socket.
+//! One place for each wording, so that the same thing always reads the same.
+
+use std::fmt::{self, Display};
+
+use super::{Count, Reach, SocketState};
+use crate::tuple::{Identity, Transport};
+
+/// The number of a connection, where it has one.
+pub(super) struct Number(pub(super) Option<u64>);
+
+impl Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |conn| write!(f, "  #{conn}"))
+    }
+}
+
+/// A number of bytes with its unit.
+pub(super) struct Bytes(pub(super) u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 byte"),
+            many => write!(f, "{many} bytes"),
+        }
+    }
+}
+
+/// The size of what moved at once.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub(super) len: usize,
+    pub(super) datagrams: usize,
+    pub(super) stride: usize,
+}
+
+impl Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Bytes(self.len as u64))?;
+        if self.datagrams > 1 {
+            write!(f, " in {} datagrams of {}", self.datagrams, self.stride)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who can reach a socket, and how to change that.
+pub(super) struct Openness(pub(super) Identity, pub(super) Reach);
+
+impl Display for Openness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(socket, reach) = self;
+        match reach {
+            Reach::Loopback => {
+                let (port, verb) = (
+                    socket.local().port(),
+                    match socket.transport() {
+                        Transport::Tcp => "listens",
+                        Transport::Udp => "receives",
+                    },
+                );
+                write!(f, " (loopback only; '*' {port} {verb} on every interface)")
+            }
+            Reach::Address => Ok(()),
+            Reach::EveryIpv4 => f.write_str(" (every interface, IPv4 only)"),
+            Reach::EveryIpv6 => f.write_str(" (every interface, IPv6 only)"),
+            Reach::DualStack => f.write_str(" (every interface, IPv4 and IPv6)"),
+        }
+    }
+}
+
+/// What went through a socket.
+pub(super) struct Closing<'a>(pub(super) &'a SocketState);
+
+impl Display for Closing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(state) = self;
+        let (received, sent) = (state.received, state.sent);
+        write!(f, "{}{}  ", state.identity, Number(state.conn))?;
+        match state.identity.transport() {
+            Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
+            Transport::Udp => write!(
+                f,
+                "received {}, sent {}",
+                Datagrams(received),
+                Datagrams(sent)
+            )?,
+        }
+        write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
+        for (count, what) in [
+            (state.ignored, "ignored"),
+            (state.dropped, "dropped by the kernel"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number of datagrams, with their bytes.
+struct Datagrams(Count);
+
+impl Display for Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let many = if self.0.chunks == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} datagram{many} ({})",
+            self.0.chunks,
+            Bytes(self.0.bytes)
+        )
+    }
+}
