@@ -33,6 +33,11 @@ impl Ready {
         })
     }
 
+    /// Whether anybody wants to be told.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.file.is_some() || self.descriptor.is_some()
+    }
+
     /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
     pub(super) fn announce(&mut self, socket: Identity) -> Result<(), Failure> {
         let line = format!("{} {}\n", socket.transport(), socket.local());

@@ -13,9 +13,9 @@ use crate::batch::Shape;
 use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions, SocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::stdio::Stdio;
-use crate::pump::Pump;
 use crate::pump::end::Link;
-use crate::pump::rules::{Engine, OnInputEnd, OnPeerEnd, Rules};
+use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
+use crate::pump::{Pump, Wiring};
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::signals::Signals;
 use crate::tap::lines::{Detail, Lines, Palette};
@@ -62,6 +62,8 @@ impl Session {
         let rules = Rules {
             on_input_end: on_input_end(ends.on_stdin_eof, manners, kind),
             on_peer_end: OnPeerEnd::Auto,
+            input_to: InputTo::All,
+            client_timeout: None,
             input_is_terminal: kind == Some(Kind::Terminal),
             idle_timeout: ends.idle_timeout,
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
@@ -94,16 +96,21 @@ impl Session {
         Ok(())
     }
 
-    /// Moves bytes between standard input and output and `link` until the session is over.
-    pub(super) fn run(mut self, link: Box<dyn Link>) -> anyhow::Result<Exit> {
-        let pump = Pump::new(
-            Box::new(self.stdio),
-            self.rules,
-            &self.signals,
-            &mut self.taps,
-        );
+    /// Moves bytes between the local end and `link` until the session is over.
+    pub(super) fn run(self, link: Box<dyn Link>) -> anyhow::Result<Exit> {
+        self.start(|pump| pump.join(link))
+    }
+
+    /// The same with the links that `listener` brings.
+    pub(super) fn listen(self, listener: Box<dyn Link>) -> anyhow::Result<Exit> {
+        self.start(|pump| pump.listen(listener))
+    }
+
+    fn start(mut self, begin: impl FnOnce(&mut Pump<'_>)) -> anyhow::Result<Exit> {
+        let wiring = Wiring::Shared(Box::new(self.stdio));
+        let pump = Pump::new(wiring, self.rules, &self.signals, &mut self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
-        pump.join(link);
+        begin(&mut pump);
         Ok(pump.run()?)
     }
 }

@@ -47,5 +47,5 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
         reach,
     });
     session.ready.announce(listener.identity())?;
-    session.run(Box::new(listener))
+    session.listen(Box::new(listener))
 }

@@ -1,7 +1,7 @@
 //! socket, sendto: speak first, to an address, without ever connecting.
 //! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::session::{Manners, Session};
@@ -31,10 +31,28 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
 
     let socket = sockets::sending(target, source, &options.socket)?;
     session.note_shortfalls(&socket, &options.socket)?;
+    if session.ready.is_awaited() {
+        // Otherwise the first datagram does it.
+        bind_anywhere(&socket, target)?;
+    }
     let socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;
     session.run(Box::new(socket))
+}
+
+/// Gives a socket without a source a port, if it has none yet, so that there is something to tell.
+fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Failure> {
+    let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+    if local.is_some_and(|local| local.port() != 0) {
+        return Ok(());
+    }
+    let anywhere: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let bound = socket.bind(&anywhere.into());
+    bound.map_err(|error| Failure::io(format!("cannot bind udp {anywhere}"), &error))
 }
 
 fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings {

@@ -16,6 +16,10 @@ pub(super) type PortId = usize;
 pub(super) struct Port {
     pub(super) party: Party,
     pub(super) lane: Lane,
+    /// Where the lane leads to.
+    pub(super) route: Route,
+    /// The port whose end is the end of what is sent here.
+    pub(super) fed_by: PortId,
     /// Lanes that wait until this end takes more.
     pub(super) blocked: Vec<PortId>,
     /// The lane whose batch this end has taken in part: nobody else's bytes come between.
@@ -28,30 +32,43 @@ pub(super) struct Port {
 
 /// Which side of the pump an end is on.
 pub(super) enum Party {
-    /// Standard input and output, or what stands for them.
-    Local(Box<dyn End>),
+    /// Standard input and output, or what stands for them, for all links together.
+    Shared(Box<dyn End>),
+    /// A local end of one link alone.
+    Own(Box<dyn End>),
     /// A socket.
     Link(Box<dyn Link>),
+}
+
+/// Who gets what comes from an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// This one; an echo leads to where it begins.
+    To(PortId),
+    /// The links, as the rules choose among them.
+    Links,
+    /// Every other link, and this one.
+    Others(PortId),
 }
 
 impl Party {
     pub(super) fn end(&self) -> &dyn End {
         match self {
-            Self::Local(end) => end.as_ref(),
+            Self::Shared(end) | Self::Own(end) => end.as_ref(),
             Self::Link(link) => link.as_ref(),
         }
     }
 
     pub(super) fn end_mut(&mut self) -> &mut dyn End {
         match self {
-            Self::Local(end) => end.as_mut(),
+            Self::Shared(end) | Self::Own(end) => end.as_mut(),
             Self::Link(link) => link.as_mut(),
         }
     }
 
     pub(super) fn link(&self) -> Option<&dyn Link> {
         match self {
-            Self::Local(_) => None,
+            Self::Shared(_) | Self::Own(_) => None,
             Self::Link(link) => Some(link.as_ref()),
         }
     }
@@ -68,6 +85,8 @@ pub(super) struct Lane {
     pub(super) waits_for: Side,
     /// How the kernel carries bytes from here without showing them, once that has been tried.
     pub(super) bypass: Bypass,
+    /// Since when a recipient has taken nothing of the batch.
+    pub(super) stalled: Option<Instant>,
     /// The end is to be asked again at this time.
     pub(super) wake: Option<Instant>,
     /// Whether anything ever came from here.
@@ -101,10 +120,12 @@ pub(super) enum Bypass {
 }
 
 impl Port {
-    pub(super) fn new(party: Party) -> Self {
+    pub(super) fn new(party: Party, route: Route, fed_by: PortId) -> Self {
         Self {
             party,
             lane: Lane::default(),
+            route,
+            fed_by,
             blocked: Vec::new(),
             occupied: None,
             is_finished: false,

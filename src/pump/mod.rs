@@ -3,38 +3,61 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
 use crate::batch::Batch;
 use crate::exit::{Exit, Failure};
-use crate::sys::poller::{Interest, Mechanism, Poller, Ready};
-use crate::sys::signals::{Request, Signals};
-use crate::tap::{Event, Taps};
-use crate::tuple::Identity;
+use crate::sys::poller::{Interest, Mechanism, Poller};
+use crate::sys::signals::Signals;
+use crate::tap::Taps;
 
+mod bypass;
 pub mod end;
+mod ending;
 mod lane;
 pub mod rules;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod waiting;
 
 use end::{End, Link};
-use lane::{Party, Port, PortId};
-use rules::{Engine, Farewell, GRACE, NOTICE, OnInputEnd, Rules};
+use lane::{Party, Port, PortId, Route};
+use rules::{Engine, InputTo, Rules};
+use waiting::SIGNALS;
 
-/// The poller's name for the signals; ports follow, two names each.
-const SIGNALS: usize = 0;
+/// What links are joined to.
+pub enum Wiring {
+    /// All share this end: what they give goes to it, and what it gives to those that the rules choose.
+    Shared(Box<dyn End>),
+    /// Each gets back what it gives.
+    Echo,
+    /// What one gives goes to all others and to this end, and what this end gives goes to all.
+    Broker(Box<dyn End>),
+    /// Each gets an end of its own.
+    Each(Attach),
+}
 
-/// Moves bytes between a local end and links until the session is over.
+/// Makes the local end of a new link.
+pub type Attach = Box<dyn FnMut(&dyn Link) -> io::Result<Box<dyn End>>>;
+
+/// How a new link is wired.
+enum Plan {
+    Shared(PortId),
+    Echo,
+    Broker(PortId),
+    Each(Attach),
+}
+
+/// Moves bytes between local ends and links until the session is over.
 pub struct Pump<'a> {
     ports: Slab<Port>,
-    /// The port of the local end.
-    local: PortId,
-    /// The ports of links, in order of arrival.
+    plan: Plan,
+    /// The ports of links that only bring other links.
+    listeners: Vec<PortId>,
+    /// The ports of all other links, in order of arrival.
     links: Vec<PortId>,
     poller: Poller,
     signals: &'a Signals,
@@ -44,6 +67,8 @@ pub struct Pump<'a> {
     touched: Vec<PortId>,
     /// Lanes that can go on now.
     runnable: VecDeque<PortId>,
+    /// Lanes that hold a batch.
+    stuck: BTreeSet<PortId>,
     /// Ports to look at when time has come.
     timers: BTreeSet<(Instant, PortId)>,
     /// Batches that nobody uses: as many as lanes were ever stuck at once, not as many as there are lanes.
@@ -57,9 +82,9 @@ pub struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    /// A pump with its local end and no link yet.
+    /// A pump without a link yet.
     pub fn new(
-        local: Box<dyn End>,
+        wiring: Wiring,
         rules: Rules,
         signals: &'a Signals,
         taps: &'a mut Taps,
@@ -74,11 +99,21 @@ impl<'a> Pump<'a> {
         };
         poller.set(SIGNALS, signals.wake(), reading)?;
         let mut ports = Slab::new();
-        let local = ports.insert(Port::new(Party::Local(local)));
+        let mut share = |end| {
+            let id = ports.vacant_key();
+            ports.insert(Port::new(Party::Shared(end), Route::Links, id))
+        };
+        let plan = match wiring {
+            Wiring::Shared(end) => Plan::Shared(share(end)),
+            Wiring::Echo => Plan::Echo,
+            Wiring::Broker(end) => Plan::Broker(share(end)),
+            Wiring::Each(attach) => Plan::Each(attach),
+        };
         let now = Instant::now();
         Ok(Self {
             ports,
-            local,
+            plan,
+            listeners: Vec::new(),
             links: Vec::new(),
             poller,
             signals,
@@ -86,6 +121,7 @@ impl<'a> Pump<'a> {
             rules,
             touched: Vec::new(),
             runnable: VecDeque::new(),
+            stuck: BTreeSet::new(),
             timers: BTreeSet::new(),
             spare: Vec::new(),
             now,
@@ -95,21 +131,63 @@ impl<'a> Pump<'a> {
         })
     }
 
-    /// Adds a link: what comes from it goes to the local end, and what comes from the local end goes to it.
-    pub fn join(&mut self, link: Box<dyn Link>) {
-        let id = self.ports.insert(Port::new(Party::Link(link)));
-        self.links.push(id);
+    /// Adds a link that brings other links, and neither gives nor takes bytes.
+    pub fn listen(&mut self, link: Box<dyn Link>) {
+        let id = self.ports.vacant_key();
+        self.ports
+            .insert(Port::new(Party::Link(link), Route::To(id), id));
+        self.listeners.push(id);
         self.runnable.push_back(id);
-        self.runnable.push_back(self.local);
-        if self.ports[self.local].lane.ended.is_some() {
+    }
+
+    /// Adds a link, wired as planned.
+    pub fn join(&mut self, link: Box<dyn Link>) {
+        let id = self.ports.vacant_key();
+        let (route, fed_by) = match &self.plan {
+            Plan::Shared(local) => (Route::To(*local), *local),
+            Plan::Broker(local) => (Route::Others(*local), *local),
+            Plan::Echo | Plan::Each(_) => (Route::To(id), id),
+        };
+        self.ports
+            .insert(Port::new(Party::Link(link), route, fed_by));
+        self.links.push(id);
+        self.attach(id);
+        let Some(port) = self.ports.get(id) else {
+            return;
+        };
+        let fed_by = port.fed_by;
+        self.runnable.extend([id, fed_by]);
+        if fed_by != id && self.has_ended(fed_by) {
             self.end_input_for(id);
+        }
+    }
+
+    /// Gives a link an end of its own, where that is the plan.
+    fn attach(&mut self, id: PortId) {
+        let Plan::Each(attach) = &mut self.plan else {
+            return;
+        };
+        let Some(link) = self.ports[id].party.link() else {
+            return;
+        };
+        match attach(link) {
+            Ok(end) => {
+                let own = Port::new(Party::Own(end), Route::To(id), id);
+                let own = self.ports.insert(own);
+                let port = &mut self.ports[id];
+                (port.route, port.fed_by) = (Route::To(own), own);
+            }
+            Err(error) => {
+                self.fail(id, &error);
+                self.remove(id);
+            }
         }
     }
 
     /// Runs until the session is over, and says how it ended.
     pub fn run(mut self) -> Result<Exit, Failure> {
         let mut ready = Vec::new();
-        while !self.links.is_empty() {
+        while !self.is_over() {
             // As many turns as there are now: what becomes runnable meanwhile waits for a look at the descriptors.
             for _ in 0..self.runnable.len() {
                 let Some(id) = self.runnable.pop_front() else {
@@ -119,7 +197,7 @@ impl<'a> Pump<'a> {
                 self.turn(id);
             }
             self.sync_touched()?;
-            if !self.links.is_empty() {
+            if !self.is_over() {
                 self.wait(&mut ready)?;
                 self.check_limits();
             }
@@ -130,302 +208,38 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Waits for descriptors, signals and times, and makes runnable what they concern.
-    fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<(), Failure> {
-        let timeout = self.timeout();
-        let waited = self.poller.wait(timeout, ready);
-        waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
-        self.now = Instant::now();
-        for &ready in ready.iter() {
-            match ready.token.checked_sub(source_token(0)) {
-                None => self.obey_signals(),
-                Some(token) => self.wake(token / 2, ready),
-            }
-        }
-        while let Some(&(time, id)) = self.timers.first() {
-            if time > self.now {
-                break;
-            }
-            self.timers.pop_first();
-            self.say_farewell(id);
-            self.runnable.push_back(id);
-        }
-        Ok(())
+    fn is_over(&self) -> bool {
+        self.links.is_empty() && self.listeners.is_empty()
     }
 
-    /// How long nothing needs to be done, `None` for ever.
-    fn timeout(&self) -> Option<Duration> {
-        if !self.runnable.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let idle = self.rules.idle_timeout.map(|limit| self.last_moved + limit);
-        let total = self.rules.deadline.map(|(deadline, _)| deadline);
-        let grace = self.leaving.as_ref().map(|(_, deadline)| *deadline);
-        let timer = self.timers.first().map(|&(time, _)| time);
-        let next = [idle, total, grace, timer].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+    /// Whether nothing more will come from a port.
+    fn has_ended(&self, id: PortId) -> bool {
+        let port = self.ports.get(id);
+        port.is_none_or(|port| port.lane.ended.is_some())
     }
 
-    /// Makes runnable the lanes that wait for this port.
-    fn wake(&mut self, id: PortId, ready: Ready) {
-        let Some(port) = self.ports.get_mut(id) else {
-            return;
+    /// The links that get what comes from an end that feeds all of them.
+    fn chosen_links(&self) -> impl Iterator<Item = PortId> + '_ {
+        let open = |&id: &PortId| self.ports[id].is_open_to_send();
+        let one = match self.rules.input_to {
+            InputTo::First => self.links.iter().copied().find(open),
+            InputTo::Last => self.links.iter().copied().rfind(open),
+            InputTo::All | InputTo::Nobody => None,
         };
-        if ready.readable && port.may_give() {
-            self.runnable.push_back(id);
-        }
-        if ready.writable {
-            self.runnable.extend(port.blocked.drain(..));
-            self.touched.push(id);
-        }
-        // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
-        if ready.hangup
-            && ready.token == sink_token(id)
-            && let Some(failure) = port.party.end().sink_lost()
-        {
-            self.abandon(Err(failure));
-        }
+        let all = self.rules.input_to == InputTo::All;
+        let every = self.links.iter().copied().filter(open);
+        one.into_iter().chain(every.filter(move |_| all))
     }
 
-    fn obey_signals(&mut self) {
-        match self.signals.next() {
-            Some(Request::End(number)) if self.leaving.is_some() => {
-                self.abandon(Ok(Exit::Signal(number)));
-            }
-            Some(Request::End(number)) => self.leave(Ok(Exit::Signal(number))),
-            Some(Request::Show) => {
-                let links = self
-                    .links
-                    .iter()
-                    .filter_map(|&id| self.ports[id].party.link());
-                let states: Vec<_> = links.flat_map(Link::states).collect();
-                self.taps.emit(&Event::Sockets(&states));
-            }
-            None => {}
+    /// Whether anybody would get what comes from a port. Links are always listened to: they have ends and errors to tell.
+    fn has_audience(&self, id: PortId) -> bool {
+        match self.ports[id].route {
+            _ if self.ports[id].party.link().is_some() => true,
+            _ if self.leaving.is_some() => false,
+            Route::To(to) => self.ports.get(to).is_some_and(Port::is_open_to_send),
+            Route::Links | Route::Others(_) => self.chosen_links().next().is_some(),
         }
     }
-
-    /// Ends the run where a time limit has passed.
-    fn check_limits(&mut self) {
-        if let Some((_, until)) = &self.leaving {
-            if self.now >= *until {
-                self.close_all();
-            }
-            return;
-        }
-        if let Some((deadline, limit)) = self.rules.deadline
-            && self.now >= deadline
-        {
-            let text = format!("timed out after {} (--timeout)", seconds(limit));
-            self.leave(Err(Failure::new(Exit::TimedOut, text)));
-        } else if let Some(limit) = self.rules.idle_timeout
-            && self.now >= self.last_moved + limit
-        {
-            let text = format!(
-                "nothing was sent or received for {} (--idle-timeout)",
-                seconds(limit)
-            );
-            self.leave(Err(Failure::new(Exit::TimedOut, text)));
-        }
-    }
-
-    /// Makes the poller wait for what the ports need now.
-    fn sync_touched(&mut self) -> Result<(), Failure> {
-        // Whether the local end is asked for anything depends on all links.
-        self.touched.push(self.local);
-        while let Some(id) = self.touched.pop() {
-            let synced = self.sync(id);
-            synced.map_err(|error| Failure::io("cannot wait for a descriptor", &error))?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self, id: PortId) -> io::Result<()> {
-        let wanted = id != self.local || self.is_input_wanted();
-        let Some(port) = self.ports.get(id) else {
-            return Ok(());
-        };
-        let interest = port.interest(wanted);
-        let (source, sink) = (port.party.end().source(), port.party.end().sink());
-        let shared = source.map(|fd| fd.as_raw_fd()) == sink.map(|fd| fd.as_raw_fd());
-        let read = Interest {
-            write: false,
-            hangup: false,
-            ..interest
-        };
-        match (source, sink) {
-            // One descriptor, as a socket has, is registered once for both ways.
-            (Some(fd), _) if shared => self.poller.set(source_token(id), fd, interest),
-            _ => {
-                if let Some(fd) = source {
-                    self.poller.set(source_token(id), fd, read)?;
-                }
-                if let Some(fd) = sink {
-                    let write = Interest {
-                        read: false,
-                        ..interest
-                    };
-                    self.poller.set(sink_token(id), fd, write)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether anybody would get what the local end gives.
-    fn is_input_wanted(&self) -> bool {
-        self.leaving.is_none()
-            && self
-                .links
-                .iter()
-                .any(|&id| self.ports[id].is_open_to_send())
-    }
-
-    /// Looks again at a link whose peer has finished while the input is open: tells what is waited for, or closes it.
-    fn say_farewell(&mut self, id: PortId) {
-        let input = &self.ports[self.local].lane;
-        let (has_given, input_ended) = (input.has_given, input.ended.is_some());
-        let Some(port) = self.ports.get_mut(id) else {
-            return;
-        };
-        let ended = port.lane.ended.filter(|_| id != self.local && !input_ended);
-        let Some(ended) = ended else { return };
-        let since = ended.max(self.last_moved);
-        let farewell = self.rules.after_peer_end(has_given);
-        if !port.lane.noticed && farewell != Farewell::Leave {
-            if self.now < since + NOTICE {
-                self.timers.insert((since + NOTICE, id));
-                return;
-            }
-            port.lane.noticed = true;
-            self.taps.emit(&Event::Waiting {
-                text: farewell.notice(),
-            });
-        }
-        match farewell {
-            Farewell::Leave => self.remove(id),
-            Farewell::LeaveAfter(limit) if self.now >= since + limit => self.remove(id),
-            Farewell::LeaveAfter(limit) => {
-                self.timers.insert((since + limit, id));
-            }
-            Farewell::Stay => {}
-        }
-    }
-
-    /// Does what the rules say for the end of the input, for one link.
-    fn end_input_for(&mut self, id: PortId) {
-        if self.ports[id].lane.ended.is_some() {
-            return self.conclude(id);
-        }
-        match self.rules.on_input_end {
-            OnInputEnd::Keep | OnInputEnd::FinishAfterPeer => {}
-            OnInputEnd::Finish => self.finish(id),
-            OnInputEnd::Quit => {
-                self.finish(id);
-                self.leave(Ok(Exit::Done));
-            }
-        }
-    }
-
-    /// Tells a link that nothing more will be sent.
-    fn finish(&mut self, id: PortId) {
-        let port = &mut self.ports[id];
-        if std::mem::replace(&mut port.is_finished, true) {
-            return;
-        }
-        if let Err(error) = port.party.end_mut().finish(self.taps) {
-            self.fail(id, &error);
-        }
-        // From now on it may have a time of its own.
-        self.runnable.push_back(id);
-    }
-
-    /// Closes a link of which both directions have ended.
-    fn conclude(&mut self, id: PortId) {
-        // Otherwise closing says all there is to say.
-        if self.rules.on_input_end == OnInputEnd::Finish && self.ports[id].failure.is_none() {
-            self.finish(id);
-        }
-        self.remove(id);
-    }
-
-    /// Begins to leave: nothing more is sent, and what has already arrived is written out within the grace.
-    fn leave(&mut self, end: Result<Exit, Failure>) {
-        self.leaving = Some((end, self.now + GRACE));
-        self.runnable.extend(&self.links);
-    }
-
-    /// Leaves at once: there is no way to write out anything.
-    fn abandon(&mut self, end: Result<Exit, Failure>) {
-        self.leaving = Some((end, self.now));
-        self.close_all();
-    }
-
-    fn close_all(&mut self) {
-        for id in self.links.clone() {
-            self.remove(id);
-        }
-    }
-
-    /// Takes a link out of the pump, and lets it report and close.
-    fn remove(&mut self, id: PortId) {
-        let Some(mut port) = self.ports.try_remove(id) else {
-            return;
-        };
-        let Party::Link(link) = &mut port.party else {
-            return;
-        };
-        for (token, fd) in [
-            (source_token(id), link.source()),
-            (sink_token(id), link.sink()),
-        ] {
-            if let Some(fd) = fd {
-                self.poller.forget(token, fd);
-            }
-        }
-        let closed = link.close(self.taps);
-        self.links.retain(|&other| other != id);
-        self.runnable.extend(port.blocked.drain(..));
-        // Its number may be given to the next link: nobody's bytes may be on their way to it.
-        let local = &mut self.ports[self.local];
-        local
-            .lane
-            .recipients
-            .retain(|&(recipient, _)| recipient != id);
-        if local.occupied == Some(id) {
-            local.occupied = None;
-            self.runnable.extend(local.blocked.drain(..));
-        }
-        self.spare.extend(port.lane.batch);
-        self.verdict = port.failure.map_or(closed, Err);
-    }
-
-    /// Notes that a link has failed. What had arrived before is still delivered, then it is removed.
-    fn fail(&mut self, id: PortId, error: &io::Error) {
-        let port = &mut self.ports[id];
-        let Some(link) = port.party.link() else {
-            return;
-        };
-        if port.failure.is_none() {
-            let identity = link.identity();
-            if let Identity::Pair(flow) = identity {
-                let conn = link.state().conn;
-                self.taps.emit(&Event::Broken { flow, conn, error });
-            }
-            port.failure = Some(failure_of(error, identity));
-        }
-        self.runnable.push_back(id);
-    }
-}
-
-/// The poller's name for the descriptor a port is read from.
-fn source_token(id: PortId) -> usize {
-    SIGNALS + 1 + 2 * id
-}
-
-/// The poller's name for the descriptor a port is written to.
-fn sink_token(id: PortId) -> usize {
-    source_token(id) + 1
 }
 
 /// The failure that an error of an end brings with it, or one that names `act`.
@@ -437,9 +251,4 @@ fn failure_of(error: &io::Error, act: impl std::fmt::Display) -> Failure {
         Some(failure) => failure.clone(),
         None => Failure::io(act, error),
     }
-}
-
-/// A limit as a person reads it, such as `1.5 s`.
-fn seconds(limit: Duration) -> String {
-    format!("{} s", limit.as_secs_f64())
 }

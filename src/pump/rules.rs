@@ -27,6 +27,19 @@ pub enum OnPeerEnd {
     Quit,
 }
 
+/// Which links get what the shared local end gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputTo {
+    /// All.
+    All,
+    /// The one that came first of those that are there.
+    First,
+    /// The one that came last.
+    Last,
+    /// None: the input is not read.
+    Nobody,
+}
+
 /// The limits and choices of one run.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -34,6 +47,10 @@ pub struct Rules {
     pub on_input_end: OnInputEnd,
     /// At the end of what a peer sends.
     pub on_peer_end: OnPeerEnd,
+    /// Who gets the input.
+    pub input_to: InputTo,
+    /// For how long a link may take nothing of what is sent to it, before it is given up for the sake of the others.
+    pub client_timeout: Option<Duration>,
     /// Whether a person types the input.
     pub input_is_terminal: bool,
     /// End when nothing has moved in either direction for so long.
@@ -115,6 +132,8 @@ mod tests {
         Rules {
             on_input_end: OnInputEnd::Finish,
             on_peer_end,
+            input_to: InputTo::All,
+            client_timeout: None,
             input_is_terminal,
             idle_timeout: None,
             deadline: None,

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
 
-use super::Pump;
 use super::end::{Arrival, End, Link};
-use super::rules::{Engine, OnInputEnd, OnPeerEnd, Rules};
+use super::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
+use super::{Pump, Wiring};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::Signals;
@@ -43,17 +43,19 @@ struct Script {
     takes: VecDeque<Take>,
     log: Rc<RefCell<Vec<String>>>,
     name: &'static str,
-    ready: Option<File>,
+    source: Option<File>,
+    sink: Option<File>,
 }
 
 impl Script {
     fn new(name: &'static str, log: &Rc<RefCell<Vec<String>>>) -> Self {
         // Always ready, as a regular file is.
-        let ready = File::open("/dev/null").ok();
+        let ready = || File::open("/dev/null").ok();
         Self {
             name,
             log: Rc::clone(log),
-            ready,
+            source: ready(),
+            sink: ready(),
             ..Self::default()
         }
     }
@@ -83,7 +85,7 @@ impl End for Script {
             Some(Give::Enough) => return Ok(Arrival::Enough),
             Some(Give::Error(kind)) => return Err(kind.into()),
             None => {
-                self.ready = None;
+                self.source = None;
                 return Ok(Arrival::Nothing(None));
             }
         };
@@ -126,11 +128,11 @@ impl End for Script {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.ready.as_ref().map(AsFd::as_fd)
+        self.source.as_ref().map(AsFd::as_fd)
     }
 
     fn sink(&self) -> Option<BorrowedFd<'_>> {
-        self.ready.as_ref().map(AsFd::as_fd)
+        self.sink.as_ref().map(AsFd::as_fd)
     }
 }
 
@@ -154,6 +156,8 @@ fn rules() -> Rules {
     Rules {
         on_input_end: OnInputEnd::Finish,
         on_peer_end: OnPeerEnd::Wait,
+        input_to: InputTo::All,
+        client_timeout: None,
         input_is_terminal: false,
         idle_timeout: Some(Duration::from_secs(10)),
         deadline: None,
@@ -172,7 +176,7 @@ fn run(
     let mut taps = Taps::default();
     let local = local(Script::new("local", &log));
     let link = link(Script::new("link", &log));
-    let mut pump = Pump::new(Box::new(local), rules, &signals, &mut taps).unwrap();
+    let mut pump = Pump::new(Wiring::Shared(Box::new(local)), rules, &signals, &mut taps).unwrap();
     pump.join(Box::new(link));
     let end = pump.run();
     (log.take(), end)

@@ -4,11 +4,9 @@
 use std::io::{self, ErrorKind};
 
 use super::end::Arrival;
-use super::lane::{Bypass, Party, PortId, Side};
-use super::rules::Engine;
+use super::lane::{Party, PortId, Route};
 use super::{Pump, failure_of};
 use crate::batch::{Batch, Cursor};
-use crate::sys::conduit::{Broken, Conduit, Halt};
 
 impl Pump<'_> {
     /// Lets the lane that begins at `id` go on as far as one batch.
@@ -48,22 +46,23 @@ impl Pump<'_> {
     }
 
     /// Whether there is any use in asking an end for bytes.
-    fn may_fetch(&self, id: PortId) -> bool {
-        self.ports[id].may_give() && (id != self.local || self.is_input_wanted())
+    pub(super) fn may_fetch(&self, id: PortId) -> bool {
+        self.ports[id].may_give() && self.has_audience(id)
     }
 
     /// Puts a batch into the lane that begins at `id`, addressed to whom it concerns.
-    fn load(&mut self, id: PortId, batch: Batch) {
+    pub(super) fn load(&mut self, id: PortId, batch: Batch) {
         let mut recipients = std::mem::take(&mut self.ports[id].lane.recipients);
         recipients.clear();
-        if id == self.local {
-            let links = self
-                .links
-                .iter()
-                .filter(|&&link| self.ports[link].is_open_to_send());
-            recipients.extend(links.map(|&link| (link, Cursor::default())));
-        } else {
-            recipients.push((self.local, Cursor::default()));
+        let to = |id| (id, Cursor::default());
+        match self.ports[id].route {
+            Route::To(one) => recipients.push(to(one)),
+            Route::Links => recipients.extend(self.chosen_links().map(to)),
+            Route::Others(local) => {
+                recipients.push(to(local));
+                let others = self.chosen_links().filter(|&link| link != id);
+                recipients.extend(others.map(to));
+            }
         }
         let lane = &mut self.ports[id].lane;
         lane.recipients = recipients;
@@ -88,24 +87,46 @@ impl Pump<'_> {
 
     /// An end will give nothing more.
     fn end(&mut self, id: PortId) {
-        self.ports[id].lane.ended = Some(self.now);
-        if id == self.local {
-            for link in self.links.clone() {
+        let port = &mut self.ports[id];
+        port.lane.ended = Some(self.now);
+        let (is_link, fed_by, failed) = (
+            port.party.link().is_some(),
+            port.fed_by,
+            port.failure.is_some(),
+        );
+        if !is_link {
+            let fed = |&link: &PortId| self.ports[link].fed_by == id;
+            let links: Vec<PortId> = self.links.iter().copied().filter(fed).collect();
+            for link in links {
                 self.end_input_for(link);
             }
-        } else if self.ports[self.local].lane.ended.is_some() || self.ports[id].failure.is_some() {
+        } else if failed || self.has_ended(fed_by) {
             self.conclude(id);
         } else {
+            self.finish_own(fed_by);
             self.say_farewell(id);
         }
     }
 
+    /// Tells a link's own local end that its peer has finished.
+    fn finish_own(&mut self, id: PortId) {
+        if let Some(port) = self.ports.get_mut(id)
+            && let Party::Own(end) = &mut port.party
+            && let Err(error) = end.finish(self.taps)
+        {
+            self.break_sink(id, &error);
+        }
+    }
+
     /// Reading from an end has failed.
-    fn break_source(&mut self, id: PortId, error: &io::Error) {
-        self.fail(id, error);
+    pub(super) fn break_source(&mut self, id: PortId, error: &io::Error) {
         match &self.ports[id].party {
-            Party::Local(_) => self.abandon(Err(failure_of(error, "cannot read standard input"))),
-            Party::Link(_) => self.remove(id),
+            Party::Shared(_) => self.abandon(Err(failure_of(error, "cannot read standard input"))),
+            Party::Own(_) => self.end(id),
+            Party::Link(_) => {
+                self.fail(id, error);
+                self.remove(id);
+            }
         }
     }
 
@@ -118,15 +139,27 @@ impl Pump<'_> {
             return;
         };
         let mut recipients = std::mem::take(&mut port.lane.recipients);
-        recipients.retain_mut(|(to, at)| !self.hand_over(id, *to, &batch, at));
-        self.last_moved = self.now;
+        let mut has_moved = false;
+        recipients.retain_mut(|(to, at)| {
+            let before = *at;
+            let is_done = self.hand_over(id, *to, &batch, at);
+            has_moved |= is_done || *at != before;
+            !is_done
+        });
+        if has_moved {
+            self.last_moved = self.now;
+        }
         let is_done = recipients.is_empty();
         if let Some(port) = self.ports.get_mut(id) {
             port.lane.recipients = recipients;
             if !is_done {
                 port.lane.batch = Some(batch);
+                self.stuck.insert(id);
+                self.note_stall(id, has_moved);
                 return;
             }
+            self.stuck.remove(&id);
+            port.lane.stalled = None;
             // Where there is nothing to wait for, it is asked again.
             let end = port.party.end();
             if end.source().is_none() || end.is_pending() {
@@ -134,6 +167,17 @@ impl Pump<'_> {
             }
         }
         self.spare.push(batch);
+    }
+
+    /// Notes since when somebody has taken nothing of a batch.
+    fn note_stall(&mut self, id: PortId, has_moved: bool) {
+        let stalled = &mut self.ports[id].lane.stalled;
+        if let Some(limit) = self.rules.client_timeout
+            && (has_moved || stalled.is_none())
+        {
+            *stalled = Some(self.now);
+            self.timers.insert((self.now + limit, id));
+        }
     }
 
     /// Sends what is left of a batch to one end; returns whether that end is done with it.
@@ -177,134 +221,23 @@ impl Pump<'_> {
     }
 
     /// Writing to an end has failed.
-    fn break_sink(&mut self, id: PortId, error: &io::Error) {
-        let port = &self.ports[id];
+    pub(super) fn break_sink(&mut self, id: PortId, error: &io::Error) {
+        let port = &mut self.ports[id];
         match &port.party {
-            Party::Local(end) => {
+            Party::Shared(end) => {
                 let lost = end
                     .sink_lost()
                     .filter(|_| error.kind() == ErrorKind::BrokenPipe);
                 let failure = || failure_of(error, "cannot write to standard output");
                 self.abandon(Err(lost.unwrap_or_else(failure)));
             }
+            // It may have more to say although it listens no more.
+            Party::Own(_) => port.failure = Some(failure_of(error, "cannot write to it")),
             Party::Link(_) if port.lane.ended.is_some() => {
                 self.fail(id, error);
                 self.remove(id);
             }
             Party::Link(_) => self.fail(id, error),
-        }
-    }
-
-    /// Lets the kernel move bytes from `id` unseen. Returns false where there is something to look at, or to copy.
-    fn pass(&mut self, id: PortId, waited_for: Side) -> bool {
-        if self.leaving.is_some() || self.ports[id].failure.is_some() {
-            self.copy_from_now_on(id);
-        }
-        let Some(to) = self.only_recipient(id) else {
-            return false;
-        };
-        let Some((from, sink)) = self.ports.get2_mut(id, to) else {
-            return false;
-        };
-        let (source_end, sink_end) = (from.party.end_mut(), sink.party.end_mut());
-        let (Some(limit), true) = (source_end.unseen_source(), sink_end.has_unseen_sink()) else {
-            return false;
-        };
-        let (Some(source_fd), Some(sink_fd)) = (source_end.source(), sink_end.sink()) else {
-            return false;
-        };
-        if matches!(from.lane.bypass, Bypass::Untried) {
-            let conduit = Conduit::open(source_fd, sink_fd);
-            from.lane.bypass = conduit.map_or(Bypass::Closed, Bypass::Open);
-        }
-        let Bypass::Open(conduit) = &mut from.lane.bypass else {
-            return false;
-        };
-        let passed = match conduit.pass(source_fd, sink_fd, limit) {
-            Ok(passed) => passed,
-            Err(broken) => {
-                self.break_pass(id, to, broken);
-                return true;
-            }
-        };
-        if passed.taken > 0 {
-            from.lane.has_given = true;
-            source_end.took_unseen(passed.taken, self.taps);
-        }
-        if source_end.is_pending() {
-            self.runnable.push_back(id);
-        }
-        if passed.put > 0 {
-            sink_end.put_unseen(passed.put, self.taps);
-            self.last_moved = self.now;
-        }
-        self.halt(id, to, passed.halt, waited_for)
-    }
-
-    /// The end that gets all that comes from `id` unseen, if there is just one and it is free.
-    fn only_recipient(&self, id: PortId) -> Option<PortId> {
-        if self.rules.engine == Engine::Portable || self.taps.wants_bytes() || !self.may_fetch(id) {
-            return None;
-        }
-        let to = match (id == self.local, self.links.as_slice()) {
-            (false, _) => self.local,
-            (true, &[link]) => link,
-            (true, _) => return None,
-        };
-        let port = &self.ports[to];
-        (port.is_open_to_send() && port.occupied.is_none_or(|lane| lane == id)).then_some(to)
-    }
-
-    /// Notes what stopped the kernel; returns false if the lane has to be looked at, or copied from now on.
-    fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, waited_for: Side) -> bool {
-        let side = match halt {
-            None | Some(Halt::SourceEmpty) => Side::Source,
-            // What was waited for is ready, or this turn would not be: so it is the other side.
-            Some(Halt::Either) if waited_for == Side::Sink => Side::Source,
-            Some(Halt::Either | Halt::SinkFull) => Side::Sink,
-            // The end is for the link to see.
-            Some(Halt::End) => return false,
-            Some(Halt::Declined) => {
-                self.copy_from_now_on(id);
-                return false;
-            }
-        };
-        self.ports[id].lane.waits_for = side;
-        if side == Side::Sink {
-            self.ports[to].blocked.push(id);
-            self.touched.push(to);
-        }
-        true
-    }
-
-    /// Gives up moving unseen, and takes back what is already on the way.
-    fn copy_from_now_on(&mut self, id: PortId) {
-        let mut batch = self.spare.pop().unwrap_or_default();
-        batch.clear();
-        let lane = &mut self.ports[id].lane;
-        if let Bypass::Open(conduit) = &mut lane.bypass {
-            let len = conduit.reclaim(&mut batch);
-            if len > 0 {
-                batch.push_stream(len, None);
-            }
-        }
-        lane.bypass = Bypass::Closed;
-        if batch.is_empty() {
-            self.spare.push(batch);
-        } else {
-            self.load(id, batch);
-        }
-    }
-
-    /// Moving unseen has failed on one side.
-    fn break_pass(&mut self, id: PortId, to: PortId, broken: Broken) {
-        match broken {
-            Broken::Sink(error) => self.break_sink(to, &error),
-            // Only writing meets a closed pipe; anything else is the network's.
-            Broken::Either(error) if error.kind() == ErrorKind::BrokenPipe || id == self.local => {
-                self.break_sink(to, &error);
-            }
-            Broken::Source(error) | Broken::Either(error) => self.break_source(id, &error),
         }
     }
 }

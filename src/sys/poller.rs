@@ -132,8 +132,13 @@ impl Poller {
         Ok(false)
     }
 
-    /// Takes `token` out of the set.
-    pub fn forget(&mut self, token: usize, fd: BorrowedFd<'_>) {
+    /// Takes `token` out of the set, before its descriptor is closed.
+    pub fn forget(&mut self, token: usize) {
+        let Some(entry) = self.entries.get(token).copied().flatten() else {
+            return;
+        };
+        // SAFETY: it is in the set, so it has not been closed yet.
+        let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
         // The entry goes in any case; the only failure is a descriptor that was never in epoll's set.
         let _ = self.set(token, fd, Interest::default());
     }

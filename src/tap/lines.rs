@@ -196,7 +196,9 @@ impl<W: Write> Tap for Lines<W> {
                     format_args!("{flow}{}  by the peer", Number(conn)),
                 );
             }
-            Event::Waiting { ref text } => self.line("waiting", text),
+            Event::Waiting { socket, ref text } => {
+                self.line("waiting", format_args!("{socket}  {text}"));
+            }
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {

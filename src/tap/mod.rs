@@ -134,6 +134,8 @@ pub enum Event<'a> {
     },
     /// One side has finished, and this is waiting for the other.
     Waiting {
+        /// The link whose peer has finished.
+        socket: Identity,
         /// What is waited for, how long, and how to change it.
         text: String,
     },

@@ -1,0 +1,131 @@
+//! Letting the kernel move bytes from end to end, unseen by this process.
+//! Only where nobody looks at them and nobody else shares the way; where the kernel declines, the lane goes on by copying.
+
+use std::io::ErrorKind;
+
+use super::Pump;
+use super::lane::{Bypass, PortId, Route, Side};
+use super::rules::{Engine, InputTo};
+use crate::sys::conduit::{Broken, Conduit, Halt};
+
+impl Pump<'_> {
+    /// Lets the kernel move bytes from `id` unseen. Returns false where there is something to look at, or to copy.
+    pub(super) fn pass(&mut self, id: PortId, waited_for: Side) -> bool {
+        if self.leaving.is_some() || self.ports[id].failure.is_some() {
+            self.copy_from_now_on(id);
+        }
+        let Some(to) = self.only_recipient(id) else {
+            return false;
+        };
+        let Some((from, sink)) = self.ports.get2_mut(id, to) else {
+            return false;
+        };
+        let (source_end, sink_end) = (from.party.end_mut(), sink.party.end_mut());
+        let (Some(limit), true) = (source_end.unseen_source(), sink_end.has_unseen_sink()) else {
+            return false;
+        };
+        let (Some(source_fd), Some(sink_fd)) = (source_end.source(), sink_end.sink()) else {
+            return false;
+        };
+        if matches!(from.lane.bypass, Bypass::Untried) {
+            let conduit = Conduit::open(source_fd, sink_fd);
+            from.lane.bypass = conduit.map_or(Bypass::Closed, Bypass::Open);
+        }
+        let Bypass::Open(conduit) = &mut from.lane.bypass else {
+            return false;
+        };
+        let passed = match conduit.pass(source_fd, sink_fd, limit) {
+            Ok(passed) => passed,
+            Err(broken) => {
+                self.break_pass(id, to, broken);
+                return true;
+            }
+        };
+        if passed.taken > 0 {
+            from.lane.has_given = true;
+            source_end.took_unseen(passed.taken, self.taps);
+        }
+        if source_end.is_pending() {
+            self.runnable.push_back(id);
+        }
+        if passed.put > 0 {
+            sink_end.put_unseen(passed.put, self.taps);
+            self.last_moved = self.now;
+        }
+        self.halt(id, to, passed.halt, waited_for)
+    }
+
+    /// The end that gets all that comes from `id` unseen, if there is just one and it is free.
+    fn only_recipient(&self, id: PortId) -> Option<PortId> {
+        if self.rules.engine == Engine::Portable || self.taps.wants_bytes() || !self.may_fetch(id) {
+            return None;
+        }
+        // Among many, each would need a pipe of its own, and none would be that fast.
+        let &[link] = self.links.as_slice() else {
+            return None;
+        };
+        let to = match self.ports[id].route {
+            Route::To(to) if to != id => to,
+            Route::Links if self.rules.input_to != InputTo::Nobody => link,
+            _ => return None,
+        };
+        let port = &self.ports[to];
+        (port.is_open_to_send() && port.occupied.is_none_or(|lane| lane == id)).then_some(to)
+    }
+
+    /// Notes what stopped the kernel; returns false if the lane has to be looked at, or copied from now on.
+    fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, waited_for: Side) -> bool {
+        let side = match halt {
+            None | Some(Halt::SourceEmpty) => Side::Source,
+            // What was waited for is ready, or this turn would not be: so it is the other side.
+            Some(Halt::Either) if waited_for == Side::Sink => Side::Source,
+            Some(Halt::Either | Halt::SinkFull) => Side::Sink,
+            // The end is for the link to see.
+            Some(Halt::End) => return false,
+            Some(Halt::Declined) => {
+                self.copy_from_now_on(id);
+                return false;
+            }
+        };
+        self.ports[id].lane.waits_for = side;
+        if side == Side::Sink {
+            self.ports[to].blocked.push(id);
+            self.touched.push(to);
+        }
+        true
+    }
+
+    /// Gives up moving unseen, and takes back what is already on the way.
+    fn copy_from_now_on(&mut self, id: PortId) {
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.clear();
+        let lane = &mut self.ports[id].lane;
+        if let Bypass::Open(conduit) = &mut lane.bypass {
+            let len = conduit.reclaim(&mut batch);
+            if len > 0 {
+                batch.push_stream(len, None);
+            }
+        }
+        lane.bypass = Bypass::Closed;
+        if batch.is_empty() {
+            self.spare.push(batch);
+        } else {
+            self.load(id, batch);
+        }
+    }
+
+    /// Moving unseen has failed on one side.
+    fn break_pass(&mut self, id: PortId, to: PortId, broken: Broken) {
+        match broken {
+            Broken::Sink(error) => self.break_sink(to, &error),
+            // Only writing meets a closed pipe; anything else is the network's.
+            Broken::Either(error)
+                if error.kind() == ErrorKind::BrokenPipe
+                    || self.ports[to].party.link().is_some() =>
+            {
+                self.break_sink(to, &error);
+            }
+            Broken::Source(error) | Broken::Either(error) => self.break_source(id, &error),
+        }
+    }
+}

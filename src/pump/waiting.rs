@@ -1,0 +1,177 @@
+//! Waiting, and what wakes a lane: descriptors, times, signals and limits.
+//! What to wait for is computed from the state of each port that was touched; nothing is remembered beside it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use super::end::Link;
+use super::lane::PortId;
+use super::{Plan, Pump};
+use crate::exit::{Exit, Failure};
+use crate::sys::poller::{Interest, Ready};
+use crate::sys::signals::Request;
+use crate::tap::Event;
+
+/// The poller's name for the signals; ports follow, two names each.
+pub(super) const SIGNALS: usize = 0;
+
+impl Pump<'_> {
+    /// Waits for descriptors, signals and times, and makes runnable what they concern.
+    pub(super) fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<(), Failure> {
+        let timeout = self.timeout();
+        let waited = self.poller.wait(timeout, ready);
+        waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        self.now = Instant::now();
+        for &ready in ready.iter() {
+            match ready.token.checked_sub(source_token(0)) {
+                None => self.obey_signals(),
+                Some(token) => self.wake(token / 2, ready),
+            }
+        }
+        while let Some(&(time, id)) = self.timers.first() {
+            if time > self.now {
+                break;
+            }
+            self.timers.pop_first();
+            self.say_farewell(id);
+            self.evict(id);
+            self.runnable.push_back(id);
+        }
+        Ok(())
+    }
+
+    /// How long nothing needs to be done, `None` for ever.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.runnable.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let idle = self.rules.idle_timeout.map(|limit| self.last_moved + limit);
+        let total = self.rules.deadline.map(|(deadline, _)| deadline);
+        let grace = self.leaving.as_ref().map(|(_, deadline)| *deadline);
+        let timer = self.timers.first().map(|&(time, _)| time);
+        let next = [idle, total, grace, timer].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Makes runnable the lanes that wait for this port.
+    fn wake(&mut self, id: PortId, ready: Ready) {
+        let Some(port) = self.ports.get_mut(id) else {
+            return;
+        };
+        if ready.readable && port.may_give() {
+            self.runnable.push_back(id);
+        }
+        if ready.writable {
+            self.runnable.extend(port.blocked.drain(..));
+            self.touched.push(id);
+        }
+        // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
+        if ready.hangup
+            && ready.token == sink_token(id)
+            && let Some(failure) = port.party.end().sink_lost()
+        {
+            self.abandon(Err(failure));
+        }
+    }
+
+    fn obey_signals(&mut self) {
+        match self.signals.next() {
+            Some(Request::End(number)) if self.leaving.is_some() => {
+                self.abandon(Ok(Exit::Signal(number)));
+            }
+            Some(Request::End(number)) => self.leave(Ok(Exit::Signal(number))),
+            Some(Request::Show) => {
+                let ports = self.listeners.iter().chain(&self.links);
+                let links = ports.filter_map(|&id| self.ports[id].party.link());
+                let states: Vec<_> = links.flat_map(Link::states).collect();
+                self.taps.emit(&Event::Sockets(&states));
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the run where a time limit has passed.
+    pub(super) fn check_limits(&mut self) {
+        if let Some((_, until)) = &self.leaving {
+            if self.now >= *until {
+                self.close_all();
+            }
+            return;
+        }
+        if let Some((deadline, limit)) = self.rules.deadline
+            && self.now >= deadline
+        {
+            let text = format!("timed out after {} (--timeout)", seconds(limit));
+            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+        } else if let Some(limit) = self.rules.idle_timeout
+            && self.now >= self.last_moved + limit
+        {
+            let text = format!(
+                "nothing was sent or received for {} (--idle-timeout)",
+                seconds(limit)
+            );
+            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+        }
+    }
+
+    /// Makes the poller wait for what the ports need now.
+    pub(super) fn sync_touched(&mut self) -> Result<(), Failure> {
+        // Whether a shared end is asked for anything depends on all links.
+        if let Plan::Shared(local) | Plan::Broker(local) = self.plan {
+            self.touched.push(local);
+        }
+        while let Some(id) = self.touched.pop() {
+            let synced = self.sync(id);
+            synced.map_err(|error| Failure::io("cannot wait for a descriptor", &error))?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, id: PortId) -> io::Result<()> {
+        let Some(port) = self.ports.get(id) else {
+            return Ok(());
+        };
+        let interest = port.interest(self.has_audience(id));
+        let (source, sink) = (port.party.end().source(), port.party.end().sink());
+        let shared = source.map(|fd| fd.as_raw_fd()) == sink.map(|fd| fd.as_raw_fd());
+        let write = if shared { interest.write } else { false };
+        let read = Interest {
+            write,
+            hangup: false,
+            ..interest
+        };
+        let write = Interest {
+            read: false,
+            ..interest
+        };
+        // One descriptor, as a socket has, is registered once for both ways.
+        let sink = sink.filter(|_| !shared);
+        let ways = [
+            (source_token(id), source, read),
+            (sink_token(id), sink, write),
+        ];
+        for (token, fd, interest) in ways {
+            match fd {
+                Some(fd) => self.poller.set(token, fd, interest)?,
+                None => self.poller.forget(token),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The poller's name for the descriptor a port is read from.
+pub(super) fn source_token(id: PortId) -> usize {
+    SIGNALS + 1 + 2 * id
+}
+
+/// The poller's name for the descriptor a port is written to.
+pub(super) fn sink_token(id: PortId) -> usize {
+    source_token(id) + 1
+}
+
+/// A limit as a person reads it, such as `1.5 s`.
+pub(super) fn seconds(limit: Duration) -> String {
+    format!("{} s", limit.as_secs_f64())
+}
