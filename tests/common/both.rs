@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use tuplecat::tuple::Transport;
 
-use super::{Input, Launch, tuplecat};
+use super::{Launch, tuplecat};
 
-/// The mode that waits for others, with words that suit both transports. Over UDP it ends with an empty datagram, because there
-/// is no other end; its own input stays open, because at its end it would send one too.
+/// The mode that waits for others, with words that suit both transports. Over UDP an empty datagram has to stand for the end,
+/// because there is no other.
 pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen"),
-        Transport::Udp => tuplecat("udp-bind --eof-datagram").stdin(Input::Held),
+        Transport::Udp => tuplecat("udp-bind --eof-datagram"),
     }
     .args(words)
 }
