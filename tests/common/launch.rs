@@ -77,6 +77,20 @@ pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
     }
 }
 
+/// Whether a program can be started from here.
+pub(crate) fn is_installed(name: &str) -> bool {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&directories).any(|directory| directory.join(name).is_file())
+}
+
+/// Says that a test could not do its work here, past the capture of the test runner.
+pub(crate) fn skip(reason: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test").to_owned();
+    // Nobody reads a notice that cannot be written.
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
+}
+
 impl Launch {
     /// One more word, taken as it is.
     pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Self {

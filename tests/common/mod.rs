@@ -18,7 +18,7 @@ mod running;
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
 pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
-pub(crate) use launch::{Input, Launch, Output, program, tuplecat};
+pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use net::*;
 pub(crate) use running::{Done, Running};
 
