@@ -1,0 +1,118 @@
+//! What a process writes, collected while it runs.
+//! A test waits until the text it needs is there, not until some time has passed.
+
+use std::io::Read;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Instant;
+
+use super::BOUND;
+
+/// Bytes that a thread reads to their end.
+#[derive(Clone)]
+pub(crate) struct Capture(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Capture {
+    /// Starts to read.
+    pub(crate) fn start(mut from: impl Read + Send + 'static) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let capture = Self(Arc::clone(&shared));
+        thread::spawn(move || {
+            let mut space = vec![0; 64 << 10];
+            loop {
+                let count = from.read(&mut space).unwrap_or(0);
+                let mut state = shared.state.lock().unwrap();
+                state.bytes.extend_from_slice(&space[..count]);
+                state.has_ended = count == 0;
+                shared.changed.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+        capture
+    }
+
+    /// Waits until `holds` says yes of what has been read; panics at the bound, or where the end makes it impossible.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, wanted: &str, holds: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let state = self.wait(|state| holds(&state.bytes));
+        assert!(
+            holds(&state.bytes),
+            "waited for {wanted}, in vain; there is:\n{}",
+            String::from_utf8_lossy(&state.bytes)
+        );
+        state.bytes.clone()
+    }
+
+    /// Waits until `text` has been read.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) {
+        self.wait_until(&format!("'{text}'"), |bytes| {
+            bytes
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        });
+    }
+
+    /// Waits until so many bytes have been read.
+    #[track_caller]
+    pub(crate) fn wait_for_len(&self, len: usize) -> Vec<u8> {
+        self.wait_until(&format!("{len} bytes"), |bytes| bytes.len() >= len)
+    }
+
+    /// Waits for a whole line that begins with `word`.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, word: &str) -> String {
+        let find = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let (whole, _) = text.rsplit_once('\n')?;
+            let line = whole.lines().find(|line| line.starts_with(word))?;
+            Some(line.to_owned())
+        };
+        let bytes = self.wait_until(&format!("a line '{word} ...'"), |bytes| {
+            find(bytes).is_some()
+        });
+        find(&bytes).unwrap()
+    }
+
+    /// Waits for the end, and gives everything.
+    #[track_caller]
+    pub(crate) fn finish(&self) -> Vec<u8> {
+        let state = self.wait(|state| state.has_ended);
+        assert!(state.has_ended, "its writer never closed it");
+        state.bytes.clone()
+    }
+
+    /// What has been read so far.
+    pub(crate) fn so_far(&self) -> Vec<u8> {
+        self.0.state.lock().unwrap().bytes.clone()
+    }
+
+    fn wait(&self, is_enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let deadline = Instant::now() + BOUND;
+        let mut state = self.0.state.lock().unwrap();
+        while !is_enough(&state) && !state.has_ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.0.changed.wait_timeout(state, left).unwrap().0;
+        }
+        state
+    }
+}

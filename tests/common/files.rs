@@ -1,0 +1,66 @@
+//! The kinds of descriptors a process may be given, and bytes to send through them.
+//! The bytes are the same in every run, and no two places in them look alike.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// So many bytes, of all values, never in the same order (xorshift).
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(len).collect()
+}
+
+/// A file without a name that holds these bytes, open at its beginning.
+pub(crate) fn with_text(bytes: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file.into()
+}
+
+/// A FIFO in `directory`.
+pub(crate) fn fifo(directory: &Path) -> PathBuf {
+    let path = directory.join("fifo");
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+    path
+}
+
+/// The reading end of a FIFO; it does not wait for a writer.
+pub(crate) fn read_side(path: &Path) -> File {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.unwrap();
+    rustix::fs::fcntl_setfl(&file, OFlags::empty()).unwrap();
+    file
+}
+
+/// The writing end of a FIFO that has a reader.
+pub(crate) fn write_side(path: &Path) -> File {
+    OpenOptions::new().write(true).open(path).unwrap()
+}
+
+/// A pseudo-terminal: what a person holds, and what the process gets.
+pub(crate) fn terminal() -> (File, File) {
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&person).unwrap();
+    unlockpt(&person).unwrap();
+    let name = ptsname(&person, Vec::new()).unwrap();
+    let flags = OFlags::NOCTTY.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(flags);
+    let process = options.open(name.to_str().unwrap()).unwrap();
+    (File::from(person), process)
+}

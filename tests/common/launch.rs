@@ -1,0 +1,229 @@
+//! A process that is about to start: its words, its environment, and where its three standard descriptors lead.
+//! What only a shell can do before exec, such as closing a descriptor, a shell does.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::{Capture, Done, Running};
+
+/// Where standard input comes from.
+pub(crate) enum Input {
+    /// `/dev/null`.
+    Null,
+    /// Nowhere: closed.
+    Closed,
+    /// A pipe that the test writes to: [`Running::write`], [`Running::close_stdin`].
+    Held,
+    /// A pipe that gives these bytes and ends.
+    Bytes(Vec<u8>),
+    /// A file, a terminal, a socket.
+    From(OwnedFd),
+}
+
+/// Where standard output or standard error leads to.
+pub(crate) enum Output {
+    /// Into memory.
+    Captured,
+    /// A pipe that the test reads from: [`Running::take_stdout`].
+    Held,
+    /// `/dev/null`.
+    Null,
+    /// Nowhere: closed.
+    Closed,
+    /// A file, a terminal, a socket.
+    To(OwnedFd),
+}
+
+/// A process that is about to start.
+pub(crate) struct Launch {
+    program: OsString,
+    words: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    input: Input,
+    output: Output,
+    errors: Output,
+    redirections: Vec<String>,
+    gets_ready_file: bool,
+}
+
+/// The program under test with these words, split at white space. A mode gets a ready file of its own.
+pub(crate) fn tuplecat(words: &str) -> Launch {
+    let launch = program(env!("CARGO_BIN_EXE_tuplecat"), words);
+    let is_mode = launch.words.first().is_some_and(|word| {
+        let modes = ["tcp-listen", "tcp-connect", "udp-bind", "udp-sendto"];
+        modes.iter().any(|mode| word == mode)
+    });
+    Launch {
+        gets_ready_file: is_mode,
+        ..launch
+    }
+}
+
+/// Another program with these words, split at white space.
+pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
+    Launch {
+        program: path.as_ref().to_owned(),
+        words: words.split_whitespace().map(OsString::from).collect(),
+        environment: Vec::new(),
+        input: Input::Null,
+        output: Output::Captured,
+        errors: Output::Captured,
+        redirections: Vec::new(),
+        gets_ready_file: false,
+    }
+}
+
+/// Whether a program can be started from here.
+pub(crate) fn is_installed(name: &str) -> bool {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&directories).any(|directory| directory.join(name).is_file())
+}
+
+/// Says that a test could not do its work here, past the capture of the test runner.
+pub(crate) fn skip(reason: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test").to_owned();
+    // Nobody reads a notice that cannot be written.
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
+}
+
+impl Launch {
+    /// One more word, taken as it is.
+    pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
+        self.words.push(word.as_ref().to_owned());
+        self
+    }
+
+    /// More words, split at white space.
+    pub(crate) fn args(mut self, words: &str) -> Self {
+        self.words
+            .extend(words.split_whitespace().map(OsString::from));
+        self
+    }
+
+    /// Two more words: host and port.
+    pub(crate) fn to(self, address: SocketAddr) -> Self {
+        self.arg(address.ip().to_string())
+            .arg(address.port().to_string())
+    }
+
+    /// Sets a variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where standard input comes from; `/dev/null` if nothing is said.
+    pub(crate) fn stdin(mut self, input: Input) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// A standard input that gives these bytes and ends.
+    pub(crate) fn says(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin(Input::Bytes(bytes.as_ref().to_vec()))
+    }
+
+    /// Where standard output leads to; into memory if nothing is said.
+    pub(crate) fn stdout(mut self, output: Output) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// Where standard error leads to; into memory if nothing is said.
+    pub(crate) fn stderr(mut self, output: Output) -> Self {
+        self.errors = output;
+        self
+    }
+
+    /// A redirection as the shell writes it, such as `3>file`; relative names are those of the process's own directory.
+    pub(crate) fn redirect(mut self, redirection: &str) -> Self {
+        self.redirections.push(redirection.to_owned());
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub(crate) fn run(self) -> Done {
+        self.start().wait()
+    }
+
+    /// Starts it, in a directory of its own.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Running {
+        let directory = tempfile::tempdir().unwrap();
+        if self.gets_ready_file {
+            let ready = directory.path().join("ready");
+            self.words
+                .splice(1..1, [OsString::from("--ready-file"), ready.into()]);
+        }
+        for (is_closed, redirection) in [
+            (matches!(self.input, Input::Closed), "<&-"),
+            (matches!(self.output, Output::Closed), ">&-"),
+            (matches!(self.errors, Output::Closed), "2>&-"),
+        ] {
+            if is_closed {
+                self.redirections.push(redirection.to_owned());
+            }
+        }
+        let text = format!("{} {:?}", self.program.display(), self.words);
+        let (input, feed) = match self.input {
+            Input::Null | Input::Closed => (Stdio::null(), None),
+            Input::Held => (Stdio::piped(), None),
+            Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+            Input::From(fd) => (Stdio::from(fd), None),
+        };
+        let is_held = matches!(self.output, Output::Held);
+        let mut command = wrapped(&self.program, &self.redirections);
+        command
+            .args(&self.words)
+            .envs(self.environment)
+            .env("RUST_BACKTRACE", "0")
+            .current_dir(directory.path())
+            .stdin(input)
+            .stdout(leading_to(self.output))
+            .stderr(leading_to(self.errors));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
+        // The parent's copies of what the child got would keep pipes and terminals open.
+        drop(command);
+        if let Some(bytes) = feed
+            && let Some(mut pipe) = child.stdin.take()
+        {
+            // A process that leaves before it has read everything is for the test to judge.
+            thread::spawn(move || drop(pipe.write_all(&bytes)));
+        }
+        let stdout = child.stdout.take_if(|_| !is_held).map(Capture::start);
+        let stderr = child.stderr.take().map(Capture::start);
+        Running::new(text, child, directory, stdout, stderr)
+    }
+}
+
+/// A command for `program`, through a shell where there is something to redirect first.
+fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
+    let mut command;
+    if redirections.is_empty() {
+        command = Command::new(program);
+    } else {
+        command = Command::new("/bin/sh");
+        let line = format!("exec \"$0\" \"$@\" {}", redirections.join(" "));
+        command.arg("-c").arg(line).arg(program);
+    }
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn leading_to(output: Output) -> Stdio {
+    match output {
+        Output::Captured | Output::Held => Stdio::piped(),
+        Output::Null | Output::Closed => Stdio::null(),
+        Output::To(fd) => Stdio::from(fd),
+    }
+}

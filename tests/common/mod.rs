@@ -1,0 +1,26 @@
+//! The harness of the tests that drive the real binary: start it, wait for it, feed it, read what it wrote.
+//! Every wait is for an event and has a bound; nothing sleeps and hopes, no port is fixed, no process outlives its test.
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of the harness"
+)]
+#![allow(unused_imports, reason = "the same")]
+
+use std::time::Duration;
+
+mod both;
+mod capture;
+mod files;
+mod launch;
+mod net;
+mod running;
+
+pub(crate) use both::{both, speaks, tuple, waits};
+pub(crate) use capture::Capture;
+pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
+pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
+pub(crate) use net::*;
+pub(crate) use running::{Done, Running};
+
+/// The bound on every wait. It only passes where something is wrong.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);

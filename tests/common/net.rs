@@ -1,0 +1,131 @@
+//! Peers written with the standard library, with a bound on everything they wait for.
+//! Here are also the two addresses that are hard to come by: one that refuses, and one that never answers.
+
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Socket, Type};
+use tuplecat::tuple::Transport;
+
+use super::BOUND;
+
+/// Any port of 127.0.0.1.
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A connection to `address`.
+#[track_caller]
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    bounded(TcpStream::connect_timeout(&address, BOUND).unwrap())
+}
+
+/// A listening socket and its address.
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(LOOPBACK).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// The next client.
+#[track_caller]
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    assert!(is_readable_within(listener, BOUND), "no client came");
+    bounded(listener.accept().unwrap().0)
+}
+
+/// A UDP socket and its address.
+pub(crate) fn datagrams() -> (UdpSocket, SocketAddr) {
+    datagrams_at(LOOPBACK)
+}
+
+/// A UDP socket with this address.
+pub(crate) fn datagrams_at(address: SocketAddr) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// The next datagram and its sender.
+#[track_caller]
+pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut space = vec![0; 65_536];
+    let (count, sender) = socket.recv_from(&mut space).expect("a datagram");
+    space.truncate(count);
+    (space, sender)
+}
+
+/// Everything until the peer's end.
+#[track_caller]
+pub(crate) fn read_all(mut stream: &TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("bytes and an end");
+    bytes
+}
+
+/// So many bytes.
+#[track_caller]
+pub(crate) fn read_len(mut stream: &TcpStream, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).expect("that many bytes");
+    bytes
+}
+
+/// Whether nothing comes for this time, not even the end. Too short a time can hide a fault, never make one up.
+pub(crate) fn is_silent_for(socket: &impl AsFd, time: Duration) -> bool {
+    !is_readable_within(socket, time)
+}
+
+/// Waits until there is something to read, or the end.
+pub(crate) fn is_readable_within(socket: &impl AsFd, time: Duration) -> bool {
+    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+    let time = Timespec::try_from(time).unwrap();
+    poll(&mut sockets, Some(&time)).unwrap() > 0
+}
+
+/// Closes a connection with RST: what the kernel has not sent yet is lost.
+pub(crate) fn reset(stream: TcpStream) {
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// An address where nobody answers and everybody is refused, as long as the socket is kept.
+pub(crate) fn refusing(transport: Transport) -> (Socket, SocketAddr) {
+    let kind = match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
+    socket.bind(&LOOPBACK.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    if transport == Transport::Udp {
+        // A connected socket takes datagrams from its peer only; to everybody else its port is unreachable.
+        socket.connect(&address.into()).unwrap();
+    }
+    (socket, address)
+}
+
+/// A TCP address that never answers, as long as the sockets are kept: a listener whose queue is full.
+pub(crate) fn silent() -> (Vec<Socket>, SocketAddr) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&LOOPBACK.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // Under way, whether it finds room in the queue or not.
+        let _ = socket.connect(&address);
+        sockets.push(socket);
+    }
+    (sockets, address.as_socket().unwrap())
+}
+
+fn bounded(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream.set_write_timeout(Some(BOUND)).unwrap();
+    stream
+}
