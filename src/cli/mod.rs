@@ -7,6 +7,7 @@ use std::io::Write;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod endpoint;
+mod many;
 mod modes;
 mod options;
 mod socket;
@@ -14,6 +15,7 @@ mod udp;
 mod values;
 
 pub use endpoint::{BindPoint, Target};
+pub use many::{LocalOptions, ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
     AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,

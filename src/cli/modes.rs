@@ -1,6 +1,7 @@
 //! What each mode takes: its endpoint and its option groups.
 //! Reading two of them side by side shows where TCP and UDP differ.
 
+use super::many::{LocalOptions, ManyOptions};
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
     ReportOptions,
@@ -23,6 +24,12 @@ pub struct TcpListen {
     /// How to wait for a client.
     #[command(flatten)]
     pub listen: ListenOptions,
+    /// How to serve many.
+    #[command(flatten)]
+    pub many: ManyOptions,
+    /// What stands in for standard input and output.
+    #[command(flatten)]
+    pub local: LocalOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -108,6 +115,9 @@ pub struct UdpBind {
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
+    /// What stands in for standard input and output.
+    #[command(flatten)]
+    pub local: LocalOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,

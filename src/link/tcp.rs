@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -21,13 +22,21 @@ const STRETCH: usize = 256 << 10;
 pub struct Connection {
     socket: Socket,
     flow: FourTuple,
-    conn: Option<u64>,
+    client: Option<Client>,
     opened: Instant,
     received: Count,
     sent: Count,
     /// How many bytes more are wanted, if there is a limit.
     wanted: Option<u64>,
     state: State,
+}
+
+/// That a connection is one of a listener's clients.
+pub struct Client {
+    /// Its number, from 1.
+    number: u64,
+    /// Its place among them, free again when this is gone.
+    _place: Rc<()>,
 }
 
 /// Which directions have ended (RFC 9293, 3.6).
@@ -42,12 +51,12 @@ enum State {
 }
 
 impl Connection {
-    /// Takes over a socket that is connected to `remote`; `conn` is its number among those of a listener, `wanted` how many
-    /// bytes to receive at the most.
+    /// Takes over a socket that is connected to `remote`; `client` says so if a listener has accepted it, `wanted` is how
+    /// many bytes to receive at the most.
     pub fn new(
         socket: Socket,
         remote: SocketAddr,
-        conn: Option<u64>,
+        client: Option<Client>,
         wanted: Option<u64>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
@@ -55,7 +64,7 @@ impl Connection {
         Ok(Self {
             socket,
             flow,
-            conn,
+            client,
             opened: Instant::now(),
             received: Count::default(),
             sent: Count::default(),
@@ -70,6 +79,10 @@ impl Connection {
         self.flow
     }
 
+    fn conn(&self) -> Option<u64> {
+        self.client.as_ref().map(|client| client.number)
+    }
+
     /// Counts and reports bytes that have moved.
     fn note(&mut self, direction: Direction, len: usize, bytes: Option<&[u8]>, taps: &mut Taps) {
         match direction {
@@ -79,7 +92,7 @@ impl Connection {
             }
             Direction::Outgoing => self.sent.add(len, 1),
         }
-        let (flow, conn) = (self.flow, self.conn);
+        let (flow, conn) = (self.flow, self.conn());
         taps.emit(&Event::Data {
             direction,
             flow,
@@ -113,7 +126,7 @@ impl End for Connection {
             };
             taps.emit(&Event::PeerFinished {
                 flow: self.flow,
-                conn: self.conn,
+                conn: self.conn(),
             });
             return Ok(Arrival::End);
         }
@@ -154,7 +167,7 @@ impl End for Connection {
         };
         taps.emit(&Event::HalfClosed {
             flow: self.flow,
-            conn: self.conn,
+            conn: self.conn(),
         });
         Ok(())
     }
@@ -191,7 +204,7 @@ impl Link for Connection {
 
     fn state(&self) -> SocketState {
         SocketState {
-            conn: self.conn,
+            conn: self.conn(),
             state: match self.state {
                 State::Open => "connected",
                 State::HalfClosed => "half-closed",
@@ -216,19 +229,37 @@ pub struct Listener {
     local: SocketAddr,
     opened: Instant,
     accepted: u64,
+    /// Since when it waits for the next client.
+    waiting: Instant,
+    /// No client is accepted before this time: the system has run out of what one needs.
+    paused: Option<Instant>,
+    /// Held once here, and once by each client that is there.
+    place: Rc<()>,
     settings: Settings,
 }
 
 /// What a [`Listener`] does with clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How many clients to accept before the socket is closed.
-    pub clients: u64,
+    /// How many clients to serve.
+    pub clients: Clients,
     /// For how long to wait for the next client.
     pub patience: Option<Duration>,
     /// How many bytes to receive from each at the most.
     pub wanted: Option<u64>,
 }
+
+/// How many clients a [`Listener`] serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// The first; the socket is closed then, so that others are refused instead of waiting for nothing.
+    One,
+    /// Any number, so many of them at once; others wait in the backlog.
+    AtOnce(u64),
+}
+
+/// How long no client is accepted when descriptors or memory have run out.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Listener {
     /// Takes over a listening socket.
@@ -240,8 +271,19 @@ impl Listener {
             local,
             opened: Instant::now(),
             accepted: 0,
+            waiting: Instant::now(),
+            paused: None,
+            place: Rc::new(()),
             settings,
         })
+    }
+
+    /// Whether as many clients are there as may be.
+    fn is_full(&self) -> bool {
+        match self.settings.clients {
+            Clients::One => false,
+            Clients::AtOnce(most) => Rc::strong_count(&self.place) as u64 > most,
+        }
     }
 
     /// What to do where no client is waiting.
@@ -249,7 +291,7 @@ impl Listener {
         let Some(patience) = self.settings.patience else {
             return Ok(Arrival::Nothing(None));
         };
-        let deadline = self.opened + patience;
+        let deadline = self.waiting + patience;
         if Instant::now() < deadline {
             return Ok(Arrival::Nothing(Some(deadline)));
         }
@@ -264,12 +306,20 @@ impl Listener {
 
 impl End for Listener {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if self.accepted == self.settings.clients {
+        if self.accepted > 0 && self.settings.clients == Clients::One {
             return Ok(Arrival::Enough);
         }
+        if self.is_full() {
+            return Ok(Arrival::Nothing(None));
+        }
+        self.paused = None;
         let (socket, remote) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
+            Err(error) if is_shortage(&error) => {
+                self.paused = Some(Instant::now() + PAUSE);
+                return Ok(Arrival::Nothing(self.paused));
+            }
             // The client had gone before it was accepted (accept(2)).
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 return Ok(Arrival::Nothing(None));
@@ -278,8 +328,13 @@ impl End for Listener {
         };
         let conn = self.accepted + 1;
         let remote = address_of(&remote)?;
-        let connection = Connection::new(socket, remote, Some(conn), self.settings.wanted)?;
+        let client = Client {
+            number: conn,
+            _place: Rc::clone(&self.place),
+        };
+        let connection = Connection::new(socket, remote, Some(client), self.settings.wanted)?;
         self.accepted = conn;
+        self.waiting = Instant::now();
         taps.emit(&Event::Accepted {
             flow: connection.flow,
             conn,
@@ -296,7 +351,8 @@ impl End for Listener {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        let is_open = self.paused.is_none() && !self.is_full();
+        is_open.then(|| self.socket.as_fd())
     }
 
     fn sink(&self) -> Option<BorrowedFd<'_>> {
@@ -323,6 +379,12 @@ impl Link for Listener {
     fn close(&mut self, _taps: &mut Taps) -> Result<(), Failure> {
         Ok(())
     }
+}
+
+/// Whether an error of accept says that the system has run out of something, which may come back (accept(2)).
+fn is_shortage(error: &io::Error) -> bool {
+    let number = error.raw_os_error().unwrap_or_default();
+    [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].contains(&number)
 }
 
 /// The internet address in a socket address, which the kernel always gives for these sockets.

@@ -1,4 +1,6 @@
 //! The local ends that a link can be joined to.
 //! For the pump they are ends like any other.
 
+pub mod folder;
+pub mod prefix;
 pub mod stdio;

@@ -96,23 +96,39 @@ impl Session {
         Ok(())
     }
 
-    /// Moves bytes between the local end and `link` until the session is over.
-    pub(super) fn run(self, link: Box<dyn Link>) -> anyhow::Result<Exit> {
-        self.start(|pump| pump.join(link))
+    /// Moves bytes between `link` and what `wire` makes of standard input and output, until the session is over.
+    pub(super) fn run(
+        self,
+        link: Box<dyn Link>,
+        wire: impl FnOnce(Stdio) -> Wiring,
+    ) -> anyhow::Result<Exit> {
+        self.start(wire, |pump| pump.join(link))
     }
 
     /// The same with the links that `listener` brings.
-    pub(super) fn listen(self, listener: Box<dyn Link>) -> anyhow::Result<Exit> {
-        self.start(|pump| pump.listen(listener))
+    pub(super) fn listen(
+        self,
+        listener: Box<dyn Link>,
+        wire: impl FnOnce(Stdio) -> Wiring,
+    ) -> anyhow::Result<Exit> {
+        self.start(wire, |pump| pump.listen(listener))
     }
 
-    fn start(mut self, begin: impl FnOnce(&mut Pump<'_>)) -> anyhow::Result<Exit> {
-        let wiring = Wiring::Shared(Box::new(self.stdio));
-        let pump = Pump::new(wiring, self.rules, &self.signals, &mut self.taps);
+    fn start(
+        mut self,
+        wire: impl FnOnce(Stdio) -> Wiring,
+        begin: impl FnOnce(&mut Pump<'_>),
+    ) -> anyhow::Result<Exit> {
+        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, &mut self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         begin(&mut pump);
         Ok(pump.run()?)
     }
+}
+
+/// The plain local end: standard input and output as they are, for all links.
+pub(super) fn shared(stdio: Stdio) -> Wiring {
+    Wiring::Shared(Box::new(stdio))
 }
 
 fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {

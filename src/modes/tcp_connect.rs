@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::session::{Manners, Session};
+use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
 use crate::cli::TcpConnect;
@@ -67,5 +67,5 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
         after: winner.after,
     });
     session.ready.announce(connection.identity())?;
-    session.run(Box::new(connection))
+    session.run(Box::new(connection), shared)
 }

@@ -3,13 +3,19 @@
 
 use std::time::Instant;
 
-use super::session::{Manners, Session};
+use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
-use crate::cli::TcpListen;
+use crate::cli::{ManyOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
-use crate::link::tcp::{Listener, Settings};
+use crate::link::tcp::{Clients, Listener, Settings};
+use crate::local::folder::Folder;
+use crate::local::prefix::Prefixed;
+use crate::local::stdio::Stdio;
+use crate::pump::Wiring;
 use crate::pump::end::Link;
+use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd, Rules};
+use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
 use crate::tuple::Transport;
 
@@ -30,13 +36,13 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
         Shape::Stream,
         start,
     )?;
-    session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
 
     let (socket, reach) =
         sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?;
     session.note_shortfalls(&socket, &options.socket)?;
+    adjust(&mut session.rules, options);
     let settings = Settings {
-        clients: 1,
+        clients: clients(&options.many),
         patience: listen.accept_timeout,
         wanted: ends.max_bytes,
     };
@@ -47,5 +53,51 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
         reach,
     });
     session.ready.announce(listener.identity())?;
-    session.listen(Box::new(listener))
+    session.listen(Box::new(listener), |stdio| wire(options, stdio))
+}
+
+/// How many clients to serve.
+fn clients(many: &ManyOptions) -> Clients {
+    if !many.keep_open {
+        return Clients::One;
+    }
+    let most = raise_descriptors().saturating_sub(RESERVED);
+    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))
+}
+
+/// Descriptors that are not for clients: those of the pump, of reports, of a look-up.
+const RESERVED: u64 = 32;
+
+/// Makes the rules those of a server of many clients.
+fn adjust(rules: &mut Rules, options: &TcpListen) {
+    let many = &options.many;
+    rules.on_peer_end = options.peer_end.on_peer_eof.into();
+    if many.keep_open {
+        rules.client_timeout = Some(many.client_timeout);
+        rules.input_to = match many.stdin_to {
+            StdinTo::All => InputTo::All,
+            StdinTo::First => InputTo::First,
+            StdinTo::Last => InputTo::Last,
+            StdinTo::None => InputTo::Nobody,
+        };
+    }
+    if many.broker {
+        // The others may have something to say as long as they are there.
+        rules.on_input_end = OnInputEnd::Keep;
+        rules.on_peer_end = OnPeerEnd::Quit;
+    }
+}
+
+/// Joins clients to what the options put in the place of standard input and output.
+fn wire(options: &TcpListen, stdio: Stdio) -> Wiring {
+    let many = &options.many;
+    match &many.out_dir {
+        _ if options.local.echo => Wiring::Echo,
+        _ if many.broker && many.prefix => Wiring::Broker(Box::new(Prefixed::new(stdio))),
+        Some(path) if many.broker => Wiring::Broker(Box::new(Folder::new(stdio, path.clone()))),
+        None if many.broker => Wiring::Broker(Box::new(stdio)),
+        _ if many.prefix => Wiring::Shared(Box::new(Prefixed::new(stdio))),
+        Some(path) => Wiring::Shared(Box::new(Folder::new(stdio, path.clone()))),
+        None => shared(stdio),
+    }
 }

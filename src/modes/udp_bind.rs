@@ -3,12 +3,13 @@
 
 use std::time::Instant;
 
-use super::session::{Manners, Session};
+use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
 use crate::cli::UdpBind;
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Settings, Socket};
+use crate::pump::Wiring;
 use crate::pump::end::Link;
 use crate::tap::Event;
 use crate::tuple::Transport;
@@ -45,5 +46,8 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         reach,
     });
     session.ready.announce(socket.identity())?;
-    session.run(Box::new(socket))
+    let echo = options.local.echo;
+    session.run(Box::new(socket), |stdio| {
+        if echo { Wiring::Echo } else { shared(stdio) }
+    })
 }

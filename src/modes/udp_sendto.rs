@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::session::{Manners, Session};
+use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
@@ -38,7 +38,7 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;
-    session.run(Box::new(socket))
+    session.run(Box::new(socket), shared)
 }
 
 /// Gives a socket without a source a port, if it has none yet, so that there is something to tell.

@@ -49,7 +49,8 @@ impl Pump<'_> {
 
     /// Does what the rules say for the end of the input, for one link.
     pub(super) fn end_input_for(&mut self, id: PortId) {
-        if self.ports[id].lane.ended.is_some() {
+        let lane = &self.ports[id].lane;
+        if lane.ended.is_some() && lane.batch.is_none() {
             return self.conclude(id);
         }
         match self.rules.on_input_end {

@@ -3,10 +3,11 @@
 
 use std::io::{self, ErrorKind};
 
-use super::end::Arrival;
-use super::lane::{Party, PortId, Route};
+use super::end::{Arrival, Link};
+use super::lane::{Party, Port, PortId, Route};
 use super::{Pump, failure_of};
 use crate::batch::{Batch, Cursor};
+use crate::tuple::{FourTuple, Identity};
 
 impl Pump<'_> {
     /// Lets the lane that begins at `id` go on as far as one batch.
@@ -76,7 +77,7 @@ impl Pump<'_> {
         let port = &mut self.ports[id];
         let is_link = port.party.link().is_some();
         if is_link && (self.leaving.is_some() || port.failure.is_some()) {
-            return self.remove(id);
+            return self.end(id);
         }
         // The time set before stays until it comes or is replaced: being asked too early does no harm.
         if let Some(old) = std::mem::replace(&mut port.lane.wake, time) {
@@ -89,18 +90,40 @@ impl Pump<'_> {
     fn end(&mut self, id: PortId) {
         let port = &mut self.ports[id];
         port.lane.ended = Some(self.now);
-        let (is_link, fed_by, failed) = (
-            port.party.link().is_some(),
-            port.fed_by,
-            port.failure.is_some(),
-        );
-        if !is_link {
-            let fed = |&link: &PortId| self.ports[link].fed_by == id;
-            let links: Vec<PortId> = self.links.iter().copied().filter(fed).collect();
-            for link in links {
-                self.end_input_for(link);
+        match port.party.link().map(Link::identity) {
+            Some(Identity::Pair(flow)) => self.mark_end(id, flow),
+            Some(Identity::Socket(..)) => self.settle(id),
+            None => {
+                let fed = |&link: &PortId| self.ports[link].fed_by == id;
+                let links: Vec<PortId> = self.links.iter().copied().filter(fed).collect();
+                for link in links {
+                    self.end_input_for(link);
+                }
             }
-        } else if failed || self.has_ended(fed_by) {
+        }
+    }
+
+    /// Shows a shared end, by an empty stretch, that a stream is at its end: what it holds of a begun line or an open file is over.
+    fn mark_end(&mut self, id: PortId, flow: FourTuple) {
+        let (Route::To(to) | Route::Others(to)) = self.ports[id].route else {
+            return self.settle(id);
+        };
+        let is_shared = |port: &Port| matches!(port.party, Party::Shared(_));
+        if !self.ports.get(to).is_some_and(is_shared) {
+            return self.settle(id);
+        }
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.clear();
+        batch.push_stream(0, Some(flow));
+        let lane = &mut self.ports[id].lane;
+        lane.batch = Some(batch);
+        lane.recipients = vec![(to, Cursor::default())];
+    }
+
+    /// Goes on with a link from which nothing more will come, and all that came is delivered.
+    fn settle(&mut self, id: PortId) {
+        let (fed_by, failed) = (self.ports[id].fed_by, self.ports[id].failure.is_some());
+        if failed || self.leaving.is_some() || self.has_ended(fed_by) {
             self.conclude(id);
         } else {
             self.finish_own(fed_by);
@@ -125,7 +148,7 @@ impl Pump<'_> {
             Party::Own(_) => self.end(id),
             Party::Link(_) => {
                 self.fail(id, error);
-                self.remove(id);
+                self.end(id);
             }
         }
     }
@@ -160,6 +183,10 @@ impl Pump<'_> {
             }
             self.stuck.remove(&id);
             port.lane.stalled = None;
+            if port.lane.ended.is_some() && port.party.link().is_some() {
+                self.spare.push(batch);
+                return self.settle(id);
+            }
             // Where there is nothing to wait for, it is asked again.
             let end = port.party.end();
             if end.source().is_none() || end.is_pending() {

@@ -1,0 +1,69 @@
+//! The options of a listener that serves many clients at once.
+//! Who gets what is said here once and for all: standard input to some or all, each client's bytes marked, filed, or handed on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::values;
+
+/// How many clients are served, and how they share standard input and output.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Many clients")]
+pub struct ManyOptions {
+    /// Serve clients until ended by a signal or a limit, any number at once
+    #[arg(short, long)]
+    pub keep_open: bool,
+    /// Serve at most N clients at once; others wait until one leaves [default: as many as descriptors allow]
+    #[arg(long, value_name = "N", requires = "keep_open", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_clients: Option<u64>,
+    /// Which clients get standard input
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        default_value = "all",
+        requires = "keep_open"
+    )]
+    pub stdin_to: StdinTo,
+    /// Drop a client that takes nothing of what is sent to it for TIME
+    ///
+    /// Until then it holds back what is meant for it: standard input where it gets that, its own echo, what a broker hands on.
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
+    pub client_timeout: Duration,
+    /// Write whole lines, each with the 4-tuple it came over in front
+    #[arg(long, requires = "keep_open", conflicts_with = "out_dir")]
+    pub prefix: bool,
+    /// Write what each client sends to a file of its own in DIR
+    ///
+    /// The file is named by the 4-tuple. One that exists is never overwritten.
+    #[arg(long, value_name = "DIR", requires = "keep_open")]
+    pub out_dir: Option<PathBuf>,
+    /// Hand on what one client sends to all others, and show it here
+    #[arg(long, requires = "keep_open", conflicts_with = "echo")]
+    pub broker: bool,
+}
+
+/// Which clients get what is read from standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StdinTo {
+    /// Every client that is there
+    #[default]
+    All,
+    /// The one that came first of those that are there
+    First,
+    /// The one that came last
+    Last,
+    /// None: standard input is not read
+    None,
+}
+
+/// What stands in the place of standard input and output.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Local end")]
+pub struct LocalOptions {
+    /// Send everything back to where it came from
+    #[arg(long)]
+    pub echo: bool,
+}

@@ -1,0 +1,19 @@
+//! How many descriptors this process may have.
+//! The soft limit is a habit, the hard limit is the rule: whoever serves many clients may go up to it (getrlimit(2)).
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit of open descriptors to the hard one; returns how many there may be.
+#[must_use]
+pub fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let granted = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => wanted.current,
+        Err(_) => limit.current,
+    };
+    granted.unwrap_or(u64::MAX)
+}
