@@ -4,7 +4,7 @@
     dead_code,
     reason = "each test binary uses its own part of the harness"
 )]
-#![allow(unused_imports, reason = "the same")]
+#![allow(unused_imports, unused_macros, reason = "the same")]
 
 use std::time::Duration;
 

@@ -1,0 +1,75 @@
+//! The examples of the man pages and the README against the program: it understands every command line that they show.
+//! Nothing is run: names and addresses in examples are those of documentation (RFC 5737, RFC 3849, RFC 2606).
+
+use std::fs;
+use std::path::Path;
+
+use clap::CommandFactory;
+use tuplecat::cli::Cli;
+
+#[test]
+fn every_example_is_a_valid_command_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("man")).unwrap();
+    let pages = pages.map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for path in pages.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for command in examples(&text) {
+            count += 1;
+            if let Err(error) = Cli::read(&command) {
+                panic!("{}: {command:?}\n{error}", path.display());
+            }
+        }
+    }
+    assert!(count > 30, "only {count} examples found");
+}
+
+/// The command lines of the program in displays of a page, code blocks of Markdown, and rows of its tables.
+fn examples(text: &str) -> Vec<Vec<String>> {
+    let program = Cli::command();
+    let is_mode = |word: &String| program.find_subcommand(word).is_some();
+    let (mut is_inside, mut found) = (false, Vec::new());
+    for line in text.lines() {
+        match line {
+            _ if line.starts_with("```") => is_inside = !is_inside,
+            _ if line.starts_with(".Bd -literal") => is_inside = true,
+            _ if line.starts_with(".Ed") => is_inside = false,
+            _ if is_inside || line.starts_with(".Dl") || line.starts_with('|') => {
+                let line = line.replace(r"\e", r"\").replace(r"\&", "");
+                let starts = line.match_indices("tuplecat ").map(|(at, _)| &line[at..]);
+                let commands = starts.map(shell_words);
+                found.extend(commands.filter(|words| words.get(1).is_some_and(is_mode)));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The words of the simple command that a line starts with, up to a redirection or what ends it; a variable is an endpoint.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match letter {
+            _ if quote == Some(letter) => quote = None,
+            '\'' | '"' if quote.is_none() => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            ' ' if quote.is_none() => words.extend(word.take()),
+            '<' | '>' if quote.is_none() => {
+                // A number right before it is a descriptor.
+                word = None;
+                break;
+            }
+            '|' | '&' | ';' | ')' | '`' | '\\' if quote.is_none() => break,
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    for word in words.iter_mut().filter(|word| word.starts_with('$')) {
+        word.replace_range(.., "localhost:9");
+    }
+    words
+}
