@@ -1,6 +1,7 @@
 //! The program: read the command line, run it, print the error if there is one, exit with the status that says how it ended.
 //! Everything else is in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -12,19 +13,28 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come as errors too; a reader that is gone is no reason to fail.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return decline(&error),
     };
     let exit = modes::run(&cli.command, start).unwrap_or_else(|error| report(&error));
     ExitCode::from(exit.status())
 }
 
+/// Prints what is wrong with a command line, or the help or version that was asked for.
+fn decline(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    // Where nobody reads it, the status still says it.
+    let _ = if error.use_stderr() {
+        let text = text.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        write!(std::io::stderr(), "tuplecat: {text}")
+    } else {
+        write!(anstream::stdout(), "{}", text.ansi())
+    };
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// Prints an error, one line for each of its lines, and gives the status it stands for.
 fn report(error: &anyhow::Error) -> Exit {
-    use std::io::Write;
     let mut lines = String::new();
     for line in format!("{error:#}").lines() {
         lines.extend(["tuplecat: ", line, "\n"]);

@@ -142,7 +142,7 @@ both! {
         };
         for words in [
             format!("{listens} {foreign} 0"),
-            format!("{listens}"),
+            listens.to_string(),
             format!("{listens} 65536"),
             format!("{listens} --timeout never 0"),
             format!("{listens} --max-bytes 0 0"),
