@@ -1,4 +1,22 @@
-//! tuplecat
+//! tuplecat joins standard input and output to TCP and UDP: four modes that share one I/O pump.
+//! Every event says what identifies the conversation: the 4-tuple of a TCP connection, the sender of a UDP datagram.
+//!
+//! | | TCP | UDP |
+//! |---|---|---|
+//! | wait for others | `tcp-listen`: socket, bind, listen, accept; every client gets a new socket | `udp-bind`: socket, bind, recvfrom; one socket for every peer |
+//! | speak first | `tcp-connect`: socket, connect | `udp-sendto`: socket, sendto |
+//! | what names a conversation | the 4-tuple of the socket: local and remote address and port | the socket has its own address only; each datagram brings its sender |
+//! | boundaries | none: a byte stream | one send is one datagram |
+//! | the end | each side ends its own direction (FIN); RST is an error | none: a datagram may be empty, and that ends nothing |
+//!
+//! How the parts fit together:
+//!
+//! - [`cli`] reads the command line, [`address`] finds addresses, and [`modes`] makes sockets in the order of the man pages.
+//! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
+//! - [`link`] holds the ends on the network, [`local`] those on this side.
+//! - [`batch`] holds the bytes in flight, [`tuple`] what names them, [`tap`] those who watch.
+//! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
+
 pub mod address;
 pub mod batch;
 pub mod cli;

@@ -89,7 +89,14 @@ impl Pump<'_> {
     pub(super) fn leave(&mut self, end: Result<Exit, Failure>) {
         self.leaving = Some((end, self.now + GRACE));
         self.runnable.extend(&self.listeners);
-        self.runnable.extend(&self.links);
+        for id in self.links.clone() {
+            let lane = &self.ports[id].lane;
+            if lane.ended.is_some() && lane.batch.is_none() {
+                self.conclude(id);
+            } else {
+                self.runnable.push_back(id);
+            }
+        }
     }
 
     /// Leaves at once: there is no way to write out anything.
