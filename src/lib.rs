@@ -14,7 +14,7 @@
 //! - [`cli`] reads the command line, [`address`] finds addresses, and [`modes`] makes sockets in the order of the man pages.
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
 //! - [`link`] holds the ends on the network, [`local`] those on this side.
-//! - [`batch`] holds the bytes in flight, [`tuple`] what names them, [`tap`] those who watch.
+//! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names them, [`tap`] those who watch.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
 pub mod address;

@@ -156,7 +156,7 @@ both! {
             format!("{speaks} --ttl 0 localhost 9"),
         ] {
             let done = tuplecat(&words).run().exits(2);
-            assert!(done.err.starts_with("error: "), "{words}: {}", done.err);
+            assert!(done.err.starts_with("tuplecat: "), "{words}: {}", done.err);
             assert!(done.err.contains("--help"), "{words}: {}", done.err);
             assert_eq!(done.text(), "", "{words}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::pump::rules::Engine;
 
-/// How a [`Socket`] behaves.
+/// How a [`Socket`](super::Socket) behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whom datagrams from the local end go to.
@@ -31,7 +31,7 @@ pub struct Settings {
     pub max_peers: usize,
     /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`), or one.
     pub engine: Engine,
-    /// Lost datagrams make the status [`Exit::DataLost`].
+    /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
 }
 
