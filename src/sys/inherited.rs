@@ -94,6 +94,11 @@ impl Inherited {
         }
     }
 
+    /// The descriptor to read from or write to.
+    fn channel(&self) -> BorrowedFd<'_> {
+        self.own.as_ref().map_or(self.fd, AsFd::as_fd)
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -118,7 +123,7 @@ impl Inherited {
                     other => Ok(other?),
                 }
             }
-            Access::Plain | Access::Small => Ok(rustix::io::read(self.as_fd(), buffer)?),
+            Access::Plain | Access::Small => Ok(rustix::io::read(self.channel(), buffer)?),
         }
     }
 
@@ -139,12 +144,12 @@ impl Inherited {
                     other => Ok(other?),
                 }
             }
-            Access::Plain => Ok(rustix::io::writev(self.as_fd(), slices)?),
+            Access::Plain => Ok(rustix::io::writev(self.channel(), slices)?),
             Access::Small => {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 let first = first.map_or(&[][..], |slice| slice);
                 let piece = &first[..first.len().min(CERTAIN_ROOM)];
-                Ok(rustix::io::write(self.as_fd(), piece)?)
+                Ok(rustix::io::write(self.channel(), piece)?)
             }
         }
     }
@@ -154,8 +159,10 @@ impl Inherited {
 const CURRENT: u64 = u64::MAX;
 
 impl AsFd for Inherited {
+    /// The inherited descriptor, for waiting: a FIFO that is opened anew after its writer has gone never reports that it has
+    /// (Linux, fifo(7)).
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.own.as_ref().map_or(self.fd, AsFd::as_fd)
+        self.fd
     }
 }
 
