@@ -31,7 +31,7 @@ struct Item {
 #[test]
 fn each_mode_has_a_page_and_each_page_a_mode() {
     let overview = page("tuplecat");
-    let mut expected = BTreeSet::from(["tuplecat".to_owned()]);
+    let mut expected = BTreeSet::from(["tuplecat", "tuplecat-compare"].map(str::to_owned));
     for mode in modes() {
         expected.insert(page_name(&mode));
         let aliases: Vec<_> = mode.get_visible_aliases().collect();
@@ -58,6 +58,13 @@ fn pages_describe_the_options_that_there_are_and_no_others() {
         }
         assert_eq!(options, options_of(&mode), "{}", page_name(&mode));
     }
+}
+
+#[test]
+fn the_page_of_compare_describes_its_options() {
+    let mut options = described_options("tuplecat-compare");
+    options.insert("-h, --help".to_owned(), None);
+    assert_eq!(options, options_of(&compare()));
 }
 
 #[test]
@@ -105,7 +112,7 @@ fn pages_tell_every_value_of_an_option() {
 
 #[test]
 fn no_page_speaks_of_an_option_that_does_not_exist() {
-    let commands = modes().into_iter().chain([program()]);
+    let commands = modes().into_iter().chain([program(), compare()]);
     let known = commands.flat_map(|command| options_of(&command).into_keys().collect::<Vec<_>>());
     let known: Vec<_> = known.collect();
     let known: BTreeSet<_> = known.iter().flat_map(|names| names.split(", ")).collect();
@@ -190,11 +197,15 @@ fn program() -> clap::Command {
     program
 }
 
-/// The subcommands that have a page of their own.
+/// The subcommands that move bytes.
 fn modes() -> Vec<clap::Command> {
     let mut modes: Vec<_> = program().get_subcommands().cloned().collect();
-    modes.retain(|mode| mode.get_name() != "completions");
+    modes.retain(|mode| !["compare", "completions"].contains(&mode.get_name()));
     modes
+}
+
+fn compare() -> clap::Command {
+    program().find_subcommand("compare").cloned().unwrap()
 }
 
 fn options_of(command: &clap::Command) -> Options {

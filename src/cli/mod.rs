@@ -6,6 +6,7 @@ use std::io::Write;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod compare;
 mod endpoint;
 mod many;
 mod modes;
@@ -14,6 +15,7 @@ mod socket;
 mod udp;
 mod values;
 
+pub use compare::Compare;
 pub use endpoint::{BindPoint, Target};
 pub use many::{LocalOptions, ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
@@ -72,6 +74,8 @@ pub enum Command {
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
     UdpSendto(UdpSendto),
+    /// Show TCP and UDP side by side, by experiments on this machine
+    Compare(Compare),
     /// Print the completion script of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),

@@ -252,8 +252,8 @@ pub struct Settings {
 /// How many clients a [`Listener`] serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// The first; the socket is closed then, so that others are refused instead of waiting for nothing.
-    One,
+    /// So many; the socket is closed then, so that others are refused instead of waiting for nothing.
+    First(u64),
     /// Any number, so many of them at once; others wait in the backlog.
     AtOnce(u64),
 }
@@ -281,7 +281,7 @@ impl Listener {
     /// Whether as many clients are there as may be.
     fn is_full(&self) -> bool {
         match self.settings.clients {
-            Clients::One => false,
+            Clients::First(_) => false,
             Clients::AtOnce(most) => Rc::strong_count(&self.place) as u64 > most,
         }
     }
@@ -306,7 +306,7 @@ impl Listener {
 
 impl End for Listener {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if self.accepted > 0 && self.settings.clients == Clients::One {
+        if self.settings.clients == Clients::First(self.accepted) {
             return Ok(Arrival::Enough);
         }
         if self.is_full() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::cli::Command;
 use crate::exit::Exit;
 
+mod compare;
 mod ready;
 mod session;
 mod settings;
@@ -24,6 +25,7 @@ pub fn run(command: &Command, start: Instant) -> anyhow::Result<Exit> {
         Command::TcpConnect(options) => tcp_connect::run(options, start),
         Command::UdpBind(options) => udp_bind::run(options, start),
         Command::UdpSendto(options) => udp_sendto::run(options, start),
+        Command::Compare(options) => compare::run(options),
         Command::Completions(options) => {
             options.write(&mut std::io::stdout())?;
             Ok(Exit::Done)

@@ -59,7 +59,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
 /// How many clients to serve.
 fn clients(many: &ManyOptions) -> Clients {
     if !many.keep_open {
-        return Clients::One;
+        return Clients::First(1);
     }
     let most = raise_descriptors().saturating_sub(RESERVED);
     Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))

@@ -1,0 +1,387 @@
+//! The experiments: the same thing is done over TCP and over UDP, and what came of it is told.
+//! Each text is followed by the check that it stands for; nothing here is a matter of belief.
+
+use std::io::{self, ErrorKind, Read};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Socket, Type};
+
+use super::scene::{Record, SILENCE, Scene, Server, name_of};
+use super::{Statement, Step, state};
+use crate::batch::Shape;
+use crate::exit::{Failure, describe};
+use crate::link::udp;
+use crate::local::stdio::Stdio;
+use crate::pump::Wiring;
+use crate::tuple::FourTuple;
+
+/// How often each client says its message.
+const SENDS: usize = 3;
+
+/// All experiments, in the order of a tutorial.
+pub(super) fn all(scene: &Scene) -> Result<Vec<Step>, Failure> {
+    let failed = |error: io::Error| Failure::io("an experiment failed", &error);
+    let (mut calls, listener, bound) = calls(scene).map_err(failed)?;
+    let ports = ports(scene, &listener, &bound).map_err(failed)?;
+    let tcp = connections(scene, listener)?;
+    let udp = datagrams(scene, bound)?;
+    let (accepted, heard) = (tcp.record.accepted.len(), senders(&udp.record).len());
+    calls.tcp.push(state(
+        accepted == scene.clients,
+        "accept()   each client gets a new socket",
+    ));
+    calls.udp.push(state(
+        heard == scene.clients,
+        "recvfrom() the same socket for everybody",
+    ));
+    Ok(vec![
+        calls,
+        ports,
+        names(scene, &tcp, &udp),
+        borders(scene, &tcp, &udp),
+        empty(scene, &tcp, &udp),
+        end(scene, &tcp, &udp),
+        killed(scene)?,
+        nobody(scene).map_err(failed)?,
+    ])
+}
+
+/// Opens both servers call by call, on one port number.
+fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
+    let listener = scene.socket(Type::STREAM)?;
+    let mut tcp = vec![nameless(&listener)?];
+    listener.bind(&scene.at(0).into())?;
+    let name = name_of(&listener)?;
+    tcp.push(state(
+        name.port() != 0,
+        format!("bind()     now it is {name}"),
+    ));
+    listener.listen(128)?;
+    tcp.push(state(
+        listener.is_listener()?,
+        "listen()   clients may come",
+    ));
+
+    let bound = scene.socket(Type::DGRAM)?;
+    let mut udp = vec![nameless(&bound)?];
+    bound.bind(&name.into())?;
+    udp.push(state(
+        name_of(&bound)? == name,
+        format!("bind()     now it is {name}"),
+    ));
+    let refused = bound.listen(128).is_err();
+    udp.push(state(refused, "listen()   refused: nothing to listen for"));
+
+    let title = "The calls it takes to wait for others".to_owned();
+    Ok((Step { title, tcp, udp }, listener, bound))
+}
+
+fn nameless(socket: &Socket) -> io::Result<Statement> {
+    let has_none = name_of(socket)?.port() == 0;
+    Ok(state(has_none, "socket()   it has no name yet"))
+}
+
+fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
+    let again = |kind, name: SocketAddr| {
+        let taken = scene.socket(kind)?.bind(&name.into());
+        let kind = taken.map_err(|error| error.kind());
+        Ok::<_, io::Error>(kind == Err(ErrorKind::AddrInUse))
+    };
+    let (tcp, udp) = (name_of(listener)?, name_of(bound)?);
+    let port = tcp.port();
+    let both = tcp == udp;
+    Ok(Step {
+        title: "One port number".to_owned(),
+        tcp: vec![
+            state(both, format!("port {port} is bound here")),
+            state(
+                again(Type::STREAM, tcp)?,
+                "a second socket is refused: address in use",
+            ),
+        ],
+        udp: vec![
+            state(
+                both,
+                format!("port {port} is bound here as well: another port"),
+            ),
+            state(
+                again(Type::DGRAM, udp)?,
+                "a second socket is refused: address in use",
+            ),
+        ],
+    })
+}
+
+/// What came of the clients of one transport.
+struct Outcome {
+    /// The server's own name.
+    server: SocketAddr,
+    record: Record,
+    /// What each client got back after it had said that it was finished.
+    answers: Vec<Vec<u8>>,
+}
+
+/// Clients connect, speak, and finish; then the pump, an echo server, gets to work.
+fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
+    let failed = |error: io::Error| Failure::io("an experiment with TCP failed", &error);
+    let server = name_of(&listener).map_err(failed)?;
+    let clients = talk(scene, Type::STREAM, server).map_err(failed)?;
+    for client in &clients {
+        client.shutdown(Shutdown::Write).map_err(failed)?;
+    }
+    let record = scene.pump(Server::Listener(listener, clients.len()), Wiring::Echo)?;
+    let mut answers = Vec::new();
+    for mut client in &clients {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).map_err(failed)?;
+        answers.push(answer);
+    }
+    Ok(Outcome {
+        server,
+        record,
+        answers,
+    })
+}
+
+/// The same with datagrams; nobody can say that it is finished, so the server is told how many to expect.
+fn datagrams(scene: &Scene, bound: Socket) -> Result<Outcome, Failure> {
+    let failed = |error: io::Error| Failure::io("an experiment with UDP failed", &error);
+    let server = name_of(&bound).map_err(failed)?;
+    let clients = talk(scene, Type::DGRAM, server).map_err(failed)?;
+    drop(clients);
+    let settings = udp::Settings::default();
+    let sink = Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+    let record = scene.pump(Server::Datagrams(bound, settings), sink)?;
+    Ok(Outcome {
+        server,
+        record,
+        answers: Vec::new(),
+    })
+}
+
+/// Clients that each send the message a few times, and once nothing at all.
+fn talk(scene: &Scene, kind: Type, server: SocketAddr) -> io::Result<Vec<Socket>> {
+    let mut clients = Vec::new();
+    for _ in 0..scene.clients {
+        let client = scene.client(kind, server)?;
+        for _ in 0..SENDS {
+            client.send(scene.message.as_bytes())?;
+        }
+        client.send(&[])?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let accepted = &tcp.record.accepted;
+    let local = accepted.first().map(|flow| flow.local);
+    let mut left = vec![state(
+        accepted.len() == scene.clients && are_distinct(accepted),
+        format!(
+            "{} sockets, and each has the same local port:",
+            scene.clients + 1
+        ),
+    )];
+    if let Some(local) = local {
+        let text = format!("{local}   the listening socket");
+        left.push(state(local == tcp.server, text));
+    }
+    for (number, flow) in accepted.iter().enumerate() {
+        let text = format!("{} <-> {}   #{}", flow.local, flow.remote, number + 1);
+        left.push(state(Some(flow.local) == local, text));
+    }
+    left.push(state(
+        are_distinct(accepted),
+        "only the 4-tuple tells them apart",
+    ));
+
+    let senders = senders(&udp.record);
+    let local = senders.first().map(|flow| flow.local);
+    let mut right = vec![state(
+        senders.len() == scene.clients,
+        "1 socket, and everything comes to it:",
+    )];
+    for flow in &senders {
+        let text = format!("{} <- {}", flow.local, flow.remote);
+        right.push(state(Some(flow.local) == local, text));
+    }
+    right.push(state(
+        are_distinct(&senders),
+        "only the sender of each datagram tells them apart",
+    ));
+    let many = if scene.clients == 1 {
+        "client"
+    } else {
+        "clients"
+    };
+    Step {
+        title: format!("{} {many}", scene.clients),
+        tcp: left,
+        udp: right,
+    }
+}
+
+fn are_distinct(flows: &[FourTuple]) -> bool {
+    let unlike_earlier = |(at, flow): (usize, &FourTuple)| !flows[..at].contains(flow);
+    flows.iter().enumerate().all(unlike_earlier)
+}
+
+fn senders(record: &Record) -> Vec<FourTuple> {
+    let mut senders = Vec::new();
+    for &(flow, ..) in &record.received {
+        if !senders.contains(&flow) {
+            senders.push(flow);
+        }
+    }
+    senders
+}
+
+fn borders(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let len = scene.message.len();
+    let read = |flow: &FourTuple| -> Vec<usize> {
+        let of = tcp
+            .record
+            .received
+            .iter()
+            .filter(|(other, ..)| other == flow);
+        of.map(|&(_, len, _)| len).collect()
+    };
+    let merged = tcp
+        .record
+        .accepted
+        .iter()
+        .all(|flow| read(flow) == [SENDS * len]);
+    let (bytes, count) = totals(&udp.record);
+    let kept = bytes == scene.clients * SENDS * len && count == scene.clients * (SENDS + 1);
+    Step {
+        title: format!("{SENDS} sends of {len} bytes by each"),
+        tcp: vec![state(
+            merged,
+            format!("one read of {} bytes: a stream has no borders", SENDS * len),
+        )],
+        udp: vec![state(
+            kept,
+            format!("{SENDS} datagrams of {len} bytes: one send is one datagram"),
+        )],
+    }
+}
+
+/// Bytes and datagrams in all.
+fn totals(record: &Record) -> (usize, usize) {
+    let add = |(bytes, count): (usize, usize), &(_, len, datagrams): &(FourTuple, usize, usize)| {
+        (bytes + len, count + datagrams)
+    };
+    record.received.iter().fold((0, 0), add)
+}
+
+fn empty(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let nothing = tcp.record.received.iter().all(|&(_, len, _)| len > 0);
+    let empties = udp.record.received.iter().filter(|&&(_, len, _)| len == 0);
+    Step {
+        title: "A send of no bytes".to_owned(),
+        tcp: vec![state(nothing, "nothing arrives: there is nothing to send")],
+        udp: vec![state(
+            empties.count() == scene.clients,
+            "a datagram of 0 bytes arrives, and it ends nothing",
+        )],
+    }
+}
+
+fn end(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let said = scene.message.repeat(SENDS).into_bytes();
+    let finished = tcp.record.finished.len() == scene.clients;
+    let answered = tcp.answers.iter().all(|answer| *answer == said);
+    let (_, count) = totals(&udp.record);
+    Step {
+        title: "Each client has finished".to_owned(),
+        tcp: vec![
+            state(finished, "shutdown() sends FIN: the server reads the end"),
+            state(
+                answered,
+                "it answers all the same: half-closed, the other direction goes on",
+            ),
+        ],
+        udp: vec![state(
+            count == scene.clients * (SENDS + 1),
+            "close() sends nothing: the server hears no end",
+        )],
+    }
+}
+
+fn killed(scene: &Scene) -> Result<Step, Failure> {
+    let failed = |error: io::Error| Failure::io("an experiment failed", &error);
+    let sink = || Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+    let listener = scene.bound(Type::STREAM).map_err(failed)?;
+    listener.listen(1).map_err(failed)?;
+    let client = scene
+        .client(Type::STREAM, name_of(&listener).map_err(failed)?)
+        .map_err(failed)?;
+    // As the kernel does for a process that dies with unread data.
+    client.set_linger(Some(Duration::ZERO)).map_err(failed)?;
+    drop(client);
+    let tcp = scene.pump(Server::Listener(listener, 1), sink())?;
+
+    let bound = scene.bound(Type::DGRAM).map_err(failed)?;
+    let client = scene
+        .client(Type::DGRAM, name_of(&bound).map_err(failed)?)
+        .map_err(failed)?;
+    drop(client);
+    let udp = scene.pump(Server::Datagrams(bound, udp::Settings::default()), sink())?;
+    let reset = tcp
+        .broken
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "no error".to_owned());
+    Ok(Step {
+        title: "A client is killed".to_owned(),
+        tcp: vec![state(
+            !tcp.broken.is_empty(),
+            format!("RST comes, and read fails: {reset}"),
+        )],
+        udp: vec![state(
+            udp.received.is_empty() && udp.broken.is_empty(),
+            format!("silence: nothing in {} ms", SILENCE.as_millis()),
+        )],
+    })
+}
+
+fn nobody(scene: &Scene) -> io::Result<Step> {
+    // Bound and given up: most likely nobody else takes the port in the next moment.
+    let free = |kind| scene.bound(kind).and_then(|socket| name_of(&socket));
+    let refused = scene.client(Type::STREAM, free(Type::STREAM)?).map(|_| ());
+    let told = refused
+        .as_ref()
+        .err()
+        .map_or_else(|| "no error".to_owned(), describe);
+    let is_refused = refused.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+
+    let address = free(Type::DGRAM)?;
+    let open = scene.socket(Type::DGRAM)?;
+    let sent = open.send_to(b"anybody?", &address.into()).is_ok();
+    open.set_read_timeout(Some(SILENCE))?;
+    let mut space = [MaybeUninit::uninit(); 1];
+    let heard = open.recv(&mut space).map_err(|error| error.kind());
+    let connected = scene.client(Type::DGRAM, address)?;
+    let first = connected.send(b"anybody?").is_ok();
+    let second = connected.recv(&mut space).map_err(|error| error.kind());
+    Ok(Step {
+        title: "Nobody is there".to_owned(),
+        tcp: vec![state(
+            is_refused,
+            format!("connect() fails at once: {told}"),
+        )],
+        udp: vec![
+            state(
+                sent && heard == Err(ErrorKind::WouldBlock),
+                "sendto() succeeds, and nothing is ever heard",
+            ),
+            state(
+                first && second == Err(ErrorKind::ConnectionRefused),
+                "on a connected socket the ICMP error fails the next call: connection refused",
+            ),
+        ],
+    })
+}
