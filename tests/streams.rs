@@ -37,11 +37,14 @@ fn inputs(directory: &Path, bytes: &[u8]) -> Vec<(&'static str, Input)> {
     ]
 }
 
+/// What a process has left in its standard output.
+type Arrived = Box<dyn FnOnce(&Done) -> Vec<u8>>;
+
 /// Where standard output leads to, and how to learn what arrived there.
 struct Sink {
     name: &'static str,
     output: Output,
-    arrived: Box<dyn FnOnce(&Done) -> Vec<u8>>,
+    arrived: Arrived,
 }
 
 /// A standard output of every kind that keeps what it gets.
