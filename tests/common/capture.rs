@@ -50,13 +50,13 @@ impl Capture {
     /// Waits until `holds` says yes of what has been read; panics at the bound, or where the end makes it impossible.
     #[track_caller]
     pub(crate) fn wait_until(&self, wanted: &str, holds: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-        let state = self.wait(|state| holds(&state.bytes));
+        let bytes = self.wait(|state| holds(&state.bytes)).bytes.clone();
         assert!(
-            holds(&state.bytes),
+            holds(&bytes),
             "waited for {wanted}, in vain; there is:\n{}",
-            String::from_utf8_lossy(&state.bytes)
+            String::from_utf8_lossy(&bytes)
         );
-        state.bytes.clone()
+        bytes
     }
 
     /// Waits until `text` has been read.
@@ -94,8 +94,10 @@ impl Capture {
     #[track_caller]
     pub(crate) fn finish(&self) -> Vec<u8> {
         let state = self.wait(|state| state.has_ended);
-        assert!(state.has_ended, "its writer never closed it");
-        state.bytes.clone()
+        let (has_ended, bytes) = (state.has_ended, state.bytes.clone());
+        drop(state);
+        assert!(has_ended, "its writer never closed it");
+        bytes
     }
 
     /// What has been read so far.

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -47,18 +48,29 @@ pub(crate) struct Launch {
     output: Output,
     errors: Output,
     redirections: Vec<String>,
-    gets_ready_file: bool,
+    ready_file: Ready,
+}
+
+/// Where the ready file is.
+enum Ready {
+    /// There is none.
+    Nowhere,
+    /// In the process's own directory.
+    Own,
+    /// Where the test says.
+    At(PathBuf),
 }
 
 /// The program under test with these words, split at white space. A mode gets a ready file of its own.
 pub(crate) fn tuplecat(words: &str) -> Launch {
     let launch = program(env!("CARGO_BIN_EXE_tuplecat"), words);
-    let is_mode = launch.words.first().is_some_and(|word| {
-        let modes = ["tcp-listen", "tcp-connect", "udp-bind", "udp-sendto"];
-        modes.iter().any(|mode| word == mode)
-    });
+    let mode = launch.words.first().and_then(|word| word.to_str());
+    let ready_file = match mode {
+        Some("tcp-listen" | "tcp-connect" | "udp-bind" | "udp-sendto") => Ready::Own,
+        _ => Ready::Nowhere,
+    };
     Launch {
-        gets_ready_file: is_mode,
+        ready_file,
         ..launch
     }
 }
@@ -73,7 +85,7 @@ pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
         output: Output::Captured,
         errors: Output::Captured,
         redirections: Vec::new(),
-        gets_ready_file: false,
+        ready_file: Ready::Nowhere,
     }
 }
 
@@ -140,6 +152,18 @@ impl Launch {
         self
     }
 
+    /// Where to make the ready file.
+    pub(crate) fn ready_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ready_file = Ready::At(path.into());
+        self
+    }
+
+    /// No ready file: the words are all there is.
+    pub(crate) fn bare(mut self) -> Self {
+        self.ready_file = Ready::Nowhere;
+        self
+    }
+
     /// A redirection as the shell writes it, such as `3>file`; relative names are those of the process's own directory.
     pub(crate) fn redirect(mut self, redirection: &str) -> Self {
         self.redirections.push(redirection.to_owned());
@@ -156,10 +180,14 @@ impl Launch {
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
         let directory = tempfile::tempdir().unwrap();
-        if self.gets_ready_file {
-            let ready = directory.path().join("ready");
-            self.words
-                .splice(1..1, [OsString::from("--ready-file"), ready.into()]);
+        let ready = match self.ready_file {
+            Ready::Nowhere => None,
+            Ready::Own => Some(directory.path().join("ready")),
+            Ready::At(path) => Some(path),
+        };
+        if let Some(path) = &ready {
+            let words = [OsString::from("--ready-file"), path.into()];
+            self.words.splice(1..1, words);
         }
         for (is_closed, redirection) in [
             (matches!(self.input, Input::Closed), "<&-"),
@@ -200,7 +228,7 @@ impl Launch {
         }
         let stdout = child.stdout.take_if(|_| !is_held).map(Capture::start);
         let stderr = child.stderr.take().map(Capture::start);
-        Running::new(text, child, directory, stdout, stderr)
+        Running::new(text, child, directory, ready, (stdout, stderr))
     }
 }
 

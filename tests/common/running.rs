@@ -23,6 +23,7 @@ pub(crate) struct Running {
     child: Child,
     handle: OwnedFd,
     directory: TempDir,
+    ready: Option<PathBuf>,
     stdout: Option<Capture>,
     stderr: Option<Capture>,
 }
@@ -43,8 +44,8 @@ impl Running {
         text: String,
         child: Child,
         directory: TempDir,
-        stdout: Option<Capture>,
-        stderr: Option<Capture>,
+        ready: Option<PathBuf>,
+        (stdout, stderr): (Option<Capture>, Option<Capture>),
     ) -> Self {
         let pid = Pid::from_child(&child);
         Self {
@@ -52,6 +53,7 @@ impl Running {
             text,
             child,
             directory,
+            ready,
             stdout,
             stderr,
         }
@@ -75,7 +77,8 @@ impl Running {
     /// Waits for its ready file, and gives the line in it.
     #[track_caller]
     pub(crate) fn ready_line(&self) -> String {
-        self.wait_for_file(&self.path("ready"))
+        let ready = self.ready.as_ref().expect("a ready file");
+        self.wait_for_file(ready)
     }
 
     /// Waits for its ready file, and gives the address in it.
@@ -86,13 +89,15 @@ impl Running {
         address.parse().expect("an address")
     }
 
-    /// Waits until a file is there that this process makes, and reads it.
+    /// Waits until a file is there that this process makes, and has something in it; gives that.
     #[track_caller]
     pub(crate) fn wait_for_file(&self, path: &Path) -> String {
         let deadline = Instant::now() + BOUND;
         loop {
             let has_ended = self.has_ended_within(Duration::ZERO);
-            if let Ok(text) = fs::read_to_string(path) {
+            if let Ok(text) = fs::read_to_string(path)
+                && !text.is_empty()
+            {
                 return text;
             }
             assert!(
