@@ -16,11 +16,14 @@ use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 mod addresses;
 mod control;
+mod drops;
 mod errors;
 mod icmp;
+mod inbox;
 mod options;
 mod parcel;
 mod peers;
+mod quota;
 mod receive;
 mod route;
 mod send;
@@ -32,9 +35,10 @@ mod unsent;
 pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
 
 use addresses::{comparable, in_family, reachable};
+use drops::Drops;
 use errors::Verdict;
+use inbox::Inbox;
 use peers::Peers;
-use receive::Inbox;
 use send::Outbox;
 
 /// A UDP socket and those it talks with.
@@ -47,7 +51,12 @@ pub struct Socket {
     outbox: Outbox,
     totals: Totals,
     verdict: Option<Verdict>,
+    /// Whether the local end has nothing more to send.
     finished: bool,
+    /// Whether nothing more is to be passed on.
+    over: bool,
+    /// When something was last passed on, or the local end finished.
+    heard: Instant,
     opened: Instant,
 }
 
@@ -57,10 +66,8 @@ struct Totals {
     received: Count,
     sent: Count,
     ignored: u64,
-    dropped: u64,
     truncated: u64,
-    /// The kernel's count of drops when it was last looked at.
-    last_drops: u32,
+    drops: Drops,
 }
 
 /// The socket's own address, and what follows from it.
@@ -112,6 +119,7 @@ impl Socket {
         Ok(Self {
             outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
+            over: inbox.quota.is_used_up(),
             inbox,
             name,
             inner: socket,
@@ -119,6 +127,7 @@ impl Socket {
             totals: Totals::default(),
             verdict: None,
             finished: false,
+            heard: Instant::now(),
             opened: Instant::now(),
         })
     }
@@ -126,17 +135,16 @@ impl Socket {
     /// Datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.state().dropped + self.totals.truncated
+        self.totals.drops.total() + self.totals.truncated
     }
 
-    /// Reports drops that were not reported yet. The kernel's count may be that of an older moment, and starts again after 2^32.
-    fn note_drops(&mut self, count: u32, taps: &mut Taps) {
-        let new = count.wrapping_sub(self.totals.last_drops);
-        if new > 0 && new < u32::MAX / 2 {
-            self.totals.last_drops = count;
-            self.totals.dropped += u64::from(new);
-            let socket = self.identity();
-            let count = new.into();
+    /// Asks the kernel for drops, and reports those not reported yet.
+    fn tell_drops(&mut self, taps: &mut Taps) {
+        if let Ok(count) = dropped(&self.inner) {
+            self.totals.drops.note(count);
+        }
+        let socket = self.identity();
+        if let Some(count) = self.totals.drops.take_untold() {
             taps.emit(&Event::Dropped { socket, count });
         }
     }
@@ -157,7 +165,7 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
-        self.inbox.restart_silence();
+        self.heard = Instant::now();
         Ok(())
     }
 
@@ -196,7 +204,7 @@ impl Link for Socket {
             received: self.totals.received,
             sent: self.totals.sent,
             ignored: self.totals.ignored,
-            dropped: self.totals.dropped,
+            dropped: self.totals.drops.total(),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
@@ -209,14 +217,12 @@ impl Link for Socket {
 
     fn close(&mut self, taps: &mut Taps) -> Exit {
         self.drain_errors(taps);
-        if let Ok(total) = dropped(&self.inner) {
-            self.note_drops(total, taps);
-        }
+        self.tell_drops(taps);
         taps.emit(&Event::Closed(&self.state()));
         match (self.verdict, self.settings.refusal) {
             (Some(verdict), Refusal::Ends) => verdict.exit,
             _ if self.settings.fail_on_loss && self.lost() > 0 => Exit::DataLost,
-            _ if self.inbox.is_short() => Exit::TimedOut,
+            _ if self.inbox.quota.is_short() => Exit::TimedOut,
             _ => Exit::Done,
         }
     }

@@ -65,8 +65,8 @@ fn drops_are_told_at_the_end_at_the_latest() {
     both(|fast| {
         let (fail_on_loss, wanted) = (true, Some(1));
         let mut rig = narrow(Settings {
-            fail_on_loss,
             wanted,
+            fail_on_loss,
             ..settings(fast)
         });
         let peer = rig.peer();

@@ -126,8 +126,8 @@ fn the_table_of_peers_has_a_bound_and_counts() {
         let mut rig = Rig::bound(
             "127.0.0.1:0",
             Settings {
-                max_peers,
                 audience,
+                max_peers,
                 ..settings(fast)
             },
         );
