@@ -241,6 +241,9 @@ fn input_is_cut_to_size() {
     assert!(receive(&socket).0 == sent[..65_507]);
     assert!(receive(&socket).0 == sent[65_507..]);
     for (address, size) in [("127.0.0.1:0", 1472), ("[::1]:0", 1452)] {
+        if size == 1452 && !has_ipv6() {
+            continue;
+        }
         let (socket, address) = datagrams_at(address.parse().unwrap());
         let launch = tuplecat("udp-sendto --reply-timeout 0").to(address);
         launch

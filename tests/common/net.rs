@@ -2,7 +2,7 @@
 //! Here are also the two addresses that are hard to come by: one that refuses, and one that never answers.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 use tuplecat::tuple::Transport;
 
-use super::BOUND;
+use super::{BOUND, skip};
 
 /// Any port of 127.0.0.1.
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -111,17 +111,33 @@ pub(crate) fn refusing(transport: Transport) -> (Socket, SocketAddr) {
 pub(crate) fn silent() -> (Vec<Socket>, SocketAddr) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&LOOPBACK.into()).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut sockets = fill(&listener);
+    sockets.push(listener);
+    (sockets, address)
+}
+
+/// Lets a listener's queue run full, so that it does not answer as long as the sockets are kept.
+pub(crate) fn fill(listener: &Socket) -> Vec<Socket> {
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut sockets = vec![listener];
-    for _ in 0..4 {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_nonblocking(true).unwrap();
+    let clients = std::iter::repeat_with(|| {
+        let client = Socket::new(address.domain(), Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
         // Under way, whether it finds room in the queue or not.
-        let _ = socket.connect(&address);
-        sockets.push(socket);
+        let _ = client.connect(&address);
+        client
+    });
+    clients.take(4).collect()
+}
+
+/// Whether this machine has IPv6; says so where it has not.
+pub(crate) fn has_ipv6() -> bool {
+    let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        skip("this machine has no IPv6");
     }
-    (sockets, address.as_socket().unwrap())
+    has
 }
 
 fn bounded(stream: TcpStream) -> TcpStream {
