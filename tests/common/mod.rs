@@ -14,6 +14,7 @@ mod files;
 mod launch;
 mod net;
 mod running;
+mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
@@ -21,6 +22,7 @@ pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use net::*;
 pub(crate) use running::{Done, Running};
+pub(crate) use socket::sockets_of;
 
 /// The bound on every wait. It only passes where something is wrong.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
