@@ -79,7 +79,7 @@ impl End for Stdio {
         let count = batch.rest(*at, &mut slices);
         let len = slices[..count].iter().map(|slice| slice.len()).sum();
         let written = match &mut self.output {
-            Some(output) if output.kind() == Kind::Closed => return Err(closed()),
+            Some(output) if len > 0 && output.kind() == Kind::Closed => return Err(closed()),
             Some(output) if len > 0 => output.write(&slices[..count])?,
             _ => len,
         };
