@@ -16,11 +16,14 @@ use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 mod addresses;
 mod control;
+mod drops;
 mod errors;
 mod icmp;
+mod inbox;
 mod options;
 mod parcel;
 mod peers;
+mod quota;
 mod receive;
 mod route;
 mod send;
@@ -32,9 +35,11 @@ mod unsent;
 pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
 
 use addresses::{comparable, in_family, reachable};
+use drops::Drops;
 use errors::Verdict;
+use inbox::Inbox;
 use peers::Peers;
-use receive::Inbox;
+use receive::Over;
 use send::Outbox;
 
 /// A UDP socket and those it talks with.
@@ -47,7 +52,12 @@ pub struct Socket {
     outbox: Outbox,
     totals: Totals,
     verdict: Option<Verdict>,
+    /// Whether the local end has nothing more to send.
     finished: bool,
+    /// Why nothing more is passed on.
+    over: Option<Over>,
+    /// When something was last passed on, or the local end finished.
+    heard: Instant,
     opened: Instant,
 }
 
@@ -57,10 +67,8 @@ struct Totals {
     received: Count,
     sent: Count,
     ignored: u64,
-    dropped: u64,
     truncated: u64,
-    /// The kernel's count of drops when it was last looked at.
-    last_drops: u32,
+    drops: Drops,
 }
 
 /// The socket's own address, and what follows from it.
@@ -112,6 +120,7 @@ impl Socket {
         Ok(Self {
             outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
+            over: inbox.quota.is_used_up().then_some(Over::Enough),
             inbox,
             name,
             inner: socket,
@@ -119,6 +128,7 @@ impl Socket {
             totals: Totals::default(),
             verdict: None,
             finished: false,
+            heard: Instant::now(),
             opened: Instant::now(),
         })
     }
@@ -126,17 +136,16 @@ impl Socket {
     /// Datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.state().dropped + self.totals.truncated
+        self.totals.drops.total() + self.totals.truncated
     }
 
-    /// Reports drops that were not reported yet. The kernel's count may be that of an older moment, and starts again after 2^32.
-    fn note_drops(&mut self, count: u32, taps: &mut Taps) {
-        let new = count.wrapping_sub(self.totals.last_drops);
-        if new > 0 && new < u32::MAX / 2 {
-            self.totals.last_drops = count;
-            self.totals.dropped += u64::from(new);
-            let socket = self.identity();
-            let count = new.into();
+    /// Asks the kernel for drops, and reports those not reported yet.
+    fn tell_drops(&mut self, taps: &mut Taps) {
+        if let Ok(count) = dropped(&self.inner) {
+            self.totals.drops.note(count);
+        }
+        let socket = self.identity();
+        if let Some(count) = self.totals.drops.take_untold() {
             taps.emit(&Event::Dropped { socket, count });
         }
     }
@@ -148,7 +157,7 @@ impl End for Socket {
     }
 
     fn is_pending(&self) -> bool {
-        self.inbox.is_over() || self.is_refused()
+        self.over.is_some() || self.is_refused()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
@@ -161,7 +170,7 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
-        self.inbox.restart_silence();
+        self.heard = Instant::now();
         Ok(())
     }
 
@@ -200,7 +209,7 @@ impl Link for Socket {
             received: self.totals.received,
             sent: self.totals.sent,
             ignored: self.totals.ignored,
-            dropped: self.totals.dropped,
+            dropped: self.totals.drops.total(),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
@@ -213,22 +222,18 @@ impl Link for Socket {
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
-        if let Ok(total) = dropped(&self.inner) {
-            self.note_drops(total, taps);
-        }
+        self.tell_drops(taps);
         taps.emit(&Event::Closed(&self.state()));
         let name = self.identity();
         if let (Some(verdict), Refusal::Ends) = (&self.verdict, self.settings.refusal) {
             return Err(Failure::new(verdict.exit, verdict.text.clone()));
         }
         if self.settings.fail_on_loss && self.lost() > 0 {
-            let text = format!(
-                "{name}: {} datagrams were lost (--fail-on-loss)",
-                self.lost()
-            );
+            let lost = self.lost();
+            let text = format!("{name}: {lost} datagrams were lost (--fail-on-loss)");
             return Err(Failure::new(Exit::DataLost, text));
         }
-        if let Some(missing) = self.inbox.missing() {
+        if let Some(missing) = self.inbox.quota.missing() {
             let text = format!("{name}: {missing} of the datagrams asked for did not come in time");
             return Err(Failure::new(Exit::TimedOut, text));
         }

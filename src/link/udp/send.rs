@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
@@ -16,6 +18,9 @@ use crate::tuple::Direction;
 /// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
 const SEGMENTS: usize = 64;
 const LONGEST_PARCEL: usize = 65_507;
+
+/// How long a full buffer gets to drain.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The sending side of a socket.
 pub(super) struct Outbox {
@@ -211,7 +216,14 @@ impl Socket {
             shape: Shape::Datagrams(1),
             flow: None,
         });
-        self.dispatch(&batch, &mut Cursor::default(), taps)
+        let mut at = Cursor::default();
+        loop {
+            match self.dispatch(&batch, &mut at, taps) {
+                // What is before it leaves the buffer as fast as the interface goes, and nobody will call again for this.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                other => return other,
+            }
+        }
     }
 }
 

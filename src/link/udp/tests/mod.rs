@@ -254,9 +254,9 @@ fn peer_at(local: &str) -> UdpSocket {
     peer
 }
 
-/// An address that nobody listens at.
+/// An address that nobody listens at, and that no other test is given meanwhile.
 fn closed_port() -> SocketAddr {
-    peer_at("127.0.0.1:0").local_addr().unwrap()
+    peer_at("127.0.0.77:0").local_addr().unwrap()
 }
 
 /// The next datagram of a plain socket, and who sent it.

@@ -6,7 +6,7 @@ use super::*;
 
 /// `len` bytes that differ from their neighbours.
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at % 251) as u8).collect()
+    (0..251_u8).cycle().take(len).collect()
 }
 
 #[test]
