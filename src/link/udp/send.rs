@@ -19,8 +19,9 @@ use crate::tuple::Direction;
 const SEGMENTS: usize = 64;
 const LONGEST_PARCEL: usize = 65_507;
 
-/// How long a full buffer gets to drain.
+/// How long the buffer gets to drain before the last datagram, for which nobody would call again.
 const PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: u32 = 1000;
 
 /// The sending side of a socket.
 pub(super) struct Outbox {
@@ -217,13 +218,15 @@ impl Socket {
             flow: None,
         });
         let mut at = Cursor::default();
-        loop {
-            match self.dispatch(&batch, &mut at, taps) {
-                // What is before it leaves the buffer as fast as the interface goes, and nobody will call again for this.
+        let mut result = self.dispatch(&batch, &mut at, taps);
+        for _ in 0..PAUSES {
+            match &result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
-                other => return other,
+                _ => break,
             }
+            result = self.dispatch(&batch, &mut at, taps);
         }
+        result
     }
 }
 
