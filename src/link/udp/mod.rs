@@ -116,7 +116,7 @@ impl Socket {
         }
         let name = Name::of(&socket)?;
         options::prepare(&socket, name)?;
-        let inbox = Inbox::new(&socket, &settings);
+        let inbox = Inbox::new(&settings);
         Ok(Self {
             outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
@@ -144,9 +144,17 @@ impl Socket {
         if let Ok(count) = dropped(&self.inner) {
             self.totals.drops.note(count);
         }
-        let socket = self.identity();
-        if let Some(count) = self.totals.drops.take_untold() {
-            taps.emit(&Event::Dropped { socket, count });
+        let news = self.totals.drops.take_untold();
+        self.report_drops(news, taps);
+    }
+
+    fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
+        if let Some(count) = news {
+            taps.emit(&Event::Dropped {
+                socket: self.identity(),
+                count,
+                or_more: self.totals.drops.may_be_more(),
+            });
         }
     }
 }
@@ -210,6 +218,7 @@ impl Link for Socket {
             sent: self.totals.sent,
             ignored: self.totals.ignored,
             dropped: self.totals.drops.total(),
+            dropped_or_more: self.totals.drops.may_be_more(),
             ..SocketState::new(self.identity(), self.opened)
         }
     }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::control::Label;
 use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
-use crate::pump::end::{Arrival, Link};
+use crate::pump::end::Arrival;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
@@ -98,17 +98,23 @@ impl Socket {
         Arrival::Nothing(until)
     }
 
-    /// Looks after drops: at the end of a burst there may be some that no datagram has told of.
+    /// Looks after drops: at the end of a burst there may be some that no datagram has told of, and before datagrams come coalesced
+    /// is the last time that they are counted one by one.
     fn watch_drops(&mut self, taps: &mut Taps) {
         let mut labels = self.inbox.labels.iter().flatten().rev();
         if let Some(count) = labels.find_map(|label| label.drops) {
             self.totals.drops.note(count);
         }
-        if self.inbox.is_drained && std::mem::take(&mut self.inbox.was_crowded) {
+        let is_burst_over = self.inbox.is_drained() && std::mem::take(&mut self.inbox.was_crowded);
+        if self.inbox.is_flooded() {
             self.tell_drops(taps);
-        } else if let Some(count) = self.totals.drops.take_due() {
-            let socket = self.identity();
-            taps.emit(&Event::Dropped { socket, count });
+            self.inbox.coalesce(&self.inner);
+            self.totals.drops.count_packets();
+        } else if is_burst_over {
+            self.tell_drops(taps);
+        } else {
+            let news = self.totals.drops.take_due();
+            self.report_drops(news, taps);
         }
     }
 
