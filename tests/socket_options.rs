@@ -158,10 +158,10 @@ fn small_pieces_are_sent_at_once_unless_told_otherwise() {
 #[test]
 fn a_silent_peer_is_probed() {
     on_both_sides(Transport::Tcp, "", |socket| {
-        assert!(!socket.keepalive().unwrap())
+        assert!(!socket.keepalive().unwrap());
     });
     on_both_sides(Transport::Tcp, "--keepalive", |socket| {
-        assert!(socket.keepalive().unwrap())
+        assert!(socket.keepalive().unwrap());
     });
     on_both_sides(Transport::Tcp, "--keepalive=30,5,3", |socket| {
         assert!(socket.keepalive().unwrap());

@@ -2,7 +2,7 @@
 //! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
 use super::sockets;
@@ -73,7 +73,6 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
         },
         connected: sendto.connected,
         after_finish: match sendto.reply_timeout {
-            ReplyTimeout::After(Duration::ZERO) => Patience::No,
             ReplyTimeout::After(time) => Patience::Quiet(time),
             ReplyTimeout::Forever => Patience::Forever,
         },

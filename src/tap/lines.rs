@@ -111,9 +111,15 @@ impl<W: Write> Lines<W> {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line("truncated", format_args!("{flow}  {from} -> {to} bytes"));
             }
-            Event::Dropped { socket, count } => {
+            Event::Dropped {
+                socket,
+                count,
+                or_more,
+            } => {
+                let least = if or_more { "at least " } else { "" };
                 let many = if count == 1 { "" } else { "s" };
-                let text = format_args!("{count} datagram{many} lost, the receive buffer was full");
+                let text =
+                    format_args!("{least}{count} datagram{many} lost, the receive buffer was full");
                 self.line("dropped", format_args!("{socket}  {text}"));
             }
             Event::Granted { text } => self.line("granted", text),

@@ -131,6 +131,8 @@ pub enum Event<'a> {
         socket: Identity,
         /// How many since the last such event.
         count: u64,
+        /// Whether there may have been more: datagrams that come coalesced are dropped as one.
+        or_more: bool,
     },
     /// One side has finished, and this is waiting for the other.
     Waiting {
@@ -199,6 +201,8 @@ pub struct SocketState {
     pub ignored: u64,
     /// Datagrams the kernel dropped (`SO_RXQ_OVFL`).
     pub dropped: u64,
+    /// Whether there may have been more of these: datagrams that come coalesced (`UDP_GRO`) are dropped as one.
+    pub dropped_or_more: bool,
     /// How long it has been open.
     pub lasted: Duration,
 }
@@ -215,6 +219,7 @@ impl SocketState {
             sent: Count::default(),
             ignored: 0,
             dropped: 0,
+            dropped_or_more: false,
             lasted: opened.elapsed(),
         }
     }

@@ -88,13 +88,16 @@ impl Display for Closing<'_> {
             )?,
         }
         write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
-        for (count, what) in [
-            (state.ignored, "ignored"),
-            (state.dropped, "dropped by the kernel"),
-        ] {
-            if count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
+        if state.ignored > 0 {
+            write!(f, ", {} ignored", state.ignored)?;
+        }
+        if state.dropped > 0 {
+            let least = if state.dropped_or_more {
+                "at least "
+            } else {
+                ""
+            };
+            write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
         }
         Ok(())
     }

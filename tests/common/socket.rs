@@ -1,5 +1,5 @@
 //! The sockets of another process, borrowed to ask the kernel what is set on them.
-//! pidfd_getfd(2) gives a second descriptor of the very same socket; only a parent may do so, and not everywhere.
+//! `pidfd_getfd(2)` gives a second descriptor of the very same socket; only a parent may do so, and not everywhere.
 
 use std::fs;
 use std::os::fd::OwnedFd;

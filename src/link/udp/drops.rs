@@ -1,5 +1,5 @@
 //! Datagrams that the kernel dropped because the socket's buffer was full.
-//! Its count comes with datagrams (`SO_RXQ_OVFL`), as old as they are, and can be asked for (`SO_MEMINFO`); a flood of drops is told in sums.
+//! The count comes with datagrams (`SO_RXQ_OVFL`), as old as they are, and can be asked for (`SO_MEMINFO`); a flood of drops is told in sums.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ pub(super) struct Drops {
     /// The kernel's count, which starts again after 2^32.
     count: u32,
     told: Option<Instant>,
+    /// Whether what the kernel counts may be several datagrams at once.
+    counts_packets: bool,
+    may_be_more: bool,
 }
 
 impl Drops {
@@ -22,10 +25,21 @@ impl Drops {
         self.total
     }
 
+    /// Whether there may have been more.
+    pub(super) fn may_be_more(&self) -> bool {
+        self.may_be_more
+    }
+
+    /// From now on a drop may be of datagrams that are coalesced, which the kernel counts as one.
+    pub(super) fn count_packets(&mut self) {
+        self.counts_packets = true;
+    }
+
     /// Takes note of the kernel's count, which may be that of an older moment.
     pub(super) fn note(&mut self, count: u32) {
         let new = count.wrapping_sub(self.count);
-        if new < u32::MAX / 2 {
+        if new > 0 && new < u32::MAX / 2 {
+            self.may_be_more |= self.counts_packets;
             self.count = count;
             self.total += u64::from(new);
             self.untold += u64::from(new);
@@ -67,6 +81,17 @@ mod tests {
         drops.note(1);
         assert_eq!((drops.total(), drops.take_untold()), (9, Some(2)));
         assert_eq!(drops.take_untold(), None);
+    }
+
+    #[test]
+    fn drops_are_exact_until_datagrams_come_coalesced() {
+        let mut drops = Drops::default();
+        drops.note(3);
+        drops.count_packets();
+        drops.note(3);
+        assert!(!drops.may_be_more());
+        drops.note(4);
+        assert!(drops.may_be_more());
     }
 
     #[test]

@@ -17,6 +17,8 @@ const SLOTS: usize = 64;
 const FEW_SLOTS: usize = 2;
 /// The bytes that one call should not exceed by much, so that they stay in the processor's cache.
 const FILL: usize = 1 << 20;
+/// So many datagrams found at once are a flood: from then on the kernel is asked to coalesce them.
+const FLOOD: usize = 32;
 /// The largest run that the kernel coalesces: the most that an IPv6 packet can carry (RFC 8200, 3).
 const LONGEST_RUN: usize = 65_527;
 
@@ -24,8 +26,6 @@ const LONGEST_RUN: usize = 65_527;
 pub(super) struct Inbox {
     /// What the last call found, one for each slot; `None` if it had no address.
     pub(super) labels: Vec<Option<Label>>,
-    /// Whether the last call is known to have taken all there was.
-    pub(super) is_drained: bool,
     /// Whether datagrams had to queue since this was last looked at.
     pub(super) was_crowded: bool,
     /// Whether anything was found since there was last nothing.
@@ -37,34 +37,36 @@ pub(super) struct Inbox {
     /// Bytes from one slot to the next.
     pub(super) pitch: usize,
     control: Vec<u8>,
+    /// Slots of the last call, and of the next.
+    offered: usize,
     slots: usize,
     engine: Engine,
+    /// Whether the kernel could be asked to coalesce datagrams.
+    may_coalesce: bool,
 }
 
 impl Inbox {
-    pub(super) fn new(socket: &socket2::Socket, settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let max_datagram = settings.max_datagram.clamp(1, 65_535);
-        if settings.engine == Engine::Fast && max_datagram >= LONGEST_RUN {
-            // Where the kernel cannot, datagrams come one by one, and nothing else changes.
-            options::coalesce(socket);
-        }
         Self {
             labels: Vec::new(),
-            is_drained: false,
             has_found: false,
             was_crowded: false,
             quota: Quota::new(settings),
             max_datagram,
             pitch: max_datagram.next_multiple_of(64),
             control: control::room(),
+            offered: 0,
             slots: FEW_SLOTS,
             engine: settings.engine,
+            may_coalesce: settings.engine == Engine::Fast && max_datagram >= LONGEST_RUN,
         }
     }
 
     /// Takes what is queued, into slots from the front of the batch.
     pub(super) fn read(&mut self, socket: &socket2::Socket, batch: &mut Batch) -> nix::Result<()> {
         self.labels.clear();
+        self.offered = self.slots;
         match self.engine {
             Engine::Fast => self.read_many(socket, batch.space(self.slots * self.pitch))?,
             Engine::Portable => self.read_one(socket, batch.space(self.pitch))?,
@@ -73,6 +75,23 @@ impl Inbox {
         self.was_crowded |= self.labels.len() > 1 || self.labels.iter().flatten().any(is_run);
         self.has_found = true;
         Ok(())
+    }
+
+    /// Whether the last call is known to have taken all there was.
+    pub(super) fn is_drained(&self) -> bool {
+        self.engine == Engine::Fast && self.labels.len() < self.offered
+    }
+
+    /// Whether the last call has met a flood that should come coalesced.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.may_coalesce && self.labels.len() >= FLOOD
+    }
+
+    /// Asks the kernel to hand over equal datagrams in one piece. There is no way back: what is coalesced already would come without
+    /// its borders. Where the kernel cannot, datagrams go on coming one by one.
+    pub(super) fn coalesce(&mut self, socket: &socket2::Socket) {
+        options::coalesce(socket);
+        self.may_coalesce = false;
     }
 
     fn read_one(&mut self, socket: &socket2::Socket, space: &mut [u8]) -> nix::Result<()> {
@@ -97,7 +116,6 @@ impl Inbox {
         let messages = recvmmsg(socket.as_raw_fd(), &mut headers, &mut slots, flags, None)?;
         let labels = messages.map(|message| Label::read(&message));
         self.labels.extend(labels);
-        self.is_drained = self.labels.len() < self.slots;
         self.slots = self.slots_for_next();
         Ok(())
     }
@@ -105,7 +123,7 @@ impl Inbox {
     /// A queue that fills all slots gets more of them, as far as their bytes fit the cache; otherwise those that were in use.
     fn slots_for_next(&self) -> usize {
         let count = self.labels.len();
-        if self.is_drained {
+        if self.is_drained() {
             return (count + 1).clamp(FEW_SLOTS, self.slots);
         }
         let labels = self.labels.iter().flatten();

@@ -54,7 +54,7 @@ pub struct Socket {
     verdict: Option<Verdict>,
     /// Whether the local end has nothing more to send.
     finished: bool,
-    /// Whether nothing more is to be passed on.
+    /// Why nothing more is passed on.
     over: Option<Over>,
     /// When something was last passed on, or the local end finished.
     heard: Instant,
@@ -116,7 +116,7 @@ impl Socket {
         }
         let name = Name::of(&socket)?;
         options::prepare(&socket, name)?;
-        let inbox = Inbox::new(&socket, &settings);
+        let inbox = Inbox::new(&settings);
         Ok(Self {
             outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
@@ -144,9 +144,17 @@ impl Socket {
         if let Ok(count) = dropped(&self.inner) {
             self.totals.drops.note(count);
         }
-        let socket = self.identity();
-        if let Some(count) = self.totals.drops.take_untold() {
-            taps.emit(&Event::Dropped { socket, count });
+        let news = self.totals.drops.take_untold();
+        self.report_drops(news, taps);
+    }
+
+    fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
+        if let Some(count) = news {
+            taps.emit(&Event::Dropped {
+                socket: self.identity(),
+                count,
+                or_more: self.totals.drops.may_be_more(),
+            });
         }
     }
 }
@@ -157,7 +165,7 @@ impl End for Socket {
     }
 
     fn is_pending(&self) -> bool {
-        self.why_over().is_some()
+        self.over.is_some() || self.is_refused()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
@@ -210,6 +218,7 @@ impl Link for Socket {
             sent: self.totals.sent,
             ignored: self.totals.ignored,
             dropped: self.totals.drops.total(),
+            dropped_or_more: self.totals.drops.may_be_more(),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
@@ -229,10 +238,8 @@ impl Link for Socket {
             return Err(Failure::new(verdict.exit, verdict.text.clone()));
         }
         if self.settings.fail_on_loss && self.lost() > 0 {
-            let text = format!(
-                "{name}: {} datagrams were lost (--fail-on-loss)",
-                self.lost()
-            );
+            let lost = self.lost();
+            let text = format!("{name}: {lost} datagrams were lost (--fail-on-loss)");
             return Err(Failure::new(Exit::DataLost, text));
         }
         if let Some(missing) = self.inbox.quota.missing() {

@@ -27,9 +27,10 @@ pub(super) fn prepare(socket: &socket2::Socket, name: Name) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for runs of equal datagrams in one piece; false where the kernel does not know how (Linux 5.0).
-pub(super) fn coalesce(socket: &socket2::Socket) -> bool {
-    setsockopt(socket, sockopt::UdpGroSegment, &true).is_ok()
+/// Asks for runs of equal datagrams in one piece, where the kernel knows how (Linux 5.0).
+pub(super) fn coalesce(socket: &socket2::Socket) {
+    // Otherwise each goes on coming by itself, and nothing else changes.
+    let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
 }
 
 /// Whether the kernel knows how to cut a run into datagrams (Linux 4.18). One that does not would send it as a single datagram.

@@ -23,7 +23,7 @@ impl Quota {
         self.datagrams == Some(0) || self.bytes == Some(0)
     }
 
-    /// How many datagrams that were asked for have not come.
+    /// How many datagrams did not come, of those asked for.
     pub(super) fn missing(self) -> Option<u64> {
         self.datagrams.filter(|&left| left > 0)
     }

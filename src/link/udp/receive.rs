@@ -7,10 +7,9 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::control::Label;
-use super::errors::Verdict;
 use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
-use crate::pump::end::{Arrival, Link};
+use crate::pump::end::Arrival;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
@@ -38,7 +37,7 @@ impl From<Over> for Arrival {
 impl Socket {
     /// Implements [`crate::pump::end::End::recv`].
     pub(super) fn receive(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if let Some(over) = self.why_over() {
+        if let Some(over) = self.over {
             return Ok(over.into());
         }
         if !self.read(batch, taps)? {
@@ -46,7 +45,7 @@ impl Socket {
         }
         self.sort(batch, taps);
         self.watch_drops(taps);
-        Ok(match (batch.is_empty(), self.why_over()) {
+        Ok(match (batch.is_empty(), self.over) {
             (false, _) => Arrival::Data,
             (true, Some(over)) => over.into(),
             // Others may be flooding the socket: let the pump see to its other ends before asking again.
@@ -73,15 +72,12 @@ impl Socket {
         }
     }
 
-    /// Why nothing more is passed on: that was settled, or nothing more can come, for all is sent, and the last that came back was
-    /// an error.
-    pub(super) fn why_over(&self) -> Option<Over> {
-        let sent = self.totals.sent.chunks;
-        let heard_last = |verdict: &Verdict| verdict.sent == sent;
-        let is_refused = self.finished
+    /// Whether nothing more can be expected: all is sent, and the last that came back was an error.
+    pub(super) fn is_refused(&self) -> bool {
+        let verdict = self.verdict.as_ref();
+        self.finished
             && self.settings.refusal == Refusal::Ends
-            && self.verdict.as_ref().is_some_and(heard_last);
-        self.over.or(is_refused.then_some(Over::Enough))
+            && verdict.is_some_and(|verdict| verdict.sent == self.totals.sent.chunks)
     }
 
     /// Nothing is queued: how long that may stay so.
@@ -92,31 +88,33 @@ impl Socket {
         }
         self.tell_drops(taps);
         let until = match self.settings.after_finish {
-            Patience::No => self.heard,
-            Patience::Quiet(time) => self.heard + time,
-            Patience::Forever => return Arrival::Nothing(None),
+            Patience::Quiet(time) if self.finished => self.heard.checked_add(time),
+            _ => None,
         };
-        match self.finished {
-            false => Arrival::Nothing(None),
-            true if Instant::now() < until => Arrival::Nothing(Some(until)),
-            true => {
-                self.over = Some(Over::Enough);
-                Arrival::Enough
-            }
+        if self.is_refused() || until.is_some_and(|until| until <= Instant::now()) {
+            self.over = Some(Over::Enough);
+            return Arrival::Enough;
         }
+        Arrival::Nothing(until)
     }
 
-    /// Looks after drops: at the end of a burst there may be some that no datagram has told of.
+    /// Looks after drops: at the end of a burst there may be some that no datagram has told of, and before datagrams come coalesced
+    /// is the last time that they are counted one by one.
     fn watch_drops(&mut self, taps: &mut Taps) {
         let mut labels = self.inbox.labels.iter().flatten().rev();
         if let Some(count) = labels.find_map(|label| label.drops) {
             self.totals.drops.note(count);
         }
-        if self.inbox.is_drained && std::mem::take(&mut self.inbox.was_crowded) {
+        let is_burst_over = self.inbox.is_drained() && std::mem::take(&mut self.inbox.was_crowded);
+        if self.inbox.is_flooded() {
             self.tell_drops(taps);
-        } else if let Some(count) = self.totals.drops.take_due() {
-            let socket = self.identity();
-            taps.emit(&Event::Dropped { socket, count });
+            self.inbox.coalesce(&self.inner);
+            self.totals.drops.count_packets();
+        } else if is_burst_over {
+            self.tell_drops(taps);
+        } else {
+            let news = self.totals.drops.take_due();
+            self.report_drops(news, taps);
         }
     }
 

@@ -108,9 +108,7 @@ pub enum Refusal {
 /// How long to wait for answers once nothing more is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Take what has arrived, and leave.
-    No,
-    /// Until it was quiet for so long.
+    /// Until it was quiet for so long; with zero, what has arrived is taken.
     Quiet(Duration),
     /// Nothing sent says nothing about what may come.
     Forever,

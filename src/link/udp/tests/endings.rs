@@ -154,7 +154,7 @@ fn silence_ends_in_time_or_at_once_or_never() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let quiet = Patience::Quiet(Duration::from_millis(20));
-        for (after_finish, least) in [(quiet, 20), (Patience::No, 0)] {
+        for (after_finish, least) in [(quiet, 20), (Patience::Quiet(Duration::ZERO), 0)] {
             let settings = Settings {
                 after_finish,
                 ..towards(peer.local_addr().unwrap(), fast)

@@ -61,6 +61,40 @@ fn what_the_kernel_drops_is_told_when_it_is_known() {
 }
 
 #[test]
+fn every_datagram_that_is_dropped_counts_however_it_was_sent() {
+    both(|fast| {
+        let mut rig = narrow(settings(fast));
+        let mut sender = Rig::unbound(towards(rig.local(), true));
+        let burst = vec![1; 1000 * 64];
+        for _ in 0..3 {
+            sender.send_runs(&[(&burst, 1000, None)]).unwrap();
+        }
+        let delivered = rig.payloads().len() as u64;
+        let state = rig.link.state();
+        assert!(state.dropped > 0 && !state.dropped_or_more);
+        assert_eq!(delivered + state.dropped, 192);
+    });
+}
+
+#[test]
+fn datagrams_that_come_coalesced_may_be_dropped_as_one() {
+    let mut rig = Rig::bound("127.0.0.1:0", settings(true));
+    let mut sender = Rig::unbound(towards(rig.local(), true));
+    sender.send_runs(&[(&[7; 100], 1, None)]).unwrap();
+    assert_eq!(rig.payloads().len(), 100);
+    rig.link.inner.set_recv_buffer_size(8192).unwrap();
+    let burst = vec![1; 1000 * 64];
+    for _ in 0..3 {
+        sender.send_runs(&[(&burst, 1000, None)]).unwrap();
+    }
+    let delivered = rig.payloads().len() as u64;
+    let state = rig.link.state();
+    assert!(state.dropped_or_more);
+    assert!(delivered + state.dropped < 192);
+    assert_eq!(rig.count(&format!("dropped {} or more", state.dropped)), 1);
+}
+
+#[test]
 fn drops_are_told_at_the_end_at_the_latest() {
     both(|fast| {
         let (fail_on_loss, wanted) = (true, Some(1));

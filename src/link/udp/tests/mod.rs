@@ -58,7 +58,10 @@ impl Tap for Tape {
             }
             Event::Forgotten { flow } => format!("forgotten {}", flow.remote),
             Event::Truncated { from, to, .. } => format!("truncated {from} -> {to}"),
-            Event::Dropped { count, .. } => format!("dropped {count}"),
+            Event::Dropped { count, or_more, .. } => {
+                let more = if or_more { " or more" } else { "" };
+                format!("dropped {count}{more}")
+            }
             Event::Closed(state) => format!("closed {}", state.identity),
             _ => format!("{event:?}"),
         };

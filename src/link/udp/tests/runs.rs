@@ -76,6 +76,8 @@ fn sizes_that_the_kernel_does_not_cut_go_one_by_one() {
 fn equal_datagrams_arrive_as_one_run_with_its_stride() {
     let mut rig = Rig::bound("127.0.0.1:0", settings(true));
     let mut sender = Rig::unbound(towards(rig.local(), true));
+    flood(&mut rig, &mut sender);
+    rig.events();
     let bytes = pattern(5 * 200 + 7);
     sender.send_runs(&[(&bytes, 200, None)]).unwrap();
     assert!(matches!(rig.recv(), Arrival::Data));
@@ -87,6 +89,12 @@ fn equal_datagrams_arrive_as_one_run_with_its_stride() {
     let (local, remote) = (rig.local(), sender.local().port());
     let line = format!("udp {local} <- 127.0.0.1:{remote} 1007 in 6 of 200");
     assert_eq!(rig.events(), [line]);
+}
+
+/// Sends so many datagrams at once that from then on they come coalesced.
+fn flood(rig: &mut Rig, sender: &mut Rig) {
+    sender.send_runs(&[(&[7; 100], 1, None)]).unwrap();
+    assert_eq!(rig.payloads(), vec![[7]; 100]);
 }
 
 #[test]
