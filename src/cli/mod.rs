@@ -6,6 +6,7 @@ use std::io::Write;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod access;
 mod endpoint;
 mod many;
 mod modes;
@@ -14,6 +15,7 @@ mod socket;
 mod udp;
 mod values;
 
+pub use access::AccessOptions;
 pub use endpoint::{BindPoint, Target};
 pub use many::{LocalOptions, ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
