@@ -17,6 +17,7 @@
 //! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names them, [`tap`] those who watch.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
+pub mod access;
 pub mod address;
 pub mod batch;
 pub mod cli;

@@ -6,6 +6,7 @@ use std::io::Write;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod access;
 mod compare;
 mod endpoint;
 mod many;
@@ -15,6 +16,7 @@ mod socket;
 mod udp;
 mod values;
 
+pub use access::AccessOptions;
 pub use compare::Compare;
 pub use endpoint::{BindPoint, Target};
 pub use many::{LocalOptions, ManyOptions, StdinTo};

@@ -6,7 +6,10 @@ use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
     ReportOptions,
 };
-use super::{BindPoint, DatagramOptions, SendtoOptions, SocketOptions, Target, TcpSocketOptions};
+use super::{
+    AccessOptions, BindPoint, DatagramOptions, SendtoOptions, SocketOptions, Target,
+    TcpSocketOptions,
+};
 
 /// The command line of `tcp-listen`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +33,9 @@ pub struct TcpListen {
     /// What stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Who may talk to it.
+    #[command(flatten)]
+    pub access: AccessOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -118,6 +124,9 @@ pub struct UdpBind {
     /// What stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Who may talk to it.
+    #[command(flatten)]
+    pub access: AccessOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,

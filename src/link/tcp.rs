@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
@@ -239,7 +240,7 @@ pub struct Listener {
 }
 
 /// What a [`Listener`] does with clients.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many clients to serve.
     pub clients: Clients,
@@ -247,6 +248,8 @@ pub struct Settings {
     pub patience: Option<Duration>,
     /// How many bytes to receive from each at the most.
     pub wanted: Option<u64>,
+    /// Who may connect; the connections of others are closed at once.
+    pub access: Access,
 }
 
 /// How many clients a [`Listener`] serves.
@@ -326,8 +329,11 @@ impl End for Listener {
             }
             Err(error) => return Err(error),
         };
-        let conn = self.accepted + 1;
         let remote = address_of(&remote)?;
+        if !self.settings.access.admits(remote.ip()) {
+            return reject(&socket, remote, taps);
+        }
+        let conn = self.accepted + 1;
         let client = Client {
             number: conn,
             _place: Rc::clone(&self.place),
@@ -379,6 +385,14 @@ impl Link for Listener {
     fn close(&mut self, _taps: &mut Taps) -> Result<(), Failure> {
         Ok(())
     }
+}
+
+/// Turns a client away: its connection is closed when this returns. Others may be waiting behind it.
+fn reject(socket: &Socket, remote: SocketAddr, taps: &mut Taps) -> io::Result<Arrival> {
+    let local = address_of(&socket.local_addr()?)?;
+    let flow = FourTuple::new(Transport::Tcp, local, remote);
+    taps.emit(&Event::Rejected { flow, datagrams: 0 });
+    Ok(Arrival::Nothing(Some(Instant::now())))
 }
 
 /// Whether an error of accept says that the system has run out of something, which may come back (accept(2)).

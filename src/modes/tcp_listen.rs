@@ -30,6 +30,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     } = options;
     let resolver = address.resolver(Transport::Tcp);
     let addresses = resolver.bind_addresses(&options.bind.0)?;
+    let access = options.access.access()?;
     let mut session = Session::new(
         (report, ends, engine),
         Manners::Listens,
@@ -45,6 +46,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
         clients: clients(&options.many),
         patience: listen.accept_timeout,
         wanted: ends.max_bytes,
+        access,
     };
     let listener = Listener::new(socket, settings)
         .map_err(|error| Failure::io("cannot use the listening socket", &error))?;

@@ -28,6 +28,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         .bind_addresses(&options.bind.0)?;
     let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
     let shape = Shape::Datagrams(size);
+    let access = options.access.access()?;
     let mut session = Session::new((report, ends, engine), Manners::Listens, shape, start)?;
 
     let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
@@ -35,6 +36,7 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     let settings = Settings {
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,
+        access,
         eof_datagram: datagrams.eof_datagram,
         engine: session.rules.engine,
         ..Settings::default()

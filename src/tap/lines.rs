@@ -100,6 +100,7 @@ impl<W: Write> Lines<W> {
                     format_args!("{flow}  {size} from another sender"),
                 );
             }
+            Event::Rejected { flow, datagrams } => self.rejected(flow, datagrams),
             Event::Forgotten { flow } => {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line(
@@ -127,6 +128,26 @@ impl<W: Write> Lines<W> {
         }
     }
 
+    /// A connection every time; of the datagrams of a peer the first ones, for nobody could read a line for each.
+    fn rejected(&mut self, flow: FourTuple, datagrams: usize) {
+        let why = "not allowed here (--allow, --deny)";
+        if flow.transport == Transport::Tcp {
+            self.line("rejected", format_args!("{flow}  {why}"));
+        } else if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
+            let flow = flow.arrow(Direction::Incoming);
+            let many = if datagrams == 1 { "" } else { "s" };
+            self.line(
+                "rejected",
+                format_args!("{flow}  {datagrams} datagram{many} {why}"),
+            );
+        }
+    }
+
+    /// Whether datagrams between these two have not been told of yet.
+    fn is_news(&mut self, flow: FourTuple, direction: Direction) -> bool {
+        self.announced.len() < ANNOUNCED && self.announced.insert((flow, direction))
+    }
+
     fn connected(&mut self, flow: FourTuple) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
@@ -135,9 +156,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn data(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, size: Size) {
-        let is_news = flow.transport == Transport::Udp
-            && self.announced.len() < ANNOUNCED
-            && self.announced.insert((flow, direction));
+        let is_news = flow.transport == Transport::Udp && self.is_news(flow, direction);
         if self.detail < Detail::Chunks && !is_news {
             return;
         }
@@ -221,9 +240,8 @@ impl<W: Write> Tap for Lines<W> {
 
 fn style_of(word: &str) -> Style {
     let color = match word {
-        "failed" | "granted" | "broken" | "refused" | "truncated" | "dropped" | "ignored" => {
-            AnsiColor::Yellow
-        }
+        "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
+        | "ignored" => AnsiColor::Yellow,
         "received" | "sent" | "socket" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

@@ -111,6 +111,13 @@ pub enum Event<'a> {
         /// Its size in bytes.
         len: usize,
     },
+    /// A peer that the rules deny was turned away: its connection was closed, or its datagrams were not passed on.
+    Rejected {
+        /// From our socket to the peer.
+        flow: FourTuple,
+        /// How many datagrams; 0 for a connection.
+        datagrams: usize,
+    },
     /// A peer that was idle longest is no longer remembered, for the table is full.
     Forgotten {
         /// The peer.

@@ -133,6 +133,9 @@ impl Socket {
         let flow = FourTuple::new(Transport::Udp, self.name.with_ip(label.local), label.sender);
         let kept = label.len.min(self.inbox.max_datagram);
         let stride = label.stride.unwrap_or(kept).max(1);
+        if !self.settings.access.admits(flow.remote.ip()) {
+            return self.reject(flow, kept.div_ceil(stride).max(1), taps);
+        }
         if !self.accepts(flow) {
             return self.ignore(flow, label.len, stride, taps);
         }
@@ -199,6 +202,11 @@ impl Socket {
                 .first()
                 .is_none_or(|first| first.remote == flow.remote),
         }
+    }
+
+    fn reject(&mut self, flow: FourTuple, datagrams: usize, taps: &mut Taps) {
+        self.totals.ignored += datagrams as u64;
+        taps.emit(&Event::Rejected { flow, datagrams });
     }
 
     fn ignore(&mut self, flow: FourTuple, mut len: usize, stride: usize, taps: &mut Taps) {

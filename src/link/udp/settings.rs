@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::pump::rules::Engine;
 
 /// How a [`Socket`](super::Socket) behaves.
@@ -13,6 +14,8 @@ pub struct Settings {
     pub audience: Audience,
     /// Whose datagrams are passed on.
     pub accepts: Accepts,
+    /// Who may send to it at all.
+    pub access: Access,
     /// Connect the socket to the target: the kernel filters, and the socket has a 4-tuple.
     pub connected: bool,
     /// What an unreachable target means.
@@ -41,6 +44,7 @@ impl Default for Settings {
         Self {
             audience: Audience::Last,
             accepts: Accepts::Anyone,
+            access: Access::default(),
             connected: false,
             refusal: Refusal::Reported,
             after_finish: Patience::Forever,

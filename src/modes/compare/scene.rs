@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::access::Access;
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
 use crate::link::{tcp, udp};
@@ -138,6 +139,7 @@ impl Scene {
                     clients,
                     patience: None,
                     wanted: None,
+                    access: Access::default(),
                 };
                 let listener = tcp::Listener::new(socket, settings).map_err(unusable)?;
                 pump.listen(Box::new(listener));

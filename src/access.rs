@@ -1,0 +1,236 @@
+//! Who may talk to a socket that serves others: networks that are allowed or denied, in the order in which they were given.
+//! The first rule that matches decides. Where none does, everybody is welcome, unless somebody was allowed: then nobody else is.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::exit::{Exit, Failure};
+
+/// What a rule says of those whom it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They may.
+    Allowed,
+    /// They may not.
+    Denied,
+}
+
+/// Whom a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The addresses of a network.
+    Network(IpNet),
+    /// The networks in a file, one a line.
+    Listed(PathBuf),
+}
+
+/// Decides who may, by the address of each peer.
+#[derive(Clone, Debug)]
+pub struct Access {
+    rules: Vec<(Verdict, IpNet)>,
+    otherwise: Verdict,
+}
+
+impl Default for Access {
+    /// Everybody may.
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            otherwise: Verdict::Allowed,
+        }
+    }
+}
+
+impl Access {
+    /// Takes rules in their order, and reads the files that they name.
+    ///
+    /// Errors: a file that cannot be read, or a line in it that is no network, with the number of the line.
+    pub fn new(given: &[(Verdict, Whom)]) -> Result<Self, Failure> {
+        let mut rules = Vec::new();
+        for (verdict, whom) in given {
+            match whom {
+                Whom::Network(network) => rules.push((*verdict, *network)),
+                Whom::Listed(path) => {
+                    let listed = read(path)?.into_iter();
+                    rules.extend(listed.map(|network| (*verdict, network)));
+                }
+            }
+        }
+        let allows = given
+            .iter()
+            .any(|(verdict, _)| *verdict == Verdict::Allowed);
+        let otherwise = if allows {
+            Verdict::Denied
+        } else {
+            Verdict::Allowed
+        };
+        Ok(Self { rules, otherwise })
+    }
+
+    /// Whether a peer at `address` may. An IPv4-mapped address counts as the IPv4 address it stands for (RFC 4291, 2.5.5.2).
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let rule = self
+            .rules
+            .iter()
+            .find(|(_, network)| network.contains(&address));
+        rule.map_or(self.otherwise, |&(verdict, _)| verdict) == Verdict::Allowed
+    }
+}
+
+/// Reads a network, such as `192.0.2.0/24`, or a single address. A network of IPv4-mapped addresses is the IPv4 network.
+///
+/// Errors: one clause that says what would be right.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().map_err(|_| EXPECTED.to_owned())?,
+    };
+    Ok(match network {
+        IpNet::V6(v6) => v6
+            .addr()
+            .to_ipv4_mapped()
+            .zip(v6.prefix_len().checked_sub(MAPPED_BITS))
+            .and_then(|(address, len)| Ipv4Net::new(address, len).ok())
+            .map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
+    })
+}
+
+const EXPECTED: &str = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
+
+/// The length of the prefix that IPv4-mapped addresses share.
+const MAPPED_BITS: u8 = 96;
+
+/// Reads a list: a network a line; what follows a `#` is a comment.
+fn read(path: &Path) -> Result<Vec<IpNet>, Failure> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::io(format!("cannot read the list '{shown}'"), &error))?;
+    let mut networks = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        if !entry.is_empty() {
+            networks.push(parse_network(entry).map_err(|expected| {
+                let message = format!("'{shown}', line {number}: '{entry}': {expected}");
+                Failure::new(Exit::Failed, message)
+            })?);
+        }
+    }
+    Ok(networks)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    /// Rules as they would be given: `+` allows, `-` denies.
+    fn access(rules: &[&str]) -> Access {
+        let rules: Vec<_> = rules
+            .iter()
+            .map(|rule| {
+                let (sign, network) = rule.split_at(1);
+                let verdict = match sign {
+                    "+" => Verdict::Allowed,
+                    _ => Verdict::Denied,
+                };
+                (verdict, Whom::Network(parse_network(network).unwrap()))
+            })
+            .collect();
+        Access::new(&rules).unwrap()
+    }
+
+    fn admits(access: &Access, address: &str) -> bool {
+        access.admits(address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_first_match_decides() {
+        let access = access(&["-10.0.0.1", "+10.0.0.0/8", "-10.2.0.0/16"]);
+        assert!(!admits(&access, "10.0.0.1"));
+        assert!(admits(&access, "10.0.0.2"));
+        assert!(admits(&access, "10.2.0.1"));
+        assert!(!admits(&access, "192.0.2.1"));
+    }
+
+    #[test]
+    fn without_a_match_it_depends_on_whether_anybody_was_allowed() {
+        assert!(admits(&Access::default(), "192.0.2.1"));
+        assert!(admits(&access(&["-10.0.0.0/8"]), "192.0.2.1"));
+        assert!(!admits(&access(&["-10.0.0.0/8", "+::1"]), "192.0.2.1"));
+    }
+
+    #[test]
+    fn a_mapped_address_counts_as_the_one_it_stands_for() {
+        for network in ["127.0.0.0/8", "::ffff:127.0.0.0/104"] {
+            let access = access(&[&format!("+{network}")]);
+            assert!(admits(&access, "127.0.0.1"));
+            assert!(admits(&access, "::ffff:127.0.0.1"));
+            assert!(!admits(&access, "::1"));
+        }
+    }
+
+    #[test]
+    fn a_network_of_the_other_family_matches_nobody() {
+        let access = access(&["+::/0"]);
+        assert!(admits(&access, "2001:db8::1"));
+        assert!(!admits(&access, "192.0.2.1"));
+    }
+
+    #[test]
+    fn networks_are_written_as_everywhere() {
+        for (text, network) in [
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("10.1.2.3/8", "10.1.2.3/8"),
+            ("::1", "::1/128"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/90", "::ffff:0.0.0.0/90"),
+        ] {
+            assert_eq!(
+                parse_network(text).map(|network| network.to_string()),
+                Ok(network.to_owned())
+            );
+        }
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "localhost",
+            "10.0.0.0/",
+            "::1%lo",
+        ] {
+            assert!(parse_network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_a_network_a_line() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"# ours\n\n 10.0.0.0/8 # all of it\n::1\n")
+            .unwrap();
+        let listed = |path: &Path| Access::new(&[(Verdict::Allowed, Whom::Listed(path.into()))]);
+        let access = listed(file.path()).unwrap();
+        assert!(admits(&access, "10.9.9.9") && admits(&access, "::1"));
+        assert!(!admits(&access, "192.0.2.1"));
+        file.write_all(b"ten\n").unwrap();
+        let failure = listed(file.path()).unwrap_err();
+        assert!(
+            failure.message.contains("line 5: 'ten': expected"),
+            "{failure}"
+        );
+        let failure = listed(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "cannot read the list '/nonexistent': no such file or directory"
+        );
+    }
+}
