@@ -273,14 +273,8 @@ fn losses_are_told() {
     let line = done.line("dropped");
     assert!(line.contains("lost, the receive buffer was full"), "{line}");
     let closed = done.line("closed");
-    let number = |before: &str, after: &str| -> u64 {
-        let (_, text) = closed
-            .split_once(before)
-            .unwrap_or_else(|| panic!("{closed}"));
-        text.split_once(after).unwrap().0.parse().unwrap()
-    };
-    let received = number("received ", " datagram");
-    let dropped = number(" s, ", " dropped by the kernel");
+    let received = number_in(closed, "received ", " datagram");
+    let dropped = number_in(closed, " s, ", " dropped by the kernel");
     assert!(dropped > 0, "{closed}");
     assert_eq!(received + dropped, 201, "{closed}");
 }

@@ -232,3 +232,13 @@ impl Done {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 }
+
+/// The number in `line` that stands between `before` and `after`.
+#[track_caller]
+pub(crate) fn number_in(line: &str, before: &str, after: &str) -> u64 {
+    let number = line.split_once(before).and_then(|(_, rest)| {
+        let (number, _) = rest.split_once(after)?;
+        number.parse().ok()
+    });
+    number.unwrap_or_else(|| panic!("no number between '{before}' and '{after}' in '{line}'"))
+}
