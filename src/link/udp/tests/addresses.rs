@@ -1,4 +1,5 @@
 //! Which addresses a datagram is reported with, and which one an answer leaves from.
+//! A wildcard socket has many; each datagram was written to one of them.
 
 use pretty_assertions::assert_eq;
 

@@ -1,4 +1,5 @@
 //! When it is over: enough came, a target is not there, an empty datagram said so. Otherwise never.
+//! A datagram socket has no end of its own, so every one of these was asked for.
 
 use pretty_assertions::assert_eq;
 

@@ -1,4 +1,5 @@
 //! What does not arrive whole, or not at all, is reported and counted.
+//! The kernel knows what it dropped; a datagram knows how long it was.
 
 use pretty_assertions::assert_eq;
 

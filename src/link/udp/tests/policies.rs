@@ -1,4 +1,5 @@
 //! Whom datagrams go to, and whose are passed on.
+//! A socket that serves everybody needs a rule for each.
 
 use pretty_assertions::assert_eq;
 

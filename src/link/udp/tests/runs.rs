@@ -1,4 +1,5 @@
 //! Borders: every datagram arrives as it was sent, however many travel together.
+//! What the kernel coalesces or cuts on our behalf must not show.
 
 use pretty_assertions::assert_eq;
 
