@@ -272,11 +272,7 @@ fn losses_are_told() {
     let done = server.wait().exits(130);
     let line = done.line("dropped");
     assert!(line.contains("lost, the receive buffer was full"), "{line}");
-    let closed = done.line("closed");
-    let received = number_in(closed, "received ", " datagram");
-    let dropped = number_in(closed, " s, ", " dropped by the kernel");
-    assert!(dropped > 0, "{closed}");
-    assert_eq!(received + dropped, 201, "{closed}");
+    nothing_uncounted(done.line("closed"), 201);
 }
 
 /// A slow standard output holds datagrams back as long as the kernel can; none is cut or merged on the way.

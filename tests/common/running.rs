@@ -233,12 +233,26 @@ impl Done {
     }
 }
 
-/// The number in `line` that stands between `before` and `after`.
+/// The number in `line` that stands just before `text`.
 #[track_caller]
-pub(crate) fn number_in(line: &str, before: &str, after: &str) -> u64 {
-    let number = line.split_once(before).and_then(|(_, rest)| {
-        let (number, _) = rest.split_once(after)?;
-        number.parse().ok()
+pub(crate) fn number_before(line: &str, text: &str) -> u64 {
+    let number = line.split_once(text).and_then(|(before, _)| {
+        let digits = before.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        before[digits.len()..].parse().ok()
     });
-    number.unwrap_or_else(|| panic!("no number between '{before}' and '{after}' in '{line}'"))
+    number.unwrap_or_else(|| panic!("no number before '{text}' in '{line}'"))
+}
+
+/// Checks in the closing line of a UDP socket that no datagram of those sent to it went without being counted.
+#[track_caller]
+pub(crate) fn nothing_uncounted(closed: &str, sent: u64) {
+    let received = number_before(closed, " datagram");
+    let dropped = number_before(closed, " dropped by the kernel");
+    assert!(dropped > 0, "{closed}");
+    // Datagrams that travelled together may be dropped, and counted, as one.
+    if closed.contains("at least") {
+        assert!(received + dropped <= sent, "{closed}");
+    } else {
+        assert_eq!(received + dropped, sent, "{closed}");
+    }
 }
