@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -57,9 +57,7 @@ fn push(mut to: impl Write + AsFd, bytes: &[u8]) -> usize {
         match to.write(&bytes[taken..]) {
             Ok(count) => taken += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let mut fds = [PollFd::new(&to, PollFlags::OUT)];
-                let time = Timespec::try_from(A_WHILE).unwrap();
-                if poll(&mut fds, Some(&time)).unwrap() == 0 {
+                if !is_ready_within(&to, PollFlags::OUT, A_WHILE) {
                     break;
                 }
             }

@@ -4,9 +4,10 @@
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 use tuplecat::tuple::Transport;
 
@@ -31,7 +32,10 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
 /// The next client.
 #[track_caller]
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
-    assert!(is_readable_within(listener, BOUND), "no client came");
+    assert!(
+        is_ready_within(listener, PollFlags::IN, BOUND),
+        "no client came"
+    );
     bounded(listener.accept().unwrap().0)
 }
 
@@ -75,14 +79,21 @@ pub(crate) fn read_len(mut stream: &TcpStream, len: usize) -> Vec<u8> {
 
 /// Whether nothing comes for this time, not even the end. Too short a time can hide a fault, never make one up.
 pub(crate) fn is_silent_for(socket: &impl AsFd, time: Duration) -> bool {
-    !is_readable_within(socket, time)
+    !is_ready_within(socket, PollFlags::IN, time)
 }
 
-/// Waits until there is something to read, or the end.
-pub(crate) fn is_readable_within(socket: &impl AsFd, time: Duration) -> bool {
-    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
-    let time = Timespec::try_from(time).unwrap();
-    poll(&mut sockets, Some(&time)).unwrap() > 0
+/// Waits until a descriptor is ready, or has come to its end.
+pub(crate) fn is_ready_within(fd: &impl AsFd, what: PollFlags, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap();
+        match poll(&mut [PollFd::new(fd, what)], Some(&left)) {
+            Ok(count) => return count > 0,
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Closes a connection with RST: what the kernel has not sent yet is lost.

@@ -2,20 +2,21 @@
 //! Waiting for its end is a poll of its descriptor, with a bound; dropping it kills it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
-use super::{BOUND, Capture};
+use super::{BOUND, Capture, is_ready_within};
 
 /// A process that runs.
 pub(crate) struct Running {
@@ -111,11 +112,24 @@ impl Running {
         }
     }
 
-    /// Writes to its standard input.
+    /// Writes to its standard input; panics where nobody reads it up to the bound.
     #[track_caller]
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.child.stdin.as_mut().expect("a held standard input");
-        stdin.write_all(bytes.as_ref()).unwrap();
+        // This end of the pipe is the test's alone, and so is the flag.
+        fcntl_setfl(&stdin, OFlags::NONBLOCK).unwrap();
+        let mut left = bytes.as_ref();
+        while !left.is_empty() {
+            match stdin.write(left) {
+                Ok(count) => left = &left[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let is_room = is_ready_within(&stdin, PollFlags::OUT, BOUND);
+                    assert!(is_room, "{} does not read its input", self.text);
+                }
+                Err(error) => panic!("{} is gone: {error}", self.text),
+            }
+        }
+        fcntl_setfl(&stdin, OFlags::empty()).unwrap();
     }
 
     /// Ends its standard input.
@@ -150,9 +164,7 @@ impl Running {
 
     /// Whether it has ended, or does so within this time.
     pub(crate) fn has_ended_within(&self, time: Duration) -> bool {
-        let mut handles = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
-        let time = Timespec::try_from(time).unwrap();
-        poll(&mut handles, Some(&time)).unwrap() > 0
+        is_ready_within(&self.handle, PollFlags::IN, time)
     }
 
     /// Waits until it has ended.
