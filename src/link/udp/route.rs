@@ -55,6 +55,15 @@ impl Socket {
             source: None,
         }
     }
+
+    /// The way to an address from whichever of ours the kernel chooses.
+    pub(super) fn detour_to(&self, remote: SocketAddr) -> Route {
+        let local = self.name.with_ip(chosen_for(remote));
+        Route {
+            flow: FourTuple::new(Transport::Udp, local, remote),
+            source: None,
+        }
+    }
 }
 
 /// Whether an address that was written to can be one to send from: not that of a group.

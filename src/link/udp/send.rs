@@ -37,8 +37,8 @@ pub(super) struct Outbox {
     pub(super) cut_below: usize,
     /// The local address that the kernel chose for the target.
     pub(super) chosen: Option<SocketAddr>,
-    /// A peer that cannot be answered from the address it had written to (a broadcast address).
-    pub(super) any_source: Option<SocketAddr>,
+    /// How a peer is reached that cannot be answered from the address it had written to (a broadcast address).
+    pub(super) detour: Option<Route>,
     /// What the kernel said of the path when a datagram was too long for it, in bytes with headers.
     pub(super) path_mtu: Option<u32>,
 }
@@ -56,7 +56,7 @@ impl Outbox {
             most,
             cut_below: if can_cut { usize::MAX } else { 0 },
             chosen: None,
-            any_source: None,
+            detour: None,
             path_mtu: None,
         }
     }
@@ -75,10 +75,10 @@ impl Outbox {
         };
         let len = left.min(stride * segments);
         let cut = u16::try_from(stride).ok().filter(|_| len > stride);
-        let source = route
-            .source
-            .filter(|_| self.any_source != Some(route.flow.remote));
-        let route = Route { source, ..route };
+        let detour = self
+            .detour
+            .filter(|detour| detour.flow.remote == route.flow.remote);
+        let route = detour.unwrap_or(route);
         Parcel {
             at,
             place,

@@ -40,6 +40,8 @@ impl Socket {
             // The queue of an interface is full, and it dropped the datagram (ip(7), IP_RECVERR). There is nothing to wait on.
             Errno::ENOBUFS | Errno::ENOMEM if attempts.paused < PAUSES => {
                 attempts.paused += 1;
+                // Where it cuts a parcel first, it may drop a part of it, and that is no error.
+                self.outbox.cut_below = 0;
                 thread::sleep(PAUSE);
                 return Ok(false);
             }
@@ -83,8 +85,11 @@ impl Socket {
                 self.outbox.cut_below = 0;
                 true
             }
-            (_, Errno::EINVAL | Errno::EADDRNOTAVAIL) if parcel.route.source.is_some() => {
-                self.outbox.any_source = Some(parcel.route.flow.remote);
+            // A broadcast address can be written to, and not be sent from.
+            (_, Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL)
+                if parcel.route.source.is_some() =>
+            {
+                self.outbox.detour = Some(self.detour_to(parcel.route.flow.remote));
                 true
             }
             _ => false,

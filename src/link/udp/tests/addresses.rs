@@ -31,6 +31,26 @@ fn an_answer_leaves_from_the_address_that_was_written_to() {
 }
 
 #[test]
+fn a_broadcast_is_answered_from_an_address_of_ours() {
+    both(|fast| {
+        let mut rig = Rig::bound("0.0.0.0:0", settings(fast));
+        let peer = peer_at("127.0.0.1:0");
+        peer.set_broadcast(true).unwrap();
+        let everybody = SocketAddr::from(([127, 255, 255, 255], rig.local().port()));
+        peer.send_to(b"q", everybody).unwrap();
+        let flow = rig.drain().0[0].0;
+        assert_eq!(flow.local, everybody);
+        rig.send(&[b"a"]);
+        rig.send_runs(&[(b"b", 1, Some(flow))]).unwrap();
+        let sender = SocketAddr::from(([127, 0, 0, 1], everybody.port()));
+        assert_eq!(next(&peer), (b"a".to_vec(), sender));
+        assert_eq!(next(&peer), (b"b".to_vec(), sender));
+        let answer = format!("udp {sender} -> {} 1 in 1 of 1", peer.local_addr().unwrap());
+        assert_eq!(rig.count(&answer), 2);
+    });
+}
+
+#[test]
 fn a_dual_stack_socket_names_ipv4_peers_by_their_own_address() {
     both(|fast| {
         let mut rig = Rig::bound("[::]:0", settings(fast));
