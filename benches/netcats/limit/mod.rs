@@ -1,0 +1,67 @@
+//! The limit programs: one job each, in the best way that is known, and nothing else.
+//! They have no options, no reports and no half-close: what they reach is what there is to reach.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::ports::HOST;
+
+mod clients;
+mod datagrams;
+mod dump;
+mod stream;
+mod talk;
+
+/// Does the job that the words name: `JOB HOST PORT [SIZE or FILE]`.
+pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
+    let [job, _, port, rest @ ..] = words else {
+        bail!("limit JOB HOST PORT …");
+    };
+    let port: u16 = port.parse()?;
+    let size = || -> anyhow::Result<usize> { Ok(rest.first().context("SIZE")?.parse()?) };
+    match job.as_str() {
+        "send" => stream::send(&connect(port)?)?,
+        "receive" => stream::receive(&accept(port)?)?,
+        "talk" => talk::pump(connect(port)?)?,
+        "send-blocks" => datagrams::send_blocks(port, size()?)?,
+        "send-messages" => datagrams::send_messages(port, size()?)?,
+        "receive-datagrams" => datagrams::receive(port)?,
+        "gather" => clients::serve(port, clients::Service::Gather)?,
+        "echo" => clients::serve(port, clients::Service::Echo)?,
+        "broker" => clients::serve(port, clients::Service::Broker)?,
+        "dump" => dump::receive(&accept(port)?, Path::new(rest.first().context("FILE")?))?,
+        _ => bail!("no limit program does {job}"),
+    }
+    Ok(())
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((HOST, port))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn accept(port: u16) -> io::Result<TcpStream> {
+    let (stream, _) = TcpListener::bind((HOST, port))?.accept()?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Ends our direction, and waits until the peer has ended its own.
+fn finish(mut stream: &TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// Writes to standard output, past the standard library's buffer.
+fn write_out(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        bytes = &bytes[rustix::io::write(rustix::stdio::stdout(), bytes)?..];
+    }
+    Ok(())
+}

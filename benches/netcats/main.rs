@@ -1,0 +1,108 @@
+//! Compares tuplecat with other netcats and with what the machine can do at the most, over the loopback interface.
+//! Each contest is a row or two of one table; this program is also the limit programs, which it starts as processes like the others.
+#![allow(clippy::cast_precision_loss, reason = "what is shown has three digits")]
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod contest;
+mod crew;
+mod datagrams;
+mod limit;
+mod machine;
+mod options;
+mod pattern;
+mod ports;
+mod report;
+mod scene;
+mod tools;
+mod work;
+
+use options::{Options, Output};
+use work::Stage;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let result = match words.split_first() {
+        Some((first, rest)) if first == "limit" => limit::run(rest),
+        _ => Options::read(words).and_then(|options| run(&options)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let stage = Stage::new(options)?;
+    match options.output {
+        Output::Nothing => return Ok(()),
+        Output::Usage => {
+            print!("{}", options::USAGE);
+            return Ok(());
+        }
+        Output::Names => {
+            for contest in work::contests(&stage) {
+                println!("{:20} {}", contest.name, contest.title);
+            }
+            return Ok(());
+        }
+        Output::Markdown | Output::Json => enter_namespace(),
+    }
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    raise_limits();
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
+    }
+    let tools = tools::all(options.before.clone())?;
+    let mut outcomes = Vec::new();
+    for contest in work::contests(&stage) {
+        if options.wants(&contest.name) && !is_interrupted.load(Ordering::Relaxed) {
+            outcomes.extend(contest.hold(&tools));
+        }
+    }
+    let machine = machine::description();
+    match options.output {
+        Output::Json => print!("{}", report::json(&machine, &outcomes)),
+        _ => print!("{}", report::markdown(&machine, &tools, &outcomes)),
+    }
+    Ok(())
+}
+
+/// Where that is possible, starts over in a network namespace with nothing in it but a loopback interface.
+fn enter_namespace() {
+    const MARK: &str = "TUPLECAT_BENCH_NAMESPACE";
+    let up = "ip link set lo up";
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", script]).env(MARK, "1");
+        command
+    };
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let works = |mut command: Command| command.output().is_ok_and(|out| out.status.success());
+    if std::env::var_os(MARK).is_none() && works(unshare(up)) {
+        let script = format!("{up} && exec \"$0\" \"$@\"");
+        let error = unshare(&script)
+            .arg(program)
+            .args(std::env::args_os().skip(1))
+            .exec();
+        eprintln!("staying in this network namespace: {error}");
+    }
+}
+
+/// Ten thousand clients need as many descriptors, here and in the tools.
+fn raise_limits() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it fails, those rows say so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
