@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Socket, Type};
 
-use super::scene::{Record, SILENCE, Scene, Server, name_of};
+use super::scene::{BOUND, Record, SILENCE, Scene, Server, name_of};
 use super::{Statement, Step, state};
 use crate::batch::Shape;
 use crate::exit::{Failure, describe};
@@ -131,7 +131,11 @@ fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
     for client in &clients {
         client.shutdown(Shutdown::Write).map_err(failed)?;
     }
-    let record = scene.pump(Server::Listener(listener, clients.len()), Wiring::Echo)?;
+    let record = scene.pump(
+        Server::Listener(listener, clients.len()),
+        Wiring::Echo,
+        BOUND,
+    )?;
     let mut answers = Vec::new();
     for mut client in &clients {
         let mut answer = Vec::new();
@@ -153,7 +157,7 @@ fn datagrams(scene: &Scene, bound: Socket) -> Result<Outcome, Failure> {
     drop(clients);
     let settings = udp::Settings::default();
     let sink = Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
-    let record = scene.pump(Server::Datagrams(bound, settings), sink)?;
+    let record = scene.pump(Server::Datagrams(bound, settings), sink, SILENCE)?;
     Ok(Outcome {
         server,
         record,
@@ -322,14 +326,18 @@ fn killed(scene: &Scene) -> Result<Step, Failure> {
     // As the kernel does for a process that dies with unread data.
     client.set_linger(Some(Duration::ZERO)).map_err(failed)?;
     drop(client);
-    let tcp = scene.pump(Server::Listener(listener, 1), sink())?;
+    let tcp = scene.pump(Server::Listener(listener, 1), sink(), BOUND)?;
 
     let bound = scene.bound(Type::DGRAM).map_err(failed)?;
     let client = scene
         .client(Type::DGRAM, name_of(&bound).map_err(failed)?)
         .map_err(failed)?;
     drop(client);
-    let udp = scene.pump(Server::Datagrams(bound, udp::Settings::default()), sink())?;
+    let udp = scene.pump(
+        Server::Datagrams(bound, udp::Settings::default()),
+        sink(),
+        SILENCE,
+    )?;
     let reset = tcp
         .broken
         .first()

@@ -125,13 +125,19 @@ impl Scene {
         Ok(socket)
     }
 
-    /// Lets the pump drive a server until it has nothing more to do, or all is silent; returns what it saw.
-    pub(super) fn pump(&self, server: Server, wiring: Wiring) -> Result<Record, Failure> {
+    /// Lets the pump drive a server until it has nothing more to do, or nothing has moved for `patience`; returns what it saw.
+    pub(super) fn pump(
+        &self,
+        server: Server,
+        wiring: Wiring,
+        patience: Duration,
+    ) -> Result<Record, Failure> {
         let unusable = |error: io::Error| Failure::io("cannot use a socket", &error);
         let record = Rc::new(RefCell::new(Record::default()));
         let mut taps = Taps::default();
         taps.add(Box::new(Recorder(Rc::clone(&record))));
-        let mut pump = Pump::new(wiring, rules(), &self.signals, &mut taps).map_err(unusable)?;
+        let mut pump =
+            Pump::new(wiring, rules(patience), &self.signals, &mut taps).map_err(unusable)?;
         match server {
             Server::Listener(socket, clients) => {
                 let clients = tcp::Clients::First(clients as u64);
@@ -157,14 +163,14 @@ impl Scene {
     }
 }
 
-fn rules() -> Rules {
+fn rules(patience: Duration) -> Rules {
     Rules {
         on_input_end: OnInputEnd::FinishAfterPeer,
         on_peer_end: OnPeerEnd::Wait,
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,
-        idle_timeout: Some(SILENCE),
+        idle_timeout: Some(patience),
         deadline: Some((Instant::now() + BOUND, BOUND)),
         engine: Engine::Fast,
     }
