@@ -21,6 +21,7 @@ mod addresses;
 mod endings;
 mod losses;
 mod policies;
+mod refusals;
 mod runs;
 
 /// How long anything may take here.

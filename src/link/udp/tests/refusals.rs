@@ -1,0 +1,138 @@
+//! Errors that come back: whose datagram they are about, what they end, and that nothing else is lost over them.
+//! The kernel tells them to whoever calls next, though that call may be about somebody else.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+const NOTHING: Stop = Stop::Nothing(None);
+
+#[test]
+fn a_closed_port_ends_it_once_all_is_sent() {
+    both(|fast| {
+        for connected in [false, true] {
+            let target = closed_port();
+            let mut rig = Rig::unbound(Settings {
+                connected,
+                ..towards(target, fast)
+            });
+            rig.send(&[b"q"]);
+            rig.finish();
+            assert_eq!(rig.drain(), (vec![], Stop::Enough));
+            assert_eq!(
+                rig.count(&format!("udp {} -> {target} port unreachable", at(&rig))),
+                1
+            );
+            assert_eq!(rig.close(), Exit::Refused);
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_came_before_the_target_went_is_not_lost() {
+    both(|fast| {
+        let peer = peer_at("127.0.0.77:0");
+        let mut rig = Rig::unbound(towards(peer.local_addr().unwrap(), fast));
+        rig.send(&[b"q"]);
+        let (_, sender) = next(&peer);
+        peer.send_to(b"a", sender).unwrap();
+        drop(peer);
+        rig.send(&[b"one too many"]);
+        rig.finish();
+        assert_eq!(rig.payloads(), [b"a"]);
+        assert_eq!(rig.count("udp"), 4, "{:?}", rig.events());
+    });
+}
+
+/// The address that a socket on loopback sends from.
+fn at(rig: &Rig) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], rig.local().port()))
+}
+
+#[test]
+fn a_closed_port_is_only_reported_while_there_is_more_to_send() {
+    both(|fast| {
+        let target = closed_port();
+        let mut rig = Rig::unbound(towards(target, fast));
+        for _ in 0..3 {
+            rig.send_runs(&[(&[1; 100], 10, None), (b"x", 1, None)])
+                .unwrap();
+            assert_eq!(rig.drain().1, NOTHING);
+        }
+        assert!(rig.count("udp") > 3);
+        assert_eq!(rig.link.state().sent.chunks, 33);
+        // It has come up, and hears the rest.
+        let peer = UdpSocket::bind(target).unwrap();
+        rig.send(&[b"last"]);
+        assert_eq!(next(&peer).0, b"last");
+        rig.finish();
+        let Stop::Nothing(Some(_)) = rig.drain().1 else {
+            panic!("its answer is not waited for");
+        };
+        peer.send_to(b"a", at(&rig)).unwrap();
+        assert_eq!(rig.payloads(), [b"a"]);
+        assert_eq!(rig.close(), Exit::Done);
+    });
+}
+
+#[test]
+fn an_error_of_an_older_datagram_loses_none() {
+    both(|fast| {
+        let mut rig = Rig::bound("127.0.0.1:0", settings(fast));
+        let (gone, peer) = (rig.peer(), rig.peer());
+        gone.send(b"hello").unwrap();
+        peer.send(b"hello").unwrap();
+        let flows: Vec<FourTuple> = rig.drain().0.iter().map(|found| found.0).collect();
+        drop(gone);
+        for round in 0..5_u8 {
+            let runs = [
+                (&b"to the gone"[..], 11, Some(flows[0])),
+                (&[round], 1, Some(flows[1])),
+            ];
+            rig.send_runs(&runs).unwrap();
+            assert_eq!(next(&peer).0, [round]);
+            assert_eq!(rig.drain(), (vec![], NOTHING));
+        }
+        assert_eq!(rig.link.state().sent.chunks, 10);
+        let line = format!(
+            "udp {} -> {} port unreachable",
+            rig.local(),
+            flows[0].remote
+        );
+        assert_eq!(rig.count(&line), 5);
+        assert_eq!(rig.close(), Exit::Done);
+    });
+}
+
+#[test]
+fn an_error_wakes_who_waits_and_leaves_nothing_behind() {
+    both(|fast| {
+        let mut rig = Rig::unbound(towards(closed_port(), fast));
+        rig.send(&[b"q"]);
+        wait(&rig.link, Instant::now() + PATIENCE);
+        assert_eq!(rig.drain().1, NOTHING);
+        assert_eq!(rig.count("udp"), 2, "{:?}", rig.events());
+        let start = Instant::now();
+        wait(&rig.link, start + Duration::from_millis(20));
+        assert!(start.elapsed() >= Duration::from_millis(20), "still awake");
+    });
+}
+
+#[test]
+fn both_families_hear_of_closed_ports_on_one_socket() {
+    both(|fast| {
+        let mut rig = Rig::bound("[::]:0", settings(fast));
+        let port = rig.local().port();
+        for address in ["127.0.0.1", "::1"] {
+            let address = address.parse().unwrap();
+            let peer = UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
+            peer.send_to(b"q", SocketAddr::new(address, port)).unwrap();
+            let flow = rig.drain().0[0].0;
+            drop(peer);
+            rig.send(&[b"a"]);
+            assert_eq!(rig.drain().1, NOTHING);
+            let line = format!("udp {} -> {} port unreachable", flow.local, flow.remote);
+            assert_eq!(rig.count(&line), 1, "{:?}", rig.events());
+        }
+    });
+}
