@@ -9,13 +9,17 @@ use super::rules::{Engine, InputTo};
 use crate::sys::conduit::{Broken, Conduit, Halt};
 
 impl Pump<'_> {
-    /// Lets the kernel move bytes from `id` unseen. Returns false where there is something to look at, or to copy.
-    pub(super) fn pass(&mut self, id: PortId, waited_for: Side) -> bool {
+    /// Lets the kernel move bytes from `id` unseen; `ready` is the side that was waited for. Returns false where there is
+    /// something to look at, or to copy.
+    pub(super) fn pass(&mut self, id: PortId, ready: Side) -> bool {
+        if matches!(self.ports[id].lane.bypass, Bypass::Closed) {
+            return false;
+        }
         if self.leaving.is_some() || self.ports[id].failure.is_some() {
-            self.copy_from_now_on(id);
+            return self.give_up(id, Bypass::Closed);
         }
         let Some(to) = self.only_recipient(id) else {
-            return false;
+            return self.give_up(id, Bypass::Untried);
         };
         let Some((from, sink)) = self.ports.get2_mut(id, to) else {
             return false;
@@ -29,7 +33,8 @@ impl Pump<'_> {
         };
         if matches!(from.lane.bypass, Bypass::Untried) {
             let conduit = Conduit::open(source_fd, sink_fd);
-            from.lane.bypass = conduit.map_or(Bypass::Closed, Bypass::Open);
+            from.lane.bypass =
+                conduit.map_or(Bypass::Closed, |conduit| Bypass::Open(conduit.into()));
         }
         let Bypass::Open(conduit) = &mut from.lane.bypass else {
             return false;
@@ -52,12 +57,12 @@ impl Pump<'_> {
             sink_end.put_unseen(passed.put, self.taps);
             self.last_moved = self.now;
         }
-        self.halt(id, to, passed.halt, waited_for)
+        self.halt(id, to, passed.halt, ready)
     }
 
     /// The end that gets all that comes from `id` unseen, if there is just one and it is free.
     fn only_recipient(&self, id: PortId) -> Option<PortId> {
-        if self.rules.engine == Engine::Portable || self.taps.wants_bytes() || !self.may_fetch(id) {
+        if self.rules.engine == Engine::Portable || self.taps.wants_bytes() {
             return None;
         }
         // Among many, each would need a pipe of its own, and none would be that fast.
@@ -69,49 +74,38 @@ impl Pump<'_> {
             Route::Links if self.rules.input_to != InputTo::Nobody => link,
             _ => return None,
         };
-        let port = &self.ports[to];
-        (port.is_open_to_send() && port.occupied.is_none_or(|lane| lane == id)).then_some(to)
+        (self.ports[to].is_open_to_send() && !self.is_busy(to)).then_some(to)
     }
 
     /// Notes what stopped the kernel; returns false if the lane has to be looked at, or copied from now on.
-    fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, waited_for: Side) -> bool {
-        let side = match halt {
-            None | Some(Halt::SourceEmpty) => Side::Source,
+    fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, ready: Side) -> bool {
+        match halt {
+            None | Some(Halt::SourceEmpty) => {}
             // What was waited for is ready, or this turn would not be: so it is the other side.
-            Some(Halt::Either) if waited_for == Side::Sink => Side::Source,
-            Some(Halt::Either | Halt::SinkFull) => Side::Sink,
+            Some(Halt::Either) if ready == Side::Sink => {}
+            Some(Halt::Either | Halt::SinkFull) => self.park(id, to),
             // The end is for the link to see.
             Some(Halt::End) => return false,
-            Some(Halt::Declined) => {
-                self.copy_from_now_on(id);
-                return false;
-            }
-        };
-        self.ports[id].lane.waits_for = side;
-        if side == Side::Sink {
-            self.ports[to].blocked.push(id);
-            self.touched.push(to);
+            Some(Halt::Declined) => return self.give_up(id, Bypass::Closed),
         }
         true
     }
 
-    /// Gives up moving unseen, and takes back what is already on the way.
-    fn copy_from_now_on(&mut self, id: PortId) {
-        let mut batch = self.spare.pop().unwrap_or_default();
-        batch.clear();
-        let lane = &mut self.ports[id].lane;
-        if let Bypass::Open(conduit) = &mut lane.bypass {
-            let len = conduit.reclaim(&mut batch);
-            if len > 0 {
-                batch.push_stream(len, None);
-            }
+    /// Stops moving unseen, and delivers what is already on the way; returns whether there was any.
+    fn give_up(&mut self, id: PortId, then: Bypass) -> bool {
+        let bypass = std::mem::replace(&mut self.ports[id].lane.bypass, then);
+        let Bypass::Open(mut conduit) = bypass else {
+            return false;
+        };
+        let mut batch = self.spare_batch();
+        let len = conduit.reclaim(&mut batch);
+        if len == 0 {
+            self.keep(batch);
+            return false;
         }
-        lane.bypass = Bypass::Closed;
-        if batch.is_empty() {
-            self.spare.push(batch);
-        } else {
-            self.load(id, batch);
-        }
+        batch.push_stream(len, None);
+        self.deliver(id, batch);
+        true
     }
 
     /// Moving unseen has failed on one side.

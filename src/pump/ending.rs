@@ -3,15 +3,82 @@
 
 use std::io;
 
-use super::lane::{Party, PortId};
+use super::end::Link;
+use super::lane::{Party, Port, PortId, Route};
 use super::rules::{Farewell, GRACE, NOTICE, OnInputEnd};
-use super::waiting::{seconds, sink_token, source_token};
+use super::waiting::{sink_token, source_token};
 use super::{Pump, failure_of};
 use crate::exit::{Exit, Failure};
 use crate::tap::Event;
-use crate::tuple::Identity;
+use crate::tuple::{FourTuple, Identity};
 
 impl Pump<'_> {
+    /// An end will give nothing more.
+    pub(super) fn end(&mut self, id: PortId) {
+        let port = &mut self.ports[id];
+        port.lane.ended.get_or_insert(self.now);
+        match (port.route, port.party.link()) {
+            (_, Some(_)) if port.lane.is_waiting() => {}
+            (_, Some(_)) => self.wind_up(id),
+            (Route::To(link), None) => self.end_input_for(link),
+            (Route::Links | Route::Others(_), None) => {
+                for link in self.links.clone() {
+                    self.end_input_for(link);
+                }
+            }
+        }
+    }
+
+    /// Goes on with a link from which nothing more will come, and all that came is delivered.
+    pub(super) fn wind_up(&mut self, id: PortId) {
+        let Some(link) = self.ports[id].party.link().map(Link::identity) else {
+            return;
+        };
+        let is_marked = std::mem::replace(&mut self.ports[id].lane.is_marked, true);
+        match (link, self.ports[id].route) {
+            (Identity::Pair(flow), Route::To(to) | Route::Others(to)) if !is_marked => {
+                self.mark_end(id, flow, to);
+            }
+            _ => self.settle(id),
+        }
+    }
+
+    /// Shows a shared end, by an empty stretch, that a stream is at its end: what it holds of a begun line or an open file is over.
+    fn mark_end(&mut self, id: PortId, flow: FourTuple, to: PortId) {
+        let is_shared = |port: &Port| matches!(port.party, Party::Shared(_));
+        if !self.ports.get(to).is_some_and(is_shared) {
+            return self.settle(id);
+        }
+        let mut batch = self.spare_batch();
+        batch.push_stream(0, Some(flow));
+        self.deliver_to(&[to], id, batch);
+    }
+
+    /// Closes a link of which both directions have ended, or looks after the other one.
+    fn settle(&mut self, id: PortId) {
+        let port = &self.ports[id];
+        let fed_by = port.fed_by;
+        if port.has_enough {
+            self.remove(id);
+        } else if port.failure.is_some() || self.leaving.is_some() || self.has_ended(fed_by) {
+            self.conclude(id);
+        } else {
+            self.finish_own(fed_by);
+            self.say_farewell(id);
+        }
+    }
+
+    /// Tells a link's own local end that its peer has finished.
+    fn finish_own(&mut self, id: PortId) {
+        if let Some(port) = self.ports.get_mut(id)
+            && let Party::Own(end) = &mut port.party
+            && !std::mem::replace(&mut port.is_finished, true)
+            && let Err(error) = end.finish(self.taps)
+        {
+            self.break_sink(id, &error);
+        }
+    }
+
     /// Looks again at a link whose peer has finished while the input is open: tells what is waited for, or closes it.
     pub(super) fn say_farewell(&mut self, id: PortId) {
         let Some(port) = self.ports.get(id) else {
@@ -26,12 +93,11 @@ impl Pump<'_> {
             return;
         };
         let (has_given, socket) = (input.lane.has_given, link.identity());
-        let since = ended.max(self.last_moved);
         let farewell = self.rules.after_peer_end(has_given);
         if !port.lane.noticed && farewell != Farewell::Leave {
-            if self.now < since + NOTICE {
-                self.timers.insert((since + NOTICE, id));
-                return;
+            let due = ended.max(self.last_moved) + NOTICE;
+            if self.now < due {
+                return self.set_alarm(id, due);
             }
             let text = farewell.notice();
             self.taps.emit(&Event::Waiting { socket, text });
@@ -39,18 +105,18 @@ impl Pump<'_> {
         }
         match farewell {
             Farewell::Leave => self.remove(id),
-            Farewell::LeaveAfter(limit) if self.now >= since + limit => self.remove(id),
-            Farewell::LeaveAfter(limit) => {
-                self.timers.insert((since + limit, id));
-            }
+            Farewell::LeaveAfter(limit) if self.now >= ended + limit => self.remove(id),
+            Farewell::LeaveAfter(limit) => self.set_alarm(id, ended + limit),
             Farewell::Stay => {}
         }
     }
 
     /// Does what the rules say for the end of the input, for one link.
     pub(super) fn end_input_for(&mut self, id: PortId) {
-        let lane = &self.ports[id].lane;
-        if lane.ended.is_some() && lane.batch.is_none() {
+        let Some(lane) = self.ports.get(id).map(|port| &port.lane) else {
+            return;
+        };
+        if lane.ended.is_some() && !lane.is_waiting() {
             return self.conclude(id);
         }
         match self.rules.on_input_end {
@@ -87,11 +153,14 @@ impl Pump<'_> {
 
     /// Begins to leave: nothing more is sent, and what has already arrived is written out within the grace.
     pub(super) fn leave(&mut self, end: Result<Exit, Failure>) {
+        if self.leaving.is_some() {
+            return;
+        }
         self.leaving = Some((end, self.now + GRACE));
         self.runnable.extend(&self.listeners);
         for id in self.links.clone() {
             let lane = &self.ports[id].lane;
-            if lane.ended.is_some() && lane.batch.is_none() {
+            if lane.ended.is_some() && lane.under_way.is_none() {
                 self.conclude(id);
             } else {
                 self.runnable.push_back(id);
@@ -106,80 +175,60 @@ impl Pump<'_> {
     }
 
     pub(super) fn close_all(&mut self) {
-        for id in [self.listeners.clone(), self.links.clone()].concat() {
+        for (_, port) in &mut self.ports {
+            (port.queue, port.lane.under_way) = (None, None);
+        }
+        for id in std::mem::take(&mut self.listeners) {
+            self.remove(id);
+        }
+        for id in std::mem::take(&mut self.links) {
             self.remove(id);
         }
     }
 
     /// Takes an end out of the pump; a link is let report and close, and takes its own local end with it.
     pub(super) fn remove(&mut self, id: PortId) {
+        self.let_go(id);
         let Some(mut port) = self.ports.try_remove(id) else {
             return;
         };
         self.poller.forget(source_token(id));
         self.poller.forget(sink_token(id));
-        // Its number may be given to another: nobody's bytes may be on their way to it.
-        self.stuck.remove(&id);
-        for &lane in &self.stuck {
-            let recipients = &mut self.ports[lane].lane.recipients;
-            recipients.retain(|&(recipient, _)| recipient != id);
-            self.runnable.push_back(lane);
+        if let Some(time) = port.alarm {
+            self.timers.remove(&(time, id));
         }
-        for (to, _) in port.lane.recipients {
-            if let Some(end) = self
-                .ports
-                .get_mut(to)
-                .filter(|end| end.occupied == Some(id))
-            {
-                end.occupied = None;
-                self.runnable.extend(end.blocked.drain(..));
-            }
+        if port.lane.is_waiting() {
+            self.leave_all_lines(id);
         }
-        self.runnable.extend(port.blocked.drain(..));
-        self.spare.extend(port.lane.batch);
         if let Party::Link(link) = &mut port.party {
             let closed = link.close(self.taps);
-            self.verdict = port.failure.map_or(closed, Err);
-            self.links.retain(|&other| other != id);
-            self.listeners.retain(|&other| other != id);
-            // There may be room for another one.
-            self.runnable.extend(&self.listeners);
-            if self
-                .ports
-                .get(port.fed_by)
-                .is_some_and(|end| matches!(end.party, Party::Own(_)))
-            {
+            self.verdict = port.failure.map_or(closed, |failure| Err(*failure));
+            self.part_from(id);
+            if self.is_own(port.fed_by) {
                 self.remove(port.fed_by);
             }
         }
     }
 
-    /// Gives up the links that have taken nothing of a batch for too long.
-    pub(super) fn evict(&mut self, id: PortId) {
-        let Some(limit) = self.rules.client_timeout else {
-            return;
-        };
-        let Some(lane) = self.ports.get(id).map(|port| &port.lane) else {
-            return;
-        };
-        if lane.stalled.is_none_or(|since| self.now < since + limit) {
-            return;
-        }
-        for (to, _) in lane.recipients.clone() {
-            let Some(link) = self.ports.get(to).and_then(|port| port.party.link()) else {
-                continue;
-            };
-            let name = link.identity();
-            let text = format!(
-                "{name}: took nothing for {} (--client-timeout)",
-                seconds(limit)
-            );
-            self.fail(to, &io::Error::other(Failure::new(Exit::TimedOut, text)));
-            // What has come from it and is not yet delivered elsewhere still is.
-            if self.ports[to].lane.batch.is_none() || to == id {
-                self.remove(to);
+    /// Strikes a link off the lists.
+    fn part_from(&mut self, id: PortId) {
+        for list in [&mut self.links, &mut self.listeners] {
+            if let Some(at) = list.iter().position(|&other| other == id) {
+                list.remove(at);
             }
         }
+        // One that takes in no more, or counts the time, may have to do with who is there.
+        for &listener in &self.listeners {
+            let port = &self.ports[listener];
+            if port.alarm.is_some() || port.party.end().source().is_none() {
+                self.runnable.push_back(listener);
+            }
+        }
+    }
+
+    fn is_own(&self, id: PortId) -> bool {
+        let port = self.ports.get(id);
+        port.is_some_and(|port| matches!(port.party, Party::Own(_)))
     }
 
     /// Notes that a link has failed. What had arrived before is still delivered, then it is removed.
@@ -194,7 +243,7 @@ impl Pump<'_> {
                 let conn = link.state().conn;
                 self.taps.emit(&Event::Broken { flow, conn, error });
             }
-            port.failure = Some(failure_of(error, identity));
+            port.failure = Some(Box::new(failure_of(error, identity)));
         }
         self.runnable.push_back(id);
     }

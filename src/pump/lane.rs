@@ -1,6 +1,7 @@
 //! The state of one end and of the lane that begins at it.
 //! A lane holds one batch at the most: while it is not delivered nothing more is fetched, and that is all the flow control there is.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
@@ -12,7 +13,7 @@ use crate::sys::poller::Interest;
 /// Names a port while it is in the pump.
 pub(super) type PortId = usize;
 
-/// An end in the pump, and the lane that carries what comes from it.
+/// An end in the pump, and the lane that carries what comes from it. There may be very many: what is rare is boxed.
 pub(super) struct Port {
     pub(super) party: Party,
     pub(super) lane: Lane,
@@ -20,14 +21,16 @@ pub(super) struct Port {
     pub(super) route: Route,
     /// The port whose end is the end of what is sent here.
     pub(super) fed_by: PortId,
-    /// Lanes that wait until this end takes more.
-    pub(super) blocked: Vec<PortId>,
-    /// The lane whose batch this end has taken in part: nobody else's bytes come between.
-    pub(super) occupied: Option<PortId>,
+    /// Lanes that wait until this end takes more, if there are any.
+    pub(super) queue: Option<Box<Queue>>,
+    /// It is to be looked at again at this time.
+    pub(super) alarm: Option<Instant>,
     /// Whether it has been told that nothing more will be sent.
     pub(super) is_finished: bool,
+    /// Whether it has said that there is no reason to go on in either direction.
+    pub(super) has_enough: bool,
     /// Why nothing more can be sent to it.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Box<Failure>>,
 }
 
 /// Which side of the pump an end is on.
@@ -77,24 +80,34 @@ impl Party {
 /// What is on its way from one end to others.
 #[derive(Default)]
 pub(super) struct Lane {
-    /// Bytes fetched and not yet delivered to everybody.
-    pub(super) batch: Option<Batch>,
-    /// Who gets them, and how far each has got.
-    pub(super) recipients: Vec<(PortId, Cursor)>,
-    /// What it waits for while it holds no batch.
+    /// A batch that some have not got yet.
+    pub(super) under_way: Option<Box<UnderWay>>,
+    /// What it waits for while it holds no batch: the source, or its turn in the queue of the sink.
     pub(super) waits_for: Side,
     /// How the kernel carries bytes from here without showing them, once that has been tried.
     pub(super) bypass: Bypass,
-    /// Since when a recipient has taken nothing of the batch.
-    pub(super) stalled: Option<Instant>,
-    /// The end is to be asked again at this time.
-    pub(super) wake: Option<Instant>,
     /// Whether anything ever came from here.
     pub(super) has_given: bool,
     /// Since when nothing more will come from here.
     pub(super) ended: Option<Instant>,
+    /// Whether those who hold something begun of it have been told of the end.
+    pub(super) is_marked: bool,
     /// Whether the user has been told what is being waited for.
     pub(super) noticed: bool,
+}
+
+/// A batch, and how many have still to get it.
+pub(super) struct UnderWay {
+    pub(super) batch: Batch,
+    pub(super) awaited: usize,
+}
+
+/// The lanes that wait for one end, in order. Those behind the first have not begun: nobody's bytes come between those of another.
+pub(super) struct Queue {
+    /// Each with how much of its batch is taken; a lane without a batch waits to fetch one.
+    pub(super) lanes: VecDeque<(PortId, Cursor)>,
+    /// Since when the end has taken nothing.
+    pub(super) since: Instant,
 }
 
 /// One of the two sides of a lane.
@@ -114,9 +127,16 @@ pub(super) enum Bypass {
     #[default]
     Untried,
     /// It does so.
-    Open(Conduit),
+    Open(Box<Conduit>),
     /// It cannot.
     Closed,
+}
+
+impl Lane {
+    /// Whether it stands in a line, with a batch or without.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.under_way.is_some() || self.waits_for == Side::Sink
+    }
 }
 
 impl Port {
@@ -126,9 +146,10 @@ impl Port {
             lane: Lane::default(),
             route,
             fed_by,
-            blocked: Vec::new(),
-            occupied: None,
+            queue: None,
+            alarm: None,
             is_finished: false,
+            has_enough: false,
             failure: None,
         }
     }
@@ -140,16 +161,20 @@ impl Port {
 
     /// Whether its lane could go on if the end had something.
     pub(super) fn may_give(&self) -> bool {
-        self.lane.ended.is_none()
-            && self.lane.batch.is_none()
-            && self.lane.waits_for == Side::Source
+        self.lane.ended.is_none() && !self.lane.is_waiting()
+    }
+
+    /// Whether it is asked for more without waiting for its source.
+    pub(super) fn gives_unasked(&self) -> bool {
+        let end = self.party.end();
+        self.lane.ended.is_none() && (end.source().is_none() || end.is_pending())
     }
 
     /// What to wait for on its descriptors, from its state alone.
     pub(super) fn interest(&self, is_wanted: bool) -> Interest {
         Interest {
             read: is_wanted && self.may_give(),
-            write: !self.blocked.is_empty(),
+            write: self.queue.is_some(),
             hangup: self.failure.is_none() && self.party.end().sink_lost().is_some(),
         }
     }

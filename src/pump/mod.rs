@@ -17,6 +17,7 @@ mod bypass;
 pub mod end;
 mod ending;
 mod lane;
+mod queue;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -67,12 +68,12 @@ pub struct Pump<'a> {
     touched: Vec<PortId>,
     /// Lanes that can go on now.
     runnable: VecDeque<PortId>,
-    /// Lanes that hold a batch.
-    stuck: BTreeSet<PortId>,
     /// Ports to look at when time has come.
     timers: BTreeSet<(Instant, PortId)>,
-    /// Batches that nobody uses: as many as lanes were ever stuck at once, not as many as there are lanes.
+    /// Batches that nobody uses: some, not as many as there are lanes.
     spare: Vec<Batch>,
+    /// Who gets the batch at hand; kept for the memory.
+    recipients: Vec<PortId>,
     now: Instant,
     last_moved: Instant,
     /// How the run ends, once that is decided, and until when arrived bytes may still be written out.
@@ -121,9 +122,9 @@ impl<'a> Pump<'a> {
             rules,
             touched: Vec::new(),
             runnable: VecDeque::new(),
-            stuck: BTreeSet::new(),
             timers: BTreeSet::new(),
             spare: Vec::new(),
+            recipients: Vec::new(),
             now,
             last_moved: now,
             leaving: None,
@@ -156,7 +157,10 @@ impl<'a> Pump<'a> {
             return;
         };
         let fed_by = port.fed_by;
-        self.runnable.extend([id, fed_by]);
+        self.runnable.push_back(id);
+        if self.links.len() == 1 || self.ports.get(fed_by).is_some_and(Port::gives_unasked) {
+            self.runnable.push_back(fed_by);
+        }
         if fed_by != id && self.has_ended(fed_by) {
             self.end_input_for(id);
         }
@@ -218,17 +222,22 @@ impl<'a> Pump<'a> {
         port.is_none_or(|port| port.lane.ended.is_some())
     }
 
+    /// The links that can be sent to, in order of arrival.
+    fn open_links(&self) -> impl DoubleEndedIterator<Item = PortId> + '_ {
+        let links = self.links.iter().copied();
+        links.filter(|&id| self.ports[id].is_open_to_send())
+    }
+
     /// The links that get what comes from an end that feeds all of them.
     fn chosen_links(&self) -> impl Iterator<Item = PortId> + '_ {
-        let open = |&id: &PortId| self.ports[id].is_open_to_send();
-        let one = match self.rules.input_to {
-            InputTo::First => self.links.iter().copied().find(open),
-            InputTo::Last => self.links.iter().copied().rfind(open),
-            InputTo::All | InputTo::Nobody => None,
+        let (one, all) = match self.rules.input_to {
+            InputTo::First => (self.open_links().next(), false),
+            InputTo::Last => (self.open_links().next_back(), false),
+            InputTo::All => (None, true),
+            InputTo::Nobody => (None, false),
         };
-        let all = self.rules.input_to == InputTo::All;
-        let every = self.links.iter().copied().filter(open);
-        one.into_iter().chain(every.filter(move |_| all))
+        let all = all.then(|| self.open_links());
+        one.into_iter().chain(all.into_iter().flatten())
     }
 
     /// Whether anybody would get what comes from a port. Links are always listened to: they have ends and errors to tell.

@@ -34,11 +34,26 @@ impl Pump<'_> {
                 break;
             }
             self.timers.pop_first();
+            if let Some(port) = self.ports.get_mut(id) {
+                port.alarm = None;
+            }
             self.say_farewell(id);
             self.evict(id);
             self.runnable.push_back(id);
         }
         Ok(())
+    }
+
+    /// Makes sure that a port is looked at again at that time, or before.
+    pub(super) fn set_alarm(&mut self, id: PortId, time: Instant) {
+        let alarm = &mut self.ports[id].alarm;
+        if alarm.is_some_and(|old| old <= time) {
+            return;
+        }
+        if let Some(old) = alarm.replace(time) {
+            self.timers.remove(&(old, id));
+        }
+        self.timers.insert((time, id));
     }
 
     /// How long nothing needs to be done, `None` for ever.
@@ -56,15 +71,11 @@ impl Pump<'_> {
 
     /// Makes runnable the lanes that wait for this port.
     fn wake(&mut self, id: PortId, ready: Ready) {
-        let Some(port) = self.ports.get_mut(id) else {
+        let Some(port) = self.ports.get(id) else {
             return;
         };
         if ready.readable && port.may_give() {
             self.runnable.push_back(id);
-        }
-        if ready.writable {
-            self.runnable.extend(port.blocked.drain(..));
-            self.touched.push(id);
         }
         // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
         if ready.hangup
@@ -72,6 +83,8 @@ impl Pump<'_> {
             && let Some(failure) = port.party.end().sink_lost()
         {
             self.abandon(Err(failure));
+        } else if ready.writable {
+            self.serve(id);
         }
     }
 
