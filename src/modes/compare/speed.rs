@@ -11,7 +11,6 @@ use socket2::{Socket, Type};
 
 use super::scene::{BOUND, Scene, Server, name_of};
 use super::{Step, state};
-use crate::batch::Shape;
 use crate::exit::Failure;
 use crate::link::udp;
 use crate::local::stdio::Stdio;
@@ -106,7 +105,7 @@ fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk, Failure> {
     let start = Instant::now();
     let (sent, record) = thread::scope(|threads| {
         let sender = threads.spawn(move || flood(&client, size));
-        let sink = Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+        let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
         let record = scene.pump(server, sink);
         (sender.join().unwrap_or(0), record)
     });
