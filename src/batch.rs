@@ -92,6 +92,28 @@ impl Batch {
         });
     }
 
+    /// Declares one datagram. It joins the last run if it lies right behind it and is as long as the others there, or the first that
+    /// is shorter.
+    pub fn push_datagram(&mut self, start: usize, len: usize) {
+        if let Some(run) = self.runs.last_mut()
+            && let Shape::Datagrams(stride) = run.shape
+            && run.flow.is_none()
+            && run.start + run.len == start
+            && run.len > 0
+            && run.len.is_multiple_of(stride)
+            && (1..=stride).contains(&len)
+        {
+            run.len += len;
+            return;
+        }
+        self.push(Run {
+            start,
+            len,
+            shape: Shape::Datagrams(len.max(1)),
+            flow: None,
+        });
+    }
+
     /// All runs, in order of arrival.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
@@ -132,6 +154,24 @@ impl Batch {
             count += 1;
         }
         count
+    }
+
+    /// The datagram at `at`, or the rest of a stretch of a stream, with its run; `at` moves past it.
+    pub fn next_chunk(&self, at: &mut Cursor) -> Option<(&Run, &[u8])> {
+        let run = self.runs.get(at.run)?;
+        let rest = &self.bytes(run)[at.offset..];
+        let len = match run.shape {
+            Shape::Stream => rest.len(),
+            Shape::Datagrams(stride) => rest.len().min(stride),
+        };
+        at.offset += len;
+        if at.offset == run.len {
+            *at = Cursor {
+                run: at.run + 1,
+                offset: 0,
+            };
+        }
+        Some((run, &rest[..len]))
     }
 
     /// Moves `at` on by `len` bytes, and past runs that are thereby finished, borders ignored.
@@ -175,6 +215,15 @@ mod tests {
     fn a_run_counts_its_datagrams_and_an_empty_one_is_one() {
         let counts: Vec<usize> = batch(&[0, 4, 5, 8]).runs().iter().map(Run::count).collect();
         assert_eq!(counts, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn chunks_come_one_by_one_and_an_empty_one_too() {
+        let batch = batch(&[0, 4, 5]);
+        let mut at = Cursor::default();
+        let chunks = std::iter::from_fn(|| batch.next_chunk(&mut at));
+        let lens: Vec<usize> = chunks.map(|(_, bytes)| bytes.len()).collect();
+        assert_eq!(lens, [0, 4, 4, 1]);
     }
 
     #[test]

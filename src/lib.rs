@@ -13,7 +13,7 @@
 //!
 //! - [`cli`] reads the command line, [`address`] finds addresses, and [`modes`] makes sockets in the order of the man pages.
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
-//! - [`link`] holds the ends on the network, [`local`] those on this side.
+//! - [`link`] holds the ends on the network, [`local`] those on this side; [`framing`] cuts what is read, and dresses what is written.
 //! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names them, [`tap`] those who watch.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
@@ -22,6 +22,7 @@ pub mod address;
 pub mod batch;
 pub mod cli;
 pub mod exit;
+pub mod framing;
 pub mod link;
 pub mod local;
 pub mod modes;

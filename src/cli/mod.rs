@@ -4,11 +4,14 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
 mod endpoint;
+mod framing;
+mod groups;
 mod many;
 mod modes;
 mod options;
@@ -19,6 +22,8 @@ mod values;
 pub use access::AccessOptions;
 pub use compare::Compare;
 pub use endpoint::{BindPoint, Target};
+pub use framing::FramingOptions;
+pub use groups::{GroupOptions, Membership};
 pub use many::{LocalOptions, ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
@@ -26,7 +31,9 @@ pub use options::{
     OnStdinEof, PeerEndOptions, ReportOptions,
 };
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
-pub use udp::{DatagramOptions, FromPolicy, ReplyTimeout, SendtoOptions};
+pub use udp::{
+    Bytes, DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions,
+};
 
 /// Pipe, script and hex-dump TCP and UDP
 #[derive(Debug, Parser)]
@@ -114,7 +121,11 @@ impl Cli {
     {
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(words)?;
-        Self::from_arg_matches(&matches).map_err(|error| {
+        let read = Self::from_arg_matches(&matches).and_then(|cli| match cli.contradiction() {
+            Some(text) => Err(clap::Error::raw(ErrorKind::ArgumentConflict, text)),
+            None => Ok(cli),
+        });
+        read.map_err(|error| {
             let mode = matches
                 .subcommand_name()
                 .and_then(|name| command.find_subcommand_mut(name));
@@ -124,12 +135,21 @@ impl Cli {
             }
         })
     }
+
+    /// Why options that are right by themselves are not right together, if they are not.
+    fn contradiction(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::TcpListen(options) => options.contradiction(),
+            Command::TcpConnect(options) => options.framing.contradiction(),
+            Command::UdpBind(options) => options.framing.contradiction(),
+            Command::UdpSendto(options) => options.framing.contradiction(),
+            Command::Compare(_) | Command::Completions(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::error::ErrorKind;
-
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {

@@ -1,21 +1,24 @@
 //! What each mode takes: its endpoint and its option groups.
 //! Reading two of them side by side shows where TCP and UDP differ.
 
+use super::framing::{self, FramingOptions};
+use super::groups::GroupOptions;
 use super::many::{LocalOptions, ManyOptions};
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
     ReportOptions,
 };
-use super::{
-    AccessOptions, BindPoint, DatagramOptions, SendtoOptions, SocketOptions, Target,
-    TcpSocketOptions,
-};
+use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
+use super::{AccessOptions, BindPoint, SocketOptions, Target, TcpSocketOptions};
+use crate::framing::OutputFraming;
 
 /// The command line of `tcp-listen`.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "tuplecat tcp-listen [OPTIONS] [HOST] PORT",
-    after_help = TCP_LISTEN_EXAMPLES
+    after_help = TCP_LISTEN_EXAMPLES,
+    mut_arg("input", framing::read_as_stream),
+    mut_arg("output", framing::written_as_stream)
 )]
 pub struct TcpListen {
     /// Where to listen.
@@ -36,6 +39,9 @@ pub struct TcpListen {
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,
+    /// How input is cut and output is dressed.
+    #[command(flatten)]
+    pub framing: FramingOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -56,6 +62,20 @@ pub struct TcpListen {
     pub engine: EngineOptions,
 }
 
+impl TcpListen {
+    /// Why the options do not go together, if they do not.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let is_marked = self.many.prefix || self.many.out_dir.is_some();
+        match self.framing.output {
+            OutputFraming::Raw => self.framing.contradiction(),
+            _ if is_marked => {
+                Some("--out is for standard output as it is, without --prefix or --out-dir")
+            }
+            _ => self.framing.contradiction(),
+        }
+    }
+}
+
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
   tuplecat tcp-listen 9000 > copy          receive a file, from this machine only
@@ -67,7 +87,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "tuplecat tcp-connect [OPTIONS] HOST PORT",
-    after_help = TCP_CONNECT_EXAMPLES
+    after_help = TCP_CONNECT_EXAMPLES,
+    mut_arg("input", framing::read_as_stream),
+    mut_arg("output", framing::written_as_stream)
 )]
 pub struct TcpConnect {
     /// Where to connect to.
@@ -79,6 +101,9 @@ pub struct TcpConnect {
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectOptions,
+    /// How input is cut and output is dressed.
+    #[command(flatten)]
+    pub framing: FramingOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -118,15 +143,24 @@ pub struct UdpBind {
     /// How to find addresses.
     #[command(flatten)]
     pub address: AddressOptions,
+    /// Whom to answer.
+    #[command(flatten)]
+    pub peers: PeerOptions,
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
     /// What stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,
+    /// How input is cut and output is dressed.
+    #[command(flatten)]
+    pub framing: FramingOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -167,6 +201,12 @@ pub struct UdpSendto {
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
+    /// How input is cut and output is dressed.
+    #[command(flatten)]
+    pub framing: FramingOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,

@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::values;
-use crate::address::Port;
+use crate::address::{Endpoint, Port, parse_target};
 
-/// The payload of the largest UDP datagram over IPv6, in bytes: 65,535 less the UDP header (RFC 768; RFC 8200, section 3).
-const MAX_PAYLOAD: u64 = 65_527;
+/// Bytes as they were given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
 
 /// How datagrams are counted and cut.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,8 +28,14 @@ pub struct DatagramOptions {
     /// Send at most SIZE bytes in a datagram [default: 1472 for IPv4, 1452 for IPv6]
     ///
     /// Up to 65507 bytes go into a datagram over IPv4, 65527 over IPv6; what is larger than the path allows travels in fragments.
-    #[arg(long, value_name = "SIZE", value_parser = payload)]
+    #[arg(long, value_name = "SIZE", value_parser = values::payload)]
     pub datagram_size: Option<usize>,
+    /// Take at most N bytes of a received datagram, and report the size of one that was longer
+    #[arg(long, value_name = "N", value_parser = values::payload)]
+    pub max_datagram: Option<usize>,
+    /// Exit with status 9 if datagrams were dropped here or truncated
+    #[arg(long)]
+    pub fail_on_loss: bool,
 }
 
 impl DatagramOptions {
@@ -42,11 +49,52 @@ impl DatagramOptions {
     }
 }
 
-fn payload(text: &str) -> Result<usize, String> {
-    match values::size(text)? {
-        size if size > MAX_PAYLOAD => Err(format!("more than a datagram holds ({MAX_PAYLOAD})")),
-        size => usize::try_from(size).map_err(|error| error.to_string()),
-    }
+/// Whom answers go to, and whose datagrams are taken.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Peers")]
+pub struct PeerOptions {
+    /// Who gets what is read from standard input: last, first, all, none, or HOST:PORT
+    ///
+    /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
+    /// address, whether it has sent anything or not. With 'none' standard input is not read.
+    #[arg(long, value_name = "WHOM", default_value = "last", value_parser = reply_to)]
+    pub reply_to: ReplyTo,
+    /// Take datagrams only from the peer that spoke first; others are counted and reported
+    #[arg(long)]
+    pub lock_first: bool,
+    /// Remember at most N peers; the one that is idle longest is forgotten
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_peers: u32,
+}
+
+/// Whom standard input goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// The peer that spoke last.
+    Last,
+    /// The peer that spoke first.
+    First,
+    /// Every peer.
+    All,
+    /// Nobody.
+    None,
+    /// This address.
+    Address(Endpoint),
+}
+
+fn reply_to(text: &str) -> Result<ReplyTo, String> {
+    Ok(match text {
+        "last" => ReplyTo::Last,
+        "first" => ReplyTo::First,
+        "all" => ReplyTo::All,
+        "none" => ReplyTo::None,
+        _ => {
+            let endpoint = parse_target(&[text]);
+            ReplyTo::Address(
+                endpoint.map_err(|_| "expected last, first, all, none or HOST:PORT".to_owned())?,
+            )
+        }
+    })
 }
 
 /// How datagrams are sent, and whose answers count.
@@ -67,6 +115,19 @@ pub struct SendtoOptions {
     /// End after N replies; status 6 if they do not come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub replies: Option<u64>,
+    /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
+    ///
+    /// Standard input or --send is the question; without either it is one empty datagram.
+    #[arg(long, conflicts_with_all = ["replies", "count"])]
+    pub probe: bool,
+    /// Send TEXT in a datagram, and do not read standard input; repeat it for more
+    ///
+    /// \\n, \\r, \\t, \\0, \\xHH and \\\\ stand for bytes.
+    #[arg(long, value_name = "TEXT", value_parser = values::text)]
+    pub send: Vec<Bytes>,
+    /// Send the bytes that HEX stands for; as --send
+    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with = "send")]
+    pub send_hex: Vec<Bytes>,
     /// Send from this address of this machine
     #[arg(long, value_name = "HOST", value_parser = values::host)]
     pub source: Option<String>,
@@ -114,9 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_fits_into_a_datagram() {
-        assert_eq!(payload("65527"), Ok(65_527));
-        assert!(payload("65528").is_err());
-        assert!(payload("0").is_err());
+    fn answers_go_to_a_peer_or_an_address() {
+        assert_eq!(reply_to("none"), Ok(ReplyTo::None));
+        assert!(matches!(reply_to("[::1]:9"), Ok(ReplyTo::Address(_))));
+        for text in ["", "nobody", "9", "localhost", "host:0"] {
+            assert!(reply_to(text).is_err(), "{text}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::socket::Keepalive;
+use super::udp::Bytes;
 
 /// Longer times are refused: adding them to a point in time could overflow.
 const LONGEST: Duration = Duration::from_secs(1_000_000_000);
@@ -37,6 +38,74 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(size) => Ok(size),
         Err(_) => Err("expected a number of bytes such as 1500, 64k or 1.5M".to_owned()),
+    }
+}
+
+/// The payload of the largest UDP datagram over IPv6, in bytes: 65,535 less the UDP header (RFC 768; RFC 8200, section 3).
+const MAX_PAYLOAD: u64 = 65_527;
+
+/// The size of a datagram, in bytes, at least 1.
+pub(super) fn payload(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        size if size > MAX_PAYLOAD => Err(format!("more than a datagram holds ({MAX_PAYLOAD})")),
+        size => usize::try_from(size).map_err(|error| error.to_string()),
+    }
+}
+
+/// Bytes as text, in which `\n`, `\r`, `\t`, `\0`, `\xHH` and `\\` stand for one byte each.
+pub(super) fn text(text: &str) -> Result<Bytes, String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        (bytes, rest) = match (first, tail) {
+            (b'\\', [letter, tail @ ..]) => {
+                let (byte, tail) = escaped(*letter, tail).ok_or_else(|| {
+                    format!(
+                        "'\\{}' is not one of \\n \\r \\t \\0 \\xHH \\\\",
+                        letter.escape_ascii()
+                    )
+                })?;
+                bytes.push(byte);
+                (bytes, tail)
+            }
+            (b'\\', []) => return Err("it ends in the middle of '\\...'".to_owned()),
+            (byte, tail) => {
+                bytes.push(*byte);
+                (bytes, tail)
+            }
+        };
+    }
+    Ok(Bytes(bytes))
+}
+
+/// The byte that a letter after a backslash stands for, and what follows it.
+fn escaped(letter: u8, tail: &[u8]) -> Option<(u8, &[u8])> {
+    let byte = match letter {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'0' => 0,
+        b'\\' => b'\\',
+        b'x' => {
+            let (digits, tail) = tail.split_at_checked(2)?;
+            let mut byte = [0];
+            hex::decode_to_slice(digits, &mut byte).ok()?;
+            return Some((byte[0], tail));
+        }
+        _ => return None,
+    };
+    Some((byte, tail))
+}
+
+/// Bytes as hexadecimal digits; white space means nothing.
+pub(super) fn hexadecimal(text: &str) -> Result<Bytes, String> {
+    let digits: String = text.split_whitespace().collect();
+    match hex::decode(&digits) {
+        Ok(bytes) => Ok(Bytes(bytes)),
+        Err(hex::FromHexError::InvalidHexCharacter { c, .. }) => {
+            Err(format!("'{}' is not a hexadecimal digit", c.escape_debug()))
+        }
+        Err(_) => Err("the second digit of a byte is missing".to_owned()),
     }
 }
 
@@ -174,6 +243,38 @@ mod tests {
         }
         assert_eq!(kernel_size("2147483647"), Ok(2_147_483_647));
         assert!(kernel_size("2G").is_err());
+    }
+
+    #[test]
+    fn payloads_fit_into_a_datagram() {
+        assert_eq!(payload("65527"), Ok(65_527));
+        assert!(payload("65528").is_err());
+        assert!(payload("0").is_err());
+    }
+
+    #[test]
+    fn bytes_as_text() {
+        for (given, bytes) in [
+            ("", &b""[..]),
+            ("a b", b"a b"),
+            (r"\r\n\t\0\\", b"\r\n\t\0\\"),
+            (r"\x00\xfF\x0a1", b"\0\xff\n1"),
+            ("\u{e9}", b"\xc3\xa9"),
+        ] {
+            assert_eq!(text(given), Ok(Bytes(bytes.to_vec())), "{given}");
+        }
+        for given in [r"\", r"a\", r"\q", r"\x", r"\x1", r"\x1g", "\\\u{e9}"] {
+            assert!(text(given).is_err(), "{given}");
+        }
+    }
+
+    #[test]
+    fn bytes_as_digits() {
+        assert_eq!(hexadecimal("61 6 2\tFf"), Ok(Bytes(b"ab\xff".to_vec())));
+        assert_eq!(hexadecimal(""), Ok(Bytes(Vec::new())));
+        for given in ["6", "616", "6g", "0x61", "\u{e9}"] {
+            assert!(hexadecimal(given).is_err(), "{given}");
+        }
     }
 
     #[test]

@@ -2,5 +2,7 @@
 //! For the pump they are ends like any other.
 
 pub mod folder;
+pub mod input;
+pub mod output;
 pub mod prefix;
 pub mod stdio;

@@ -7,12 +7,14 @@ use crate::cli::Command;
 use crate::exit::Exit;
 
 mod compare;
+mod groups;
 mod ready;
 mod session;
 mod settings;
 mod sockets;
 mod tcp_connect;
 mod tcp_listen;
+mod traffic;
 mod udp_bind;
 mod udp_sendto;
 

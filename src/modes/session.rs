@@ -9,9 +9,10 @@ use socket2::Socket;
 
 use super::ready::Ready;
 use super::settings;
-use crate::batch::Shape;
+use super::traffic::Traffic;
 use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions, SocketOptions};
 use crate::exit::{Exit, Failure};
+use crate::local::output::Output;
 use crate::local::stdio::Stdio;
 use crate::pump::end::Link;
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
@@ -46,11 +47,11 @@ pub(super) enum Manners {
 }
 
 impl Session {
-    /// Prepares a run; `shape` says how input is cut.
+    /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
         (report, ends, engine): (&ReportOptions, &EndOptions, &EngineOptions),
         manners: Manners,
-        shape: Shape,
+        traffic: Traffic,
         start: Instant,
     ) -> anyhow::Result<Self> {
         let ready = Ready::new(report)?;
@@ -58,6 +59,7 @@ impl Session {
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
         let input = (!ends.recv_only).then(Inherited::stdin);
         let output = (!ends.send_only).then(Inherited::stdout);
+        let output = output.map(|to| Output::new(to, traffic.output));
         let kind = input.as_ref().map(Inherited::kind);
         let rules = Rules {
             on_input_end: on_input_end(ends.on_stdin_eof, manners, kind),
@@ -78,7 +80,7 @@ impl Session {
             signals,
             rules,
             ready,
-            stdio: Stdio::new(input, output, shape),
+            stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
         })
     }
 

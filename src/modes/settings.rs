@@ -161,7 +161,7 @@ fn known_congestion_controls(error: &io::Error) -> Option<String> {
 }
 
 /// Turns the kernel's refusal of a value into a failure that names the option, the value and what may help.
-fn accept(
+pub(super) fn accept(
     option: &str,
     value: impl Display,
     result: io::Result<()>,

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
+use super::groups;
 use super::settings::{self, Headers, Role};
 use crate::address::{BindAddress, Source};
-use crate::cli::{SocketOptions, TcpSocketOptions};
+use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe};
 use crate::tap::Reach;
 use crate::tuple::Transport;
@@ -39,8 +40,12 @@ pub(super) fn listening(
 pub(super) fn receiving(
     addresses: &[BindAddress],
     options: &SocketOptions,
+    groups: &GroupOptions,
 ) -> Result<(Socket, Reach), Failure> {
-    let prepare = |socket: &Socket, headers| settings::apply(socket, headers, options);
+    let prepare = |socket: &Socket, headers| {
+        settings::apply(socket, headers, options)?;
+        groups::apply(socket, headers, groups)
+    };
     first_bound(Transport::Udp, addresses, prepare, |_| Ok(()))
 }
 
@@ -66,9 +71,11 @@ pub(super) fn sending(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,
+    groups: &GroupOptions,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote)?;
     settings::apply(&socket, headers_towards(remote), options)?;
+    groups::apply(&socket, headers_towards(remote), groups)?;
     if let Some(local) = source.towards(remote) {
         bind_source(Transport::Udp, &socket, local)?;
     }
@@ -192,6 +199,10 @@ mod tests {
         }
     }
 
+    fn none() -> GroupOptions {
+        GroupOptions::default()
+    }
+
     fn at(address: &str) -> BindAddress {
         BindAddress {
             address: address.parse().unwrap(),
@@ -239,10 +250,10 @@ mod tests {
             ))
         );
 
-        let (first, _) = receiving(&[at("127.0.0.1:0")], &socket).unwrap();
+        let (first, _) = receiving(&[at("127.0.0.1:0")], &socket, &none()).unwrap();
         let taken = local(&first);
         assert_eq!(
-            receiving(&[at(&taken.to_string())], &socket).map(|_| ()),
+            receiving(&[at(&taken.to_string())], &socket, &none()).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot bind udp {taken}: address already in use")
@@ -254,10 +265,10 @@ mod tests {
     fn an_address_that_the_machine_lacks_is_passed_over() {
         let (socket, _) = options("");
         let addresses = [at("192.0.2.1:0"), at("127.0.0.1:0")];
-        let (bound, _) = receiving(&addresses, &socket).unwrap();
+        let (bound, _) = receiving(&addresses, &socket, &none()).unwrap();
         assert_eq!(local(&bound).ip(), addresses[1].address.ip());
         assert_eq!(
-            receiving(&addresses[..1], &socket).map(|_| ()),
+            receiving(&addresses[..1], &socket, &none()).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 "cannot bind udp 192.0.2.1:0: not an address of this machine"
@@ -295,9 +306,9 @@ mod tests {
         };
         let chosen = connecting(remote, source("127.0.0.2:0"), &socket, &tcp).unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let chosen = sending(remote, source("127.0.0.2:0"), &socket).unwrap();
+        let chosen = sending(remote, source("127.0.0.2:0"), &socket, &none()).unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let failure = sending(remote, source("192.0.2.1:0"), &socket).unwrap_err();
+        let failure = sending(remote, source("192.0.2.1:0"), &socket, &none()).unwrap_err();
         assert_eq!(failure.exit, Exit::CannotBind);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
 use super::sockets;
-use crate::batch::Shape;
+use super::traffic::Traffic;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::{Lost, race};
@@ -27,12 +27,8 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
     let resolver = address.resolver(Transport::Tcp);
     let source = resolver.source(connect.source.as_deref(), connect.source_port.as_ref())?;
     let targets = source.reachable(resolver.targets(&options.target.0)?)?;
-    let mut session = Session::new(
-        (report, ends, engine),
-        Manners::Connects,
-        Shape::Stream,
-        start,
-    )?;
+    let traffic = Traffic::stream(&options.framing);
+    let mut session = Session::new((report, ends, engine), Manners::Connects, traffic, start)?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
     let limit = [
         connect

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
 use super::sockets;
-use crate::batch::Shape;
+use super::traffic::Traffic;
 use crate::cli::{ManyOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Clients, Listener, Settings};
@@ -30,13 +30,9 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     } = options;
     let resolver = address.resolver(Transport::Tcp);
     let addresses = resolver.bind_addresses(&options.bind.0)?;
+    let traffic = Traffic::stream(&options.framing);
     let access = options.access.access()?;
-    let mut session = Session::new(
-        (report, ends, engine),
-        Manners::Listens,
-        Shape::Stream,
-        start,
-    )?;
+    let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
 
     let (socket, reach) =
         sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?;

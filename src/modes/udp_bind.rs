@@ -1,17 +1,19 @@
 //! socket, bind, recvfrom: receive from whoever sends, and answer.
 //! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram tells them apart.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
-use super::sockets;
-use crate::batch::Shape;
-use crate::cli::UdpBind;
+use super::traffic::Traffic;
+use super::{groups, sockets, udp_sendto};
+use crate::address::{BindAddress, Host, Resolver};
+use crate::cli::{ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
-use crate::link::udp::{Settings, Socket};
+use crate::link::udp::{Accepts, Audience, Settings, Socket};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
-use crate::tap::Event;
+use crate::tap::{Event, Reach};
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
@@ -23,23 +25,37 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         datagrams,
         ..
     } = options;
-    let addresses = address
-        .resolver(Transport::Udp)
-        .bind_addresses(&options.bind.0)?;
-    let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
-    let shape = Shape::Datagrams(size);
+    let resolver = address.resolver(Transport::Udp);
+    let addresses = addresses(options, resolver)?;
+    let audience = audience(&options.peers.reply_to, resolver, &addresses)?;
+    let towards = match (audience, addresses.first()) {
+        (Audience::Target(target), _) => Some(target),
+        (_, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
+        _ => None,
+    };
+    let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
     let access = options.access.access()?;
-    let mut session = Session::new((report, ends, engine), Manners::Listens, shape, start)?;
+    let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
 
-    let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
+    let (socket, reach) = sockets::receiving(&addresses, &options.socket, &options.groups)?;
     session.note_shortfalls(&socket, &options.socket)?;
+    let defaults = Settings::default();
     let settings = Settings {
+        audience,
+        accepts: if options.peers.lock_first {
+            Accepts::First
+        } else {
+            Accepts::Anyone
+        },
+        max_peers: options.peers.max_peers.try_into().unwrap_or(usize::MAX),
+        max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
+        fail_on_loss: datagrams.fail_on_loss,
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,
         access,
         eof_datagram: datagrams.eof_datagram,
         engine: session.rules.engine,
-        ..Settings::default()
+        ..defaults
     };
     let socket = Socket::new(socket, settings)
         .map_err(|error| Failure::io("cannot use the socket", &error))?;
@@ -51,5 +67,50 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     let echo = options.local.echo;
     session.run(Box::new(socket), |stdio| {
         if echo { Wiring::Echo } else { shared(stdio) }
+    })
+}
+
+/// Where to bind: as the endpoint says, or where the groups are heard that are to be joined.
+fn addresses(options: &UdpBind, resolver: Resolver) -> Result<Vec<BindAddress>, Failure> {
+    let addresses = resolver.bind_addresses(&options.bind.0)?;
+    let port = addresses.first().map_or(0, |bind| bind.address.port());
+    let of_groups = groups::bind_address(&options.groups, port);
+    Ok(
+        match of_groups.filter(|_| options.bind.0.host == Host::Unstated) {
+            Some(address) => vec![address],
+            None => addresses,
+        },
+    )
+}
+
+/// Whom standard input goes to.
+fn audience(
+    reply_to: &ReplyTo,
+    resolver: Resolver,
+    addresses: &[BindAddress],
+) -> Result<Audience, Failure> {
+    Ok(match reply_to {
+        ReplyTo::Last => Audience::Last,
+        ReplyTo::First => Audience::First,
+        ReplyTo::All => Audience::All,
+        ReplyTo::None => Audience::Nobody,
+        ReplyTo::Address(endpoint) => {
+            let mut targets = resolver.targets(endpoint)?;
+            targets.retain(|target| is_reached(*target, addresses));
+            let target = udp_sendto::choose(&targets).map_err(|_| {
+                let text =
+                    "--reply-to: the socket and that address have no address family in common";
+                Failure::new(Exit::CannotBind, text)
+            })?;
+            Audience::Target(target)
+        }
+    })
+}
+
+/// Whether the socket that will be bound can send there.
+fn is_reached(target: SocketAddr, addresses: &[BindAddress]) -> bool {
+    let bind = addresses.first();
+    bind.is_some_and(|bind| {
+        bind.reach == Reach::DualStack || bind.address.is_ipv4() == target.is_ipv4()
     })
 }

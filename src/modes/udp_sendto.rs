@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
 use super::sockets;
-use crate::batch::Shape;
+use super::traffic::Traffic;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
@@ -26,10 +26,10 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let resolver = address.resolver(Transport::Udp);
     let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
-    let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
-    let mut session = Session::new((report, ends, engine), Manners::Sends, shape, start)?;
+    let traffic = traffic(options, target)?;
+    let mut session = Session::new((report, ends, engine), Manners::Sends, traffic, start)?;
 
-    let socket = sockets::sending(target, source, &options.socket)?;
+    let socket = sockets::sending(target, source, &options.socket, &options.groups)?;
     session.note_shortfalls(&socket, &options.socket)?;
     if session.ready.is_awaited() {
         // Otherwise the first datagram does it.
@@ -55,6 +55,19 @@ fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Fai
     bound.map_err(|error| Failure::io(format!("cannot bind udp {anywhere}"), &error))
 }
 
+/// What is sent: standard input, or what the command line gives instead.
+fn traffic(options: &UdpSendto, target: SocketAddr) -> Result<Traffic, Failure> {
+    let sendto = &options.sendto;
+    let traffic = Traffic::datagrams(&options.framing, &options.datagrams, Some(target))?;
+    let words = sendto.send.iter().chain(&sendto.send_hex);
+    let words: Vec<Vec<u8>> = words.map(|bytes| bytes.0.clone()).collect();
+    Ok(match words.is_empty() {
+        false => traffic.with_words(words),
+        true if sendto.probe => traffic.with_question(),
+        true => traffic,
+    })
+}
+
 fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings {
     let UdpSendto {
         sendto,
@@ -68,7 +81,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
             Some(FromPolicy::Any) => Accepts::Anyone,
             Some(FromPolicy::Target) => Accepts::Only(target),
             // Nobody answers from the address of a group.
-            None if is_group(target) => Accepts::Anyone,
+            None if is_group(target) || options.groups.broadcast => Accepts::Anyone,
             None => towards.accepts,
         },
         connected: sendto.connected,
@@ -76,8 +89,14 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
             ReplyTimeout::After(time) => Patience::Quiet(time),
             ReplyTimeout::Forever => Patience::Forever,
         },
-        wanted: sendto.replies.or(datagrams.count),
+        wanted: if sendto.probe {
+            Some(1)
+        } else {
+            sendto.replies.or(datagrams.count)
+        },
         max_bytes: ends.max_bytes,
+        max_datagram: datagrams.max_datagram.unwrap_or(towards.max_datagram),
+        fail_on_loss: datagrams.fail_on_loss,
         eof_datagram: datagrams.eof_datagram,
         engine,
         ..towards
@@ -86,7 +105,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
 
 /// The address to send to. Where a name stands for this machine in both families, the one that `udp-bind` binds by default: a
 /// datagram cannot find out whether anybody is there before it is sent.
-fn choose(targets: &[SocketAddr]) -> Result<SocketAddr, Failure> {
+pub(super) fn choose(targets: &[SocketAddr]) -> Result<SocketAddr, Failure> {
     let is_local = targets.iter().all(|target| target.ip().is_loopback());
     let v4 = targets.iter().find(|target| is_local && target.is_ipv4());
     let chosen = v4.or(targets.first()).copied();

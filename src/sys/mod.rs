@@ -7,6 +7,7 @@ pub mod conduit;
 pub mod fast_open;
 pub mod inherited;
 pub mod limits;
+pub mod multicast;
 pub mod poller;
 pub mod signals;
 pub mod udp;

@@ -5,6 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::tuple::unmapped;
 
+/// The most bytes of payload in a datagram to `target`, or to anybody if that is open: what is left of the largest packet by the
+/// headers of UDP and IPv4, or of UDP alone, since IPv6 does not count its own (RFC 768, RFC 791, RFC 8200).
+#[must_use]
+pub fn longest_payload(target: Option<SocketAddr>) -> usize {
+    match target.map(unmapped) {
+        Some(SocketAddr::V4(_)) => 65_507,
+        Some(SocketAddr::V6(_)) | None => 65_527,
+    }
+}
+
 /// An address as answers come from it: what is sent to the unspecified address reaches this machine (ip(7)).
 pub(super) fn reachable(mut target: SocketAddr) -> SocketAddr {
     if target.ip().is_unspecified() {

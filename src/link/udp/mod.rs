@@ -32,6 +32,7 @@ mod settings;
 mod tests;
 mod unsent;
 
+pub use addresses::longest_payload;
 pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
 
 use addresses::{comparable, in_family, reachable};

@@ -2,12 +2,12 @@
 //! The error may be an older datagram's; only one that stands with nothing left in the error queue is this one's.
 
 use std::io;
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::addresses::longest_payload;
 use super::parcel::Parcel;
 use super::{Refusal, Socket};
 use crate::exit::{Exit, Failure, describe};
@@ -97,10 +97,9 @@ impl Socket {
     }
 
     fn explain(&self, parcel: &Parcel, error: Errno) -> String {
-        let (most, headers) = match parcel.route.flow.remote {
-            SocketAddr::V4(_) => (65_507, 28),
-            SocketAddr::V6(_) => (65_527, 48),
-        };
+        let target = parcel.route.flow.remote;
+        let most = longest_payload(Some(target));
+        let headers = if target.is_ipv4() { 28 } else { 48 };
         match (error, self.outbox.path_mtu) {
             (Errno::EMSGSIZE, _) if parcel.len > most => {
                 format!("a datagram holds at most {most} bytes, not {}", parcel.len)
@@ -112,6 +111,9 @@ impl Socket {
             }
             (Errno::EACCES, _) if matches!(self.inner.broadcast(), Ok(false)) => {
                 "permission denied (a broadcast address needs --broadcast)".to_owned()
+            }
+            (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
+                "network is unreachable (no route for multicast: name an interface with --multicast-if)".to_owned()
             }
             _ => describe(&error.into()),
         }

@@ -10,7 +10,6 @@ use socket2::{Socket, Type};
 
 use super::scene::{BOUND, Record, SILENCE, Scene, Server, name_of};
 use super::{Statement, Step, state};
-use crate::batch::Shape;
 use crate::exit::{Failure, describe};
 use crate::link::udp;
 use crate::local::stdio::Stdio;
@@ -156,7 +155,7 @@ fn datagrams(scene: &Scene, bound: Socket) -> Result<Outcome, Failure> {
     let clients = talk(scene, Type::DGRAM, server).map_err(failed)?;
     drop(clients);
     let settings = udp::Settings::default();
-    let sink = Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+    let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
     let record = scene.pump(Server::Datagrams(bound, settings), sink, SILENCE)?;
     Ok(Outcome {
         server,
@@ -317,7 +316,7 @@ fn end(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
 
 fn killed(scene: &Scene) -> Result<Step, Failure> {
     let failed = |error: io::Error| Failure::io("an experiment failed", &error);
-    let sink = || Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+    let sink = || Wiring::Shared(Box::new(Stdio::new(None, None)));
     let listener = scene.bound(Type::STREAM).map_err(failed)?;
     listener.listen(1).map_err(failed)?;
     let client = scene

@@ -12,7 +12,6 @@ use socket2::{Socket, Type};
 
 use super::scene::{BOUND, Scene, Server, name_of};
 use super::{Step, state};
-use crate::batch::Shape;
 use crate::exit::Failure;
 use crate::link::udp;
 use crate::local::stdio::Stdio;
@@ -108,7 +107,7 @@ fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk, Failure> {
     let is_over = AtomicBool::new(false);
     let (sent, record) = thread::scope(|threads| {
         let sender = threads.spawn(|| flood(client, size, &is_over));
-        let sink = Wiring::Shared(Box::new(Stdio::new(None, None, Shape::Stream)));
+        let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
         let record = scene.pump(server, sink, BOUND);
         is_over.store(true, Ordering::Relaxed);
         (sender.join().unwrap_or(0), record)

@@ -1,0 +1,131 @@
+//! Broadcast and multicast: sending to many, and hearing what is sent to a group (RFC 1112, RFC 4607).
+//! A group belongs to an interface; where none is named, the kernel's routes decide.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::values;
+
+/// Datagrams that are for more than one.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Broadcast and multicast")]
+pub struct GroupOptions {
+    /// Allow sending to a broadcast address
+    #[arg(long)]
+    pub broadcast: bool,
+    /// Receive what is sent to a multicast GROUP, on interface IF; repeat it for more
+    ///
+    /// GROUP@SOURCE takes only what SOURCE sends to the group (source-specific multicast).
+    #[arg(long, value_name = "GROUP[%IF]", value_parser = membership)]
+    pub join: Vec<Membership>,
+    /// Let multicast pass N routers less one [default: 1, not beyond the local network]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=255))]
+    pub multicast_ttl: Option<u32>,
+    /// Send multicast through this network interface
+    #[arg(long, value_name = "IF", value_parser = values::interface)]
+    pub multicast_if: Option<String>,
+    /// Do not hear on this machine what it sends to a group
+    #[arg(long)]
+    pub no_multicast_loop: bool,
+}
+
+/// A group to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group's address.
+    pub group: IpAddr,
+    /// Only what comes from there.
+    pub source: Option<IpAddr>,
+    /// The network interface.
+    pub interface: Option<String>,
+}
+
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.group)?;
+        if let Some(interface) = &self.interface {
+            write!(f, "%{interface}")?;
+        }
+        if let Some(source) = self.source {
+            write!(f, "@{source}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `GROUP`, `GROUP%IF`, `GROUP@SOURCE`, `GROUP%IF@SOURCE` or `GROUP@SOURCE%IF`.
+fn membership(text: &str) -> Result<Membership, String> {
+    let (group, source) = match text.split_once('@') {
+        Some((group, source)) => (group, Some(source)),
+        None => (text, None),
+    };
+    let (group, interface) = scoped(group)?;
+    let source = source.map(scoped).transpose()?;
+    let interface = match (interface, source.and_then(|(_, interface)| interface)) {
+        (Some(one), Some(other)) if one != other => {
+            return Err("two different interfaces".to_owned());
+        }
+        (one, other) => one.or(other),
+    };
+    let source = source.map(|(source, _)| source);
+    if !group.is_multicast() {
+        return Err(format!(
+            "'{group}' is no multicast address: those are 224.0.0.0/4 and ff00::/8"
+        ));
+    }
+    if source.is_some_and(|source| source.is_ipv4() != group.is_ipv4() || source.is_multicast()) {
+        return Err("the source is not an address of one machine in the group's family".to_owned());
+    }
+    Ok(Membership {
+        group,
+        source,
+        interface: interface.map(values::interface).transpose()?,
+    })
+}
+
+fn scoped(text: &str) -> Result<(IpAddr, Option<&str>), String> {
+    let (address, interface) = match text.split_once('%') {
+        Some((address, interface)) => (address, Some(interface)),
+        None => (text, None),
+    };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    match address.parse() {
+        Ok(address) => Ok((address, interface)),
+        Err(_) => Err(format!("'{address}' is not an IP address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn a_group_may_have_a_source_and_an_interface() {
+        let read = |text: &str| membership(text).map(|membership| membership.to_string());
+        for (text, shown) in [
+            ("239.1.2.3", "239.1.2.3"),
+            ("239.1.2.3%lo", "239.1.2.3%lo"),
+            ("232.1.2.3@10.0.0.1", "232.1.2.3@10.0.0.1"),
+            ("232.1.2.3%lo@10.0.0.1", "232.1.2.3%lo@10.0.0.1"),
+            ("232.1.2.3@10.0.0.1%lo", "232.1.2.3%lo@10.0.0.1"),
+            ("ff02::fb%eth0", "ff02::fb%eth0"),
+            ("ff3e::1@2001:db8::1", "ff3e::1@2001:db8::1"),
+        ] {
+            assert_eq!(read(text), Ok(shown.to_owned()));
+        }
+        for text in [
+            "",
+            "10.0.0.1",
+            "239.1.2.3%",
+            "239.1.2.3%a234567890123456",
+            "239.1.2.3@ff3e::1",
+            "239.1.2.3@239.1.2.4",
+            "232.1.2.3%lo@10.0.0.1%eth0",
+            "nosuch",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

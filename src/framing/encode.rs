@@ -1,0 +1,211 @@
+//! How what arrives is written: the forms there are, each of which shows where a datagram ends.
+//! An encoder makes text of one chunk at a time, so that a reader that stops anywhere can be given the rest later.
+
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::prefixed::{Width, prefix};
+use crate::batch::{Batch, Cursor, Shape};
+use crate::tuple::FourTuple;
+
+/// The forms of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFraming {
+    /// The bytes, and nothing between them
+    #[default]
+    Raw,
+    /// The bytes and a line feed
+    Line,
+    /// The bytes and a NUL
+    Nul,
+    /// The length in two bytes, big-endian, and the bytes
+    Len16,
+    /// The length in four bytes, big-endian, and the bytes
+    Len32,
+    /// A line of hexadecimal digits
+    Hex,
+    /// A line with a JSON object: the bytes, the addresses, the time
+    Json,
+}
+
+/// No more text is made at once, in bytes; a chunk is not divided.
+const STRETCH: usize = 256 << 10;
+
+/// The line of one chunk.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    flow: Option<Addresses>,
+    bytes: usize,
+    hex: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Addresses {
+    proto: String,
+    local: String,
+    remote: String,
+}
+
+impl From<FourTuple> for Addresses {
+    fn from(flow: FourTuple) -> Self {
+        Self {
+            proto: flow.transport.to_string(),
+            local: flow.local.to_string(),
+            remote: flow.remote.to_string(),
+        }
+    }
+}
+
+impl OutputFraming {
+    /// Adds the text of chunks from `at` on to `text`, and moves `at` past them.
+    pub fn encode(self, batch: &Batch, at: &mut Cursor, text: &mut Vec<u8>) {
+        while text.len() < STRETCH
+            && let Some((run, bytes)) = batch.next_chunk(at)
+        {
+            // Nothing of a stream is no chunk; it only tells that the stream has ended.
+            if run.shape != Shape::Stream || !bytes.is_empty() {
+                self.encode_chunk(bytes, run.flow, text);
+            }
+        }
+    }
+
+    fn encode_chunk(self, bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
+        let width = match self {
+            Self::Len16 => Some(Width::Two),
+            Self::Len32 => Some(Width::Four),
+            _ => None,
+        };
+        if let Some(width) = width
+            // A chunk that arrived fits: the longest datagram has 65,527 bytes.
+            && let Some(prefix) = prefix(width, bytes.len())
+        {
+            text.extend(&prefix[..width as usize]);
+        }
+        match self {
+            Self::Hex => append_hex(bytes, text),
+            Self::Json => append_json(bytes, flow, text),
+            _ => text.extend_from_slice(bytes),
+        }
+        match self {
+            Self::Line | Self::Hex | Self::Json => text.push(b'\n'),
+            Self::Nul => text.push(0),
+            Self::Raw | Self::Len16 | Self::Len32 => {}
+        }
+    }
+}
+
+fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
+    let start = text.len();
+    text.resize(start + 2 * bytes.len(), 0);
+    // The room is exactly right: nothing can fail.
+    let _ = hex::encode_to_slice(bytes, &mut text[start..]);
+}
+
+fn append_json(bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
+    let line = Line {
+        time: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
+        flow: flow.map(Addresses::from),
+        bytes: bytes.len(),
+        hex: hex::encode(bytes),
+        text: std::str::from_utf8(bytes).ok(),
+    };
+    // Strings and numbers into memory: nothing can fail.
+    let _ = serde_json::to_writer(text, &line);
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::batch::Run;
+    use crate::tuple::Transport;
+
+    fn batch(chunks: &[&[u8]]) -> Batch {
+        let mut batch = Batch::default();
+        let bytes = chunks.concat();
+        batch.space(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
+        let (mut start, address) = (0, "127.0.0.1:9".parse().unwrap());
+        for chunk in chunks {
+            batch.push(Run {
+                start,
+                len: chunk.len(),
+                shape: Shape::Datagrams(2),
+                flow: Some(FourTuple::new(Transport::Udp, address, address)),
+            });
+            start += chunk.len();
+        }
+        batch
+    }
+
+    fn encoded(framing: OutputFraming, batch: &Batch) -> String {
+        let (mut text, mut at) = (Vec::new(), Cursor::default());
+        framing.encode(batch, &mut at, &mut text);
+        assert!(batch.is_taken(at));
+        text.escape_ascii().to_string()
+    }
+
+    #[test]
+    fn each_form_shows_the_borders() {
+        let batch = batch(&[b"ab\xffd", b"", b"e"]);
+        for (framing, text) in [
+            (OutputFraming::Raw, r"ab\xffde"),
+            (OutputFraming::Line, r"ab\n\xffd\n\ne\n"),
+            (OutputFraming::Nul, r"ab\x00\xffd\x00\x00e\x00"),
+            (
+                OutputFraming::Len16,
+                r"\x00\x02ab\x00\x02\xffd\x00\x00\x00\x01e",
+            ),
+            (
+                OutputFraming::Len32,
+                r"\x00\x00\x00\x02ab\x00\x00\x00\x02\xffd\x00\x00\x00\x00\x00\x00\x00\x01e",
+            ),
+            (OutputFraming::Hex, r"6162\nff64\n\n65\n"),
+        ] {
+            assert_eq!(encoded(framing, &batch), text, "{framing:?}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_addresses_and_the_bytes_and_their_text_where_they_are_text() {
+        let (mut text, mut at) = (Vec::new(), Cursor::default());
+        OutputFraming::Json.encode(&batch(&[b"\"\n", b"\xff"]), &mut at, &mut text);
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<(&str, &str)> = text
+            .lines()
+            .map(|line| line.split_once(r#""proto""#).unwrap())
+            .collect();
+        assert!(lines[0].0.starts_with(r#"{"time":"20"#), "{text}");
+        let addresses = r#":"udp","local":"127.0.0.1:9","remote":"127.0.0.1:9""#;
+        let rests: Vec<&str> = lines
+            .iter()
+            .map(|line| line.1.strip_prefix(addresses).unwrap())
+            .collect();
+        assert_eq!(
+            rests,
+            [
+                r#","bytes":2,"hex":"220a","text":"\"\n"}"#,
+                r#","bytes":1,"hex":"ff"}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_batch_is_made_in_several_goes() {
+        let long = vec![7; 200_000];
+        let mut batch = Batch::default();
+        batch.space(400_000);
+        for start in [0, 200_000] {
+            batch.push_datagram(start, long.len());
+        }
+        let (mut text, mut at) = (Vec::new(), Cursor::default());
+        OutputFraming::Hex.encode(&batch, &mut at, &mut text);
+        assert_eq!((text.len(), batch.is_taken(at)), (400_001, false));
+    }
+}

@@ -1,0 +1,190 @@
+//! From the options for broadcast and multicast to the options of a socket (ip(7), ipv6(7), RFC 3678).
+//! A group is joined on one interface; a socket that has joined some hears those only, not those of other programs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use nix::net::if_::if_nametoindex;
+use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
+use socket2::Socket;
+
+use super::settings::{Headers, accept};
+use crate::address::BindAddress;
+use crate::cli::{GroupOptions, Membership};
+use crate::exit::{Exit, Failure};
+use crate::sys::multicast;
+use crate::tap::Reach;
+
+/// Sets what the options ask for. To be called before `bind`.
+///
+/// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it.
+pub(super) fn apply(
+    socket: &Socket,
+    headers: Headers,
+    options: &GroupOptions,
+) -> Result<(), Failure> {
+    let (v4, v6) = (headers != Headers::V6, headers != Headers::V4);
+    let both = |set_v4: &dyn Fn() -> std::io::Result<()>,
+                set_v6: &dyn Fn() -> std::io::Result<()>| {
+        if v4 {
+            set_v4()?;
+        }
+        if v6 { set_v6() } else { Ok(()) }
+    };
+    if options.broadcast {
+        accept("--broadcast", "", socket.set_broadcast(true), "")?;
+    }
+    if let Some(ttl) = options.multicast_ttl {
+        let result = both(&|| socket.set_multicast_ttl_v4(ttl), &|| {
+            socket.set_multicast_hops_v6(ttl)
+        });
+        accept("--multicast-ttl", ttl, result, "")?;
+    }
+    if let Some(name) = &options.multicast_if {
+        let index = index_of(name);
+        let result = index.and_then(|index| {
+            both(&|| send_through(socket, index), &|| {
+                socket.set_multicast_if_v6(index)
+            })
+        });
+        accept("--multicast-if", name, result, "")?;
+    }
+    if options.no_multicast_loop {
+        let result = both(&|| socket.set_multicast_loop_v4(false), &|| {
+            socket.set_multicast_loop_v6(false)
+        });
+        accept("--no-multicast-loop", "", result, "")?;
+    }
+    if !options.join.is_empty() {
+        // Otherwise whatever any program of this machine has joined would come as well.
+        let result = both(&|| socket.set_multicast_all_v4(false), &|| {
+            socket.set_multicast_all_v6(false)
+        });
+        accept("--join", "", result, "")?;
+    }
+    options
+        .join
+        .iter()
+        .try_for_each(|membership| join(socket, headers, membership))
+}
+
+fn send_through(socket: &Socket, index: u32) -> std::io::Result<()> {
+    let any = Ipv4Addr::UNSPECIFIED;
+    let set = set_ip_multicast_if_with_ifindex(socket.as_fd(), &any, &any, index);
+    Ok(set?)
+}
+
+fn join(socket: &Socket, headers: Headers, membership: &Membership) -> Result<(), Failure> {
+    let Membership {
+        group,
+        source,
+        interface,
+    } = membership;
+    let (is_missing, family) = match group {
+        IpAddr::V4(_) => (headers == Headers::V6, "IPv4"),
+        IpAddr::V6(_) => (headers == Headers::V4, "IPv6"),
+    };
+    if is_missing {
+        let text = format!("--join {membership}: the socket is not one of {family}");
+        return Err(Failure::new(Exit::Failed, text));
+    }
+    let index = interface.as_deref().map_or(Ok(0), index_of);
+    let result = index.and_then(|index| multicast::join(socket, *group, *source, index));
+    let hint = match interface {
+        None => "no route says on which interface: name it, as in --join GROUP%eth0",
+        Some(_) => "",
+    };
+    accept("--join", membership, result, hint)
+}
+
+fn index_of(interface: &str) -> std::io::Result<u32> {
+    Ok(if_nametoindex(interface)?)
+}
+
+/// Where to bind to hear groups where no host is given: at the address of the group, so that nothing else comes, or on every
+/// interface if there are several groups. `port` is as in the address that would be bound otherwise.
+pub(super) fn bind_address(options: &GroupOptions, port: u16) -> Option<BindAddress> {
+    let (first, others) = options.join.split_first()?;
+    let is_v6 = options.join.iter().any(|other| other.group.is_ipv6());
+    let is_one = others.iter().all(|other| other.group == first.group);
+    let (ip, reach) = match (is_one, is_v6) {
+        (true, _) => (first.group, Reach::Address),
+        (false, false) => (Ipv4Addr::UNSPECIFIED.into(), Reach::EveryIpv4),
+        (false, true) => (Ipv6Addr::UNSPECIFIED.into(), Reach::DualStack),
+    };
+    let mut address = SocketAddr::new(ip, port);
+    if let (SocketAddr::V6(v6), true) = (&mut address, is_one) {
+        let index = first.interface.as_deref().map(index_of);
+        v6.set_scope_id(index.and_then(Result::ok).unwrap_or(0));
+    }
+    Some(BindAddress { address, reach })
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use socket2::{Domain, Type};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn options(words: &str) -> GroupOptions {
+        let line = format!("tuplecat udp-bind 0 {words}");
+        match Cli::read(line.split_whitespace()).unwrap().command {
+            Command::UdpBind(options) => options.groups,
+            command => panic!("{command:?}"),
+        }
+    }
+
+    fn bound(words: &str) -> Option<String> {
+        bind_address(&options(words), 5).map(|bind| bind.address.to_string())
+    }
+
+    #[test]
+    fn one_group_is_bound_and_several_need_every_interface() {
+        assert_eq!(bound(""), None);
+        assert_eq!(bound("--join 239.1.1.1%lo").unwrap(), "239.1.1.1:5");
+        assert_eq!(
+            bound("--join 239.1.1.1%lo --join 239.1.1.1%x").unwrap(),
+            "239.1.1.1:5"
+        );
+        assert_eq!(
+            bound("--join 239.1.1.1 --join 239.1.1.2").unwrap(),
+            "0.0.0.0:5"
+        );
+        assert_eq!(bound("--join 239.1.1.1 --join ff02::1").unwrap(), "[::]:5");
+        assert_eq!(bound("--join ff0e::1").unwrap(), "[ff0e::1]:5");
+    }
+
+    #[test]
+    fn a_socket_gets_what_is_asked_for() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let words = "--broadcast --multicast-ttl 7 --no-multicast-loop --multicast-if lo --join 239.1.1.1%lo";
+        apply(&socket, Headers::V4, &options(words)).unwrap();
+        assert!(socket.broadcast().unwrap());
+        assert_eq!(socket.multicast_ttl_v4().unwrap(), 7);
+        assert!(!socket.multicast_loop_v4().unwrap());
+        assert!(!socket.multicast_all_v4().unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_joined_is_told() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let message = |words: &str| {
+            let result = apply(&socket, Headers::V4, &options(words));
+            result.unwrap_err().message
+        };
+        assert_eq!(
+            message("--join ff02::1"),
+            "--join ff02::1: the socket is not one of IPv6"
+        );
+        assert_eq!(
+            message("--join 239.1.1.1%nosuch0"),
+            "--join 239.1.1.1%nosuch0: no such device"
+        );
+        assert_eq!(
+            message("--multicast-if nosuch0"),
+            "--multicast-if nosuch0: no such device"
+        );
+    }
+}

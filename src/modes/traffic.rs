@@ -1,0 +1,100 @@
+//! How a mode's bytes are cut and dressed: the options, and what the transport says to them.
+//! A stream has no borders to keep; a datagram has a size that nothing in it may exceed.
+
+use std::net::SocketAddr;
+
+use crate::cli::{DatagramOptions, FramingOptions};
+use crate::exit::{Exit, Failure};
+use crate::framing::{Borders, InputFraming, OutputFraming};
+use crate::link::udp::longest_payload;
+use crate::local::input::{Cutting, Input};
+use crate::sys::inherited::{Inherited, Kind};
+
+/// Bytes of raw input that go together in a stream, where it is not the kernel that moves them.
+const PIECE: usize = 64 << 10;
+
+/// What goes in and out of the local end.
+pub(super) struct Traffic {
+    /// How what arrives is written.
+    pub(super) output: OutputFraming,
+    cutting: Cutting,
+    payload: Payload,
+}
+
+/// What is sent.
+enum Payload {
+    /// Standard input.
+    Input,
+    /// The same, or one empty datagram where that gives nothing.
+    Question,
+    /// These datagrams.
+    Words(Vec<Vec<u8>>),
+}
+
+impl Traffic {
+    /// A stream of bytes.
+    pub(super) fn stream(framing: &FramingOptions) -> Self {
+        Self::new(framing, Borders::Dropped, PIECE)
+    }
+
+    /// Datagrams to or from `address`.
+    ///
+    /// Errors: [`Exit::Usage`] where a block is larger than such a datagram can be.
+    pub(super) fn datagrams(
+        framing: &FramingOptions,
+        datagrams: &DatagramOptions,
+        address: Option<SocketAddr>,
+    ) -> Result<Self, Failure> {
+        let limit = longest_payload(address);
+        if let InputFraming::Block(size) = framing.input
+            && size > limit
+        {
+            let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        let size = datagrams.size_towards(address);
+        Ok(Self::new(framing, Borders::Kept { limit }, size))
+    }
+
+    fn new(framing: &FramingOptions, borders: Borders, size: usize) -> Self {
+        Self {
+            output: framing.output,
+            cutting: Cutting {
+                framing: framing.input,
+                ends: framing.ends(),
+                borders,
+                size,
+                pace: framing.pace(),
+            },
+            payload: Payload::Input,
+        }
+    }
+
+    /// Sends these datagrams, and does not read.
+    pub(super) fn with_words(self, words: Vec<Vec<u8>>) -> Self {
+        let payload = Payload::Words(words);
+        Self { payload, ..self }
+    }
+
+    /// Sends an empty datagram where there is nothing to send.
+    pub(super) fn with_question(self) -> Self {
+        let payload = Payload::Question;
+        Self { payload, ..self }
+    }
+
+    /// What `from`, or what stands for it, gives.
+    pub(super) fn input(self, from: Inherited) -> Input {
+        let Self {
+            cutting, payload, ..
+        } = self;
+        match payload {
+            Payload::Input => Input::new(from, cutting),
+            Payload::Words(words) => Input::of_words(words, cutting),
+            // A person at a terminal who has given no question has none.
+            Payload::Question if from.kind() == Kind::Terminal => {
+                Input::of_words(vec![Vec::new()], cutting)
+            }
+            Payload::Question => Input::never_nothing(from, cutting),
+        }
+    }
+}
