@@ -158,19 +158,21 @@ impl From<OnPeerEof> for OnPeerEnd {
 
 fn taps(report: &ReportOptions) -> Taps {
     let mut taps = Taps::default();
-    if !report.quiet {
-        let detail = if report.verbose > 0 {
-            Detail::Chunks
-        } else {
-            Detail::Events
-        };
-        taps.add(Box::new(Lines::new(
-            std::io::stderr(),
-            detail,
-            palette(report.color),
-        )));
+    if let Some(lines) = lines(report) {
+        taps.add(Box::new(lines));
     }
     taps
+}
+
+/// Lines on standard error, unless they are not wanted.
+pub(super) fn lines(report: &ReportOptions) -> Option<Lines<std::io::Stderr>> {
+    let detail = if report.verbose > 0 {
+        Detail::Chunks
+    } else {
+        Detail::Events
+    };
+    let lines = || Lines::new(std::io::stderr(), detail, palette(report.color));
+    (!report.quiet).then(lines)
 }
 
 /// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use super::session::{Manners, Session, shared};
+use super::session::{self, Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
+use crate::tap::answer::Answer;
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
@@ -38,7 +39,29 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;
-    session.run(Box::new(socket), shared)
+    if !sendto.probe {
+        return session.run(Box::new(socket), shared);
+    }
+    if let Some(lines) = session::lines(report) {
+        session.taps.add(Box::new(Answer::new(lines)));
+    }
+    let result = session.run(Box::new(socket), shared);
+    result.map_err(|error| judge(target, error))
+}
+
+/// What it says of a port that no answer came.
+fn judge(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure { exit, message }) => {
+            let text = match exit {
+                Exit::Refused => format!("closed: {message}"),
+                Exit::TimedOut => format!("no answer from udp {target}: it is silent, or filtered"),
+                _ => return error,
+            };
+            Failure::new(*exit, text).into()
+        }
+        None => error,
+    }
 }
 
 /// Gives a socket without a source a port, if it has none yet, so that there is something to tell.

@@ -206,9 +206,17 @@ impl<'a> Pump<'a> {
                 self.check_limits();
             }
         }
-        match self.leaving {
-            None | Some((Ok(Exit::Done), _)) => self.verdict.map(|()| Exit::Done),
-            Some((end, _)) => end,
+        let end = self.leaving.map_or(Ok(Exit::Done), |(end, _)| end);
+        let is_orderly = match &end {
+            Ok(_) => true,
+            Err(failure) => failure.exit == Exit::TimedOut,
+        };
+        let is_lost = matches!(&self.verdict, Err(failure) if failure.exit == Exit::DataLost);
+        // Whoever asked to be told of losses is told, also where a limit or a signal was the way to end.
+        if end == Ok(Exit::Done) || is_lost && is_orderly {
+            self.verdict.map(|()| Exit::Done)
+        } else {
+            end
         }
     }
 

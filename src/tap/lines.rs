@@ -8,13 +8,16 @@ use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Bytes, Closing, Number, Openness, Size};
-use super::{Event, Tap};
+use super::phrases::{Bytes, Closing, Number, Openness, Size, Transfer};
+use super::{Event, SocketState, Tap};
 use crate::exit::describe;
 use crate::tuple::{Direction, FourTuple, Transport};
 
 /// Peers remembered as already announced; more than that, and some are announced again.
 const ANNOUNCED: usize = 4096;
+
+/// Peers that are listed at the end where not every detail is asked for.
+const PEERS: usize = 16;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +59,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn line(&mut self, word: &str, text: impl Display) {
+    pub(super) fn line(&mut self, word: &str, text: impl Display) {
         let style = match self.palette {
             Palette::Plain => Style::new(),
             Palette::Colored => style_of(word),
@@ -148,6 +151,24 @@ impl<W: Write> Lines<W> {
         self.announced.len() < ANNOUNCED && self.announced.insert((flow, direction))
     }
 
+    /// The peers that were heard last, or all of them.
+    fn peers(&mut self, states: &[SocketState]) {
+        let most = match self.detail {
+            Detail::Events => PEERS,
+            Detail::Chunks => usize::MAX,
+        };
+        let skipped = states.len().saturating_sub(most);
+        if skipped > 0 {
+            self.line(
+                "peer",
+                format_args!("{skipped} more, idle longer (-v shows them)"),
+            );
+        }
+        for state in &states[skipped..] {
+            self.line("peer", Closing(state));
+        }
+    }
+
     fn connected(&mut self, flow: FourTuple) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
@@ -224,6 +245,31 @@ impl<W: Write> Tap for Lines<W> {
             Event::Waiting { socket, ref text } => {
                 self.line("waiting", format_args!("{socket}  {text}"));
             }
+            Event::Transferred {
+                socket,
+                flow,
+                direction,
+                count,
+                has_end,
+                lost,
+                or_more,
+            } => {
+                let transfer = Transfer {
+                    direction,
+                    count,
+                    has_end,
+                    lost,
+                    or_more,
+                };
+                match flow {
+                    Some(flow) => {
+                        let flow = flow.arrow(direction);
+                        self.line("transfer", format_args!("{flow}  {transfer}"));
+                    }
+                    None => self.line("transfer", format_args!("{socket}  {transfer}")),
+                }
+            }
+            Event::Peers(states) => self.peers(states),
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {
@@ -242,7 +288,7 @@ fn style_of(word: &str) -> Style {
     let color = match word {
         "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
         | "ignored" => AnsiColor::Yellow,
-        "received" | "sent" | "socket" => AnsiColor::Cyan,
+        "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };
     color.on_default()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::tuple::{Direction, FourTuple, Identity};
 
+pub mod answer;
 pub mod lines;
 mod phrases;
 
@@ -153,6 +154,25 @@ pub enum Event<'a> {
         /// Which option, how much, and why.
         text: &'a str,
     },
+    /// A transfer with an agreed end is over, as far as this side knows of it.
+    Transferred {
+        /// The socket.
+        socket: Identity,
+        /// The addresses of all datagrams, where they were always the same.
+        flow: Option<FourTuple>,
+        /// Whether the datagrams came or went.
+        direction: Direction,
+        /// The datagrams but that which stands for the end.
+        count: Count,
+        /// Whether the end came, or was sent.
+        has_end: bool,
+        /// Datagrams that were dropped or truncated here; or errors that came back for sent ones.
+        lost: u64,
+        /// Whether more may have been lost than is known here.
+        or_more: bool,
+    },
+    /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
+    Peers(&'a [SocketState]),
     /// A link is closed.
     Closed(&'a SocketState),
     /// The table of sockets, asked for with SIGUSR1.

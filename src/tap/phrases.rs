@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use super::{Count, Reach, SocketState};
-use crate::tuple::{Identity, Transport};
+use crate::tuple::{Direction, Identity, Transport};
 
 /// The number of a connection, where it has one.
 pub(super) struct Number(pub(super) Option<u64>);
@@ -100,6 +100,31 @@ impl Display for Closing<'_> {
             write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
         }
         Ok(())
+    }
+}
+
+/// A transfer with an agreed end, as far as one side knows of it.
+pub(super) struct Transfer {
+    pub(super) direction: Direction,
+    pub(super) count: Count,
+    pub(super) has_end: bool,
+    pub(super) lost: u64,
+    pub(super) or_more: bool,
+}
+
+impl Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, none, some) = match self.direction {
+            Direction::Incoming => ("received", "nothing was lost here", "lost here"),
+            Direction::Outgoing => ("sent", "no error came back", "errors came back"),
+        };
+        let end = if self.has_end { "and" } else { "without" };
+        write!(f, "{word} {} {end} the end: ", Datagrams(self.count))?;
+        match (self.lost, self.or_more) {
+            (0, _) => f.write_str(none),
+            (lost, true) => write!(f, "at least {lost} {some}"),
+            (lost, false) => write!(f, "{lost} {some}"),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod addresses;
 mod control;
 mod drops;
 mod errors;
+mod goodbye;
 mod icmp;
 mod inbox;
 mod options;
@@ -38,6 +39,7 @@ pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;
 use errors::Verdict;
+use goodbye::Goodbye;
 use inbox::Inbox;
 use peers::Peers;
 use receive::Over;
@@ -53,6 +55,7 @@ pub struct Socket {
     outbox: Outbox,
     totals: Totals,
     verdict: Option<Verdict>,
+    goodbye: Goodbye,
     /// Whether the local end has nothing more to send.
     finished: bool,
     /// Why nothing more is passed on.
@@ -128,6 +131,7 @@ impl Socket {
             settings,
             totals: Totals::default(),
             verdict: None,
+            goodbye: Goodbye::default(),
             finished: false,
             heard: Instant::now(),
             opened: Instant::now(),
@@ -147,6 +151,14 @@ impl Socket {
         }
         let news = self.totals.drops.take_untold();
         self.report_drops(news, taps);
+    }
+
+    /// Reports what went to and from each peer, where that is not the same as what went through the socket.
+    fn sum_up_peers(&self, taps: &mut Taps) {
+        let states: Vec<SocketState> = self.peers.states().collect();
+        if states.len() > 1 {
+            taps.emit(&Event::Peers(&states));
+        }
     }
 
     fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
@@ -233,6 +245,11 @@ impl Link for Socket {
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
         self.tell_drops(taps);
+        if self.settings.eof_datagram {
+            self.answer_goodbye(taps);
+            self.sum_up(taps);
+        }
+        self.sum_up_peers(taps);
         taps.emit(&Event::Closed(&self.state()));
         let name = self.identity();
         if let (Some(verdict), Refusal::Ends) = (&self.verdict, self.settings.refusal) {
