@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod access;
 mod compare;
 mod endpoint;
+mod local;
 mod many;
 mod modes;
 mod options;
@@ -19,7 +20,8 @@ mod values;
 pub use access::AccessOptions;
 pub use compare::Compare;
 pub use endpoint::{BindPoint, Target};
-pub use many::{LocalOptions, ManyOptions, StdinTo};
+pub use local::{LocalOptions, ProgramOptions};
+pub use many::{ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
     AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,

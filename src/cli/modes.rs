@@ -1,7 +1,8 @@
 //! What each mode takes: its endpoint and its option groups.
 //! Reading two of them side by side shows where TCP and UDP differ.
 
-use super::many::{LocalOptions, ManyOptions};
+use super::local::{LocalOptions, ProgramOptions};
+use super::many::ManyOptions;
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
     ReportOptions,
@@ -30,7 +31,10 @@ pub struct TcpListen {
     /// How to serve many.
     #[command(flatten)]
     pub many: ManyOptions,
-    /// What stands in for standard input and output.
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
+    /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
     /// Who may talk to it.
@@ -79,6 +83,9 @@ pub struct TcpConnect {
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectOptions,
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -121,7 +128,10 @@ pub struct UdpBind {
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
-    /// What stands in for standard input and output.
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
+    /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
     /// Who may talk to it.
@@ -167,6 +177,9 @@ pub struct UdpSendto {
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,

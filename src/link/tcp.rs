@@ -30,7 +30,24 @@ pub struct Connection {
     /// How many bytes more are wanted, if there is a limit.
     wanted: Option<u64>,
     state: State,
+    lingering: Option<Lingering>,
 }
+
+/// A connection that only waits for its peer to finish.
+///
+/// Closed with bytes that nobody has read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not
+/// read yet would be lost.
+#[derive(Clone, Copy, Debug)]
+struct Lingering {
+    /// When bytes last came.
+    heard: Instant,
+    /// When it is closed however much still comes.
+    until: Instant,
+}
+
+/// How long a peer may be silent before it is no longer waited for, and how long it may go on sending to nobody.
+const LINGER_SILENT: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(30);
 
 /// That a connection is one of a listener's clients.
 pub struct Client {
@@ -71,6 +88,7 @@ impl Connection {
             sent: Count::default(),
             wanted,
             state: State::Open,
+            lingering: None,
         })
     }
 
@@ -105,6 +123,19 @@ impl Connection {
         });
     }
 
+    /// What to do where nothing has come.
+    fn wait(&self) -> io::Result<Arrival> {
+        let Some(Lingering { heard, until }) = self.lingering else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let until = until.min(heard + LINGER_SILENT);
+        Ok(if Instant::now() < until {
+            Arrival::Nothing(Some(until))
+        } else {
+            Arrival::Enough
+        })
+    }
+
     /// The most that may be read at once.
     fn limit(&self) -> usize {
         let wanted = self.wanted.and_then(|wanted| usize::try_from(wanted).ok());
@@ -119,7 +150,10 @@ impl End for Connection {
             return Ok(Arrival::Enough);
         }
         let space = &mut batch.space(STRETCH)[..limit];
-        let len = (&self.socket).read(space)?;
+        let len = match (&self.socket).read(space) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
+            other => other?,
+        };
         if len == 0 {
             self.state = match self.state {
                 State::Open | State::PeerFinished => State::PeerFinished,
@@ -130,6 +164,12 @@ impl End for Connection {
                 conn: self.conn(),
             });
             return Ok(Arrival::End);
+        }
+        if let Some(lingering) = &mut self.lingering {
+            lingering.heard = Instant::now();
+            if lingering.heard >= lingering.until {
+                return Ok(Arrival::Enough);
+            }
         }
         batch.push_stream(len, Some(self.flow));
         let run = batch.runs()[0];
@@ -216,6 +256,12 @@ impl Link for Connection {
             sent: self.sent,
             ..SocketState::new(self.identity(), self.opened)
         }
+    }
+
+    fn release(&mut self) {
+        let heard = Instant::now();
+        let until = heard + LINGER;
+        self.lingering.get_or_insert(Lingering { heard, until });
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::children::Weight;
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
@@ -33,6 +34,7 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
         Shape::Stream,
         start,
     )?;
+    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
     let limit = [
         connect
@@ -67,5 +69,8 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
         after: winner.after,
     });
     session.ready.announce(connection.identity())?;
-    session.run(Box::new(connection), shared)
+    session.run(Box::new(connection), |stdio| match children {
+        Some(children) => children.for_connections(),
+        None => shared(stdio),
+    })
 }

@@ -3,12 +3,13 @@
 
 use std::time::Instant;
 
+use super::children::{Weight, guard};
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
 use crate::cli::UdpBind;
 use crate::exit::{Exit, Failure};
-use crate::link::udp::{Settings, Socket};
+use crate::link::udp::{Audience, Settings, Socket};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
 use crate::tap::Event;
@@ -28,12 +29,19 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         .bind_addresses(&options.bind.0)?;
     let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
     let shape = Shape::Datagrams(size);
+    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((report, ends, engine), Manners::Listens, shape, start)?;
+    let children = (options.local.max_children, Weight::Part);
+    let children = session.employ(&options.program, ends, children)?;
 
     let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
     session.note_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
+        audience: match children {
+            Some(_) => Audience::Named,
+            None => Audience::Last,
+        },
         wanted: datagrams.count,
         max_bytes: ends.max_bytes,
         access,
@@ -49,7 +57,9 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     });
     session.ready.announce(socket.identity())?;
     let echo = options.local.echo;
-    session.run(Box::new(socket), |stdio| {
-        if echo { Wiring::Echo } else { shared(stdio) }
+    session.run(Box::new(socket), |stdio| match children {
+        Some(children) => children.for_datagrams(size),
+        None if echo => Wiring::Echo,
+        None => shared(stdio),
     })
 }

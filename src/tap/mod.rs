@@ -2,6 +2,7 @@
 //! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
 
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::tuple::{Direction, FourTuple, Identity};
@@ -152,6 +153,19 @@ pub enum Event<'a> {
     Granted {
         /// Which option, how much, and why.
         text: &'a str,
+    },
+    /// A child that talked with a peer has ended.
+    Exited {
+        /// The connection, or the addresses of the datagram that it was started for.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// The child's process number.
+        pid: u32,
+        /// The name of the program.
+        program: &'a str,
+        /// How it ended.
+        status: ExitStatus,
     },
     /// A link is closed.
     Closed(&'a SocketState),
