@@ -402,6 +402,25 @@ fn every_client_has_a_child_of_its_own() {
 }
 
 #[test]
+fn the_end_of_one_conversation_is_not_that_of_another() {
+    let command = "[ $TUPLECAT_CONN = 1 ] && exit; cat";
+    let server = shell("tcp-listen 0 -k", command).start();
+    let first = connect(server.ready());
+    assert_eq!(read_all(&first), b"");
+    wait_until("it is reaped", || children_of(server.pid()).is_empty());
+    let mut second = connect(server.ready());
+    second.write_all(b"before ").unwrap();
+    assert_eq!(read_len(&second, 7), b"before ");
+    // Its child has been gone for long when the first is closed; nothing of that may reach the child that came after it.
+    drop(first);
+    server.err().wait_for_line("closed");
+    assert!(is_silent_for(&second, Duration::from_millis(1300)));
+    second.write_all(b"after").unwrap();
+    finish(&second);
+    assert_eq!(read_all(&second), b"after");
+}
+
+#[test]
 fn more_clients_than_children_wait() {
     for words in ["--max-children 2", "--max-children 2 --max-clients 9"] {
         let server = shell(

@@ -40,7 +40,8 @@ enum State {
         /// Until the peer has finished.
         input: Option<ChildStdin>,
         output: ChildStdout,
-        ward: Ward,
+        /// Until it has closed its output.
+        ward: Option<Ward>,
     },
     /// It could not be started.
     Failed,
@@ -85,7 +86,7 @@ impl Child {
         self.state = State::Talking {
             input,
             output,
-            ward,
+            ward: Some(ward),
         };
         Ok(())
     }
@@ -112,7 +113,9 @@ impl End for Child {
         };
         let len = output.read(&mut batch.space(stretch)[..stretch])?;
         if len == 0 {
-            ward.fall_silent();
+            if let Some(ward) = ward.take() {
+                ward.fall_silent();
+            }
             return Ok(Arrival::End);
         }
         batch.push(Run {

@@ -122,9 +122,8 @@ impl Crowd {
             });
         }
         if len == 0 {
-            answer.ward.fall_silent();
             self.poller.forget(key + 1);
-            self.answers.remove(key);
+            self.answers.remove(key).ward.fall_silent();
         }
         Ok(())
     }

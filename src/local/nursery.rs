@@ -8,12 +8,11 @@ use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{self, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
 use slab::Slab;
@@ -26,11 +25,9 @@ use crate::sys::inherited::keep_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::tap::{Event, Taps};
 
-/// How long a child may go on by itself once its conversation is over.
-const PATIENCE: Duration = Duration::from_secs(1);
+mod record;
 
-/// How long it may go on after SIGHUP; and after SIGKILL, until it is given up.
-const GRACE: Duration = Duration::from_secs(2);
+use record::Record;
 
 /// All children of a run. Clones are the same nursery.
 ///
@@ -51,26 +48,6 @@ struct Inner {
     queue: RefCell<BTreeSet<u64>>,
     next: Cell<u64>,
     failure: Cell<Option<Failure>>,
-}
-
-struct Record {
-    process: process::Child,
-    program: Rc<Program>,
-    caller: Caller,
-    stage: Stage,
-}
-
-/// Where a child is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Its conversation goes on.
-    Talking,
-    /// It has closed its output, and ends in its own time.
-    Silent,
-    /// Its group gets this signal at this time.
-    Due(Signal, Instant),
-    /// It was killed at this time.
-    Killed(Instant),
 }
 
 /// A child that has just been started. Our ends of its pipes never block.
@@ -164,12 +141,7 @@ impl Nursery {
             .spawn()
             .map_err(|error| cannot_start(program, &error))?;
         let (input, output) = (process.stdin.take(), process.stdout.take());
-        let record = Record {
-            process,
-            program: Rc::clone(program),
-            caller,
-            stage: Stage::Talking,
-        };
+        let record = Record::new(process, Rc::clone(program), caller);
         let key = self.0.records.borrow_mut().insert(record);
         if !self.has_room() {
             // The token is there: there was room before.
@@ -198,9 +170,7 @@ impl Nursery {
     pub fn settle(&self, haste: Haste, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
         let now = Instant::now();
         for (_, record) in &mut *self.0.records.borrow_mut() {
-            if matches!(record.stage, Stage::Talking | Stage::Silent) {
-                record.stage = Stage::Due(Signal::HUP, now + PATIENCE);
-            }
+            record.expire(now);
         }
         if haste == Haste::Urgent {
             self.hurry();
@@ -211,7 +181,7 @@ impl Nursery {
                 return Ok(());
             }
             // Killed, and still there: the kernel holds it, in a call that cannot be interrupted.
-            let Some(next) = self.next_signal().or(self.killed_until()) else {
+            let Some(next) = self.next_signal().or(self.given_up()) else {
                 return Ok(());
             };
             self.await_news(next.saturating_duration_since(Instant::now()), signals)?;
@@ -236,9 +206,7 @@ impl Nursery {
     fn hurry(&self) {
         let now = Instant::now();
         for (_, record) in &mut *self.0.records.borrow_mut() {
-            if let Stage::Due(_, time) = &mut record.stage {
-                *time = now;
-            }
+            record.hurry(now);
         }
     }
 
@@ -265,20 +233,16 @@ impl Nursery {
     /// When the next signal is due.
     fn next_signal(&self) -> Option<Instant> {
         let records = self.0.records.borrow();
-        let due = records.iter().filter_map(|(_, record)| match record.stage {
-            Stage::Due(_, time) => Some(time),
-            _ => None,
-        });
+        let due = records
+            .iter()
+            .filter_map(|(_, record)| record.next_signal());
         due.min()
     }
 
     /// How long it is worth waiting for those that were killed.
-    fn killed_until(&self) -> Option<Instant> {
+    fn given_up(&self) -> Option<Instant> {
         let records = self.0.records.borrow();
-        let killed = records.iter().filter_map(|(_, record)| match record.stage {
-            Stage::Killed(time) => Some(time + GRACE),
-            _ => None,
-        });
+        let killed = records.iter().filter_map(|(_, record)| record.given_up());
         killed.max().filter(|&time| time > Instant::now())
     }
 
@@ -288,12 +252,11 @@ impl Nursery {
         taps.emit(&Event::Exited {
             flow,
             conn,
-            pid: record.process.id(),
+            pid: record.pid(),
             program: &program,
             status,
         });
-        let was_told = matches!(record.stage, Stage::Killed(_) | Stage::Due(Signal::KILL, _));
-        if !status.success() && !was_told {
+        if !status.success() && !record.was_told() {
             let text = format!("'{program}' ended with {}", describe_status(status));
             let first = self.0.failure.take();
             let failure = first.unwrap_or(Failure::new(Exit::Failed, text));
@@ -301,40 +264,13 @@ impl Nursery {
         }
     }
 
-    fn set_stage(&self, key: usize, next: impl FnOnce(Stage) -> Stage) {
+    /// Notes that a child has come a step further.
+    fn change(&self, key: usize, change: impl FnOnce(&mut Record)) {
         if let Some(record) = self.0.records.borrow_mut().get_mut(key) {
-            record.stage = next(record.stage);
+            change(record);
         }
         // Full: it rings already.
         let _ = (&self.0.bell).write(b"c");
-    }
-}
-
-impl Record {
-    /// Reaps the child if it has ended, or sends it the signal that is due.
-    fn tend(&mut self, now: Instant) -> Option<ExitStatus> {
-        // While it talks, an ended child is left unreaped: so its number stays that of its group, which may go on talking.
-        if self.stage == Stage::Talking {
-            return None;
-        }
-        let pid = Pid::from_child(&self.process);
-        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let has_ended = !matches!(waitid(WaitId::Pid(pid), peek), Ok(None));
-        match self.stage {
-            Stage::Due(signal, time) if has_ended || time <= now => {
-                // Once nobody is left there is nobody to tell.
-                let _ = kill_process_group(pid, signal);
-                if !has_ended {
-                    self.stage = match signal {
-                        Signal::HUP => Stage::Due(Signal::KILL, now + GRACE),
-                        _ => Stage::Killed(now),
-                    };
-                }
-            }
-            _ => {}
-        }
-        // An error is that somebody else has reaped it, which nobody does.
-        has_ended.then(|| self.process.wait().unwrap_or_default())
     }
 }
 
@@ -354,18 +290,16 @@ impl Drop for Turn {
 }
 
 impl Ward {
-    /// Notes that the child has closed its output: from now on it may take its time.
-    pub fn fall_silent(&self) {
-        self.nursery.set_stage(self.key, |_| Stage::Silent);
+    /// Notes that the child has closed its output: from now on it may take its time, and may be gone at any time.
+    pub fn fall_silent(self) {
+        self.nursery.change(self.key, Record::fall_silent);
     }
 }
 
 impl Drop for Ward {
     fn drop(&mut self) {
-        self.nursery.set_stage(self.key, |stage| match stage {
-            Stage::Talking => Stage::Due(Signal::HUP, Instant::now() + PATIENCE),
-            other => other,
-        });
+        self.nursery
+            .change(self.key, |record| record.part(Instant::now()));
     }
 }
 
