@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use socket2::Socket;
 
+use super::children::Children;
 use super::ready::Ready;
 use super::settings;
 use super::traffic::Traffic;
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) rules: Rules,
     /// Where a script wants to be told of the socket.
     pub(super) ready: Ready,
+    /// Those who talk with peers in the place of standard input and output.
+    pub(super) children: Option<Children>,
     stdio: Stdio,
 }
 
@@ -80,6 +83,7 @@ impl Session {
             signals,
             rules,
             ready,
+            children: None,
             stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
         })
     }
@@ -123,8 +127,15 @@ impl Session {
     ) -> anyhow::Result<Exit> {
         let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, &mut self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        if let Some(children) = &self.children {
+            pump.attend(Box::new(children.nursery()));
+        }
         begin(&mut pump);
-        Ok(pump.run()?)
+        let end = pump.run();
+        Ok(match self.children {
+            Some(children) => children.settle(end, &self.signals, &mut self.taps)?,
+            None => end?,
+        })
     }
 }
 
@@ -135,14 +146,23 @@ pub(super) fn shared(stdio: Stdio) -> Wiring {
 
 fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {
     match (chosen, manners, input) {
-        (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
-        (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
         (None, Manners::Listens, None | Some(Kind::Null | Kind::Closed)) => {
             OnInputEnd::FinishAfterPeer
         }
         (None, Manners::Connects, None) => OnInputEnd::FinishAfterPeer,
-        (None | Some(OnStdinEof::Shutdown), ..) => OnInputEnd::Finish,
+        (chosen, ..) => chosen.into(),
+    }
+}
+
+impl From<Option<OnStdinEof>> for OnInputEnd {
+    /// What to do at the end of an input that surely has something to say.
+    fn from(choice: Option<OnStdinEof>) -> Self {
+        match choice {
+            Some(OnStdinEof::Keep) => Self::Keep,
+            Some(OnStdinEof::Quit) => Self::Quit,
+            Some(OnStdinEof::Shutdown) | None => Self::Finish,
+        }
     }
 }
 

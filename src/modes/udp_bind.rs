@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::children::{Weight, guard};
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
 use super::{groups, sockets, udp_sendto};
@@ -33,15 +34,22 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         (_, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
         _ => None,
     };
+    let size = datagrams.size_towards(towards);
     let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
+    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
+    let children = (options.local.max_children, Weight::Part);
+    let children = session.employ(&options.program, ends, children)?;
 
     let (socket, reach) = sockets::receiving(&addresses, &options.socket, &options.groups)?;
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();
     let settings = Settings {
-        audience,
+        audience: match children {
+            Some(_) => Audience::Named,
+            None => audience,
+        },
         accepts: if options.peers.lock_first {
             Accepts::First
         } else {
@@ -65,8 +73,10 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     });
     session.ready.announce(socket.identity())?;
     let echo = options.local.echo;
-    session.run(Box::new(socket), |stdio| {
-        if echo { Wiring::Echo } else { shared(stdio) }
+    session.run(Box::new(socket), |stdio| match children {
+        Some(children) => children.for_datagrams(size),
+        None if echo => Wiring::Echo,
+        None => shared(stdio),
     })
 }
 

@@ -4,12 +4,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use super::children::Weight;
 use super::session::{self, Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
+use crate::local::program::Caller;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
 use crate::tap::answer::Answer;
@@ -29,18 +32,24 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
     let traffic = traffic(options, target)?;
     let mut session = Session::new((report, ends, engine), Manners::Sends, traffic, start)?;
+    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
 
     let socket = sockets::sending(target, source, &options.socket, &options.groups)?;
     session.note_shortfalls(&socket, &options.socket)?;
-    if session.ready.is_awaited() {
+    if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
         bind_anywhere(&socket, target)?;
     }
-    let socket = Socket::new(socket, settings(options, target, session.rules.engine))
+    let mut socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     session.ready.announce(socket.identity())?;
     if !sendto.probe {
-        return session.run(Box::new(socket), shared);
+        let flow = socket.flow();
+        let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
+        return session.run(Box::new(socket), |stdio| match (children, flow) {
+            (Some(children), Some(flow)) => children.for_peer(Caller { flow, conn: None }, shape),
+            _ => shared(stdio),
+        });
     }
     if let Some(lines) = session::lines(report) {
         session.taps.add(Box::new(Answer::new(lines)));

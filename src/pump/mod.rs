@@ -166,6 +166,14 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Adds an end that is joined to nothing, and ends nothing: it is asked when it has something to see to.
+    pub fn attend(&mut self, end: Box<dyn End>) {
+        let id = self.ports.vacant_key();
+        self.ports
+            .insert(Port::new(Party::Own(end), Route::To(id), id));
+        self.runnable.push_back(id);
+    }
+
     /// Gives a link an end of its own, where that is the plan.
     fn attach(&mut self, id: PortId) {
         let Plan::Each(attach) = &mut self.plan else {
@@ -180,6 +188,7 @@ impl<'a> Pump<'a> {
                 let own = self.ports.insert(own);
                 let port = &mut self.ports[id];
                 (port.route, port.fed_by) = (Route::To(own), own);
+                self.touched.push(own);
             }
             Err(error) => {
                 self.fail(id, &error);

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::phrases::{Bytes, Closing, Number, Openness, Size, Transfer};
 use super::{Event, SocketState, Tap};
-use crate::exit::describe;
+use crate::exit::{describe, describe_status};
 use crate::tuple::{Direction, FourTuple, Transport};
 
 /// Peers remembered as already announced; more than that, and some are announced again.
@@ -270,6 +270,19 @@ impl<W: Write> Tap for Lines<W> {
                 }
             }
             Event::Peers(states) => self.peers(states),
+            Event::Exited {
+                flow,
+                conn,
+                program,
+                status,
+                ..
+            } if is_detailed || !status.success() => {
+                let (number, end) = (Number(conn), describe_status(status));
+                self.line(
+                    "exited",
+                    format_args!("{flow}{number}  '{program}' with {end}"),
+                );
+            }
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {

@@ -2,6 +2,7 @@
 //! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
 
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::tuple::{Direction, FourTuple, Identity};
@@ -173,6 +174,19 @@ pub enum Event<'a> {
     },
     /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
     Peers(&'a [SocketState]),
+    /// A child that talked with a peer has ended.
+    Exited {
+        /// The connection, or the addresses of the datagram that it was started for.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// The child's process number.
+        pid: u32,
+        /// The name of the program.
+        program: &'a str,
+        /// How it ended.
+        status: ExitStatus,
+    },
     /// A link is closed.
     Closed(&'a SocketState),
     /// The table of sockets, asked for with SIGUSR1.

@@ -138,6 +138,14 @@ impl Socket {
         })
     }
 
+    /// Both addresses of the datagrams to the target, if there is one. Our port is 0 until the socket is bound.
+    pub fn flow(&mut self) -> Option<FourTuple> {
+        match self.settings.audience {
+            Audience::Target(target) => Some(self.route_to_target(target).flow),
+            _ => None,
+        }
+    }
+
     /// Datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -205,7 +213,7 @@ impl End for Socket {
 
     fn is_addressed(&self) -> bool {
         match self.settings.audience {
-            Audience::Target(_) => true,
+            Audience::Target(_) | Audience::Named => true,
             Audience::Last | Audience::First | Audience::All => !self.peers.is_empty(),
             Audience::Nobody => false,
         }
