@@ -8,6 +8,7 @@ use crate::exit::Exit;
 
 mod children;
 mod compare;
+mod passed;
 mod ready;
 mod session;
 mod settings;

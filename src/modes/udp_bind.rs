@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use super::children::{Weight, guard};
+use super::passed;
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use crate::batch::Shape;
-use crate::cli::UdpBind;
+use crate::cli::{BindPoint, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Audience, Settings, Socket};
 use crate::pump::Wiring;
@@ -24,18 +25,28 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
         datagrams,
         ..
     } = options;
-    let addresses = address
-        .resolver(Transport::Udp)
-        .bind_addresses(&options.bind.0)?;
+    let (addresses, passed) = match &options.bind {
+        BindPoint::At(endpoint) => {
+            let addresses = address.resolver(Transport::Udp).bind_addresses(endpoint)?;
+            guard(&options.program, &addresses, &options.access)?;
+            (addresses, None)
+        }
+        BindPoint::Passed(name) => {
+            let (socket, bound) = passed::datagrams(name.as_deref(), &options.socket)?;
+            (vec![bound], Some((socket, bound.reach)))
+        }
+    };
     let size = datagrams.size_towards(addresses.first().map(|bind| bind.address));
     let shape = Shape::Datagrams(size);
-    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((report, ends, engine), Manners::Listens, shape, start)?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
 
-    let (socket, reach) = sockets::receiving(&addresses, &options.socket)?;
+    let (socket, reach) = match passed {
+        Some(passed) => passed,
+        None => sockets::receiving(&addresses, &options.socket)?,
+    };
     session.note_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
         audience: match children {

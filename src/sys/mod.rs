@@ -9,4 +9,5 @@ pub mod inherited;
 pub mod limits;
 pub mod poller;
 pub mod signals;
+pub mod systemd;
 pub mod udp;
