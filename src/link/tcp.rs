@@ -60,6 +60,17 @@ pub struct Client {
     _place: Rc<()>,
 }
 
+impl Client {
+    /// The client of a listener that is not ours, and has no other for us.
+    #[must_use]
+    pub fn only() -> Self {
+        Self {
+            number: 1,
+            _place: Rc::new(()),
+        }
+    }
+}
+
 /// Which directions have ended (RFC 9293, 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
