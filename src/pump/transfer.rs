@@ -52,7 +52,7 @@ impl Pump<'_> {
         }
         if let Some(batch) = self.fetch(id) {
             self.last_moved = self.now;
-            self.ports[id].lane.has_given = true;
+            self.ports[id].lane.last = Some(batch.len());
             self.deliver(id, batch);
         }
     }
