@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
@@ -42,10 +42,6 @@ fn accepted() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
     let client = connect(address);
     (accept(&listener), client)
-}
-
-fn finish(peer: &TcpStream) {
-    peer.shutdown(Shutdown::Write).unwrap();
 }
 
 #[test]

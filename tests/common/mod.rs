@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod both;
 mod capture;
+mod children;
 mod files;
 mod launch;
 mod namespace;
@@ -19,6 +20,7 @@ mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
+pub(crate) use children::*;
 pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use namespace::Namespace;
