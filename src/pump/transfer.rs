@@ -106,7 +106,7 @@ impl Pump<'_> {
         recipients.clear();
         match self.ports[id].route {
             Route::To(one) => recipients.push(one),
-            Route::Links => recipients.extend(self.chosen_links()),
+            Route::Links => self.choose_links(&mut recipients),
             Route::Others(local) => {
                 recipients.push(local);
                 recipients.extend(self.open_links().filter(|&link| link != id));
