@@ -9,18 +9,21 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
+mod dump;
 mod endpoint;
 mod framing;
 mod groups;
 mod many;
 mod modes;
 mod options;
+mod report;
 mod socket;
 mod udp;
 mod values;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
+pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
@@ -28,8 +31,9 @@ pub use many::{LocalOptions, ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
     AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,
-    OnStdinEof, PeerEndOptions, ReportOptions,
+    OnStdinEof, PeerEndOptions,
 };
+pub use report::{Place, ReportOptions};
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
 pub use udp::{
     Bytes, DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions,

@@ -6,10 +6,11 @@ use super::groups::GroupOptions;
 use super::many::{LocalOptions, ManyOptions};
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
-    ReportOptions,
 };
 use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
-use super::{AccessOptions, BindPoint, SocketOptions, Target, TcpSocketOptions};
+use super::{
+    AccessOptions, BindPoint, DumpOptions, ReportOptions, SocketOptions, Target, TcpSocketOptions,
+};
 use crate::framing::OutputFraming;
 
 /// The command line of `tcp-listen`.
@@ -57,6 +58,9 @@ pub struct TcpListen {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -119,6 +123,9 @@ pub struct TcpConnect {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -170,6 +177,9 @@ pub struct UdpBind {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -216,6 +226,9 @@ pub struct UdpSendto {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,

@@ -250,20 +250,27 @@ fn pairs(line: &[u8]) -> impl Iterator<Item = Result<(usize, u8), Flaw>> {
         let is_alone = line
             .get(at)
             .is_none_or(|&letter| letter == b' ' || letter == b'|');
-        Some(match is_pair && is_alone {
-            true => Ok((place, byte[0])),
-            false => Err((place, "not two hexadecimal digits".to_owned())),
+        Some(if is_pair && is_alone {
+            Ok((place, byte[0]))
+        } else {
+            Err((place, "not two hexadecimal digits".to_owned()))
         })
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::{Duration, UNIX_EPOCH};
 
     use pretty_assertions::assert_eq;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::tap::hexdump::{Form, HexDump};
+    use crate::tap::lines::Palette;
+    use crate::tap::{Event, Memory, Tap};
 
     fn read(text: &str) -> Result<Vec<Recorded>, DumpError> {
         let mut reader = DumpReader::default();
@@ -338,5 +345,70 @@ mod tests {
             flaw(&HEADER.replace("#3", "3")),
             "line 1, column 60: '3' where a number such as '#1' should be"
         );
+    }
+
+    prop_compose! {
+        fn chunks()(
+            micros in 0..4_000_000_000_000_000_u64,
+            direction in prop_oneof![Just(Direction::Incoming), Just(Direction::Outgoing)],
+            transport in prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)],
+            local in any::<(IpAddr, u16)>().prop_map(SocketAddr::from),
+            remote in any::<(IpAddr, u16)>().prop_map(SocketAddr::from),
+            bytes in vec(any::<u8>(), 0..200),
+        ) -> Recorded {
+            Recorded {
+                time: UNIX_EPOCH + Duration::from_micros(micros),
+                direction,
+                flow: FourTuple::new(transport, local, remote),
+                number: 1,
+                bytes,
+            }
+        }
+    }
+
+    fn write(chunks: &[Recorded], width: u8, palette: Palette) -> String {
+        let memory = Memory::default();
+        let limit = None;
+        let form = Form {
+            width,
+            limit,
+            palette,
+        };
+        let mut dump = HexDump::new(memory.sink(), form);
+        for chunk in chunks {
+            let len = chunk.bytes.len();
+            let event = Event::Data {
+                direction: chunk.direction,
+                flow: chunk.flow,
+                conn: None,
+                len,
+                datagrams: 1,
+                stride: len,
+                bytes: Some(&chunk.bytes),
+            };
+            dump.event(&event, chunk.time);
+        }
+        dump.flush().unwrap();
+        memory.text()
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_dumped_is_read_back(
+            chunks in vec(chunks(), 0..8),
+            width in 1_u8..,
+            palette in prop_oneof![Just(Palette::Plain), Just(Palette::Colored)],
+        ) {
+            let mut read = read(&write(&chunks, width, palette)).unwrap();
+            for chunk in &mut read {
+                chunk.number = 1;
+            }
+            prop_assert_eq!(read, chunks);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[0-9a-f |#<>:.TZ-]{0,80}|.*") {
+            let _ = read(&text);
+        }
     }
 }

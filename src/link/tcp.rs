@@ -13,7 +13,8 @@ use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
-use crate::tap::{Count, Event, SocketState, Taps};
+use crate::sys::tcp_info::{figures, unread, unsent};
+use crate::tap::{Call, Count, Event, Parting, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport, unmapped};
 
 /// Bytes asked for in one read.
@@ -103,6 +104,17 @@ impl Connection {
             stride: 0,
             bytes,
         });
+    }
+
+    /// What closing tells the peer: a reset where bytes were not read (RFC 1122, 4.2.2.13) or the user wants it.
+    fn parting(&self, state: &SocketState) -> Parting {
+        let lingers = self.socket.linger().unwrap_or_default();
+        match state.path.map(|path| path.state) {
+            None | Some("CLOSED" | "TIME-WAIT") => Parting::Nothing,
+            _ if state.unread > Some(0) || lingers == Some(Duration::ZERO) => Parting::Reset,
+            Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => Parting::Fin,
+            Some(_) => Parting::Nothing,
+        }
     }
 
     /// The most that may be read at once.
@@ -214,12 +226,17 @@ impl Link for Connection {
             },
             received: self.received,
             sent: self.sent,
+            unread: unread(&self.socket),
+            unsent: unsent(&self.socket),
+            path: figures(&self.socket),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
-        taps.emit(&Event::Closed(&self.state()));
+        let mut state = self.state();
+        state.parting = self.parting(&state);
+        taps.emit(&Event::Closed(&state));
         Ok(())
     }
 }
@@ -382,7 +399,8 @@ impl Link for Listener {
         }
     }
 
-    fn close(&mut self, _taps: &mut Taps) -> Result<(), Failure> {
+    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
+        taps.emit(&Event::Called(Call::Close(self.identity())));
         Ok(())
     }
 }

@@ -1,16 +1,14 @@
 //! What every mode sets up the same way: observers, the local end, and the rules of the pump.
 //! From here on a mode only has to bring its links.
 
-use std::io::IsTerminal;
-use std::time::Instant;
-
 use anyhow::Context;
 use socket2::Socket;
 
 use super::ready::Ready;
 use super::settings;
 use super::traffic::Traffic;
-use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions, SocketOptions};
+use super::watch::Watched;
+use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::output::Output;
 use crate::local::stdio::Stdio;
@@ -19,13 +17,12 @@ use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::signals::Signals;
-use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::{Event, Taps};
 
 /// A run from the options that all modes have.
-pub(super) struct Session {
+pub(super) struct Session<'a> {
     /// The observers that the options ask for.
-    pub(super) taps: Taps,
+    pub(super) taps: &'a mut Taps,
     /// The signals, caught from here on.
     pub(super) signals: Signals,
     /// The choices, to be adjusted by the mode.
@@ -46,15 +43,15 @@ pub(super) enum Manners {
     Sends,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
-        (report, ends, engine): (&ReportOptions, &EndOptions, &EngineOptions),
+        (ends, engine): (&EndOptions, &EngineOptions),
         manners: Manners,
         traffic: Traffic,
-        start: Instant,
+        watched: Watched<'a>,
     ) -> anyhow::Result<Self> {
-        let ready = Ready::new(report)?;
+        let Watched { start, ready, taps } = watched;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
         let input = (!ends.recv_only).then(Inherited::stdin);
@@ -76,7 +73,7 @@ impl Session {
             },
         };
         Ok(Self {
-            taps: taps(report),
+            taps,
             signals,
             rules,
             ready,
@@ -117,11 +114,11 @@ impl Session {
     }
 
     fn start(
-        mut self,
+        self,
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
     ) -> anyhow::Result<Exit> {
-        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, &mut self.taps);
+        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         begin(&mut pump);
         Ok(pump.run()?)
@@ -153,41 +150,5 @@ impl From<OnPeerEof> for OnPeerEnd {
             OnPeerEof::Wait => Self::Wait,
             OnPeerEof::Quit => Self::Quit,
         }
-    }
-}
-
-fn taps(report: &ReportOptions) -> Taps {
-    let mut taps = Taps::default();
-    if !report.quiet {
-        let detail = if report.verbose > 0 {
-            Detail::Chunks
-        } else {
-            Detail::Events
-        };
-        taps.add(Box::new(Lines::new(
-            std::io::stderr(),
-            detail,
-            palette(report.color),
-        )));
-    }
-    taps
-}
-
-/// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.
-fn palette(choice: clap::ColorChoice) -> Palette {
-    let wanted = match choice {
-        clap::ColorChoice::Always => true,
-        clap::ColorChoice::Never => false,
-        clap::ColorChoice::Auto => {
-            let stderr = std::io::stderr();
-            let choice = anstream::AutoStream::choice(&stderr);
-            choice != anstream::ColorChoice::Never
-                && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
-        }
-    };
-    if wanted {
-        Palette::Colored
-    } else {
-        Palette::Plain
     }
 }

@@ -1,11 +1,10 @@
 //! socket, bind, listen, accept: wait for a client, which gets a new socket of its own.
 //! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
 
-use std::time::Instant;
-
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use super::watch::Watched;
 use crate::cli::{ManyOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Clients, Listener, Settings};
@@ -19,10 +18,9 @@ use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
 use crate::tuple::Transport;
 
-pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpListen {
         address,
-        report,
         ends,
         engine,
         listen,
@@ -32,10 +30,15 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     let addresses = resolver.bind_addresses(&options.bind.0)?;
     let traffic = Traffic::stream(&options.framing);
     let access = options.access.access()?;
-    let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
 
-    let (socket, reach) =
-        sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?;
+    let (socket, reach) = sockets::listening(
+        &addresses,
+        listen.backlog,
+        &options.socket,
+        &options.tcp,
+        session.taps,
+    )?;
     session.note_shortfalls(&socket, &options.socket)?;
     adjust(&mut session.rules, options);
     let settings = Settings {

@@ -2,22 +2,22 @@
 //! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
 
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use super::watch::Watched;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
-use crate::tuple::Transport;
+use crate::tap::{Call, Event};
+use crate::tuple::{Identity, Transport};
 
-pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpSendto {
         address,
-        report,
         ends,
         engine,
         sendto,
@@ -27,9 +27,9 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
     let traffic = traffic(options, target)?;
-    let mut session = Session::new((report, ends, engine), Manners::Sends, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Sends, traffic, watched)?;
 
-    let socket = sockets::sending(target, source, &options.socket, &options.groups)?;
+    let socket = sockets::sending(target, source, &options.socket, &options.groups, session.taps)?;
     session.note_shortfalls(&socket, &options.socket)?;
     if session.ready.is_awaited() {
         // Otherwise the first datagram does it.
@@ -37,6 +37,9 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     }
     let socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
+    if let name @ Identity::Pair(_) = socket.identity() {
+        session.taps.emit(&Event::Called(Call::Connect(name)));
+    }
     session.ready.announce(socket.identity())?;
     session.run(Box::new(socket), shared)
 }

@@ -10,4 +10,5 @@ pub mod limits;
 pub mod multicast;
 pub mod poller;
 pub mod signals;
+pub mod tcp_info;
 pub mod udp;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
@@ -172,7 +173,7 @@ impl<W: Write> Lines<W> {
 }
 
 impl<W: Write> Tap for Lines<W> {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         let is_detailed = self.detail == Detail::Chunks;
         match *event {
             Event::Listening { socket, reach } => {
@@ -271,7 +272,7 @@ mod tests {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out, detail, Palette::Plain);
         for event in events {
-            lines.event(event);
+            lines.event(event, SystemTime::UNIX_EPOCH);
         }
         String::from_utf8(out).unwrap()
     }

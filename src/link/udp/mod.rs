@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
+use crate::sys::tcp_info::{unread, unsent};
 use crate::sys::udp::dropped;
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
@@ -220,6 +221,8 @@ impl Link for Socket {
             ignored: self.totals.ignored,
             dropped: self.totals.drops.total(),
             dropped_or_more: self.totals.drops.may_be_more(),
+            unread: unread(&self.inner),
+            unsent: unsent(&self.inner),
             ..SocketState::new(self.identity(), self.opened)
         }
     }

@@ -1,0 +1,116 @@
+//! Watching a run: the observers that the options ask for, from before its first socket until after its end.
+//! Whatever a mode does, and however it fails, passes through here: no event is missed, and every run has its last word.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use super::ready::Ready;
+use crate::cli::{DumpOptions, Place, ReportOptions};
+use crate::exit::{Exit, Failure};
+use crate::tap::hexdump::{Form, HexDump};
+use crate::tap::lines::{Detail, Lines, Palette};
+use crate::tap::{Console, Event, Sink, Taps};
+
+/// What a mode is given beside its options.
+pub(super) struct Watched<'a> {
+    /// When the command line was read.
+    pub(super) start: Instant,
+    /// Where a script wants to be told of the socket.
+    pub(super) ready: Ready,
+    /// The observers.
+    pub(super) taps: &'a mut Taps,
+}
+
+/// Runs `mode` under the eyes of the observers, and says how it ended.
+pub(super) fn watch(
+    (report, dump): (&ReportOptions, &DumpOptions),
+    start: Instant,
+    mode: impl FnOnce(Watched<'_>) -> anyhow::Result<Exit>,
+) -> Result<Exit, Failure> {
+    let ready = Ready::new(report)?;
+    let mut taps = taps(report, dump)?;
+    let watched = Watched {
+        start,
+        ready,
+        taps: &mut taps,
+    };
+    let ended = mode(watched).map_err(|error| Failure::of(&error));
+    if let Err(failure) = &ended {
+        taps.emit(&Event::Failed(failure));
+    }
+    let ended = settle(ended, &mut taps);
+    let exit = ended
+        .as_ref()
+        .copied()
+        .unwrap_or_else(|failure| failure.exit);
+    let lasted = start.elapsed();
+    taps.emit(&Event::Ended { exit, lasted });
+    settle(ended, &mut taps)
+}
+
+/// A run is done if everything is recorded as well.
+fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure> {
+    let recorded = taps.flush();
+    match ended {
+        Ok(Exit::Done) => recorded.map(|()| Exit::Done),
+        other => other,
+    }
+}
+
+fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
+    let mut taps = Taps::default();
+    let console = Console::default();
+    let palette = palette(report.color);
+    if !report.quiet {
+        let detail = if report.verbose > 0 {
+            Detail::Chunks
+        } else {
+            Detail::Events
+        };
+        taps.add(Box::new(Lines::new(console.clone(), detail, palette)));
+    }
+    let form = |palette| Form {
+        width: dump.hex_width,
+        limit: dump.hex_limit,
+        palette,
+    };
+    if dump.hex {
+        let sink = Sink::stderr("--hex", &console);
+        taps.add(Box::new(HexDump::new(sink, form(palette))));
+    }
+    if let Some(place) = &dump.hex_file {
+        let palette = match place {
+            Place::Standard => palette,
+            Place::File(_) => Palette::Plain,
+        };
+        let sink = sink(place, "--hex-file", &console)?;
+        taps.add(Box::new(HexDump::new(sink, form(palette))));
+    }
+    Ok(taps)
+}
+
+fn sink(place: &Place, option: &str, console: &Console) -> Result<Sink, Failure> {
+    match place {
+        Place::Standard => Ok(Sink::stderr(option, console)),
+        Place::File(path) => Sink::file(path, option, console),
+    }
+}
+
+/// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.
+fn palette(choice: clap::ColorChoice) -> Palette {
+    let wanted = match choice {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => {
+            let stderr = std::io::stderr();
+            let choice = anstream::AutoStream::choice(&stderr);
+            choice != anstream::ColorChoice::Never
+                && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
+        }
+    };
+    if wanted {
+        Palette::Colored
+    } else {
+        Palette::Plain
+    }
+}
