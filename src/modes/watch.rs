@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::ready::Ready;
 use crate::cli::{DumpOptions, Place, ReportOptions};
 use crate::exit::{Exit, Failure};
+use crate::tap::events::{Events, Payload};
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::{Console, Event, Sink, Taps};
@@ -85,6 +86,15 @@ fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
         };
         let sink = sink(place, "--hex-file", &console)?;
         taps.add(Box::new(HexDump::new(sink, form(palette))));
+    }
+    if let Some(place) = &report.events {
+        let payload = if report.events_payload {
+            Payload::Shown
+        } else {
+            Payload::Counted
+        };
+        let sink = sink(place, "--events", &console)?;
+        taps.add(Box::new(Events::new(sink, payload)));
     }
     Ok(taps)
 }

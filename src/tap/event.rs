@@ -185,7 +185,8 @@ pub enum Call {
 }
 
 /// Who can reach a bound socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// Only this machine.
     Loopback,

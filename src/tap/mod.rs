@@ -7,6 +7,8 @@ use crate::exit::Failure;
 
 mod console;
 mod event;
+mod event_record;
+pub mod events;
 pub mod hexdump;
 mod hexlines;
 pub mod lines;
@@ -79,12 +81,21 @@ impl Taps {
     }
 }
 
-/// The datagrams in `bytes`, which are `stride` bytes long except for the last; with a stride of 0, one piece of a stream.
-pub(crate) fn pieces(bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+/// The sizes of the datagrams that `len` bytes are, `stride` each except for the last; with a stride of 0, of one piece of a stream.
+pub(crate) fn sizes(len: usize, stride: usize) -> impl Iterator<Item = usize> {
+    let stride = if stride == 0 { len } else { stride }.max(1);
     // An empty datagram is one as well.
-    let empty = bytes.is_empty().then_some(bytes);
-    let stride = if stride == 0 { bytes.len() } else { stride };
-    empty.into_iter().chain(bytes.chunks(stride.max(1)))
+    let count = len.div_ceil(stride).max(1);
+    (0..count).map(move |index| stride.min(len - index * stride))
+}
+
+/// The datagrams themselves, or the piece of a stream.
+pub(crate) fn pieces(mut bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+    sizes(bytes.len(), stride).map(move |size| {
+        let (piece, rest) = bytes.split_at(size);
+        bytes = rest;
+        piece
+    })
 }
 
 #[cfg(test)]

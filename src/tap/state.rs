@@ -7,7 +7,7 @@ use crate::sys::tcp_info::Figures;
 use crate::tuple::{Direction, Identity};
 
 /// Bytes and chunks in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Count {
     /// Bytes of payload.
     pub bytes: u64,
