@@ -7,7 +7,7 @@ use socket2::Socket;
 use super::ready::Ready;
 use super::settings;
 use super::traffic::Traffic;
-use super::watch::Watched;
+use super::watch::{StdoutUse, Watched};
 use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::output::Output;
@@ -51,11 +51,17 @@ impl<'a> Session<'a> {
         traffic: Traffic,
         watched: Watched<'a>,
     ) -> anyhow::Result<Self> {
-        let Watched { start, ready, taps } = watched;
+        let Watched {
+            start,
+            ready,
+            taps,
+            stdout,
+        } = watched;
+        let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
         let input = (!ends.recv_only).then(Inherited::stdin);
-        let output = (!ends.send_only).then(Inherited::stdout);
+        let output = takes_output.then(Inherited::stdout);
         let output = output.map(|to| Output::new(to, traffic.output));
         let kind = input.as_ref().map(Inherited::kind);
         let rules = Rules {

@@ -1,6 +1,7 @@
 //! Watching a run: the observers that the options ask for, from before its first socket until after its end.
 //! Whatever a mode does, and however it fails, passes through here: no event is missed, and every run has its last word.
 
+use std::fs::File;
 use std::io::IsTerminal;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::tap::events::{Events, Payload};
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::lines::{Detail, Lines, Palette};
+use crate::tap::pcap::Pcap;
 use crate::tap::{Console, Event, Sink, Taps};
 
 /// What a mode is given beside its options.
@@ -20,6 +22,17 @@ pub(super) struct Watched<'a> {
     pub(super) ready: Ready,
     /// The observers.
     pub(super) taps: &'a mut Taps,
+    /// What standard output is for.
+    pub(super) stdout: StdoutUse,
+}
+
+/// What standard output is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StdoutUse {
+    /// What is received.
+    Payload,
+    /// A record, for what is received is in it.
+    Record,
 }
 
 /// Runs `mode` under the eyes of the observers, and says how it ended.
@@ -34,6 +47,10 @@ pub(super) fn watch(
         start,
         ready,
         taps: &mut taps,
+        stdout: match dump.pcap {
+            Some(Place::Standard) => StdoutUse::Record,
+            _ => StdoutUse::Payload,
+        },
     };
     let ended = mode(watched).map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
@@ -96,6 +113,13 @@ fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
         let sink = sink(place, "--events", &console)?;
         taps.add(Box::new(Events::new(sink, payload)));
     }
+    if let Some(place) = &dump.pcap {
+        let sink = match place {
+            Place::Standard => standard_output("--pcap", &console)?,
+            Place::File(path) => Sink::file(path, "--pcap", &console)?,
+        };
+        taps.add(Box::new(Pcap::new(sink)));
+    }
     Ok(taps)
 }
 
@@ -104,6 +128,19 @@ fn sink(place: &Place, option: &str, console: &Console) -> Result<Sink, Failure>
         Place::Standard => Ok(Sink::stderr(option, console)),
         Place::File(path) => Sink::file(path, option, console),
     }
+}
+
+/// A record in the place of what is received. It is for a program to read, not for a person.
+fn standard_output(option: &str, console: &Console) -> Result<Sink, Failure> {
+    let act = format!("cannot write to standard output ({option})");
+    let stdout = rustix::stdio::stdout();
+    if stdout.is_terminal() {
+        let text = format!("{act}: it is a terminal, and this is binary");
+        return Err(Failure::new(Exit::Failed, text));
+    }
+    let owned = stdout.try_clone_to_owned();
+    let owned = owned.map_err(|error| Failure::io(act, &error))?;
+    Ok(Sink::stdout(File::from(owned), option, console))
 }
 
 /// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.

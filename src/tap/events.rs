@@ -1,12 +1,11 @@
 //! Events for programs: one object of JSON a line, with the same names for the same things in every event.
 //! The form is a promise (tuplecat-events(5), `fixtures/events.schema.json`): fields may be added, but never change.
 
-use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 use super::event_record::{Details, Path, Record, Who};
 use super::{Count, Event, Sink, SocketState, Tap, Ways, sizes};
-use crate::exit::{Failure, describe};
+use crate::exit::{Exit, Failure, describe};
 use crate::tuple::{Direction, Transport};
 
 /// Writes events.
@@ -146,10 +145,8 @@ impl Events {
                 ("peer-finished", Who::pair(flow, conn), Details::None {})
             }
             Event::Broken { flow, conn, error } => {
-                let name = match error.kind() {
-                    ErrorKind::ConnectionReset
-                    | ErrorKind::ConnectionAborted
-                    | ErrorKind::BrokenPipe => "reset",
+                let name = match Exit::from(error) {
+                    Exit::Reset => "reset",
                     _ => "error",
                 };
                 let error = &describe(error);

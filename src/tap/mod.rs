@@ -12,6 +12,8 @@ pub mod events;
 pub mod hexdump;
 mod hexlines;
 pub mod lines;
+pub mod pcap;
+mod pcapng;
 mod phrases;
 mod sink;
 mod state;
