@@ -5,13 +5,18 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::time::Instant;
 
+use rustix::fs::FileType;
+
 use super::ready::Ready;
 use crate::cli::{DumpOptions, Place, ReportOptions};
 use crate::exit::{Exit, Failure};
 use crate::tap::events::{Events, Payload};
+use crate::tap::explain::Explain;
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::pcap::Pcap;
+use crate::tap::progress::Progress;
+use crate::tap::stats::Stats;
 use crate::tap::{Console, Event, Sink, Taps};
 
 /// What a mode is given beside its options.
@@ -77,32 +82,40 @@ fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure
 
 fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
     let mut taps = Taps::default();
-    let console = Console::default();
     let palette = palette(report.color);
-    if !report.quiet {
-        let detail = if report.verbose > 0 {
-            Detail::Chunks
-        } else {
-            Detail::Events
-        };
-        taps.add(Box::new(Lines::new(console.clone(), detail, palette)));
-    }
-    let form = |palette| Form {
-        width: dump.hex_width,
-        limit: dump.hex_limit,
-        palette,
+    let console = if report.progress {
+        Console::with_bar(input_size())
+    } else {
+        Console::default()
     };
-    if dump.hex {
-        let sink = Sink::stderr("--hex", &console);
-        taps.add(Box::new(HexDump::new(sink, form(palette))));
+    add_reports(&mut taps, report, &console, palette)?;
+    add_dumps(&mut taps, dump, &console, palette)?;
+    if report.stats {
+        taps.add(Box::new(Stats::new(console.clone(), palette)));
     }
-    if let Some(place) = &dump.hex_file {
-        let palette = match place {
-            Place::Standard => palette,
-            Place::File(_) => Palette::Plain,
-        };
-        let sink = sink(place, "--hex-file", &console)?;
-        taps.add(Box::new(HexDump::new(sink, form(palette))));
+    if let Some(progress) = Progress::new(&console) {
+        taps.add(Box::new(progress));
+    }
+    Ok(taps)
+}
+
+/// What is told of the run, for people and for programs.
+fn add_reports(
+    taps: &mut Taps,
+    report: &ReportOptions,
+    console: &Console,
+    palette: Palette,
+) -> Result<(), Failure> {
+    let detail = if report.verbose > 0 {
+        Detail::Chunks
+    } else {
+        Detail::Events
+    };
+    if report.explain {
+        taps.add(Box::new(Explain::new(console.clone(), detail, palette)));
+    }
+    if !report.quiet {
+        taps.add(Box::new(Lines::new(console.clone(), detail, palette)));
     }
     if let Some(place) = &report.events {
         let payload = if report.events_payload {
@@ -110,17 +123,53 @@ fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
         } else {
             Payload::Counted
         };
-        let sink = sink(place, "--events", &console)?;
+        let sink = sink(place, "--events", console)?;
         taps.add(Box::new(Events::new(sink, payload)));
+    }
+    Ok(())
+}
+
+/// What is shown or kept of the traffic.
+fn add_dumps(
+    taps: &mut Taps,
+    dump: &DumpOptions,
+    console: &Console,
+    palette: Palette,
+) -> Result<(), Failure> {
+    let form = |palette| Form {
+        width: dump.hex_width,
+        limit: dump.hex_limit,
+        palette,
+    };
+    if dump.hex {
+        let sink = Sink::stderr("--hex", console);
+        taps.add(Box::new(HexDump::new(sink, form(palette))));
+    }
+    if let Some(place) = &dump.hex_file {
+        let palette = match place {
+            Place::Standard => palette,
+            Place::File(_) => Palette::Plain,
+        };
+        let sink = sink(place, "--hex-file", console)?;
+        taps.add(Box::new(HexDump::new(sink, form(palette))));
     }
     if let Some(place) = &dump.pcap {
         let sink = match place {
-            Place::Standard => standard_output("--pcap", &console)?,
-            Place::File(path) => Sink::file(path, "--pcap", &console)?,
+            Place::Standard => standard_output("--pcap", console)?,
+            Place::File(path) => Sink::file(path, "--pcap", console)?,
         };
         taps.add(Box::new(Pcap::new(sink)));
     }
-    Ok(taps)
+    Ok(())
+}
+
+/// The bytes that standard input will give, where it is a regular file.
+fn input_size() -> Option<u64> {
+    let stdin = rustix::stdio::stdin();
+    let status = rustix::fs::fstat(stdin).ok()?;
+    let is_regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+    let size = u64::try_from(status.st_size).ok().filter(|_| is_regular)?;
+    size.checked_sub(rustix::fs::tell(stdin).ok()?)
 }
 
 fn sink(place: &Place, option: &str, console: &Console) -> Result<Sink, Failure> {

@@ -17,14 +17,20 @@ pub struct Console {
 }
 
 impl Console {
-    /// A bar at the bottom, if standard error is a terminal and there is none yet. `total` is the number of bytes at the end.
-    pub(super) fn bar(&mut self, total: Option<u64>) -> Option<&ProgressBar> {
+    /// Standard error with a bar at the bottom, where it is a terminal. `total` is the position at the end, if that is known.
+    #[must_use]
+    pub fn with_bar(total: Option<u64>) -> Self {
         let target = ProgressDrawTarget::stderr();
-        if self.bar.is_none() && !target.is_hidden() {
+        let bar = (!target.is_hidden()).then(|| {
             let bar = ProgressBar::with_draw_target(total, target);
             bar.enable_steady_tick(TICK);
-            self.bar = Some(bar);
-        }
+            bar
+        });
+        Self { bar }
+    }
+
+    /// The bar, if there is one.
+    pub(super) fn bar(&self) -> Option<&ProgressBar> {
         self.bar.as_ref()
     }
 }

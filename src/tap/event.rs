@@ -180,6 +180,8 @@ pub enum Call {
     Listen(Identity, i32),
     /// connect(2) without a connection: the socket has one peer, and nothing is sent.
     Connect(Identity),
+    /// recvfrom(2), for replies: nothing more is sent.
+    AwaitReplies(Identity),
     /// close(2) of a listening socket: no more clients; connections stay.
     Close(Identity),
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Bytes, Closing, Number, Openness, Size};
+use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size};
 use super::{Event, Tap};
 use crate::exit::describe;
 use crate::tuple::{Direction, FourTuple, Transport};
@@ -58,13 +58,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn line(&mut self, word: &str, text: impl Display) {
-        let style = match self.palette {
-            Palette::Plain => Style::new(),
-            Palette::Colored => style_of(word),
-        };
-        let line = format!("{style}{word:<10}{style:#} {text}\n");
-        // Nobody can be told that standard error is gone; the traffic matters more.
-        let _ = self.out.write_all(line.as_bytes());
+        put_line(&mut self.out, self.palette, word, text);
     }
 
     fn failed(&mut self, remote: SocketAddr, error: &std::io::Error) {
@@ -228,10 +222,11 @@ impl<W: Write> Tap for Lines<W> {
             Event::Closed(state) => self.line("closed", Closing(state)),
             Event::Sockets(states) => {
                 for state in states {
-                    self.line(
-                        "socket",
-                        format_args!("{}  {}", Closing(state), state.state),
-                    );
+                    let line = format_args!("{}  {}", Closing(state), state.state);
+                    self.line("socket", line);
+                    if state.unsent.is_some() {
+                        self.line("", Buffers(state));
+                    }
                 }
             }
             _ => self.trouble(event),
@@ -239,8 +234,20 @@ impl<W: Write> Tap for Lines<W> {
     }
 }
 
+/// Writes a line: one word in a column of its own, then the rest.
+pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text: impl Display) {
+    let style = match palette {
+        Palette::Plain => Style::new(),
+        Palette::Colored => style_of(word),
+    };
+    let line = format!("{style}{word:<10}{style:#} {text}\n");
+    // Nobody can be told that standard error is gone; the traffic matters more.
+    let _ = out.write_all(line.as_bytes());
+}
+
 fn style_of(word: &str) -> Style {
     let color = match word {
+        call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
         | "ignored" => AnsiColor::Yellow,
         "received" | "sent" | "socket" => AnsiColor::Cyan,

@@ -9,14 +9,17 @@ mod console;
 mod event;
 mod event_record;
 pub mod events;
+pub mod explain;
 pub mod hexdump;
 mod hexlines;
 pub mod lines;
 pub mod pcap;
 mod pcapng;
 mod phrases;
+pub mod progress;
 mod sink;
 mod state;
+pub mod stats;
 
 pub use console::Console;
 pub use event::{Call, Event, Reach};

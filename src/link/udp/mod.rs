@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::tcp_info::{unread, unsent};
 use crate::sys::udp::dropped;
-use crate::tap::{Count, Event, SocketState, Taps};
+use crate::tap::{Call, Count, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 mod addresses;
@@ -180,6 +180,11 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
+        if let (Audience::Target(_), Patience::Quiet(_) | Patience::Forever) =
+            (self.settings.audience, self.settings.after_finish)
+        {
+            taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
+        }
         self.heard = Instant::now();
         Ok(())
     }
