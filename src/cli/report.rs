@@ -28,6 +28,10 @@ impl From<OsString> for Place {
 /// What is reported, and where.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Reports")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct ReportOptions {
     /// Report errors only
     #[arg(short, long, conflicts_with = "verbose")]

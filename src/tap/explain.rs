@@ -211,7 +211,7 @@ impl Tap for Explain {
             Event::Called(call) => self.called(call),
             Event::Listening { .. } => self.step("waiting", "in accept() for a client"),
             Event::Bound { .. } => {
-                self.step("waiting", "in recvfrom() for a datagram from anybody")
+                self.step("waiting", "in recvfrom() for a datagram from anybody");
             }
             Event::Data {
                 direction,

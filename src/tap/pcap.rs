@@ -65,10 +65,10 @@ impl Pcap {
     /// The three segments that make a connection; `caller` is the direction of the first.
     fn handshake(&mut self, flow: FourTuple, caller: Direction, times: [SystemTime; 2]) {
         self.connections.insert(flow, Ways::default());
-        let [called, answered] = times;
-        self.segment(called, flow, caller, Control::Syn, b"");
-        self.segment(answered, flow, reverse(caller), Control::SynAck, b"");
-        self.segment(answered, flow, caller, Control::Ack, b"");
+        let [begin, end] = times;
+        self.segment(begin, flow, caller, Control::Syn, b"");
+        self.segment(end, flow, reverse(caller), Control::SynAck, b"");
+        self.segment(end, flow, caller, Control::Ack, b"");
     }
 
     fn stream(&mut self, time: SystemTime, flow: FourTuple, direction: Direction, bytes: &[u8]) {
@@ -102,7 +102,7 @@ impl Pcap {
                 Parting::Nothing => {}
                 Parting::Fin => self.finish(time, flow, Direction::Outgoing),
                 Parting::Reset => {
-                    self.segment(time, flow, Direction::Outgoing, Control::Reset, b"")
+                    self.segment(time, flow, Direction::Outgoing, Control::Reset, b"");
                 }
             }
             self.connections.remove(&flow);

@@ -1,26 +1,25 @@
 //! How far a transfer has come, as a line that is drawn again and again at the bottom of a terminal.
 //! Where the size is known it is a bar; otherwise the totals and the rate are all there is to show.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
-use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{Console, Event, Tap, Ways};
+use crate::tuple::Direction;
 
 /// With the size of what is to be sent.
-const BAR: &str =
-    "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
+const BAR: &str = "{wide_bar} {sent}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 /// Without.
-const SPINNER: &str = "{spinner} {msg}  {binary_bytes_per_sec}";
+const SPINNER: &str = "{spinner} received {received}, sent {sent}  {binary_bytes_per_sec}";
 
-/// How long a person sees the same numbers at least.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Draws the bar of a console.
+/// Keeps the bar of a console up to date; the console draws it.
 pub struct Progress {
     bar: ProgressBar,
-    moved: Ways<u64>,
-    drawn: Instant,
+    moved: Ways<Arc<AtomicU64>>,
 }
 
 impl Progress {
@@ -28,29 +27,22 @@ impl Progress {
     #[must_use]
     pub fn new(console: &Console) -> Option<Self> {
         let bar = console.bar()?.clone();
+        let moved = Ways::<Arc<AtomicU64>>::default();
         let template = if bar.length().is_some() { BAR } else { SPINNER };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let style = style.with_key("received", show(&moved.received));
+            bar.set_style(style.with_key("sent", show(&moved.sent)));
         }
-        let moved = Ways::default();
-        let drawn = Instant::now();
-        Some(Self { bar, moved, drawn })
+        Some(Self { bar, moved })
     }
+}
 
-    fn draw(&mut self) {
-        self.drawn = Instant::now();
-        let Ways { received, sent } = self.moved;
-        let (came, went) = (BinaryBytes(received), BinaryBytes(sent));
-        if self.bar.length().is_some() {
-            self.bar.set_position(sent);
-            if received > 0 {
-                self.bar.set_message(format!("received {came}"));
-            }
-        } else {
-            self.bar.set_position(sent + received);
-            self.bar
-                .set_message(format!("received {came}, sent {went}"));
-        }
+/// Shows how many bytes there are whenever the bar is drawn.
+fn show(count: &Arc<AtomicU64>) -> impl Fn(&ProgressState, &mut dyn Write) + Clone + use<> {
+    let count = Arc::clone(count);
+    move |_, out| {
+        // A line that cannot be drawn is drawn next time.
+        let _ = write!(out, "{}", BinaryBytes(count.load(Relaxed)));
     }
 }
 
@@ -63,9 +55,10 @@ impl Tap for Progress {
                 self.bar.reset_elapsed();
             }
             Event::Data { direction, len, .. } => {
-                *self.moved.of(direction) += len as u64;
-                if self.drawn.elapsed() >= PAUSE {
-                    self.draw();
+                self.moved.of(direction).fetch_add(len as u64, Relaxed);
+                // What is received says nothing of how much of the input is sent.
+                if direction == Direction::Outgoing || self.bar.length().is_none() {
+                    self.bar.inc(len as u64);
                 }
             }
             Event::Ended { .. } => self.bar.finish_and_clear(),

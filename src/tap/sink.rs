@@ -169,7 +169,7 @@ mod tests {
     fn a_record_goes_out_before_it_grows_large() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut sink = Sink::file(file.path(), "--hex-file", &Console::default()).unwrap();
-        sink.room().extend_from_slice(&[0; FILL]);
+        sink.room().extend_from_slice(&vec![0; FILL]);
         sink.settle();
         assert_eq!(file.path().metadata().unwrap().len(), 0);
         assert!(sink.room().is_empty());
