@@ -102,8 +102,13 @@ pub(super) enum Details<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         offender: Option<SocketAddr>,
     },
+    Rejected {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        datagrams: Option<usize>,
+    },
     Dropped {
         datagrams: u64,
+        or_more: bool,
     },
     Error {
         error: &'a str,
@@ -119,6 +124,7 @@ pub(super) enum Details<'a> {
         sent: Count,
         ignored: u64,
         dropped: u64,
+        dropped_or_more: bool,
         seconds: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         unread: Option<usize>,

@@ -98,6 +98,7 @@ impl Events {
             sent: state.sent,
             ignored: state.ignored,
             dropped: state.dropped,
+            dropped_or_more: state.dropped_or_more,
             seconds: state.lasted.as_secs_f64(),
             unread: state.unread,
             unsent: state.unsent,
@@ -188,8 +189,18 @@ impl Events {
                 };
                 ("truncated", Who::pair(flow, None), details)
             }
-            Event::Dropped { socket, count } => {
-                let details = Details::Dropped { datagrams: count };
+            Event::Rejected { flow, datagrams } => {
+                let datagrams = Some(datagrams).filter(|&count| count > 0);
+                let details = Details::Rejected { datagrams };
+                ("rejected", Who::pair(flow, None), details)
+            }
+            Event::Dropped {
+                socket,
+                count,
+                or_more,
+            } => {
+                let datagrams = count;
+                let details = Details::Dropped { datagrams, or_more };
                 ("dropped", Who::socket(socket), details)
             }
             _ => return,
@@ -213,8 +224,8 @@ impl Tap for Events {
                 self.put(time, "bound", Who::socket(socket), Details::Reach { reach });
             }
             Event::Data { .. } => self.moved(time, event),
-            Event::Waiting { ref text } => {
-                self.put(time, "waiting", Who::default(), Details::Text { text });
+            Event::Waiting { socket, ref text } => {
+                self.put(time, "waiting", Who::socket(socket), Details::Text { text });
             }
             Event::Granted { text } => {
                 self.put(time, "granted", Who::default(), Details::Text { text });

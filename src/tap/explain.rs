@@ -186,6 +186,10 @@ impl Explain {
                 let text = format_args!("{arrow}  {size}, not from our target: ignored");
                 self.step("recvfrom()", text);
             }
+            Event::Rejected { flow, .. } if flow.transport == Transport::Tcp => {
+                self.step("accept()", format_args!("{flow}  not allowed here"));
+                self.step("close()", format_args!("{flow}  at once"));
+            }
             _ => {}
         }
     }
