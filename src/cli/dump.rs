@@ -25,10 +25,10 @@ pub struct DumpOptions {
     /// Dump N bytes a line
     #[arg(long, value_name = "N", default_value_t = 16, requires = "dump", value_parser = clap::value_parser!(u8).range(1..))]
     pub hex_width: u8,
-    /// Dump only the first SIZE bytes of each chunk, and say how many are left out
+    /// Dump only the first SIZE bytes of each chunk
     #[arg(long, value_name = "SIZE", requires = "dump", value_parser = values::size)]
     pub hex_limit: Option<u64>,
-    /// Write the traffic to FILE as packets, in the pcapng form that Wireshark and tcpdump read
+    /// Capture the traffic to FILE for Wireshark and tcpdump (pcapng)
     ///
     /// The IP, TCP and UDP headers are made up from the addresses of the sockets; no privilege is needed. With '-' the
     /// capture takes standard output, and what is received goes nowhere else.

@@ -56,16 +56,16 @@ pub struct ReportOptions {
     /// tuplecat-events(5) describes the events and their fields.
     #[arg(long, value_name = "FILE")]
     pub events: Option<Place>,
-    /// Put the bytes that were sent and received into the events, in hexadecimal
+    /// Put the bytes themselves into the events, in hexadecimal
     #[arg(long, requires = "events")]
     pub events_payload: bool,
-    /// At the end, report bytes, chunks, rates and times, and what TCP knows of the path
+    /// Report at the end how much moved, how fast, and what TCP knows of the path
     #[arg(long)]
     pub stats: bool,
     /// Show on a terminal how far the transfer has come
     #[arg(long)]
     pub progress: bool,
-    /// Tell each step in the words of the sockets API, as it happens
+    /// Tell each call of the sockets API as it is made, and what it did
     #[arg(long)]
     pub explain: bool,
 }

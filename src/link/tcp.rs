@@ -14,7 +14,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::tcp_info::{figures, unread, unsent};
-use crate::tap::{Call, Count, Event, Parting, SocketState, Taps};
+use crate::tap::{Call, Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport, unmapped};
 
 /// Bytes asked for in one read.
@@ -104,17 +104,6 @@ impl Connection {
             stride: 0,
             bytes,
         });
-    }
-
-    /// What closing tells the peer: a reset where bytes were not read (RFC 1122, 4.2.2.13) or the user wants it.
-    fn parting(&self, state: &SocketState) -> Parting {
-        let lingers = self.socket.linger().unwrap_or_default();
-        match state.path.map(|path| path.state) {
-            None | Some("CLOSED" | "TIME-WAIT") => Parting::Nothing,
-            _ if state.unread > Some(0) || lingers == Some(Duration::ZERO) => Parting::Reset,
-            Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => Parting::Fin,
-            Some(_) => Parting::Nothing,
-        }
     }
 
     /// The most that may be read at once.
@@ -235,7 +224,7 @@ impl Link for Connection {
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         let mut state = self.state();
-        state.parting = self.parting(&state);
+        state.parting = state.parting(self.socket.linger().unwrap_or_default());
         taps.emit(&Event::Closed(&state));
         Ok(())
     }

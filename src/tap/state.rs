@@ -105,4 +105,16 @@ impl SocketState {
             parting: Parting::Nothing,
         }
     }
+
+    /// What closing this connection now tells the peer: a reset where bytes were not read (RFC 1122, 4.2.2.13), or where the
+    /// socket is not to `linger` (socket(7)).
+    #[must_use]
+    pub fn parting(&self, linger: Option<Duration>) -> Parting {
+        match self.path.map(|path| path.state) {
+            None | Some("CLOSED" | "TIME-WAIT") => Parting::Nothing,
+            _ if self.unread > Some(0) || linger == Some(Duration::ZERO) => Parting::Reset,
+            Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => Parting::Fin,
+            Some(_) => Parting::Nothing,
+        }
+    }
 }
