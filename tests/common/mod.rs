@@ -14,6 +14,7 @@ mod files;
 mod launch;
 mod net;
 mod running;
+mod schema;
 mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
@@ -22,6 +23,7 @@ pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use net::*;
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
+pub(crate) use schema::Schema;
 pub(crate) use socket::sockets_of;
 
 /// The bound on every wait. It only passes where something is wrong.
