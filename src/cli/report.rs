@@ -59,7 +59,7 @@ pub struct ReportOptions {
     /// Put the bytes themselves into the events, in hexadecimal
     #[arg(long, requires = "events")]
     pub events_payload: bool,
-    /// Report at the end how much moved, how fast, and what TCP knows of the path
+    /// Report at the end how much moved, and how fast
     #[arg(long)]
     pub stats: bool,
     /// Show on a terminal how far the transfer has come

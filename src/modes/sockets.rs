@@ -287,10 +287,17 @@ mod tests {
             ))
         );
 
-        let (first, _) = receiving(&[at("127.0.0.1:0")], &socket, &none(), &mut Taps::default()).unwrap();
+        let (first, _) =
+            receiving(&[at("127.0.0.1:0")], &socket, &none(), &mut Taps::default()).unwrap();
         let taken = local(&first);
         assert_eq!(
-            receiving(&[at(&taken.to_string())], &socket, &none(), &mut Taps::default()).map(|_| ()),
+            receiving(
+                &[at(&taken.to_string())],
+                &socket,
+                &none(),
+                &mut Taps::default()
+            )
+            .map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot bind udp {taken}: address already in use")
@@ -351,9 +358,23 @@ mod tests {
         )
         .unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let chosen = sending(remote, source("127.0.0.2:0"), &socket, &none(), &mut Taps::default()).unwrap();
+        let chosen = sending(
+            remote,
+            source("127.0.0.2:0"),
+            &socket,
+            &none(),
+            &mut Taps::default(),
+        )
+        .unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let failure = sending(remote, source("192.0.2.1:0"), &socket, &none(), &mut Taps::default()).unwrap_err();
+        let failure = sending(
+            remote,
+            source("192.0.2.1:0"),
+            &socket,
+            &none(),
+            &mut Taps::default(),
+        )
+        .unwrap_err();
         assert_eq!(failure.exit, Exit::CannotBind);
     }
 }

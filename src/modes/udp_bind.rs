@@ -36,12 +36,8 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let access = options.access.access()?;
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
 
-    let (socket, reach) = sockets::receiving(
-        &addresses,
-        &options.socket,
-        &options.groups,
-        session.taps,
-    )?;
+    let (socket, reach) =
+        sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?;
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();
     let settings = Settings {

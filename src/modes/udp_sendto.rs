@@ -29,7 +29,13 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
     let traffic = traffic(options, target)?;
     let mut session = Session::new((ends, engine), Manners::Sends, traffic, watched)?;
 
-    let socket = sockets::sending(target, source, &options.socket, &options.groups, session.taps)?;
+    let socket = sockets::sending(
+        target,
+        source,
+        &options.socket,
+        &options.groups,
+        session.taps,
+    )?;
     session.note_shortfalls(&socket, &options.socket)?;
     if session.ready.is_awaited() {
         // Otherwise the first datagram does it.
