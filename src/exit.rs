@@ -3,6 +3,10 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use signal_hook::low_level::signal_name;
 
 /// How a run ended. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,18 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
+/// How a child process has ended, as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
+#[must_use]
+pub fn describe_status(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (_, Some(number)) => match signal_name(number) {
+            Some(name) => format!("signal {number} ({name})"),
+            None => format!("signal {number}"),
+        },
+        (code, None) => format!("status {}", code.unwrap_or_default()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +155,14 @@ mod tests {
                 "cannot connect to 127.0.0.1:9: connection refused"
             ),
         );
+    }
+
+    #[test]
+    fn a_child_ends_with_a_status_or_by_a_signal() {
+        let end = |raw| describe_status(ExitStatus::from_raw(raw));
+        assert_eq!(end(3 << 8), "status 3");
+        assert_eq!(end(9), "signal 9 (SIGKILL)");
+        assert_eq!(end(40), "signal 40");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use common::*;
 use tuplecat::tuple::Transport;
@@ -179,12 +179,18 @@ both! {
 
     /// The source can be chosen, and the peer sees it.
     fn the_source_can_be_chosen(transport) {
-        // Nobody else uses this address, so a port that was free a moment ago still is.
+        // A port that the other transport has here is most likely free.
+        let (stream, datagram);
         let source = match transport {
-            Transport::Tcp => "127.0.0.77:0",
-            Transport::Udp => "127.0.0.78:0",
+            Transport::Tcp => {
+                datagram = UdpSocket::bind("127.0.0.77:0").unwrap();
+                datagram.local_addr().unwrap()
+            }
+            Transport::Udp => {
+                stream = TcpListener::bind("127.0.0.77:0").unwrap();
+                stream.local_addr().unwrap()
+            }
         };
-        let source = UdpSocket::bind(source).unwrap().local_addr().unwrap();
         let words = format!("--source {} --source-port {}", source.ip(), source.port());
         let server = waits(transport, "0").start();
         let client = speaks(transport, server.ready()).args(&words);

@@ -275,7 +275,7 @@ fn a_reset_is_an_error_and_what_arrived_before_it_is_written() {
 fn a_reset_is_an_error_while_sending_and_after_the_end_of_input() {
     for side in SIDES {
         // More than the kernel buffers: some of it is still to be sent when the reset comes.
-        let (running, peer) = meet(side, "", Input::Bytes(bytes(20_000_000)));
+        let (running, peer) = meet(side, "", Input::Bytes(vec![0; 20_000_000]));
         assert_eq!(read_len(&peer, 1).len(), 1);
         reset(peer);
         running.wait().exits(7);

@@ -6,7 +6,9 @@ mod common;
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
@@ -14,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::tap::events::{Events, Payload};
-use tuplecat::tap::{Console, Event, Reach, Sink, SocketState, Tap};
+use tuplecat::tap::{Console, Count, Event, Reach, Sink, SocketState, Tap};
 use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 
 fn schema() -> Schema {
@@ -35,11 +37,15 @@ fn read(text: &str) -> Vec<Value> {
     text.lines().map(read).collect()
 }
 
-/// The names of events, those that repeat once.
+/// The names of events, in the order in which they first occur.
 fn names(events: &[Value]) -> Vec<&str> {
-    let names = events.iter().map(|event| event["event"].as_str().unwrap());
-    let mut names: Vec<_> = names.collect();
-    names.dedup();
+    let mut names = Vec::new();
+    for event in events {
+        let name = event["event"].as_str().unwrap();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -77,7 +83,11 @@ both! {
                 &["listening", "accepted", "received", "peer-finished", "closed", "summary"],
                 &["connecting", "connected", "sent", "half-closed", "peer-finished", "closed", "summary"],
             ),
-            Transport::Udp => (&["bound", "received", "closed", "summary"], &["sent", "closed", "summary"]),
+            // The end is answered, so that its sender knows that it was heard.
+            Transport::Udp => (
+                &["bound", "received", "sent", "transferred", "closed", "summary"],
+                &["sent", "received", "transferred", "closed", "summary"],
+            ),
         };
         assert_eq!((names(&server), names(&client)), (here.to_vec(), there.to_vec()));
         for (events, name) in [(&server, "received"), (&client, "sent")] {
@@ -207,107 +217,93 @@ fn a_full_disk_is_told_in_the_status() {
     server.wait().fails(1, message);
 }
 
-/// Every event that there is, as the library tells it.
-fn every_event(tap: &mut dyn Tap) {
-    let flow = |transport| FourTuple::new(transport, LOOPBACK, "[2001:db8::7]:9".parse().unwrap());
-    let (tcp, udp) = (flow(Transport::Tcp), flow(Transport::Udp));
-    let (listener, socket) = (
-        Identity::Socket(Transport::Tcp, LOOPBACK),
-        Identity::Socket(Transport::Udp, LOOPBACK),
-    );
-    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-    let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-    let timed_out = io::Error::from(io::ErrorKind::TimedOut);
-    let failure = Failure::new(Exit::Refused, "cannot connect");
-    let after = Duration::from_micros(7);
-    let (conn, remote) = (Some(1), tcp.remote);
-    let state = SocketState::new(Identity::Pair(tcp), Instant::now());
-    let data = |direction| Event::Data {
-        direction,
-        flow: udp,
-        conn: None,
-        len: 3,
-        datagrams: 2,
-        stride: 2,
-        bytes: Some(b"abc"),
-    };
-    for event in [
-        Event::Listening {
-            socket: listener,
-            reach: Reach::Loopback,
-        },
-        Event::Bound {
-            socket,
-            reach: Reach::DualStack,
-        },
+fn flow(transport: Transport) -> FourTuple {
+    FourTuple::new(transport, LOOPBACK, "[2001:db8::7]:9".parse().unwrap())
+}
+
+fn socket(transport: Transport) -> Identity {
+    Identity::Socket(transport, LOOPBACK)
+}
+
+fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
+    for event in events {
+        tap.event(event, SystemTime::now());
+    }
+}
+
+/// Every event of connections.
+#[rustfmt::skip]
+fn stream_events(tap: &mut dyn Tap) {
+    let (flow, conn, after) = (flow(Transport::Tcp), Some(1), Duration::from_micros(7));
+    let (remote, socket) = (flow.remote, socket(Transport::Tcp));
+    let error = |kind| io::Error::from(kind);
+    let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
+    let timed_out = error(io::ErrorKind::TimedOut);
+    let (program, status) = ("cat", ExitStatus::from_raw(3 << 8));
+    emit(tap, &[
+        Event::Listening { socket, reach: Reach::Loopback },
         Event::Connecting { remote },
-        Event::ConnectFailed {
-            remote,
-            error: &refused,
-            after,
-        },
-        Event::Connected { flow: tcp, after },
-        Event::Accepted { flow: tcp, conn: 1 },
-        Event::Rejected {
-            flow: tcp,
-            datagrams: 0,
-        },
-        Event::Rejected {
-            flow: udp,
-            datagrams: 2,
-        },
+        Event::ConnectFailed { remote, error: &refused, after },
+        Event::Connected { flow, after },
+        Event::Accepted { flow, conn: 1 },
+        Event::Rejected { flow, datagrams: 0 },
+        Event::HalfClosed { flow, conn },
+        Event::PeerFinished { flow, conn },
+        Event::Broken { flow, conn, error: &reset },
+        Event::Broken { flow, conn, error: &timed_out },
+        Event::Waiting { socket, text: "for the input".to_owned() },
+        Event::Exited { flow, conn, pid: 7, program, status },
+        Event::Exited { flow, conn, pid: 7, program, status: ExitStatus::from_raw(9) },
+    ]);
+}
+
+/// Every event of datagrams.
+#[rustfmt::skip]
+fn datagram_events(tap: &mut dyn Tap) {
+    let (flow, socket) = (flow(Transport::Udp), socket(Transport::Udp));
+    let (count, conn, bytes) = (Count::default(), None, Some(&b"abc"[..]));
+    let data = |direction| Event::Data { direction, flow, conn, len: 3, datagrams: 2, stride: 2, bytes };
+    let (direction, has_end, lost, or_more) = (Direction::Incoming, true, 0, false);
+    emit(tap, &[
+        Event::Bound { socket, reach: Reach::DualStack },
         data(Direction::Incoming),
         data(Direction::Outgoing),
-        Event::HalfClosed { flow: tcp, conn },
-        Event::PeerFinished { flow: tcp, conn },
-        Event::Broken {
-            flow: tcp,
-            conn,
-            error: &reset,
-        },
-        Event::Broken {
-            flow: tcp,
-            conn,
-            error: &timed_out,
-        },
-        Event::Unreachable {
-            flow: udp,
-            reason: "port unreachable",
-            offender: Some(remote),
-        },
-        Event::Ignored { flow: udp, len: 3 },
-        Event::Forgotten { flow: udp },
-        Event::Truncated {
-            flow: udp,
-            from: 9,
-            to: 3,
-        },
-        Event::Dropped {
-            socket,
-            count: 2,
-            or_more: true,
-        },
-        Event::Waiting {
-            socket: listener,
-            text: "for the input".to_owned(),
-        },
-        Event::Granted { text: "less" },
-        Event::Closed(&state),
-        Event::Sockets(&[state.clone(), SocketState::new(socket, Instant::now())]),
-        Event::Failed(&failure),
-        Event::Ended {
-            exit: Exit::Refused,
-            lasted: after,
-        },
-    ] {
-        tap.event(&event, SystemTime::now());
-    }
+        Event::Rejected { flow, datagrams: 2 },
+        Event::Unreachable { flow, reason: "port unreachable", offender: Some(flow.remote) },
+        Event::Ignored { flow, len: 3 },
+        Event::Forgotten { flow },
+        Event::Truncated { flow, from: 9, to: 3 },
+        Event::Dropped { socket, count: 2, or_more: true },
+        Event::Transferred { socket, flow: None, direction, count, has_end, lost, or_more },
+    ]);
+}
+
+/// Every event of runs and of sockets of any kind.
+fn other_events(tap: &mut dyn Tap) {
+    let state = |transport| SocketState::new(Identity::Pair(flow(transport)), Instant::now());
+    let (tcp, udp) = (state(Transport::Tcp), state(Transport::Udp));
+    let bound = SocketState::new(socket(Transport::Udp), Instant::now());
+    let failure = Failure::new(Exit::Refused, "cannot connect");
+    let (exit, lasted) = (Exit::Refused, Duration::from_micros(7));
+    emit(
+        tap,
+        &[
+            Event::Granted { text: "less" },
+            Event::Closed(&tcp),
+            Event::Peers(&[udp]),
+            Event::Sockets(&[tcp.clone(), bound]),
+            Event::Failed(&failure),
+            Event::Ended { exit, lasted },
+        ],
+    );
 }
 
 fn told(path: &Path, payload: Payload) -> Vec<Value> {
     let sink = Sink::file(path, "--events", &Console::default()).unwrap();
     let mut tap = Events::new(sink, payload);
-    every_event(&mut tap);
+    stream_events(&mut tap);
+    datagram_events(&mut tap);
+    other_events(&mut tap);
     tap.flush().unwrap();
     read(&fs::read_to_string(path).unwrap())
 }
@@ -319,7 +315,6 @@ fn each_event_has_the_form_that_the_schema_describes() {
     let events = told(&path, Payload::Shown);
     let mut seen = names(&events);
     seen.sort_unstable();
-    seen.dedup();
     let mut described = schema().titles();
     described.sort();
     assert_eq!(seen, described);

@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::File;
-use std::net::{Shutdown, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use common::*;
@@ -219,19 +219,24 @@ fn a_refused_connection_has_its_status() {
 
 #[test]
 fn an_unreachable_port_has_its_status() {
-    for words in ["", "--connected"] {
-        let (_nobody, address) = refusing(Transport::Udp);
-        let done = tuplecat("udp-sendto")
-            .args(words)
-            .to(address)
-            .says("x")
-            .run()
-            .exits(5);
-        let error = done.errors();
-        assert!(
-            error.ends_with(&format!("-> {address}: port unreachable")),
-            "{error}"
-        );
+    let hosts = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    for ip in hosts
+        .into_iter()
+        .filter(|ip: &IpAddr| ip.is_ipv4() || has_ipv6())
+    {
+        for words in ["", "--connected"] {
+            let (_nobody, address) = refusing_at(Transport::Udp, ip);
+            let done = tuplecat("udp-sendto")
+                .args(words)
+                .to(address)
+                .says("x")
+                .run();
+            let error = done.exits(5).errors();
+            assert!(
+                error.ends_with(&format!("-> {address}: port unreachable")),
+                "{error}"
+            );
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub struct ManyOptions {
         value_name = "WHICH",
         value_enum,
         default_value = "all",
-        requires = "keep_open"
+        requires = "keep_open",
+        conflicts_with = "program"
     )]
     pub stdin_to: StdinTo,
     /// Drop a client that takes nothing of what is sent to it for TIME
@@ -33,15 +34,20 @@ pub struct ManyOptions {
     #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
     pub client_timeout: Duration,
     /// Write whole lines, each with the 4-tuple it came over in front
-    #[arg(long, requires = "keep_open", conflicts_with = "out_dir")]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program"])]
     pub prefix: bool,
     /// Write what each client sends to a file of its own in DIR
     ///
     /// The file is named by the 4-tuple. One that exists is never overwritten.
-    #[arg(long, value_name = "DIR", requires = "keep_open")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "keep_open",
+        conflicts_with = "program"
+    )]
     pub out_dir: Option<PathBuf>,
     /// Hand on what one client sends to all others, and show it here
-    #[arg(long, requires = "keep_open", conflicts_with = "echo")]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program"])]
     pub broker: bool,
 }
 
@@ -57,13 +63,4 @@ pub enum StdinTo {
     Last,
     /// None: standard input is not read
     None,
-}
-
-/// What stands in the place of standard input and output.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Local end")]
-pub struct LocalOptions {
-    /// Send everything back to where it came from
-    #[arg(long)]
-    pub echo: bool,
 }

@@ -13,6 +13,7 @@ mod dump;
 mod endpoint;
 mod framing;
 mod groups;
+mod local;
 mod many;
 mod modes;
 mod options;
@@ -27,7 +28,8 @@ pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
-pub use many::{LocalOptions, ManyOptions, StdinTo};
+pub use local::{LocalOptions, ProgramOptions};
+pub use many::{ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
     AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,

@@ -3,7 +3,8 @@
 
 use super::framing::{self, FramingOptions};
 use super::groups::GroupOptions;
-use super::many::{LocalOptions, ManyOptions};
+use super::local::{LocalOptions, ProgramOptions};
+use super::many::ManyOptions;
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
 };
@@ -34,7 +35,10 @@ pub struct TcpListen {
     /// How to serve many.
     #[command(flatten)]
     pub many: ManyOptions,
-    /// What stands in for standard input and output.
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
+    /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
     /// Who may talk to it.
@@ -108,6 +112,9 @@ pub struct TcpConnect {
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -159,7 +166,10 @@ pub struct UdpBind {
     /// Broadcast and multicast.
     #[command(flatten)]
     pub groups: GroupOptions,
-    /// What stands in for standard input and output.
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
+    /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
     /// Who may talk to it.
@@ -217,6 +227,9 @@ pub struct UdpSendto {
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
+    /// A program for the peer.
+    #[command(flatten)]
+    pub program: ProgramOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,

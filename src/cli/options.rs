@@ -68,10 +68,10 @@ pub struct EndOptions {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub max_bytes: Option<u64>,
     /// Send only: receive nothing, write nothing to standard output
-    #[arg(long, conflicts_with = "recv_only")]
+    #[arg(long, conflicts_with_all = ["recv_only", "program"])]
     pub send_only: bool,
     /// Receive only: do not read standard input
-    #[arg(long)]
+    #[arg(long, conflicts_with = "program")]
     pub recv_only: bool,
 }
 

@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::frames::{Borders, Budget};
 
-/// A frame that is late by more than this is not made up for by haste.
+/// What is late by more than this is not made up for.
 const HASTE: Duration = Duration::from_millis(500);
 
 /// Waits are at least so long; what becomes due meanwhile goes together.
 const TICK: Duration = Duration::from_micros(250);
+
+/// What is late goes in portions, so that it does not flood the receiver: these bytes, or what goes in this time if that is more.
+const PORTION: u64 = 64 << 10;
+const PORTION_TIME: Duration = Duration::from_millis(4);
 
 /// How long a piece of a stream may keep others waiting: a hundredth of a second's worth.
 const PIECES_PER_SECOND: u64 = 100;
@@ -31,6 +35,8 @@ pub struct Pace {
     delay: Duration,
     /// When the next frame may go; none has gone yet where there is no such time.
     due: Option<Instant>,
+    /// Before that time also what is late has to wait: it goes at twice the pace, not at once.
+    rested: Option<Instant>,
 }
 
 impl Pace {
@@ -42,6 +48,7 @@ impl Pace {
             rate,
             delay: delay.unwrap_or_default(),
             due: None,
+            rested: None,
         })
     }
 
@@ -55,25 +62,32 @@ impl Pace {
     /// When to ask again, where it is too early now.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Instant> {
-        let due = self.due.filter(|&due| due > now)?;
-        Some(due.max(now + TICK))
+        match self.due {
+            Some(due) if due > now => Some(due.max(now + TICK)),
+            _ => self.rested.filter(|&rested| rested > now + TICK),
+        }
     }
 
     /// What may go now, if it is not too early.
     #[must_use]
     pub fn budget(&self, now: Instant, borders: Borders) -> Budget {
         let late = now.saturating_duration_since(self.due.unwrap_or(now));
-        let bytes = match (self.rate, borders) {
-            (None, _) => u64::MAX,
-            (Some(rate), Borders::Kept { .. }) => worth(rate, late),
-            (Some(rate), Borders::Dropped) => worth(rate, late).max(self.piece()),
-        };
+        let bytes = self.rate.map_or(u64::MAX, |rate| {
+            let portion = worth(rate, PORTION_TIME).max(PORTION);
+            let least = match borders {
+                // A budget of nothing would be used up by an empty frame.
+                Borders::Kept { .. } => 1,
+                Borders::Dropped => self.piece(),
+            };
+            worth(rate, late).min(portion).max(least)
+        });
         let frames = match self.delay.as_nanos() {
             0 => u64::MAX,
-            delay => u64::try_from(late.as_nanos() / delay).map_or(u64::MAX, |more| more + 1),
+            delay => {
+                let fitting = late.min(2 * TICK).as_nanos() / delay;
+                u64::try_from(fitting).map_or(u64::MAX, |more| more + 1)
+            }
         };
-        // A budget of nothing would be used up by an empty frame.
-        let bytes = bytes.max(1);
         Budget { frames, bytes }
     }
 
@@ -82,12 +96,12 @@ impl Pace {
         let due = self.due.unwrap_or(now);
         let due = now.checked_sub(HASTE).map_or(due, |limit| due.max(limit));
         let frames = u32::try_from(frames).unwrap_or(u32::MAX);
-        let cost = self
-            .delay
-            .saturating_mul(frames)
-            .max(self.time_for(bytes as u64));
+        let delay = self.delay.saturating_mul(frames);
+        let cost = delay.max(self.time_for(bytes as u64));
         // A time that does not fit is as good as never.
-        self.due = Some(due.checked_add(cost).unwrap_or(now + NEVER));
+        let after = |time: Instant, cost| time.checked_add(cost).unwrap_or(now + NEVER);
+        self.due = Some(after(due, cost));
+        self.rested = Some(after(now, cost / 2));
     }
 
     /// There is nothing to send: the time that passes until there is gives no right to haste.
@@ -167,6 +181,18 @@ mod tests {
         let now = Instant::now();
         pace.spend(now, 1, 1);
         assert!(pace.wait(now).unwrap() >= now + TICK);
+    }
+
+    #[test]
+    fn what_is_late_goes_in_portions() {
+        let mut pace = pace(Some(1_000_000), None);
+        let start = Instant::now();
+        pace.spend(start, 1, 1000);
+        let late = start + 301 * MILLI;
+        assert_eq!(pace.wait(late), None);
+        assert_eq!(pace.budget(late, KEPT).bytes, PORTION);
+        pace.spend(late, 65, 65_000);
+        assert_eq!(pace.wait(late), Some(late + Duration::from_micros(32_500)));
     }
 
     #[test]

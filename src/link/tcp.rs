@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::access::Access;
 use crate::batch::{Batch, Cursor};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::tcp_info::{figures, unread, unsent};
-use crate::tap::{Call, Count, Event, SocketState, Taps};
-use crate::tuple::{Direction, FourTuple, Identity, Transport, unmapped};
+use crate::tap::{Count, Event, SocketState, Taps};
+use crate::tuple::{Direction, FourTuple, Identity, Transport};
+
+mod listener;
+
+pub use listener::{Clients, Listener, Settings};
 
 /// Bytes asked for in one read.
 const STRETCH: usize = 256 << 10;
@@ -31,7 +34,24 @@ pub struct Connection {
     /// How many bytes more are wanted, if there is a limit.
     wanted: Option<u64>,
     state: State,
+    lingering: Option<Box<Lingering>>,
 }
+
+/// A connection that only waits for its peer to finish.
+///
+/// Closed with bytes that nobody has read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not
+/// read yet would be lost.
+#[derive(Clone, Copy, Debug)]
+struct Lingering {
+    /// When bytes last came.
+    heard: Instant,
+    /// When it is closed however much still comes.
+    until: Instant,
+}
+
+/// How long a peer may be silent before it is no longer waited for, and how long it may go on sending to nobody.
+const LINGER_SILENT: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(30);
 
 /// That a connection is one of a listener's clients.
 pub struct Client {
@@ -72,6 +92,7 @@ impl Connection {
             sent: Count::default(),
             wanted,
             state: State::Open,
+            lingering: None,
         })
     }
 
@@ -106,6 +127,19 @@ impl Connection {
         });
     }
 
+    /// What to do where nothing has come.
+    fn wait(&self) -> io::Result<Arrival> {
+        let Some(lingering) = &self.lingering else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let until = lingering.until.min(lingering.heard + LINGER_SILENT);
+        Ok(if Instant::now() < until {
+            Arrival::Nothing(Some(until))
+        } else {
+            Arrival::Enough
+        })
+    }
+
     /// The most that may be read at once.
     fn limit(&self) -> usize {
         let wanted = self.wanted.and_then(|wanted| usize::try_from(wanted).ok());
@@ -120,7 +154,10 @@ impl End for Connection {
             return Ok(Arrival::Enough);
         }
         let space = &mut batch.space(STRETCH)[..limit];
-        let len = (&self.socket).read(space)?;
+        let len = match (&self.socket).read(space) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
+            other => other?,
+        };
         if len == 0 {
             self.state = match self.state {
                 State::Open | State::PeerFinished => State::PeerFinished,
@@ -131,6 +168,12 @@ impl End for Connection {
                 conn: self.conn(),
             });
             return Ok(Arrival::End);
+        }
+        if let Some(lingering) = &mut self.lingering {
+            lingering.heard = Instant::now();
+            if lingering.heard >= lingering.until {
+                return Ok(Arrival::Enough);
+            }
         }
         batch.push_stream(len, Some(self.flow));
         let run = batch.runs()[0];
@@ -222,190 +265,19 @@ impl Link for Connection {
         }
     }
 
+    fn release(&mut self) {
+        let heard = Instant::now();
+        let until = heard + LINGER;
+        let lingering = Lingering { heard, until };
+        self.lingering.get_or_insert_with(|| Box::new(lingering));
+    }
+
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         let mut state = self.state();
         state.parting = state.parting(self.socket.linger().unwrap_or_default());
         taps.emit(&Event::Closed(&state));
         Ok(())
     }
-}
-
-/// A listening socket that hands over connections.
-pub struct Listener {
-    socket: Socket,
-    local: SocketAddr,
-    opened: Instant,
-    accepted: u64,
-    /// Since when it waits for the next client.
-    waiting: Instant,
-    /// No client is accepted before this time: the system has run out of what one needs.
-    paused: Option<Instant>,
-    /// Held once here, and once by each client that is there.
-    place: Rc<()>,
-    settings: Settings,
-}
-
-/// What a [`Listener`] does with clients.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many clients to serve.
-    pub clients: Clients,
-    /// For how long to wait for the next client.
-    pub patience: Option<Duration>,
-    /// How many bytes to receive from each at the most.
-    pub wanted: Option<u64>,
-    /// Who may connect; the connections of others are closed at once.
-    pub access: Access,
-}
-
-/// How many clients a [`Listener`] serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clients {
-    /// So many; the socket is closed then, so that others are refused instead of waiting for nothing.
-    First(u64),
-    /// Any number, so many of them at once; others wait in the backlog.
-    AtOnce(u64),
-}
-
-/// How long no client is accepted when descriptors or memory have run out.
-const PAUSE: Duration = Duration::from_millis(100);
-
-impl Listener {
-    /// Takes over a listening socket.
-    pub fn new(socket: Socket, settings: Settings) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let local = unmapped(address_of(&socket.local_addr()?)?);
-        Ok(Self {
-            socket,
-            local,
-            opened: Instant::now(),
-            accepted: 0,
-            waiting: Instant::now(),
-            paused: None,
-            place: Rc::new(()),
-            settings,
-        })
-    }
-
-    /// Whether as many clients are there as may be.
-    fn is_full(&self) -> bool {
-        match self.settings.clients {
-            Clients::First(_) => false,
-            Clients::AtOnce(most) => Rc::strong_count(&self.place) as u64 > most,
-        }
-    }
-
-    /// What to do where no client is waiting.
-    fn wait(&self) -> io::Result<Arrival> {
-        let Some(patience) = self.settings.patience else {
-            return Ok(Arrival::Nothing(None));
-        };
-        let deadline = self.waiting + patience;
-        if Instant::now() < deadline {
-            return Ok(Arrival::Nothing(Some(deadline)));
-        }
-        let text = format!(
-            "no client connected to {} within {} s (--accept-timeout)",
-            self.local,
-            patience.as_secs_f64()
-        );
-        Err(io::Error::other(Failure::new(Exit::TimedOut, text)))
-    }
-}
-
-impl End for Listener {
-    fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if self.settings.clients == Clients::First(self.accepted) {
-            return Ok(Arrival::Enough);
-        }
-        if self.is_full() {
-            return Ok(Arrival::Nothing(None));
-        }
-        self.paused = None;
-        let (socket, remote) = match self.socket.accept() {
-            Ok(accepted) => accepted,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
-            Err(error) if is_shortage(&error) => {
-                self.paused = Some(Instant::now() + PAUSE);
-                return Ok(Arrival::Nothing(self.paused));
-            }
-            // The client had gone before it was accepted (accept(2)).
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
-                return Ok(Arrival::Nothing(None));
-            }
-            Err(error) => return Err(error),
-        };
-        let remote = address_of(&remote)?;
-        if !self.settings.access.admits(remote.ip()) {
-            return reject(&socket, remote, taps);
-        }
-        let conn = self.accepted + 1;
-        let client = Client {
-            number: conn,
-            _place: Rc::clone(&self.place),
-        };
-        let connection = Connection::new(socket, remote, Some(client), self.settings.wanted)?;
-        self.accepted = conn;
-        self.waiting = Instant::now();
-        taps.emit(&Event::Accepted {
-            flow: connection.flow,
-            conn,
-        });
-        Ok(Arrival::Link(Box::new(connection)))
-    }
-
-    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
-        Err(ErrorKind::NotConnected.into())
-    }
-
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        let is_open = self.paused.is_none() && !self.is_full();
-        is_open.then(|| self.socket.as_fd())
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn is_addressed(&self) -> bool {
-        false
-    }
-}
-
-impl Link for Listener {
-    fn identity(&self) -> Identity {
-        Identity::Socket(Transport::Tcp, self.local)
-    }
-
-    fn state(&self) -> SocketState {
-        SocketState {
-            state: "listening",
-            ..SocketState::new(self.identity(), self.opened)
-        }
-    }
-
-    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
-        taps.emit(&Event::Called(Call::Close(self.identity())));
-        Ok(())
-    }
-}
-
-/// Turns a client away: its connection is closed when this returns. Others may be waiting behind it.
-fn reject(socket: &Socket, remote: SocketAddr, taps: &mut Taps) -> io::Result<Arrival> {
-    let local = address_of(&socket.local_addr()?)?;
-    let flow = FourTuple::new(Transport::Tcp, local, remote);
-    taps.emit(&Event::Rejected { flow, datagrams: 0 });
-    Ok(Arrival::Nothing(Some(Instant::now())))
-}
-
-/// Whether an error of accept says that the system has run out of something, which may come back (accept(2)).
-fn is_shortage(error: &io::Error) -> bool {
-    let number = error.raw_os_error().unwrap_or_default();
-    [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].contains(&number)
 }
 
 /// The internet address in a socket address, which the kernel always gives for these sockets.

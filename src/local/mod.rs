@@ -1,8 +1,12 @@
 //! The local ends that a link can be joined to.
 //! For the pump they are ends like any other.
 
+pub mod child;
+pub mod crowd;
 pub mod folder;
 pub mod input;
+pub mod nursery;
 pub mod output;
 pub mod prefix;
+pub mod program;
 pub mod stdio;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
 
+mod children;
 mod compare;
 mod groups;
 mod ready;

@@ -4,6 +4,7 @@
 use anyhow::Context;
 use socket2::Socket;
 
+use super::children::Children;
 use super::ready::Ready;
 use super::settings;
 use super::traffic::Traffic;
@@ -17,7 +18,7 @@ use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::signals::Signals;
-use crate::tap::{Event, Taps};
+use crate::tap::{Console, Event, Taps};
 
 /// A run from the options that all modes have.
 pub(super) struct Session<'a> {
@@ -29,6 +30,10 @@ pub(super) struct Session<'a> {
     pub(super) rules: Rules,
     /// Where a script wants to be told of the socket.
     pub(super) ready: Ready,
+    /// Those who talk with peers in the place of standard input and output.
+    pub(super) children: Option<Children>,
+    /// Where lines go.
+    pub(super) console: Console,
     stdio: Stdio,
 }
 
@@ -55,6 +60,7 @@ impl<'a> Session<'a> {
             start,
             ready,
             taps,
+            console,
             stdout,
         } = watched;
         let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
@@ -83,6 +89,8 @@ impl<'a> Session<'a> {
             signals,
             rules,
             ready,
+            children: None,
+            console,
             stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
         })
     }
@@ -126,8 +134,15 @@ impl<'a> Session<'a> {
     ) -> anyhow::Result<Exit> {
         let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        if let Some(children) = &self.children {
+            pump.attend(Box::new(children.nursery()));
+        }
         begin(&mut pump);
-        Ok(pump.run()?)
+        let end = pump.run();
+        Ok(match self.children {
+            Some(children) => children.settle(end, &self.signals, self.taps)?,
+            None => end?,
+        })
     }
 }
 
@@ -138,14 +153,23 @@ pub(super) fn shared(stdio: Stdio) -> Wiring {
 
 fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {
     match (chosen, manners, input) {
-        (Some(OnStdinEof::Keep), ..) => OnInputEnd::Keep,
-        (Some(OnStdinEof::Quit), ..) => OnInputEnd::Quit,
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
         (None, Manners::Listens, None | Some(Kind::Null | Kind::Closed)) => {
             OnInputEnd::FinishAfterPeer
         }
         (None, Manners::Connects, None) => OnInputEnd::FinishAfterPeer,
-        (None | Some(OnStdinEof::Shutdown), ..) => OnInputEnd::Finish,
+        (chosen, ..) => chosen.into(),
+    }
+}
+
+impl From<Option<OnStdinEof>> for OnInputEnd {
+    /// What to do at the end of an input that surely has something to say.
+    fn from(choice: Option<OnStdinEof>) -> Self {
+        match choice {
+            Some(OnStdinEof::Keep) => Self::Keep,
+            Some(OnStdinEof::Quit) => Self::Quit,
+            Some(OnStdinEof::Shutdown) | None => Self::Finish,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::children::Weight;
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
@@ -29,6 +30,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
     let targets = source.reachable(resolver.targets(&options.target.0)?)?;
     let traffic = Traffic::stream(&options.framing);
     let mut session = Session::new((ends, engine), Manners::Connects, traffic, watched)?;
+    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
     let limit = [
         connect
@@ -65,5 +67,8 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         after: winner.after,
     });
     session.ready.announce(connection.identity())?;
-    session.run(Box::new(connection), shared)
+    session.run(Box::new(connection), |stdio| match children {
+        Some(children) => children.for_connections(),
+        None => shared(stdio),
+    })
 }

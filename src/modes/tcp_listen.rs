@@ -1,11 +1,12 @@
 //! socket, bind, listen, accept: wait for a client, which gets a new socket of its own.
 //! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
 
+use super::children::{RESERVED, Weight, affordable, guard};
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
-use crate::cli::{ManyOptions, StdinTo, TcpListen};
+use crate::cli::{StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Clients, Listener, Settings};
 use crate::local::folder::Folder;
@@ -29,8 +30,10 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     let resolver = address.resolver(Transport::Tcp);
     let addresses = resolver.bind_addresses(&options.bind.0)?;
     let traffic = Traffic::stream(&options.framing);
+    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    let children = session.employ(&options.program, ends, children(options))?;
 
     let (socket, reach) = sockets::listening(
         &addresses,
@@ -42,7 +45,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     session.note_shortfalls(&socket, &options.socket)?;
     adjust(&mut session.rules, options);
     let settings = Settings {
-        clients: clients(&options.many),
+        clients: clients(options),
         patience: listen.accept_timeout,
         wanted: ends.max_bytes,
         access,
@@ -54,20 +57,34 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         reach,
     });
     session.ready.announce(listener.identity())?;
-    session.listen(Box::new(listener), |stdio| wire(options, stdio))
+    session.listen(Box::new(listener), |stdio| match children {
+        Some(children) => children.for_connections(),
+        None => wire(options, stdio),
+    })
 }
 
 /// How many clients to serve.
-fn clients(many: &ManyOptions) -> Clients {
+fn clients(options: &TcpListen) -> Clients {
+    let many = &options.many;
     if !many.keep_open {
         return Clients::First(1);
+    }
+    if options.program.is_given() {
+        let most = many.max_clients.unwrap_or(options.local.max_children);
+        return Clients::AtOnce(affordable(most));
     }
     let most = raise_descriptors().saturating_sub(RESERVED);
     Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))
 }
 
-/// Descriptors that are not for clients: those of the pump, of reports, of a look-up.
-const RESERVED: u64 = 32;
+/// How many children there may be, and what each means.
+fn children(options: &TcpListen) -> (u64, Weight) {
+    if options.many.keep_open {
+        (options.local.max_children, Weight::Part)
+    } else {
+        (1, Weight::Whole)
+    }
+}
 
 /// Makes the rules those of a server of many clients.
 fn adjust(rules: &mut Rules, options: &TcpListen) {

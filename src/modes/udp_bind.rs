@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::children::{Weight, guard};
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
 use super::watch::Watched;
@@ -32,16 +33,23 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         (_, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
         _ => None,
     };
+    let size = datagrams.size_towards(towards);
     let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
+    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    let children = (options.local.max_children, Weight::Part);
+    let children = session.employ(&options.program, ends, children)?;
 
     let (socket, reach) =
         sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?;
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();
     let settings = Settings {
-        audience,
+        audience: match children {
+            Some(_) => Audience::Named,
+            None => audience,
+        },
         accepts: if options.peers.lock_first {
             Accepts::First
         } else {
@@ -65,8 +73,10 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     });
     session.ready.announce(socket.identity())?;
     let echo = options.local.echo;
-    session.run(Box::new(socket), |stdio| {
-        if echo { Wiring::Echo } else { shared(stdio) }
+    session.run(Box::new(socket), |stdio| match children {
+        Some(children) => children.for_datagrams(size),
+        None if echo => Wiring::Echo,
+        None => shared(stdio),
     })
 }
 

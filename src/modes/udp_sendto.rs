@@ -3,21 +3,26 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::children::Weight;
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
-use super::watch::Watched;
+use super::watch::{self, Watched};
+use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Patience, Settings, Socket};
+use crate::local::program::Caller;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
+use crate::tap::answer::Answer;
 use crate::tap::{Call, Event};
 use crate::tuple::{Identity, Transport};
 
 pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpSendto {
         address,
+        report,
         ends,
         engine,
         sendto,
@@ -28,6 +33,7 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
     let traffic = traffic(options, target)?;
     let mut session = Session::new((ends, engine), Manners::Sends, traffic, watched)?;
+    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
 
     let socket = sockets::sending(
         target,
@@ -37,17 +43,44 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
         session.taps,
     )?;
     session.note_shortfalls(&socket, &options.socket)?;
-    if session.ready.is_awaited() {
+    if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
         bind_anywhere(&socket, target)?;
     }
-    let socket = Socket::new(socket, settings(options, target, session.rules.engine))
+    let mut socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }
     session.ready.announce(socket.identity())?;
-    session.run(Box::new(socket), shared)
+    if !sendto.probe {
+        let flow = socket.flow();
+        let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
+        return session.run(Box::new(socket), |stdio| match (children, flow) {
+            (Some(children), Some(flow)) => children.for_peer(Caller { flow, conn: None }, shape),
+            _ => shared(stdio),
+        });
+    }
+    if let Some(lines) = watch::lines(report, &session.console) {
+        session.taps.add(Box::new(Answer::new(lines)));
+    }
+    let result = session.run(Box::new(socket), shared);
+    result.map_err(|error| judge(target, error))
+}
+
+/// What it says of a port that no answer came.
+fn judge(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure { exit, message }) => {
+            let text = match exit {
+                Exit::Refused => format!("closed: {message}"),
+                Exit::TimedOut => format!("no answer from udp {target}: it is silent, or filtered"),
+                _ => return error,
+            };
+            Failure::new(*exit, text).into()
+        }
+        None => error,
+    }
 }
 
 /// Gives a socket without a source a port, if it has none yet, so that there is something to tell.

@@ -27,6 +27,8 @@ pub(super) struct Watched<'a> {
     pub(super) ready: Ready,
     /// The observers.
     pub(super) taps: &'a mut Taps,
+    /// Where lines go.
+    pub(super) console: Console,
     /// What standard output is for.
     pub(super) stdout: StdoutUse,
 }
@@ -47,11 +49,17 @@ pub(super) fn watch(
     mode: impl FnOnce(Watched<'_>) -> anyhow::Result<Exit>,
 ) -> Result<Exit, Failure> {
     let ready = Ready::new(report)?;
-    let mut taps = taps(report, dump)?;
+    let console = if report.progress {
+        Console::with_bar(input_size())
+    } else {
+        Console::default()
+    };
+    let mut taps = taps(report, dump, &console)?;
     let watched = Watched {
         start,
         ready,
         taps: &mut taps,
+        console,
         stdout: match dump.pcap {
             Some(Place::Standard) => StdoutUse::Record,
             _ => StdoutUse::Payload,
@@ -80,23 +88,32 @@ fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure
     }
 }
 
-fn taps(report: &ReportOptions, dump: &DumpOptions) -> Result<Taps, Failure> {
+fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result<Taps, Failure> {
     let mut taps = Taps::default();
     let palette = palette(report.color);
-    let console = if report.progress {
-        Console::with_bar(input_size())
-    } else {
-        Console::default()
-    };
-    add_reports(&mut taps, report, &console, palette)?;
-    add_dumps(&mut taps, dump, &console, palette)?;
+    add_reports(&mut taps, report, console, palette)?;
+    add_dumps(&mut taps, dump, console, palette)?;
     if report.stats {
         taps.add(Box::new(Stats::new(console.clone(), palette)));
     }
-    if let Some(progress) = Progress::new(&console) {
+    if let Some(progress) = Progress::new(console) {
         taps.add(Box::new(progress));
     }
     Ok(taps)
+}
+
+/// Lines on standard error, unless they are not wanted.
+pub(super) fn lines(report: &ReportOptions, console: &Console) -> Option<Lines<Console>> {
+    let lines = || Lines::new(console.clone(), detail(report), palette(report.color));
+    (!report.quiet).then(lines)
+}
+
+fn detail(report: &ReportOptions) -> Detail {
+    if report.verbose > 0 {
+        Detail::Chunks
+    } else {
+        Detail::Events
+    }
 }
 
 /// What is told of the run, for people and for programs.
@@ -106,16 +123,12 @@ fn add_reports(
     console: &Console,
     palette: Palette,
 ) -> Result<(), Failure> {
-    let detail = if report.verbose > 0 {
-        Detail::Chunks
-    } else {
-        Detail::Events
-    };
     if report.explain {
-        taps.add(Box::new(Explain::new(console.clone(), detail, palette)));
+        let explain = Explain::new(console.clone(), detail(report), palette);
+        taps.add(Box::new(explain));
     }
-    if !report.quiet {
-        taps.add(Box::new(Lines::new(console.clone(), detail, palette)));
+    if let Some(lines) = lines(report, console) {
+        taps.add(Box::new(lines));
     }
     if let Some(place) = &report.events {
         let payload = if report.events_payload {

@@ -90,6 +90,10 @@ pub trait Link: End {
         vec![self.state()]
     }
 
+    /// Says that nobody takes what comes from it any more, and nothing more will be sent to it. From now on what comes is for
+    /// nobody, and it may say [`Arrival::Enough`] when its peer had time to finish.
+    fn release(&mut self) {}
+
     /// Reports that it is over, and how it ended as far as this link is concerned.
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure>;
 }

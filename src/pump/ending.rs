@@ -5,7 +5,7 @@ use std::io;
 
 use super::end::Link;
 use super::lane::{Party, Port, PortId, Route};
-use super::rules::{Farewell, GRACE, NOTICE, OnInputEnd};
+use super::rules::{Farewell, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
 use super::{Pump, failure_of};
 use crate::exit::{Exit, Failure};
@@ -20,7 +20,10 @@ impl Pump<'_> {
         match (port.route, port.party.link()) {
             (_, Some(_)) if port.lane.is_waiting() => {}
             (_, Some(_)) => self.wind_up(id),
-            (Route::To(link), None) => self.end_input_for(link),
+            (Route::To(link), None) => {
+                self.end_input_for(link);
+                self.release_link_of(id);
+            }
             (Route::Links | Route::Others(_), None) => {
                 for link in self.links.clone() {
                     self.end_input_for(link);
@@ -58,7 +61,8 @@ impl Pump<'_> {
     fn settle(&mut self, id: PortId) {
         let port = &self.ports[id];
         let fed_by = port.fed_by;
-        if port.has_enough {
+        // What has come may still be answered by an end of its own.
+        if port.has_enough && !self.is_own(fed_by) {
             self.remove(id);
         } else if port.failure.is_some() || self.leaving.is_some() || self.has_ended(fed_by) {
             self.conclude(id);
@@ -70,12 +74,35 @@ impl Pump<'_> {
 
     /// Tells a link's own local end that its peer has finished.
     fn finish_own(&mut self, id: PortId) {
-        if let Some(port) = self.ports.get_mut(id)
-            && let Party::Own(end) = &mut port.party
-            && !std::mem::replace(&mut port.is_finished, true)
-            && let Err(error) = end.finish(self.taps)
-        {
+        let Some(port) = self.ports.get_mut(id) else {
+            return;
+        };
+        let Party::Own(end) = &mut port.party else {
+            return;
+        };
+        if std::mem::replace(&mut port.is_finished, true) {
+            return;
+        }
+        // It may close the descriptor.
+        self.poller.forget(sink_token(id));
+        if let Err(error) = end.finish(self.taps) {
             self.break_sink(id, &error);
+        }
+        // This may have been all it waited for.
+        self.runnable.push_back(id);
+    }
+
+    /// Lets a link go whose own local end neither gives nor takes any more.
+    pub(super) fn release_link_of(&mut self, own: PortId) {
+        let Some(port) = self.ports.get(own) else {
+            return;
+        };
+        let (Some(_), Some(_), Route::To(id)) = (port.lane.ended, &port.failure, port.route) else {
+            return;
+        };
+        if let Some(Party::Link(link)) = self.ports.get_mut(id).map(|port| &mut port.party) {
+            link.release();
+            self.runnable.push_back(id);
         }
     }
 
@@ -92,6 +119,10 @@ impl Pump<'_> {
         else {
             return;
         };
+        // A local end of its own has been told that the peer has finished, and takes the time it needs.
+        if matches!(input.party, Party::Own(_)) && self.rules.on_peer_end != OnPeerEnd::Quit {
+            return;
+        }
         let (has_given, socket) = (input.lane.has_given, link.identity());
         let farewell = self.rules.after_peer_end(has_given);
         if !port.lane.noticed && farewell != Farewell::Leave {

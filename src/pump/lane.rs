@@ -170,6 +170,11 @@ impl Port {
         self.lane.ended.is_none() && (end.source().is_none() || end.is_pending())
     }
 
+    /// Whether those who wait for it are tried without waiting for its sink.
+    pub(super) fn takes_unasked(&self) -> bool {
+        self.queue.is_some() && self.party.end().sink().is_none()
+    }
+
     /// What to wait for on its descriptors, from its state alone.
     pub(super) fn interest(&self, is_wanted: bool) -> Interest {
         Interest {

@@ -166,6 +166,14 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Adds an end that is joined to nothing, and ends nothing: it is asked when it has something to see to.
+    pub fn attend(&mut self, end: Box<dyn End>) {
+        let id = self.ports.vacant_key();
+        self.ports
+            .insert(Port::new(Party::Own(end), Route::To(id), id));
+        self.runnable.push_back(id);
+    }
+
     /// Gives a link an end of its own, where that is the plan.
     fn attach(&mut self, id: PortId) {
         let Plan::Each(attach) = &mut self.plan else {
@@ -180,6 +188,7 @@ impl<'a> Pump<'a> {
                 let own = self.ports.insert(own);
                 let port = &mut self.ports[id];
                 (port.route, port.fed_by) = (Route::To(own), own);
+                self.touched.push(own);
             }
             Err(error) => {
                 self.fail(id, &error);
@@ -206,9 +215,17 @@ impl<'a> Pump<'a> {
                 self.check_limits();
             }
         }
-        match self.leaving {
-            None | Some((Ok(Exit::Done), _)) => self.verdict.map(|()| Exit::Done),
-            Some((end, _)) => end,
+        let end = self.leaving.map_or(Ok(Exit::Done), |(end, _)| end);
+        let is_orderly = match &end {
+            Ok(_) => true,
+            Err(failure) => failure.exit == Exit::TimedOut,
+        };
+        let is_lost = matches!(&self.verdict, Err(failure) if failure.exit == Exit::DataLost);
+        // Whoever asked to be told of losses is told, also where a limit or a signal was the way to end.
+        if end == Ok(Exit::Done) || is_lost && is_orderly {
+            self.verdict.map(|()| Exit::Done)
+        } else {
+            end
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::Instant;
 
 use super::end::Arrival;
-use super::lane::{Party, PortId, Route, Side, UnderWay};
+use super::lane::{Party, Port, PortId, Route, Side, UnderWay};
 use super::{Pump, failure_of};
 use crate::batch::{Batch, Cursor};
 
@@ -26,6 +26,10 @@ impl Pump<'_> {
         }
         if !self.ports[id].lane.is_waiting() {
             self.go_on(id, Side::Source);
+        }
+        // Where nothing tells when it takes more, it may be now.
+        if self.ports.get(id).is_some_and(Port::takes_unasked) {
+            self.serve(id);
         }
     }
 
@@ -194,7 +198,12 @@ impl Pump<'_> {
     pub(super) fn break_source(&mut self, id: PortId, error: &io::Error) {
         match &self.ports[id].party {
             Party::Shared(_) => self.abandon(Err(failure_of(error, "cannot read standard input"))),
-            Party::Own(_) => self.end(id),
+            Party::Own(_) => {
+                if let Route::To(link) = self.ports[id].route {
+                    self.fail(link, error);
+                }
+                self.end(id);
+            }
             Party::Link(link) if self.listeners.contains(&id) => {
                 let failure = failure_of(error, link.identity());
                 self.remove(id);
@@ -222,6 +231,7 @@ impl Pump<'_> {
             Party::Own(_) => {
                 port.failure = Some(Box::new(failure_of(error, "cannot write to it")));
                 self.runnable.push_back(id);
+                self.release_link_of(id);
             }
             Party::Link(_) => self.fail(id, error),
         }

@@ -82,11 +82,8 @@ impl Pump<'_> {
             self.runnable.push_back(id);
         }
         // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
-        if ready.hangup
-            && ready.token == sink_token(id)
-            && let Some(failure) = port.party.end().sink_lost()
-        {
-            self.abandon(Err(failure));
+        if ready.hangup && ready.token == sink_token(id) && port.party.end().sink_lost().is_some() {
+            self.break_sink(id, &io::ErrorKind::BrokenPipe.into());
         } else if ready.writable {
             self.serve(id);
         }

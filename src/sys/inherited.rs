@@ -204,6 +204,22 @@ fn reopen(fd: BorrowedFd<'_>, way: Use) -> Option<OwnedFd> {
     options.open(path).ok().map(OwnedFd::from)
 }
 
+/// Lets programs that are started from here have descriptors 0, 1 and 2, and no others that this process was given.
+///
+/// Those that this program opens itself are never passed on. Where the kernel cannot do this (before Linux 5.11), others are.
+pub fn keep_descriptors() {
+    let (first, last) = (3, libc::c_uint::MAX);
+    // SAFETY: it only sets a flag of descriptors, which has no effect on what they are used for here.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            last,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
+}
+
 /// Takes over descriptor `number`, which whoever started the program has opened for us to write to; it is closed with the file.
 /// To be called before the program opens descriptors of its own.
 /// Standard input, output and error are only borrowed, by a duplicate.

@@ -2,7 +2,7 @@
 //! Level-triggered: what is asked for is computed from state, and what is still true is simply reported again.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -79,6 +79,12 @@ impl Poller {
         })
     }
 
+    /// A descriptor that is readable while any of the set is ready, to wait on among others (epoll(7)); only epoll has one.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.epoll.as_ref().map(AsFd::as_fd)
+    }
+
     /// Makes `interest` what is waited for on `fd`, known as `token`; an empty interest takes it out of the set.
     ///
     /// The caller calls [`Poller::forget`] before it closes the descriptor.
@@ -86,11 +92,12 @@ impl Poller {
         if self.entries.len() <= token {
             self.entries.resize(token + 1, None);
         }
+        if self.entries[token].is_some_and(|entry| entry.fd != fd.as_raw_fd()) {
+            self.forget(token);
+        }
         let old = self.entries[token];
         match old {
-            Some(entry) if entry.fd == fd.as_raw_fd() && entry.interest == interest => {
-                return Ok(());
-            }
+            Some(entry) if entry.interest == interest => return Ok(()),
             None if interest.is_empty() => return Ok(()),
             _ => {}
         }
@@ -246,7 +253,6 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::Write;
-    use std::os::fd::AsFd;
 
     const READ: Interest = Interest {
         read: true,
@@ -283,6 +289,19 @@ mod tests {
             assert_eq!(wait(&mut poller)[0].token, 3);
             poller.set(3, reader.as_fd(), Interest::default()).unwrap();
             assert!(wait(&mut poller).is_empty());
+        });
+    }
+
+    #[test]
+    fn a_token_may_move_to_another_descriptor() {
+        both(|mut poller| {
+            let (quiet, _held) = io::pipe().unwrap();
+            let (reader, mut writer) = io::pipe().unwrap();
+            poller.set(3, quiet.as_fd(), READ).unwrap();
+            poller.set(3, reader.as_fd(), READ).unwrap();
+            assert!(wait(&mut poller).is_empty());
+            writer.write_all(b"x").unwrap();
+            assert!(wait(&mut poller)[0].readable);
         });
     }
 

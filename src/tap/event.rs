@@ -2,9 +2,10 @@
 //! Links and modes say what happened in plain data; how it reads, and where it goes, is for each tap to decide.
 
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::SocketState;
+use super::{Count, SocketState};
 use crate::exit::{Exit, Failure};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
@@ -153,6 +154,38 @@ pub enum Event<'a> {
     Granted {
         /// Which option, how much, and why.
         text: &'a str,
+    },
+    /// A transfer with an agreed end is over, as far as this side knows of it.
+    Transferred {
+        /// The socket.
+        socket: Identity,
+        /// The addresses of all datagrams, where they were always the same.
+        flow: Option<FourTuple>,
+        /// Whether the datagrams came or went.
+        direction: Direction,
+        /// The datagrams but that which stands for the end.
+        count: Count,
+        /// Whether the end came, or was sent.
+        has_end: bool,
+        /// Datagrams that were dropped or truncated here; or errors that came back for sent ones.
+        lost: u64,
+        /// Whether more may have been lost than is known here.
+        or_more: bool,
+    },
+    /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
+    Peers(&'a [SocketState]),
+    /// A child that talked with a peer has ended.
+    Exited {
+        /// The connection, or the addresses of the datagram that it was started for.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// The child's process number.
+        pid: u32,
+        /// The name of the program.
+        program: &'a str,
+        /// How it ended.
+        status: ExitStatus,
     },
     /// A link is closed.
     Closed(&'a SocketState),

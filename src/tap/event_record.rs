@@ -110,6 +110,22 @@ pub(super) enum Details<'a> {
         datagrams: u64,
         or_more: bool,
     },
+    Transferred {
+        direction: &'static str,
+        #[serde(flatten)]
+        count: Count,
+        has_end: bool,
+        lost: u64,
+        or_more: bool,
+    },
+    Exited {
+        program: &'a str,
+        pid: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<i32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+    },
     Error {
         error: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]

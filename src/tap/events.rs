@@ -1,6 +1,7 @@
 //! Events for programs: one object of JSON a line, with the same names for the same things in every event.
 //! The form is a promise (tuplecat-events(5), `fixtures/events.schema.json`): fields may be added, but never change.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, SystemTime};
 
 use super::event_record::{Details, Path, Record, Who};
@@ -66,10 +67,7 @@ impl Events {
             return;
         };
         self.totals.of(direction).add(len, datagrams.max(1));
-        let name = match direction {
-            Direction::Incoming => "received",
-            Direction::Outgoing => "sent",
-        };
+        let name = name_of(direction);
         let mut shown = bytes.filter(|_| self.payload == Payload::Shown);
         for size in sizes(len, stride) {
             let piece = shown.map(|bytes| bytes.split_at(size));
@@ -203,9 +201,55 @@ impl Events {
                 let details = Details::Dropped { datagrams, or_more };
                 ("dropped", Who::socket(socket), details)
             }
-            _ => return,
+            Event::Transferred {
+                socket,
+                flow,
+                direction,
+                count,
+                has_end,
+                lost,
+                or_more,
+            } => {
+                let details = Details::Transferred {
+                    direction: name_of(direction),
+                    count,
+                    has_end,
+                    lost,
+                    or_more,
+                };
+                let pair = flow.map(|flow| Who::pair(flow, None));
+                let who = pair.unwrap_or_else(|| Who::socket(socket));
+                ("transferred", who, details)
+            }
+            _ => return self.child(time, event),
         };
         self.put(time, name, who, details);
+    }
+
+    fn child(&mut self, time: SystemTime, event: &Event<'_>) {
+        if let Event::Exited {
+            flow,
+            conn,
+            pid,
+            program,
+            status,
+        } = *event
+        {
+            let details = Details::Exited {
+                program,
+                pid,
+                status: status.code(),
+                signal: status.signal(),
+            };
+            self.put(time, "exited", Who::pair(flow, conn), details);
+        }
+    }
+}
+
+fn name_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Incoming => "received",
+        Direction::Outgoing => "sent",
     }
 }
 
@@ -234,6 +278,11 @@ impl Tap for Events {
             Event::Sockets(states) => {
                 for state in states {
                     self.socket(time, "socket", state);
+                }
+            }
+            Event::Peers(states) => {
+                for state in states {
+                    self.socket(time, "peer", state);
                 }
             }
             Event::Failed(failure) if !failure.message.is_empty() => {

@@ -9,13 +9,16 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size};
-use super::{Event, Tap};
-use crate::exit::describe;
+use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
+use super::{Event, SocketState, Tap};
+use crate::exit::{describe, describe_status};
 use crate::tuple::{Direction, FourTuple, Transport};
 
 /// Peers remembered as already announced; more than that, and some are announced again.
 const ANNOUNCED: usize = 4096;
+
+/// Peers that are listed at the end where not every detail is asked for.
+const PEERS: usize = 16;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +60,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn line(&mut self, word: &str, text: impl Display) {
+    pub(super) fn line(&mut self, word: &str, text: impl Display) {
         put_line(&mut self.out, self.palette, word, text);
     }
 
@@ -143,6 +146,35 @@ impl<W: Write> Lines<W> {
         self.announced.len() < ANNOUNCED && self.announced.insert((flow, direction))
     }
 
+    /// The peers that were heard last, or all of them.
+    fn peers(&mut self, states: &[SocketState]) {
+        let most = match self.detail {
+            Detail::Events => PEERS,
+            Detail::Chunks => usize::MAX,
+        };
+        let skipped = states.len().saturating_sub(most);
+        if skipped > 0 {
+            self.line(
+                "peer",
+                format_args!("{skipped} more, idle longer (-v shows them)"),
+            );
+        }
+        for state in &states[skipped..] {
+            self.line("peer", Closing(state));
+        }
+    }
+
+    /// Every socket, and below it what waits in its buffers.
+    fn table(&mut self, states: &[SocketState]) {
+        for state in states {
+            let line = format_args!("{}  {}", Closing(state), state.state);
+            self.line("socket", line);
+            if state.unsent.is_some() {
+                self.line("", Buffers(state));
+            }
+        }
+    }
+
     fn connected(&mut self, flow: FourTuple) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
@@ -219,16 +251,46 @@ impl<W: Write> Tap for Lines<W> {
             Event::Waiting { socket, ref text } => {
                 self.line("waiting", format_args!("{socket}  {text}"));
             }
-            Event::Closed(state) => self.line("closed", Closing(state)),
-            Event::Sockets(states) => {
-                for state in states {
-                    let line = format_args!("{}  {}", Closing(state), state.state);
-                    self.line("socket", line);
-                    if state.unsent.is_some() {
-                        self.line("", Buffers(state));
+            Event::Transferred {
+                socket,
+                flow,
+                direction,
+                count,
+                has_end,
+                lost,
+                or_more,
+            } => {
+                let transfer = Transfer {
+                    direction,
+                    count,
+                    has_end,
+                    lost,
+                    or_more,
+                };
+                match flow {
+                    Some(flow) => {
+                        let flow = flow.arrow(direction);
+                        self.line("transfer", format_args!("{flow}  {transfer}"));
                     }
+                    None => self.line("transfer", format_args!("{socket}  {transfer}")),
                 }
             }
+            Event::Peers(states) => self.peers(states),
+            Event::Exited {
+                flow,
+                conn,
+                program,
+                status,
+                ..
+            } if is_detailed || !status.success() => {
+                let (number, end) = (Number(conn), describe_status(status));
+                self.line(
+                    "exited",
+                    format_args!("{flow}{number}  '{program}' with {end}"),
+                );
+            }
+            Event::Closed(state) => self.line("closed", Closing(state)),
+            Event::Sockets(states) => self.table(states),
             _ => self.trouble(event),
         }
     }
@@ -250,7 +312,7 @@ fn style_of(word: &str) -> Style {
         call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
         | "ignored" => AnsiColor::Yellow,
-        "received" | "sent" | "socket" => AnsiColor::Cyan,
+        "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };
     color.on_default()

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::exit::Failure;
 
+pub mod answer;
 mod console;
 mod event;
 mod event_record;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Count, Reach, SocketState};
 use crate::sys::tcp_info::Figures;
-use crate::tuple::{Identity, Transport};
+use crate::tuple::{Direction, Identity, Transport};
 
 /// The number of a connection, where it has one.
 pub(super) struct Number(pub(super) Option<u64>);
@@ -154,6 +154,31 @@ impl Display for Millis {
                 write!(f, "{:.3} ms", short.as_secs_f64() * 1e3)
             }
             long => write!(f, "{:.3} s", long.as_secs_f64()),
+        }
+    }
+}
+
+/// A transfer with an agreed end, as far as one side knows of it.
+pub(super) struct Transfer {
+    pub(super) direction: Direction,
+    pub(super) count: Count,
+    pub(super) has_end: bool,
+    pub(super) lost: u64,
+    pub(super) or_more: bool,
+}
+
+impl Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, none, some) = match self.direction {
+            Direction::Incoming => ("received", "nothing was lost here", "lost here"),
+            Direction::Outgoing => ("sent", "no error came back", "errors came back"),
+        };
+        let end = if self.has_end { "and" } else { "without" };
+        write!(f, "{word} {} {end} the end: ", Datagrams(self.count))?;
+        match (self.lost, self.or_more) {
+            (0, _) => f.write_str(none),
+            (lost, true) => write!(f, "at least {lost} {some}"),
+            (lost, false) => write!(f, "{lost} {some}"),
         }
     }
 }

@@ -104,12 +104,18 @@ pub(crate) fn reset(stream: TcpStream) {
 
 /// An address where nobody answers and everybody is refused, as long as the socket is kept.
 pub(crate) fn refusing(transport: Transport) -> (Socket, SocketAddr) {
+    refusing_at(transport, LOOPBACK.ip())
+}
+
+/// The same at an address of this machine.
+pub(crate) fn refusing_at(transport: Transport, ip: IpAddr) -> (Socket, SocketAddr) {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
         Transport::Udp => Type::DGRAM,
     };
-    let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
-    socket.bind(&LOOPBACK.into()).unwrap();
+    let any = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(any), kind, None).unwrap();
+    socket.bind(&any.into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     if transport == Transport::Udp {
         // A connected socket takes datagrams from its peer only; to everybody else its port is unreachable.

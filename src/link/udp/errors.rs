@@ -9,6 +9,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 use super::addresses::comparable;
 use super::control::{destination, room_for_error, to_std};
 use super::icmp::Cause;
+use super::receive::Over;
 use super::{Audience, Socket};
 use crate::exit::Exit;
 use crate::tap::{Event, Taps};
@@ -35,6 +36,8 @@ struct Report {
     /// Who says so.
     offender: Option<SocketAddr>,
     cause: Cause,
+    /// Whether the datagram was an empty one.
+    is_empty: bool,
 }
 
 impl Socket {
@@ -44,9 +47,17 @@ impl Socket {
         let mut last = None;
         let mut found = false;
         while let Ok(report) = read(self.inner.as_raw_fd()) {
-            found |= report.is_some_and(|report| !report.cause.is_local());
+            let Some(report) = report else { continue };
+            let is_remote = !report.cause.is_local();
+            found |= is_remote;
+            if is_remote && report.is_empty && self.goodbye.is_repeated() {
+                // The peer has heard it before, and has gone.
+                self.over.get_or_insert(Over::Enough);
+                continue;
+            }
+            self.goodbye.errors += u64::from(is_remote);
             // A burst to one closed port brings one error for every datagram.
-            if let Some(report) = report.filter(|&report| last.replace(report) != Some(report)) {
+            if last.replace(report) != Some(report) {
                 self.take_report(&report, taps);
             }
         }
@@ -107,6 +118,8 @@ fn read(socket: RawFd) -> nix::Result<Option<Report>> {
         local,
         offender: offender.map(comparable),
         cause: Cause::from(error),
+        // There is no room for what was sent, so anything does not fit.
+        is_empty: !message.flags.contains(MsgFlags::MSG_TRUNC),
     }))
 }
 

@@ -19,6 +19,7 @@ mod addresses;
 mod control;
 mod drops;
 mod errors;
+mod goodbye;
 mod icmp;
 mod inbox;
 mod options;
@@ -39,6 +40,7 @@ pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;
 use errors::Verdict;
+use goodbye::Goodbye;
 use inbox::Inbox;
 use peers::Peers;
 use receive::Over;
@@ -54,6 +56,7 @@ pub struct Socket {
     outbox: Outbox,
     totals: Totals,
     verdict: Option<Verdict>,
+    goodbye: Goodbye,
     /// Whether the local end has nothing more to send.
     finished: bool,
     /// Why nothing more is passed on.
@@ -129,10 +132,19 @@ impl Socket {
             settings,
             totals: Totals::default(),
             verdict: None,
+            goodbye: Goodbye::default(),
             finished: false,
             heard: Instant::now(),
             opened: Instant::now(),
         })
+    }
+
+    /// Both addresses of the datagrams to the target, if there is one. Our port is 0 until the socket is bound.
+    pub fn flow(&mut self) -> Option<FourTuple> {
+        match self.settings.audience {
+            Audience::Target(target) => Some(self.route_to_target(target).flow),
+            _ => None,
+        }
     }
 
     /// Datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
@@ -148,6 +160,14 @@ impl Socket {
         }
         let news = self.totals.drops.take_untold();
         self.report_drops(news, taps);
+    }
+
+    /// Reports what went to and from each peer, where that is not the same as what went through the socket.
+    fn sum_up_peers(&self, taps: &mut Taps) {
+        let states: Vec<SocketState> = self.peers.states().collect();
+        if states.len() > 1 {
+            taps.emit(&Event::Peers(&states));
+        }
     }
 
     fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
@@ -199,7 +219,7 @@ impl End for Socket {
 
     fn is_addressed(&self) -> bool {
         match self.settings.audience {
-            Audience::Target(_) => true,
+            Audience::Target(_) | Audience::Named => true,
             Audience::Last | Audience::First | Audience::All => !self.peers.is_empty(),
             Audience::Nobody => false,
         }
@@ -241,6 +261,11 @@ impl Link for Socket {
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
         self.tell_drops(taps);
+        if self.settings.eof_datagram {
+            self.answer_goodbye(taps);
+            self.sum_up(taps);
+        }
+        self.sum_up_peers(taps);
         taps.emit(&Event::Closed(&self.state()));
         let name = self.identity();
         if let (Some(verdict), Refusal::Ends) = (&self.verdict, self.settings.refusal) {

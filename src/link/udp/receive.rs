@@ -93,9 +93,12 @@ impl Socket {
         };
         if self.is_refused() || until.is_some_and(|until| until <= Instant::now()) {
             self.over = Some(Over::Enough);
-            return Arrival::Enough;
         }
-        Arrival::Nothing(until)
+        if let Some(over) = self.over {
+            return over.into();
+        }
+        self.repeat_goodbye(taps);
+        Arrival::Nothing(until.into_iter().chain(self.goodbye.due()).min())
     }
 
     /// Looks after drops: at the end of a burst there may be some that no datagram has told of, and before datagrams come coalesced

@@ -26,7 +26,7 @@ impl Socket {
             Audience::Last => routes.extend(self.peers.last().map(|flow| self.route_back(flow))),
             Audience::First => routes.extend(self.peers.first().map(|flow| self.route_back(flow))),
             Audience::All => routes.extend(self.peers.flows().map(|flow| self.route_back(flow))),
-            Audience::Nobody => {}
+            Audience::Named | Audience::Nobody => {}
         }
         self.outbox.routes = routes;
     }
@@ -38,7 +38,7 @@ impl Socket {
         Route { flow, source }
     }
 
-    fn route_to_target(&mut self, target: SocketAddr) -> Route {
+    pub(super) fn route_to_target(&mut self, target: SocketAddr) -> Route {
         if let Some(flow) = self.peers.get(comparable(target)) {
             return self.route_back(flow);
         }

@@ -3,8 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::Duration;
 
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
@@ -18,10 +16,6 @@ use crate::tuple::Direction;
 /// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
 const SEGMENTS: usize = 64;
 const LONGEST_PARCEL: usize = 65_507;
-
-/// How long the buffer gets to drain before the last datagram, for which nobody would call again.
-const PAUSE: Duration = Duration::from_millis(1);
-const PAUSES: u32 = 1000;
 
 /// The sending side of a socket.
 pub(super) struct Outbox {
@@ -206,27 +200,6 @@ impl Socket {
         } else {
             parcel.at
         };
-    }
-
-    /// Sends the empty datagram that says that this was all.
-    pub(super) fn say_goodbye(&mut self, taps: &mut Taps) -> io::Result<()> {
-        let mut batch = Batch::default();
-        batch.push(Run {
-            start: 0,
-            len: 0,
-            shape: Shape::Datagrams(1),
-            flow: None,
-        });
-        let mut at = Cursor::default();
-        let mut result = self.dispatch(&batch, &mut at, taps);
-        for _ in 0..PAUSES {
-            match &result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
-                _ => break,
-            }
-            result = self.dispatch(&batch, &mut at, taps);
-        }
-        result
     }
 }
 

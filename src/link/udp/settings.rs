@@ -85,6 +85,8 @@ pub enum Audience {
     First,
     /// Every peer that is remembered.
     All,
+    /// Only those whom datagrams with addresses are for.
+    Named,
     /// Nobody.
     Nobody,
 }

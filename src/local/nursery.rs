@@ -1,0 +1,332 @@
+//! The children of a run: how many there may be, how each ends, and that none is left behind.
+//! Each leads a process group of its own. Once its conversation is over it is given time, then SIGHUP, then SIGKILL.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::SIGCHLD;
+use signal_hook::low_level;
+use slab::Slab;
+
+use super::program::{Caller, Program};
+use crate::batch::{Batch, Cursor};
+use crate::exit::{Exit, Failure, describe_status};
+use crate::pump::end::{Arrival, End};
+use crate::sys::inherited::keep_descriptors;
+use crate::sys::signals::{Request, Signals};
+use crate::tap::{Event, Taps};
+
+mod record;
+
+use record::Record;
+
+/// All children of a run. Clones are the same nursery.
+///
+/// In the pump it is an end that is joined to nothing: it sees to children that have ended, or should have.
+#[derive(Clone)]
+pub struct Nursery(Rc<Inner>);
+
+struct Inner {
+    /// Readable when a child has ended, or the time of one has begun to run.
+    wake: UnixStream,
+    bell: UnixStream,
+    /// Readable while there is room for another child.
+    room: PipeReader,
+    token: PipeWriter,
+    most: usize,
+    records: RefCell<Slab<Record>>,
+    /// Those who wait for room, by their numbers, and the next number.
+    queue: RefCell<BTreeSet<u64>>,
+    next: Cell<u64>,
+    failure: Cell<Option<Failure>>,
+}
+
+/// A child that has just been started. Our ends of its pipes never block.
+pub struct Started {
+    /// Its standard input, unless it was given another.
+    pub input: Option<ChildStdin>,
+    /// Its standard output.
+    pub output: ChildStdout,
+    /// That it is talked with.
+    pub ward: Ward,
+}
+
+/// A place in the queue for room: first come, first served.
+pub struct Turn {
+    nursery: Nursery,
+    number: u64,
+}
+
+/// That a child is talked with. When this is gone, its conversation is over.
+pub struct Ward {
+    nursery: Nursery,
+    key: usize,
+}
+
+/// How a run lets go of its children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// They may finish first.
+    Patient,
+    /// They are told to end at once.
+    Urgent,
+}
+
+impl Nursery {
+    /// Room for so many children at once. From now on only descriptors 0, 1 and 2 are passed on to programs.
+    pub fn new(most: usize) -> io::Result<Self> {
+        keep_descriptors();
+        let (wake, bell) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        bell.set_nonblocking(true)?;
+        low_level::pipe::register(SIGCHLD, bell.try_clone()?)?;
+        let (room, mut token) = io::pipe()?;
+        token.write_all(b"r")?;
+        let inner = Inner {
+            wake,
+            bell,
+            room,
+            token,
+            most: most.max(1),
+            records: RefCell::default(),
+            queue: RefCell::default(),
+            next: Cell::default(),
+            failure: Cell::default(),
+        };
+        Ok(Self(Rc::new(inner)))
+    }
+
+    /// Whether another child may be started.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.records.borrow().len() < self.0.most
+    }
+
+    /// Lines up for room.
+    #[must_use]
+    pub fn queue(&self) -> Turn {
+        let number = self.0.next.replace(self.0.next.get() + 1);
+        self.0.queue.borrow_mut().insert(number);
+        let nursery = self.clone();
+        Turn { nursery, number }
+    }
+
+    /// Readable while there is room.
+    #[must_use]
+    pub fn room(&self) -> BorrowedFd<'_> {
+        self.0.room.as_fd()
+    }
+
+    /// Starts `program` for `caller`, with this standard input, or else a pipe.
+    pub fn start(
+        &self,
+        program: &Rc<Program>,
+        caller: Caller,
+        input: Option<File>,
+    ) -> io::Result<Started> {
+        let mut process = program
+            .command(caller)
+            .stdin(input.map_or_else(Stdio::piped, Stdio::from))
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| cannot_start(program, &error))?;
+        let (input, output) = (process.stdin.take(), process.stdout.take());
+        let record = Record::new(process, Rc::clone(program), caller);
+        let key = self.0.records.borrow_mut().insert(record);
+        if !self.has_room() {
+            // The token is there: there was room before.
+            (&self.0.room).read_exact(&mut [0])?;
+        }
+        let nursery = self.clone();
+        let ward = Ward { nursery, key };
+        let output = output.ok_or(ErrorKind::BrokenPipe)?;
+        if let Some(input) = &input {
+            rustix::io::ioctl_fionbio(input, true)?;
+        }
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok(Started {
+            input,
+            output,
+            ward,
+        })
+    }
+
+    /// How the children have ended that nobody had to end: the first that failed.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        self.0.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits until no child is left. Another SIGINT or SIGTERM meanwhile ends them faster.
+    pub fn settle(&self, haste: Haste, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
+        let now = Instant::now();
+        for (_, record) in &mut *self.0.records.borrow_mut() {
+            record.expire(now);
+        }
+        if haste == Haste::Urgent {
+            self.hurry();
+        }
+        loop {
+            self.tend(taps);
+            if self.0.records.borrow().is_empty() {
+                return Ok(());
+            }
+            // Killed, and still there: the kernel holds it, in a call that cannot be interrupted.
+            let Some(next) = self.next_signal().or(self.given_up()) else {
+                return Ok(());
+            };
+            self.await_news(next.saturating_duration_since(Instant::now()), signals)?;
+            if let Some(Request::End(_)) = signals.next() {
+                self.hurry();
+            }
+        }
+    }
+
+    fn await_news(&self, limit: Duration, signals: &Signals) -> io::Result<()> {
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.0.wake.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.wake(), PollFlags::IN),
+        ];
+        match poll(&mut fds, Timespec::try_from(limit).ok().as_ref()) {
+            Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes every signal that is due later due now.
+    fn hurry(&self) {
+        let now = Instant::now();
+        for (_, record) in &mut *self.0.records.borrow_mut() {
+            record.hurry(now);
+        }
+    }
+
+    /// Reaps the children that have ended, and sends the signals that are due.
+    fn tend(&self, taps: &mut Taps) {
+        let mut bytes = [0; 256];
+        while matches!((&self.0.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
+        let now = Instant::now();
+        let mut records = self.0.records.borrow_mut();
+        let had_room = records.len() < self.0.most;
+        records.retain(|_, record| {
+            let status = record.tend(now);
+            if let Some(status) = status {
+                self.note_end(record, status, taps);
+            }
+            status.is_none()
+        });
+        if !had_room && records.len() < self.0.most {
+            // The pipe is empty, so it has room for a byte.
+            let _ = (&self.0.token).write(b"r");
+        }
+    }
+
+    /// When the next signal is due.
+    fn next_signal(&self) -> Option<Instant> {
+        let records = self.0.records.borrow();
+        let due = records
+            .iter()
+            .filter_map(|(_, record)| record.next_signal());
+        due.min()
+    }
+
+    /// How long it is worth waiting for those that were killed.
+    fn given_up(&self) -> Option<Instant> {
+        let records = self.0.records.borrow();
+        let killed = records.iter().filter_map(|(_, record)| record.given_up());
+        killed.max().filter(|&time| time > Instant::now())
+    }
+
+    fn note_end(&self, record: &Record, status: ExitStatus, taps: &mut Taps) {
+        let program = record.program.name();
+        let Caller { flow, conn } = record.caller;
+        taps.emit(&Event::Exited {
+            flow,
+            conn,
+            pid: record.pid(),
+            program: &program,
+            status,
+        });
+        if !status.success() && !record.was_told() {
+            let text = format!("'{program}' ended with {}", describe_status(status));
+            let first = self.0.failure.take();
+            let failure = first.unwrap_or(Failure::new(Exit::Failed, text));
+            self.0.failure.set(Some(failure));
+        }
+    }
+
+    /// Notes that a child has come a step further.
+    fn change(&self, key: usize, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.0.records.borrow_mut().get_mut(key) {
+            change(record);
+        }
+        // Full: it rings already.
+        let _ = (&self.0.bell).write(b"c");
+    }
+}
+
+impl Turn {
+    /// Whether there is room, and nobody has waited for it longer.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        let first = self.nursery.0.queue.borrow().first().copied();
+        self.nursery.has_room() && first == Some(self.number)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.nursery.0.queue.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Ward {
+    /// Notes that the child has closed its output: from now on it may take its time, and may be gone at any time.
+    pub fn fall_silent(self) {
+        self.nursery.change(self.key, Record::fall_silent);
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        self.nursery
+            .change(self.key, |record| record.part(Instant::now()));
+    }
+}
+
+impl End for Nursery {
+    fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
+        self.tend(taps);
+        Ok(Arrival::Nothing(self.next_signal()))
+    }
+
+    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+        Err(ErrorKind::NotConnected.into())
+    }
+
+    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.wake.as_fd())
+    }
+
+    fn sink(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+fn cannot_start(program: &Program, error: &io::Error) -> io::Error {
+    let act = format!("cannot start '{}'", program.name());
+    io::Error::other(Failure::io(act, error))
+}
