@@ -91,6 +91,14 @@ impl Failure {
         }
     }
 
+    /// What an error says, with the status of the failure it wraps.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        let inner = error.downcast_ref::<Self>();
+        let exit = inner.map_or(Exit::Failed, |failure| failure.exit);
+        Self::new(exit, format!("{error:#}"))
+    }
+
     /// A failure of `act` (such as `cannot bind udp 127.0.0.1:53`), whose status follows from the error.
     #[must_use]
     pub fn io(act: impl fmt::Display, error: &io::Error) -> Self {

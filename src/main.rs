@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return decline(&error),
     };
-    let exit = modes::run(&cli.command, start).unwrap_or_else(|error| report(&error));
+    let exit = modes::run(&cli.command, start).unwrap_or_else(|failure| report(&failure));
     ExitCode::from(exit.status())
 }
 
@@ -33,15 +33,13 @@ fn decline(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Prints an error, one line for each of its lines, and gives the status it stands for.
-fn report(error: &anyhow::Error) -> Exit {
+/// Prints a failure, one line for each of its lines, and gives the status it stands for.
+fn report(failure: &Failure) -> Exit {
     let mut lines = String::new();
-    for line in format!("{error:#}").lines() {
+    for line in failure.message.lines() {
         lines.extend(["tuplecat: ", line, "\n"]);
     }
     // Where standard error is closed the status still says how it ended.
     let _ = std::io::stderr().write_all(lines.as_bytes());
-    error
-        .downcast_ref::<Failure>()
-        .map_or(Exit::Failed, |failure| failure.exit)
+    failure.exit
 }

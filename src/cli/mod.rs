@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
+mod dump;
 mod endpoint;
 mod framing;
 mod groups;
@@ -16,12 +17,14 @@ mod local;
 mod many;
 mod modes;
 mod options;
+mod report;
 mod socket;
 mod udp;
 mod values;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
+pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
@@ -30,8 +33,9 @@ pub use many::{ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 pub use options::{
     AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,
-    OnStdinEof, PeerEndOptions, ReportOptions,
+    OnStdinEof, PeerEndOptions,
 };
+pub use report::{Place, ReportOptions};
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
 pub use udp::{
     Bytes, DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions,

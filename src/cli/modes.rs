@@ -7,10 +7,11 @@ use super::local::{LocalOptions, ProgramOptions};
 use super::many::ManyOptions;
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
-    ReportOptions,
 };
 use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
-use super::{AccessOptions, BindPoint, SocketOptions, Target, TcpSocketOptions};
+use super::{
+    AccessOptions, BindPoint, DumpOptions, ReportOptions, SocketOptions, Target, TcpSocketOptions,
+};
 use crate::framing::OutputFraming;
 
 /// The command line of `tcp-listen`.
@@ -61,6 +62,9 @@ pub struct TcpListen {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -126,6 +130,9 @@ pub struct TcpConnect {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -180,6 +187,9 @@ pub struct UdpBind {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -229,6 +239,9 @@ pub struct UdpSendto {
     /// What to report.
     #[command(flatten)]
     pub report: ReportOptions,
+    /// What of the traffic to show or keep.
+    #[command(flatten)]
+    pub dump: DumpOptions,
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,

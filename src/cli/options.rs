@@ -1,11 +1,10 @@
 //! The option groups that several modes share, and those of TCP connecting and listening.
 //! A mode takes the groups that mean something to it; any other option is a usage error there.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, ValueEnum};
 
 use super::values;
 use crate::address::{Family, Names, Port, Resolver};
@@ -50,30 +49,6 @@ impl AddressOptions {
             transport,
         }
     }
-}
-
-/// What is reported, and where.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Reports")]
-pub struct ReportOptions {
-    /// Report errors only
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Report every chunk of data, not only the events
-    #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// When to colour the reports
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub color: clap::ColorChoice,
-    /// Write the socket's address to FILE once it is ready
-    ///
-    /// One line, such as 'tcp 127.0.0.1:43121', as soon as others can reach the socket. The file appears whole, so a
-    /// script may wait for it to exist. With port 0 this tells the port that the kernel chose.
-    #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
-    /// Write the same line to the open file descriptor N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
-    pub ready_fd: Option<i32>,
 }
 
 /// When the session ends.

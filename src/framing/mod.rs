@@ -4,6 +4,7 @@
 mod blocks;
 pub mod decode;
 mod delimited;
+pub mod dump;
 pub mod encode;
 mod frames;
 mod hex_text;

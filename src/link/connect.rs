@@ -53,7 +53,7 @@ impl From<Failure> for Lost {
 /// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
 pub fn race(
     addresses: &[SocketAddr],
-    open: &mut dyn FnMut(SocketAddr) -> Result<Socket, Failure>,
+    open: &mut dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure>,
     deadline: Option<(Instant, Duration)>,
     interrupt: Option<BorrowedFd<'_>>,
     taps: &mut Taps,
@@ -152,9 +152,9 @@ impl Race<'_> {
     fn start(
         &mut self,
         remote: SocketAddr,
-        open: &mut dyn FnMut(SocketAddr) -> Result<Socket, Failure>,
+        open: &mut dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure>,
     ) -> Started {
-        let socket = match open(remote) {
+        let socket = match open(remote, self.taps) {
             Ok(socket) => socket,
             Err(failure) => {
                 self.failures.push(failure);
@@ -294,6 +294,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
+    use std::time::SystemTime;
 
     use pretty_assertions::assert_eq;
     use socket2::{Domain, Type};
@@ -306,7 +307,7 @@ mod tests {
     struct Record(Rc<RefCell<Vec<String>>>);
 
     impl Tap for Record {
-        fn event(&mut self, event: &Event<'_>) {
+        fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
             self.0.borrow_mut().push(match event {
                 Event::Connecting { remote } => format!("connecting {remote}"),
                 Event::ConnectFailed { remote, .. } => format!("failed {remote}"),
@@ -331,7 +332,7 @@ mod tests {
         let mut taps = Taps::default();
         taps.add(Box::new(record.clone()));
         let deadline = Some((Instant::now() + limit, limit));
-        let open = &mut |remote| Ok(open(remote));
+        let open = &mut |remote, _: &mut Taps| Ok(open(remote));
         let result = race(addresses, open, deadline, interrupt, &mut taps);
         (result, record.0.take())
     }
@@ -453,7 +454,7 @@ mod tests {
     fn a_socket_that_meets_itself_is_refused() {
         let (socket, own) = closed();
         let mut socket = Some(socket);
-        let mut open = |_| Ok(socket.take().unwrap());
+        let mut open = |_, _: &mut Taps| Ok(socket.take().unwrap());
         let deadline = Some((Instant::now() + LONG, LONG));
         let result = race(&[own], &mut open, deadline, None, &mut Taps::default());
         let message = format!("cannot connect to {own}: connection refused");
@@ -469,7 +470,7 @@ mod tests {
         let refuse = Failure::new(Exit::Failed, "--mss 5: invalid argument");
         let result = race(
             &[good, good],
-            &mut |_| Err(refuse.clone()),
+            &mut |_, _| Err(refuse.clone()),
             None,
             None,
             &mut Taps::default(),

@@ -12,6 +12,7 @@ use socket2::Socket;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Link};
+use crate::sys::tcp_info::{figures, unread, unsent};
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
@@ -272,6 +273,9 @@ impl Link for Connection {
             },
             received: self.received,
             sent: self.sent,
+            unread: unread(&self.socket),
+            unsent: unsent(&self.socket),
+            path: figures(&self.socket),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
@@ -284,7 +288,9 @@ impl Link for Connection {
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
-        taps.emit(&Event::Closed(&self.state()));
+        let mut state = self.state();
+        state.parting = state.parting(self.socket.linger().unwrap_or_default());
+        taps.emit(&Event::Closed(&state));
         Ok(())
     }
 }

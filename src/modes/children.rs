@@ -40,7 +40,7 @@ pub(super) enum Weight {
     Part,
 }
 
-impl Session {
+impl Session<'_> {
     /// Prepares for so many children at once, if the options name a program.
     pub(super) fn employ(
         &mut self,

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::cli::Command;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 mod children;
 mod compare;
@@ -19,20 +19,30 @@ mod tcp_listen;
 mod traffic;
 mod udp_bind;
 mod udp_sendto;
+mod watch;
+
+use watch::watch;
 
 /// Does what a command line asks for, which was read at `start`, and says how it ended.
-///
-/// An error wraps a [`crate::exit::Failure`] where it has a status of its own.
-pub fn run(command: &Command, start: Instant) -> anyhow::Result<Exit> {
+pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {
     match command {
-        Command::TcpListen(options) => tcp_listen::run(options, start),
-        Command::TcpConnect(options) => tcp_connect::run(options, start),
-        Command::UdpBind(options) => udp_bind::run(options, start),
-        Command::UdpSendto(options) => udp_sendto::run(options, start),
-        Command::Compare(options) => compare::run(options),
+        Command::TcpListen(options) => watch((&options.report, &options.dump), start, |watched| {
+            tcp_listen::run(options, watched)
+        }),
+        Command::TcpConnect(options) => watch((&options.report, &options.dump), start, |watched| {
+            tcp_connect::run(options, watched)
+        }),
+        Command::UdpBind(options) => watch((&options.report, &options.dump), start, |watched| {
+            udp_bind::run(options, watched)
+        }),
+        Command::UdpSendto(options) => watch((&options.report, &options.dump), start, |watched| {
+            udp_sendto::run(options, watched)
+        }),
+        Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => {
-            options.write(&mut std::io::stdout())?;
-            Ok(Exit::Done)
+            let written = options.write(&mut std::io::stdout());
+            let failed = |error| Failure::io("cannot write to standard output", &error);
+            written.map(|()| Exit::Done).map_err(failed)
         }
     }
 }

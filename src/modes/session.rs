@@ -1,9 +1,6 @@
 //! What every mode sets up the same way: observers, the local end, and the rules of the pump.
 //! From here on a mode only has to bring its links.
 
-use std::io::IsTerminal;
-use std::time::Instant;
-
 use anyhow::Context;
 use socket2::Socket;
 
@@ -11,7 +8,8 @@ use super::children::Children;
 use super::ready::Ready;
 use super::settings;
 use super::traffic::Traffic;
-use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, ReportOptions, SocketOptions};
+use super::watch::{StdoutUse, Watched};
+use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::output::Output;
 use crate::local::stdio::Stdio;
@@ -20,13 +18,12 @@ use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::signals::Signals;
-use crate::tap::lines::{Detail, Lines, Palette};
-use crate::tap::{Event, Taps};
+use crate::tap::{Console, Event, Taps};
 
 /// A run from the options that all modes have.
-pub(super) struct Session {
+pub(super) struct Session<'a> {
     /// The observers that the options ask for.
-    pub(super) taps: Taps,
+    pub(super) taps: &'a mut Taps,
     /// The signals, caught from here on.
     pub(super) signals: Signals,
     /// The choices, to be adjusted by the mode.
@@ -35,6 +32,8 @@ pub(super) struct Session {
     pub(super) ready: Ready,
     /// Those who talk with peers in the place of standard input and output.
     pub(super) children: Option<Children>,
+    /// Where lines go.
+    pub(super) console: Console,
     stdio: Stdio,
 }
 
@@ -49,19 +48,26 @@ pub(super) enum Manners {
     Sends,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
-        (report, ends, engine): (&ReportOptions, &EndOptions, &EngineOptions),
+        (ends, engine): (&EndOptions, &EngineOptions),
         manners: Manners,
         traffic: Traffic,
-        start: Instant,
+        watched: Watched<'a>,
     ) -> anyhow::Result<Self> {
-        let ready = Ready::new(report)?;
+        let Watched {
+            start,
+            ready,
+            taps,
+            console,
+            stdout,
+        } = watched;
+        let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
         let input = (!ends.recv_only).then(Inherited::stdin);
-        let output = (!ends.send_only).then(Inherited::stdout);
+        let output = takes_output.then(Inherited::stdout);
         let output = output.map(|to| Output::new(to, traffic.output));
         let kind = input.as_ref().map(Inherited::kind);
         let rules = Rules {
@@ -79,11 +85,12 @@ impl Session {
             },
         };
         Ok(Self {
-            taps: taps(report),
+            taps,
             signals,
             rules,
             ready,
             children: None,
+            console,
             stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
         })
     }
@@ -121,11 +128,11 @@ impl Session {
     }
 
     fn start(
-        mut self,
+        self,
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
     ) -> anyhow::Result<Exit> {
-        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, &mut self.taps);
+        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         if let Some(children) = &self.children {
             pump.attend(Box::new(children.nursery()));
@@ -133,7 +140,7 @@ impl Session {
         begin(&mut pump);
         let end = pump.run();
         Ok(match self.children {
-            Some(children) => children.settle(end, &self.signals, &mut self.taps)?,
+            Some(children) => children.settle(end, &self.signals, self.taps)?,
             None => end?,
         })
     }
@@ -173,43 +180,5 @@ impl From<OnPeerEof> for OnPeerEnd {
             OnPeerEof::Wait => Self::Wait,
             OnPeerEof::Quit => Self::Quit,
         }
-    }
-}
-
-fn taps(report: &ReportOptions) -> Taps {
-    let mut taps = Taps::default();
-    if let Some(lines) = lines(report) {
-        taps.add(Box::new(lines));
-    }
-    taps
-}
-
-/// Lines on standard error, unless they are not wanted.
-pub(super) fn lines(report: &ReportOptions) -> Option<Lines<std::io::Stderr>> {
-    let detail = if report.verbose > 0 {
-        Detail::Chunks
-    } else {
-        Detail::Events
-    };
-    let lines = || Lines::new(std::io::stderr(), detail, palette(report.color));
-    (!report.quiet).then(lines)
-}
-
-/// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.
-fn palette(choice: clap::ColorChoice) -> Palette {
-    let wanted = match choice {
-        clap::ColorChoice::Always => true,
-        clap::ColorChoice::Never => false,
-        clap::ColorChoice::Auto => {
-            let stderr = std::io::stderr();
-            let choice = anstream::AutoStream::choice(&stderr);
-            choice != anstream::ColorChoice::Never
-                && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
-        }
-    };
-    if wanted {
-        Palette::Colored
-    } else {
-        Palette::Plain
     }
 }

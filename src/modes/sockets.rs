@@ -11,8 +11,8 @@ use super::settings::{self, Headers, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe};
-use crate::tap::Reach;
-use crate::tuple::Transport;
+use crate::tap::{Call, Event, Reach, Taps};
+use crate::tuple::{Identity, Transport, unmapped};
 
 /// `socket`, `bind`, `listen`: on the first of `addresses` that this machine has.
 ///
@@ -25,15 +25,19 @@ pub(super) fn listening(
     backlog: i32,
     options: &SocketOptions,
     tcp: &TcpSocketOptions,
+    taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, headers| {
         allow_reuse(socket)?;
         settings::apply(socket, headers, options)?;
         settings::apply_tcp(socket, Role::Listens, tcp)
     };
-    first_bound(Transport::Tcp, addresses, prepare, |socket| {
-        socket.listen(backlog)
-    })
+    let listen = |socket: &Socket, name, taps: &mut Taps| {
+        socket.listen(backlog)?;
+        taps.emit(&Event::Called(Call::Listen(name, backlog)));
+        Ok(())
+    };
+    first_bound(Transport::Tcp, addresses, prepare, listen, taps)
 }
 
 /// `socket`, `bind`: on the first of `addresses` that this machine has.
@@ -41,12 +45,13 @@ pub(super) fn receiving(
     addresses: &[BindAddress],
     options: &SocketOptions,
     groups: &GroupOptions,
+    taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, headers| {
         settings::apply(socket, headers, options)?;
         groups::apply(socket, headers, groups)
     };
-    first_bound(Transport::Udp, addresses, prepare, |_| Ok(()))
+    first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
 }
 
 /// `socket`, and `bind` if the source is chosen: ready to `connect` to `remote`.
@@ -55,13 +60,14 @@ pub(super) fn connecting(
     source: Source,
     options: &SocketOptions,
     tcp: &TcpSocketOptions,
+    taps: &mut Taps,
 ) -> Result<Socket, Failure> {
-    let socket = open_towards(Transport::Tcp, remote)?;
+    let socket = open_towards(Transport::Tcp, remote, taps)?;
     settings::apply(&socket, headers_towards(remote), options)?;
     settings::apply_tcp(&socket, Role::Connects, tcp)?;
     if let Some(local) = source.towards(remote) {
         allow_reuse(&socket)?;
-        bind_source(Transport::Tcp, &socket, local)?;
+        bind_source(Transport::Tcp, &socket, local, taps)?;
     }
     Ok(socket)
 }
@@ -72,29 +78,49 @@ pub(super) fn sending(
     source: Source,
     options: &SocketOptions,
     groups: &GroupOptions,
+    taps: &mut Taps,
 ) -> Result<Socket, Failure> {
-    let socket = open_towards(Transport::Udp, remote)?;
+    let socket = open_towards(Transport::Udp, remote, taps)?;
     settings::apply(&socket, headers_towards(remote), options)?;
     groups::apply(&socket, headers_towards(remote), groups)?;
     if let Some(local) = source.towards(remote) {
-        bind_source(Transport::Udp, &socket, local)?;
+        bind_source(Transport::Udp, &socket, local, taps)?;
     }
     Ok(socket)
 }
 
-fn open(transport: Transport, family: SocketAddr) -> io::Result<Socket> {
+fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result<Socket> {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
         Transport::Udp => Type::DGRAM,
     };
     let socket = Socket::new(Domain::for_address(family), kind, None)?;
     socket.set_nonblocking(true)?;
+    taps.emit(&Event::Called(Call::Socket(transport, family)));
     Ok(socket)
 }
 
-fn open_towards(transport: Transport, remote: SocketAddr) -> Result<Socket, Failure> {
+fn open_towards(
+    transport: Transport,
+    remote: SocketAddr,
+    taps: &mut Taps,
+) -> Result<Socket, Failure> {
     let act = format!("cannot make a {transport} socket for {remote}");
-    open(transport, remote).map_err(|error| Failure::io(act, &error))
+    open(transport, remote, taps).map_err(|error| Failure::io(act, &error))
+}
+
+/// `bind`, and the name that the socket has then: port 0 has become a real one.
+fn bind(
+    transport: Transport,
+    socket: &Socket,
+    address: SocketAddr,
+    taps: &mut Taps,
+) -> io::Result<Identity> {
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    let name = Identity::Socket(transport, unmapped(bound));
+    taps.emit(&Event::Called(Call::Bind(name)));
+    Ok(name)
 }
 
 fn headers_towards(remote: SocketAddr) -> Headers {
@@ -110,8 +136,14 @@ fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
     result.map_err(|error| Failure::io("cannot set SO_REUSEADDR", &error))
 }
 
-fn bind_source(transport: Transport, socket: &Socket, local: SocketAddr) -> Result<(), Failure> {
-    socket.bind(&local.into()).map_err(|error| {
+fn bind_source(
+    transport: Transport,
+    socket: &Socket,
+    local: SocketAddr,
+    taps: &mut Taps,
+) -> Result<(), Failure> {
+    let bound = bind(transport, socket, local, taps);
+    bound.map(|_| ()).map_err(|error| {
         let message = format!("cannot bind {transport} {local}: {}", unbindable(&error));
         Failure::new(Exit::CannotBind, message)
     })
@@ -123,7 +155,8 @@ fn first_bound(
     transport: Transport,
     addresses: &[BindAddress],
     prepare: impl Fn(&Socket, Headers) -> Result<(), Failure>,
-    settle: impl Fn(&Socket) -> io::Result<()>,
+    settle: impl Fn(&Socket, Identity, &mut Taps) -> io::Result<()>,
+    taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let act = match transport {
         Transport::Tcp => "cannot listen on",
@@ -131,11 +164,12 @@ fn first_bound(
     };
     let mut lines = Vec::new();
     for &BindAddress { address, reach } in addresses {
-        let result = match open_at(transport, address, reach) {
+        let result = match open_at(transport, address, reach, taps) {
             Ok((socket, headers)) => {
                 prepare(&socket, headers)?;
-                let bound = socket.bind(&address.into());
-                bound.and_then(|()| settle(&socket)).map(|()| socket)
+                let bound = bind(transport, &socket, address, taps);
+                let settled = bound.and_then(|name| settle(&socket, name, taps));
+                settled.map(|()| socket)
             }
             Err(error) => Err(error),
         };
@@ -156,8 +190,9 @@ fn open_at(
     transport: Transport,
     address: SocketAddr,
     reach: Reach,
+    taps: &mut Taps,
 ) -> io::Result<(Socket, Headers)> {
-    let socket = open(transport, address)?;
+    let socket = open(transport, address, taps)?;
     let headers = match (address, reach) {
         (SocketAddr::V4(_), _) => Headers::V4,
         (SocketAddr::V6(_), Reach::DualStack) => Headers::Both,
@@ -218,7 +253,8 @@ mod tests {
     fn a_client_inherits_the_options_of_its_listener() {
         let words = "--nodelay on --keepalive=30,5,3 --user-timeout 9 --linger-reset --ttl 7 --tos af11 --mss 1000 --congestion reno";
         let (socket, tcp) = options(words);
-        let (listener, _) = listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).unwrap();
+        let (listener, _) =
+            listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(local(&listener)).unwrap();
         let (accepted, _) = listener.accept().unwrap();
@@ -239,21 +275,29 @@ mod tests {
     #[test]
     fn a_taken_address_is_an_error_in_both_transports() {
         let (socket, tcp) = options("");
-        let (first, _) = listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).unwrap();
+        let (first, _) =
+            listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).unwrap();
         let taken = local(&first);
         let again = [at(&taken.to_string()), at("127.0.0.2:0")];
         assert_eq!(
-            listening(&again, 1, &socket, &tcp).map(|_| ()),
+            listening(&again, 1, &socket, &tcp, &mut Taps::default()).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot listen on {taken}: address already in use")
             ))
         );
 
-        let (first, _) = receiving(&[at("127.0.0.1:0")], &socket, &none()).unwrap();
+        let (first, _) =
+            receiving(&[at("127.0.0.1:0")], &socket, &none(), &mut Taps::default()).unwrap();
         let taken = local(&first);
         assert_eq!(
-            receiving(&[at(&taken.to_string())], &socket, &none()).map(|_| ()),
+            receiving(
+                &[at(&taken.to_string())],
+                &socket,
+                &none(),
+                &mut Taps::default()
+            )
+            .map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot bind udp {taken}: address already in use")
@@ -265,10 +309,10 @@ mod tests {
     fn an_address_that_the_machine_lacks_is_passed_over() {
         let (socket, _) = options("");
         let addresses = [at("192.0.2.1:0"), at("127.0.0.1:0")];
-        let (bound, _) = receiving(&addresses, &socket, &none()).unwrap();
+        let (bound, _) = receiving(&addresses, &socket, &none(), &mut Taps::default()).unwrap();
         assert_eq!(local(&bound).ip(), addresses[1].address.ip());
         assert_eq!(
-            receiving(&addresses[..1], &socket, &none()).map(|_| ()),
+            receiving(&addresses[..1], &socket, &none(), &mut Taps::default()).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 "cannot bind udp 192.0.2.1:0: not an address of this machine"
@@ -279,19 +323,20 @@ mod tests {
     #[test]
     fn a_port_is_shared_only_when_both_say_so() {
         let (shared, tcp) = options("--reuse-port");
-        let (first, _) = listening(&[at("127.0.0.1:0")], 1, &shared, &tcp).unwrap();
+        let (first, _) =
+            listening(&[at("127.0.0.1:0")], 1, &shared, &tcp, &mut Taps::default()).unwrap();
         let again = [at(&local(&first).to_string())];
-        assert!(listening(&again, 1, &shared, &tcp).is_ok());
-        assert!(listening(&again, 1, &options("").0, &tcp).is_err());
+        assert!(listening(&again, 1, &shared, &tcp, &mut Taps::default()).is_ok());
+        assert!(listening(&again, 1, &options("").0, &tcp, &mut Taps::default()).is_err());
     }
 
     #[test]
     fn fast_open_can_be_asked_for_on_both_sides() {
         let (socket, tcp) = options("--fastopen");
-        assert!(listening(&[at("127.0.0.1:0")], 1, &socket, &tcp).is_ok());
+        assert!(listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).is_ok());
         let remote = "127.0.0.1:9".parse().unwrap();
         // The kernel may have it switched off (net.ipv4.tcp_fastopen); then the option is named.
-        if let Err(failure) = connecting(remote, Source::Any, &socket, &tcp) {
+        if let Err(failure) = connecting(remote, Source::Any, &socket, &tcp, &mut Taps::default()) {
             assert!(failure.message.starts_with("--fastopen: "), "{failure}");
         }
     }
@@ -304,11 +349,32 @@ mod tests {
             v4: Some(address.parse().unwrap()),
             v6: None,
         };
-        let chosen = connecting(remote, source("127.0.0.2:0"), &socket, &tcp).unwrap();
+        let chosen = connecting(
+            remote,
+            source("127.0.0.2:0"),
+            &socket,
+            &tcp,
+            &mut Taps::default(),
+        )
+        .unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let chosen = sending(remote, source("127.0.0.2:0"), &socket, &none()).unwrap();
+        let chosen = sending(
+            remote,
+            source("127.0.0.2:0"),
+            &socket,
+            &none(),
+            &mut Taps::default(),
+        )
+        .unwrap();
         assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let failure = sending(remote, source("192.0.2.1:0"), &socket, &none()).unwrap_err();
+        let failure = sending(
+            remote,
+            source("192.0.2.1:0"),
+            &socket,
+            &none(),
+            &mut Taps::default(),
+        )
+        .unwrap_err();
         assert_eq!(failure.exit, Exit::CannotBind);
     }
 }

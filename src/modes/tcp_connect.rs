@@ -7,19 +7,19 @@ use super::children::Weight;
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use super::watch::Watched;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::{Lost, race};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
 use crate::sys::signals::Request;
-use crate::tap::Event;
+use crate::tap::{Event, Taps};
 use crate::tuple::Transport;
 
-pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpConnect {
         address,
-        report,
         ends,
         engine,
         connect,
@@ -29,7 +29,7 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
     let source = resolver.source(connect.source.as_deref(), connect.source_port.as_ref())?;
     let targets = source.reachable(resolver.targets(&options.target.0)?)?;
     let traffic = Traffic::stream(&options.framing);
-    let mut session = Session::new((report, ends, engine), Manners::Connects, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Connects, traffic, watched)?;
     let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
     let limit = [
@@ -39,10 +39,12 @@ pub(super) fn run(options: &TcpConnect, start: Instant) -> anyhow::Result<Exit> 
         session.rules.deadline,
     ];
     let deadline = limit.into_iter().flatten().min();
-    let mut open = |remote| sockets::connecting(remote, source, &options.socket, &options.tcp);
+    let mut open = |remote, taps: &mut Taps| {
+        sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
+    };
     let winner = loop {
         let interrupt = Some(session.signals.wake());
-        match race(&targets, &mut open, deadline, interrupt, &mut session.taps) {
+        match race(&targets, &mut open, deadline, interrupt, session.taps) {
             Ok(winner) => break winner,
             Err(Lost::Failed(failure)) => return Err(failure.into()),
             Err(Lost::Interrupted) => {

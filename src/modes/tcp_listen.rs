@@ -1,13 +1,12 @@
 //! socket, bind, listen, accept: wait for a client, which gets a new socket of its own.
 //! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
 
-use std::time::Instant;
-
 use super::children::{RESERVED, Weight, affordable, guard};
 use super::passed::{self, Stream};
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use super::watch::Watched;
 use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, StdinTo, TcpListen};
@@ -23,9 +22,8 @@ use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
 use crate::tuple::Transport;
 
-pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpListen {
-        report,
         ends,
         engine,
         listen,
@@ -34,7 +32,7 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
     let traffic = Traffic::stream(&options.framing);
-    let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     adjust(&mut session.rules, options);
     let children = session.employ(&options.program, ends, children(options))?;
     let wire = |stdio| match children {
@@ -42,7 +40,13 @@ pub(super) fn run(options: &TcpListen, start: Instant) -> anyhow::Result<Exit> {
         None => wire(options, stdio),
     };
     let (socket, reach) = match passed {
-        None => sockets::listening(&addresses, listen.backlog, &options.socket, &options.tcp)?,
+        None => sockets::listening(
+            &addresses,
+            listen.backlog,
+            &options.socket,
+            &options.tcp,
+            session.taps,
+        )?,
         Some(Stream::Listening(socket, reach)) => (socket, reach),
         Some(Stream::Connected(socket, remote)) => {
             let connection = Connection::new(socket, remote, Some(Client::only()), ends.max_bytes)

@@ -2,12 +2,12 @@
 //! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram tells them apart.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use super::children::{Weight, guard};
 use super::passed;
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
+use super::watch::Watched;
 use super::{groups, sockets, udp_sendto};
 use crate::address::{BindAddress, Endpoint, Host, Resolver};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
@@ -18,10 +18,9 @@ use crate::pump::end::Link;
 use crate::tap::{Event, Reach};
 use crate::tuple::Transport;
 
-pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpBind {
         address,
-        report,
         ends,
         engine,
         datagrams,
@@ -48,13 +47,13 @@ pub(super) fn run(options: &UdpBind, start: Instant) -> anyhow::Result<Exit> {
     let size = datagrams.size_towards(towards);
     let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
     let access = options.access.access()?;
-    let mut session = Session::new((report, ends, engine), Manners::Listens, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
 
     let (socket, reach) = match passed {
         Some(passed) => passed,
-        None => sockets::receiving(&addresses, &options.socket, &options.groups)?,
+        None => sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
     };
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();

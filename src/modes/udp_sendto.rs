@@ -2,12 +2,12 @@
 //! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
 
 use super::children::Weight;
-use super::session::{self, Manners, Session, shared};
+use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
+use super::watch::{self, Watched};
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
@@ -16,9 +16,10 @@ use crate::local::program::Caller;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
 use crate::tap::answer::Answer;
-use crate::tuple::Transport;
+use crate::tap::{Call, Event};
+use crate::tuple::{Identity, Transport};
 
-pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpSendto {
         address,
         report,
@@ -31,10 +32,16 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
     let traffic = traffic(options, target)?;
-    let mut session = Session::new((report, ends, engine), Manners::Sends, traffic, start)?;
+    let mut session = Session::new((ends, engine), Manners::Sends, traffic, watched)?;
     let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
 
-    let socket = sockets::sending(target, source, &options.socket, &options.groups)?;
+    let socket = sockets::sending(
+        target,
+        source,
+        &options.socket,
+        &options.groups,
+        session.taps,
+    )?;
     session.note_shortfalls(&socket, &options.socket)?;
     if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
@@ -42,6 +49,9 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
     }
     let mut socket = Socket::new(socket, settings(options, target, session.rules.engine))
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
+    if let name @ Identity::Pair(_) = socket.identity() {
+        session.taps.emit(&Event::Called(Call::Connect(name)));
+    }
     session.ready.announce(socket.identity())?;
     if !sendto.probe {
         let flow = socket.flow();
@@ -51,7 +61,7 @@ pub(super) fn run(options: &UdpSendto, start: Instant) -> anyhow::Result<Exit> {
             _ => shared(stdio),
         });
     }
-    if let Some(lines) = session::lines(report) {
+    if let Some(lines) = watch::lines(report, &session.console) {
         session.taps.add(Box::new(Answer::new(lines)));
     }
     let result = session.run(Box::new(socket), shared);

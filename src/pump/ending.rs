@@ -233,7 +233,11 @@ impl Pump<'_> {
         }
         if let Party::Link(link) = &mut port.party {
             let closed = link.close(self.taps);
-            self.verdict = port.failure.map_or(closed, |failure| Err(*failure));
+            let ended = port.failure.map_or(closed, |failure| Err(*failure));
+            // A listener that has done its work knows nothing of how its connections ended, which may be before it closes.
+            if ended.is_err() || !self.listeners.contains(&id) {
+                self.verdict = ended;
+            }
             self.part_from(id);
             if self.is_own(port.fed_by) {
                 self.remove(port.fed_by);

@@ -20,6 +20,10 @@ impl Pump<'_> {
     /// Waits for descriptors, signals and times, and makes runnable what they concern.
     pub(super) fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<(), Failure> {
         let timeout = self.timeout();
+        if timeout != Some(Duration::ZERO) {
+            // What cannot be recorded stops nothing, and is not forgotten: it counts when the run is over.
+            let _ = self.taps.flush();
+        }
         let waited = self.poller.wait(timeout, ready);
         waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         self.now = Instant::now();

@@ -11,4 +11,5 @@ pub mod multicast;
 pub mod poller;
 pub mod signals;
 pub mod systemd;
+pub mod tcp_info;
 pub mod udp;

@@ -2,7 +2,7 @@
 //! A reply is the only proof that a UDP port is open; silence has two meanings, and only an error says that it is closed.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::lines::Lines;
 use super::{Event, Tap};
@@ -27,7 +27,7 @@ impl<W: Write> Answer<W> {
 }
 
 impl<W: Write> Tap for Answer<W> {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         let &Event::Data {
             direction, flow, ..
         } = event

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Bytes, Closing, Number, Openness, Size, Transfer};
+use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
 use super::{Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
 use crate::tuple::{Direction, FourTuple, Transport};
@@ -60,13 +61,7 @@ impl<W: Write> Lines<W> {
     }
 
     pub(super) fn line(&mut self, word: &str, text: impl Display) {
-        let style = match self.palette {
-            Palette::Plain => Style::new(),
-            Palette::Colored => style_of(word),
-        };
-        let line = format!("{style}{word:<10}{style:#} {text}\n");
-        // Nobody can be told that standard error is gone; the traffic matters more.
-        let _ = self.out.write_all(line.as_bytes());
+        put_line(&mut self.out, self.palette, word, text);
     }
 
     fn failed(&mut self, remote: SocketAddr, error: &std::io::Error) {
@@ -169,6 +164,17 @@ impl<W: Write> Lines<W> {
         }
     }
 
+    /// Every socket, and below it what waits in its buffers.
+    fn table(&mut self, states: &[SocketState]) {
+        for state in states {
+            let line = format_args!("{}  {}", Closing(state), state.state);
+            self.line("socket", line);
+            if state.unsent.is_some() {
+                self.line("", Buffers(state));
+            }
+        }
+    }
+
     fn connected(&mut self, flow: FourTuple) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
@@ -193,7 +199,7 @@ impl<W: Write> Lines<W> {
 }
 
 impl<W: Write> Tap for Lines<W> {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         let is_detailed = self.detail == Detail::Chunks;
         match *event {
             Event::Listening { socket, reach } => {
@@ -284,21 +290,26 @@ impl<W: Write> Tap for Lines<W> {
                 );
             }
             Event::Closed(state) => self.line("closed", Closing(state)),
-            Event::Sockets(states) => {
-                for state in states {
-                    self.line(
-                        "socket",
-                        format_args!("{}  {}", Closing(state), state.state),
-                    );
-                }
-            }
+            Event::Sockets(states) => self.table(states),
             _ => self.trouble(event),
         }
     }
 }
 
+/// Writes a line: one word in a column of its own, then the rest.
+pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text: impl Display) {
+    let style = match palette {
+        Palette::Plain => Style::new(),
+        Palette::Colored => style_of(word),
+    };
+    let line = format!("{style}{word:<10}{style:#} {text}\n");
+    // Nobody can be told that standard error is gone; the traffic matters more.
+    let _ = out.write_all(line.as_bytes());
+}
+
 fn style_of(word: &str) -> Style {
     let color = match word {
+        call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
         | "ignored" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
@@ -330,7 +341,7 @@ mod tests {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out, detail, Palette::Plain);
         for event in events {
-            lines.event(event);
+            lines.event(event, SystemTime::UNIX_EPOCH);
         }
         String::from_utf8(out).unwrap()
     }

@@ -1,279 +1,49 @@
 //! Taps: observers of the traffic, which see every event and change nothing.
 //! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
 
-use std::net::SocketAddr;
-use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::SystemTime;
 
-use crate::tuple::{Direction, FourTuple, Identity};
+use crate::exit::Failure;
 
 pub mod answer;
+mod console;
+mod event;
+mod event_record;
+pub mod events;
+pub mod explain;
+pub mod hexdump;
+mod hexlines;
 pub mod lines;
+pub mod pcap;
+mod pcapng;
 mod phrases;
+pub mod progress;
+mod sink;
+mod state;
+pub mod stats;
 
-/// Something that happened, with what identifies the socket it happened to.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// A socket listens for connections.
-    Listening {
-        /// The listening socket.
-        socket: Identity,
-        /// Who can reach it.
-        reach: Reach,
-    },
-    /// A socket receives datagrams.
-    Bound {
-        /// The bound socket.
-        socket: Identity,
-        /// Who can reach it.
-        reach: Reach,
-    },
-    /// An attempt to connect begins.
-    Connecting {
-        /// Where to.
-        remote: SocketAddr,
-    },
-    /// One attempt to connect has failed; others may go on.
-    ConnectFailed {
-        /// Where to.
-        remote: SocketAddr,
-        /// Why.
-        error: &'a std::io::Error,
-        /// How long it took.
-        after: Duration,
-    },
-    /// A connection is made from this side.
-    Connected {
-        /// The new connection.
-        flow: FourTuple,
-        /// How long it took.
-        after: Duration,
-    },
-    /// A client's connection got its own new socket.
-    Accepted {
-        /// The new connection.
-        flow: FourTuple,
-        /// Its number.
-        conn: u64,
-    },
-    /// Bytes moved: part of a stream, or datagrams of one size.
-    Data {
-        /// Whether they came or went.
-        direction: Direction,
-        /// The connection, or the addresses of the datagrams.
-        flow: FourTuple,
-        /// Number of the connection, where it has one.
-        conn: Option<u64>,
-        /// How many bytes; 0 with `datagrams` 1 is an empty datagram.
-        len: usize,
-        /// How many datagrams the bytes are; 0 for a stream.
-        datagrams: usize,
-        /// The size of each datagram but the last, in bytes; 0 for a stream.
-        stride: usize,
-        /// The bytes, unless the kernel moved them without showing them.
-        bytes: Option<&'a [u8]>,
-    },
-    /// This side has sent its FIN: nothing more will be sent, receiving goes on.
-    HalfClosed {
-        /// The connection.
-        flow: FourTuple,
-        /// Its number.
-        conn: Option<u64>,
-    },
-    /// The peer has sent its FIN: nothing more will come, sending goes on.
-    PeerFinished {
-        /// The connection.
-        flow: FourTuple,
-        /// Its number.
-        conn: Option<u64>,
-    },
-    /// The connection broke: RST, or the network gave up.
-    Broken {
-        /// The connection.
-        flow: FourTuple,
-        /// Its number.
-        conn: Option<u64>,
-        /// Why.
-        error: &'a std::io::Error,
-    },
-    /// An ICMP error came back for a datagram.
-    Unreachable {
-        /// From our socket to the address the datagram had been sent to.
-        flow: FourTuple,
-        /// What the error says, such as "port unreachable".
-        reason: &'a str,
-        /// Who sent the error, where it was not the target itself.
-        offender: Option<SocketAddr>,
-    },
-    /// A datagram from somebody else than the peer was not passed on.
-    Ignored {
-        /// The sender.
-        flow: FourTuple,
-        /// Its size in bytes.
-        len: usize,
-    },
-    /// A peer that the rules deny was turned away: its connection was closed, or its datagrams were not passed on.
-    Rejected {
-        /// From our socket to the peer.
-        flow: FourTuple,
-        /// How many datagrams; 0 for a connection.
-        datagrams: usize,
-    },
-    /// A peer that was idle longest is no longer remembered, for the table is full.
-    Forgotten {
-        /// The peer.
-        flow: FourTuple,
-    },
-    /// A datagram was longer than the buffer.
-    Truncated {
-        /// The sender.
-        flow: FourTuple,
-        /// Its real size in bytes.
-        from: usize,
-        /// The bytes that were kept.
-        to: usize,
-    },
-    /// The kernel dropped datagrams because the socket's buffer was full.
-    Dropped {
-        /// The socket.
-        socket: Identity,
-        /// How many since the last such event.
-        count: u64,
-        /// Whether there may have been more: datagrams that come coalesced are dropped as one.
-        or_more: bool,
-    },
-    /// One side has finished, and this is waiting for the other.
-    Waiting {
-        /// The link whose peer has finished.
-        socket: Identity,
-        /// What is waited for, how long, and how to change it.
-        text: String,
-    },
-    /// The kernel has granted less than was asked for.
-    Granted {
-        /// Which option, how much, and why.
-        text: &'a str,
-    },
-    /// A transfer with an agreed end is over, as far as this side knows of it.
-    Transferred {
-        /// The socket.
-        socket: Identity,
-        /// The addresses of all datagrams, where they were always the same.
-        flow: Option<FourTuple>,
-        /// Whether the datagrams came or went.
-        direction: Direction,
-        /// The datagrams but that which stands for the end.
-        count: Count,
-        /// Whether the end came, or was sent.
-        has_end: bool,
-        /// Datagrams that were dropped or truncated here; or errors that came back for sent ones.
-        lost: u64,
-        /// Whether more may have been lost than is known here.
-        or_more: bool,
-    },
-    /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
-    Peers(&'a [SocketState]),
-    /// A child that talked with a peer has ended.
-    Exited {
-        /// The connection, or the addresses of the datagram that it was started for.
-        flow: FourTuple,
-        /// Its number.
-        conn: Option<u64>,
-        /// The child's process number.
-        pid: u32,
-        /// The name of the program.
-        program: &'a str,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// A link is closed.
-    Closed(&'a SocketState),
-    /// The table of sockets, asked for with SIGUSR1.
-    Sockets(&'a [SocketState]),
-}
-
-/// Who can reach a bound socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Only this machine.
-    Loopback,
-    /// Whoever can route to that one address.
-    Address,
-    /// Every interface, IPv4 only.
-    EveryIpv4,
-    /// Every interface, IPv6 only.
-    EveryIpv6,
-    /// Every interface, IPv4 and IPv6 on one socket.
-    DualStack,
-}
-
-/// Bytes and chunks in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Bytes of payload.
-    pub bytes: u64,
-    /// Datagrams, or pieces of a stream as they were moved.
-    pub chunks: u64,
-}
-
-impl Count {
-    /// Adds `chunks` that have `bytes` together.
-    pub fn add(&mut self, bytes: usize, chunks: usize) {
-        self.bytes += bytes as u64;
-        self.chunks += chunks as u64;
-    }
-}
-
-/// A socket and what went through it.
-#[derive(Clone, Debug)]
-pub struct SocketState {
-    /// What it is called.
-    pub identity: Identity,
-    /// Number of the connection, where it has one.
-    pub conn: Option<u64>,
-    /// One word: listening, connected, bound, half-closed, …
-    pub state: &'static str,
-    /// From the network.
-    pub received: Count,
-    /// To the network.
-    pub sent: Count,
-    /// Datagrams that were not passed on because they came from somebody else.
-    pub ignored: u64,
-    /// Datagrams the kernel dropped (`SO_RXQ_OVFL`).
-    pub dropped: u64,
-    /// Whether there may have been more of these: datagrams that come coalesced (`UDP_GRO`) are dropped as one.
-    pub dropped_or_more: bool,
-    /// How long it has been open.
-    pub lasted: Duration,
-}
-
-impl SocketState {
-    /// A socket through which nothing has gone yet, open since `opened`.
-    #[must_use]
-    pub fn new(identity: Identity, opened: Instant) -> Self {
-        Self {
-            identity,
-            conn: None,
-            state: "",
-            received: Count::default(),
-            sent: Count::default(),
-            ignored: 0,
-            dropped: 0,
-            dropped_or_more: false,
-            lasted: opened.elapsed(),
-        }
-    }
-}
+pub use console::Console;
+pub use event::{Call, Event, Reach};
+pub use sink::Sink;
+#[cfg(test)]
+pub(crate) use sink::memory::Memory;
+pub use state::{Count, Parting, SocketState, Ways};
 
 /// An observer.
 pub trait Tap {
-    /// Sees one event. Failing to record it must not stop the traffic: a tap reports its own trouble.
-    fn event(&mut self, event: &Event<'_>);
+    /// Sees one event, which happened at `time`. Failing to record it must not stop the traffic: see [`Tap::flush`].
+    fn event(&mut self, event: &Event<'_>, time: SystemTime);
 
     /// Whether it looks at payload. While no tap does, the kernel may move bytes without showing them.
     fn wants_bytes(&self) -> bool {
         false
+    }
+
+    /// Nothing more happens for now: what was held back is written, for whoever follows it.
+    ///
+    /// Errors: something that happened so far is not recorded; the user has been told why.
+    fn flush(&mut self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
@@ -291,10 +61,14 @@ impl Taps {
         self.taps.push(tap);
     }
 
-    /// Shows `event` to every observer.
+    /// Shows `event` to every observer, all with the same time.
     pub fn emit(&mut self, event: &Event<'_>) {
+        if self.taps.is_empty() {
+            return;
+        }
+        let time = SystemTime::now();
         for tap in &mut self.taps {
-            tap.event(event);
+            tap.event(event, time);
         }
     }
 
@@ -302,5 +76,46 @@ impl Taps {
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         self.wants_bytes
+    }
+
+    /// Lets every observer write what it holds back.
+    ///
+    /// Errors: something that happened so far is not recorded; the user has been told why.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        let flushed = self.taps.iter_mut().map(|tap| tap.flush());
+        flushed.fold(Ok(()), Result::and)
+    }
+}
+
+/// The sizes of the datagrams that `len` bytes are, `stride` each except for the last; with a stride of 0, of one piece of a stream.
+pub(crate) fn sizes(len: usize, stride: usize) -> impl Iterator<Item = usize> {
+    let stride = if stride == 0 { len } else { stride }.max(1);
+    // An empty datagram is one as well.
+    let count = len.div_ceil(stride).max(1);
+    (0..count).map(move |index| stride.min(len - index * stride))
+}
+
+/// The datagrams themselves, or the piece of a stream.
+pub(crate) fn pieces(mut bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+    sizes(bytes.len(), stride).map(move |size| {
+        let (piece, rest) = bytes.split_at(size);
+        bytes = rest;
+        piece
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_cut_into_its_datagrams() {
+        let lens = |len: usize, stride| -> Vec<usize> {
+            pieces(&vec![0; len], stride).map(<[u8]>::len).collect()
+        };
+        assert_eq!(lens(5, 2), [2, 2, 1]);
+        assert_eq!(lens(0, 0), [0]);
+        assert_eq!(lens(0, 1), [0]);
+        assert_eq!(lens(7, 0), [7]);
     }
 }

@@ -2,8 +2,10 @@
 //! One place for each wording, so that the same thing always reads the same.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 use super::{Count, Reach, SocketState};
+use crate::sys::tcp_info::Figures;
 use crate::tuple::{Direction, Identity, Transport};
 
 /// The number of a connection, where it has one.
@@ -100,6 +102,59 @@ impl Display for Closing<'_> {
             write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
         }
         Ok(())
+    }
+}
+
+/// What waits in the buffers of a socket, and what TCP knows of the path.
+pub(super) struct Buffers<'a>(pub(super) &'a SocketState);
+
+impl Display for Buffers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(state) = self;
+        let unread = Bytes(state.unread.unwrap_or_default() as u64);
+        let unsent = Bytes(state.unsent.unwrap_or_default() as u64);
+        match (state.identity.transport(), state.path) {
+            (Transport::Udp, _) => write!(f, "next datagram {unread}, unsent {unsent}"),
+            (Transport::Tcp, None) => write!(f, "unread {unread}, unsent {unsent}"),
+            (Transport::Tcp, Some(path)) => {
+                let state = path.state;
+                write!(
+                    f,
+                    "{state}, unread {unread}, unsent {unsent}, {}",
+                    Path(path)
+                )
+            }
+        }
+    }
+}
+
+/// What TCP knows of the path to the peer.
+pub(super) struct Path(pub(super) Figures);
+
+impl Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path) = self;
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let (rtt, variation) = (millis(path.rtt), millis(path.rtt_variation));
+        let (again, window) = (path.retransmits, path.cwnd);
+        write!(
+            f,
+            "rtt {rtt:.3} ± {variation:.3} ms, {again} retransmits, cwnd {window}"
+        )
+    }
+}
+
+/// A short time.
+pub(super) struct Millis(pub(super) Duration);
+
+impl Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            short if short < Duration::from_secs(1) => {
+                write!(f, "{:.3} ms", short.as_secs_f64() * 1e3)
+            }
+            long => write!(f, "{:.3} s", long.as_secs_f64()),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod launch;
 mod namespace;
 mod net;
 mod running;
+mod schema;
 mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
@@ -26,6 +27,7 @@ pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tupl
 pub(crate) use namespace::Namespace;
 pub(crate) use net::*;
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
+pub(crate) use schema::Schema;
 pub(crate) use socket::sockets_of;
 
 /// The bound on every wait. It only passes where something is wrong.

@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
-use crate::tap::{Event, SocketState, Taps};
+use crate::tap::{Call, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 /// A listening socket that hands over connections.
@@ -175,7 +175,8 @@ impl Link for Listener {
         }
     }
 
-    fn close(&mut self, _taps: &mut Taps) -> Result<(), Failure> {
+    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
+        taps.emit(&Event::Called(Call::Close(self.identity())));
         Ok(())
     }
 }

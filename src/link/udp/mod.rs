@@ -10,8 +10,9 @@ use std::time::Instant;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
+use crate::sys::tcp_info::{unread, unsent};
 use crate::sys::udp::dropped;
-use crate::tap::{Count, Event, SocketState, Taps};
+use crate::tap::{Call, Count, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 mod addresses;
@@ -199,6 +200,11 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
+        if let (Audience::Target(_), Patience::Quiet(_) | Patience::Forever) =
+            (self.settings.audience, self.settings.after_finish)
+        {
+            taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
+        }
         self.heard = Instant::now();
         Ok(())
     }
@@ -240,6 +246,8 @@ impl Link for Socket {
             ignored: self.totals.ignored,
             dropped: self.totals.drops.total(),
             dropped_or_more: self.totals.drops.may_be_more(),
+            unread: unread(&self.inner),
+            unsent: unsent(&self.inner),
             ..SocketState::new(self.identity(), self.opened)
         }
     }

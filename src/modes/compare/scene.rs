@@ -49,7 +49,7 @@ pub(super) struct Record {
 struct Recorder(Rc<RefCell<Record>>);
 
 impl Tap for Recorder {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
         let mut record = self.0.borrow_mut();
         match *event {
             Event::Accepted { flow, .. } => record.accepted.push(flow),

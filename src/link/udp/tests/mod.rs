@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Tape(Rc<RefCell<Vec<String>>>);
 
 impl Tap for Tape {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
         let line = match *event {
             Event::Data {
                 direction,

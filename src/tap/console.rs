@@ -1,0 +1,62 @@
+//! Standard error, which lines, dumps and events share with the bar that shows progress.
+//! Whoever writes has the terminal for as long as that takes: the bar steps aside and comes back below.
+
+use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// How often a bar is drawn anew while nothing moves, so that rates and times do not stand still.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Standard error.
+#[derive(Clone, Default)]
+pub struct Console {
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    /// Standard error with a bar at the bottom, where it is a terminal. `total` is the position at the end, if that is known.
+    #[must_use]
+    pub fn with_bar(total: Option<u64>) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let bar = (!target.is_hidden()).then(|| {
+            let bar = ProgressBar::with_draw_target(total, target);
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self { bar }
+    }
+
+    /// The bar, if there is one.
+    pub(super) fn bar(&self) -> Option<&ProgressBar> {
+        self.bar.as_ref()
+    }
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| write(bytes)),
+            None => write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes, and waits where another process has made the terminal non-blocking.
+fn write(bytes: &[u8]) -> io::Result<usize> {
+    let mut stderr = io::stderr();
+    loop {
+        match stderr.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+            }
+            other => return other,
+        }
+    }
+}

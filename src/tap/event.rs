@@ -1,0 +1,236 @@
+//! What observers are told: every event of a run, with what identifies the socket it is about.
+//! Links and modes say what happened in plain data; how it reads, and where it goes, is for each tap to decide.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::{Count, SocketState};
+use crate::exit::{Exit, Failure};
+use crate::tuple::{Direction, FourTuple, Identity, Transport};
+
+/// Something that happened, with what identifies the socket it happened to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A call of the sockets API was made that no other event stands for.
+    Called(Call),
+    /// A socket listens for connections.
+    Listening {
+        /// The listening socket.
+        socket: Identity,
+        /// Who can reach it.
+        reach: Reach,
+    },
+    /// A socket receives datagrams.
+    Bound {
+        /// The bound socket.
+        socket: Identity,
+        /// Who can reach it.
+        reach: Reach,
+    },
+    /// An attempt to connect begins.
+    Connecting {
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// One attempt to connect has failed; others may go on.
+    ConnectFailed {
+        /// Where to.
+        remote: SocketAddr,
+        /// Why.
+        error: &'a std::io::Error,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A connection is made from this side.
+    Connected {
+        /// The new connection.
+        flow: FourTuple,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A client's connection got its own new socket.
+    Accepted {
+        /// The new connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: u64,
+    },
+    /// Bytes moved: part of a stream, or datagrams of one size.
+    Data {
+        /// Whether they came or went.
+        direction: Direction,
+        /// The connection, or the addresses of the datagrams.
+        flow: FourTuple,
+        /// Number of the connection, where it has one.
+        conn: Option<u64>,
+        /// How many bytes; 0 with `datagrams` 1 is an empty datagram.
+        len: usize,
+        /// How many datagrams the bytes are; 0 for a stream.
+        datagrams: usize,
+        /// The size of each datagram but the last, in bytes; 0 for a stream.
+        stride: usize,
+        /// The bytes, unless the kernel moved them without showing them.
+        bytes: Option<&'a [u8]>,
+    },
+    /// This side has sent its FIN: nothing more will be sent, receiving goes on.
+    HalfClosed {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+    },
+    /// The peer has sent its FIN: nothing more will come, sending goes on.
+    PeerFinished {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+    },
+    /// The connection broke: RST, or the network gave up.
+    Broken {
+        /// The connection.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// Why.
+        error: &'a std::io::Error,
+    },
+    /// An ICMP error came back for a datagram.
+    Unreachable {
+        /// From our socket to the address the datagram had been sent to.
+        flow: FourTuple,
+        /// What the error says, such as "port unreachable".
+        reason: &'a str,
+        /// Who sent the error, where it was not the target itself.
+        offender: Option<SocketAddr>,
+    },
+    /// A datagram from somebody else than the peer was not passed on.
+    Ignored {
+        /// The sender.
+        flow: FourTuple,
+        /// Its size in bytes.
+        len: usize,
+    },
+    /// A peer that the rules deny was turned away: its connection was closed, or its datagrams were not passed on.
+    Rejected {
+        /// From our socket to the peer.
+        flow: FourTuple,
+        /// How many datagrams; 0 for a connection.
+        datagrams: usize,
+    },
+    /// A peer that was idle longest is no longer remembered, for the table is full.
+    Forgotten {
+        /// The peer.
+        flow: FourTuple,
+    },
+    /// A datagram was longer than the buffer.
+    Truncated {
+        /// The sender.
+        flow: FourTuple,
+        /// Its real size in bytes.
+        from: usize,
+        /// The bytes that were kept.
+        to: usize,
+    },
+    /// The kernel dropped datagrams because the socket's buffer was full.
+    Dropped {
+        /// The socket.
+        socket: Identity,
+        /// How many since the last such event.
+        count: u64,
+        /// Whether there may have been more: datagrams that come coalesced are dropped as one.
+        or_more: bool,
+    },
+    /// One side has finished, and this is waiting for the other.
+    Waiting {
+        /// The link whose peer has finished.
+        socket: Identity,
+        /// What is waited for, how long, and how to change it.
+        text: String,
+    },
+    /// The kernel has granted less than was asked for.
+    Granted {
+        /// Which option, how much, and why.
+        text: &'a str,
+    },
+    /// A transfer with an agreed end is over, as far as this side knows of it.
+    Transferred {
+        /// The socket.
+        socket: Identity,
+        /// The addresses of all datagrams, where they were always the same.
+        flow: Option<FourTuple>,
+        /// Whether the datagrams came or went.
+        direction: Direction,
+        /// The datagrams but that which stands for the end.
+        count: Count,
+        /// Whether the end came, or was sent.
+        has_end: bool,
+        /// Datagrams that were dropped or truncated here; or errors that came back for sent ones.
+        lost: u64,
+        /// Whether more may have been lost than is known here.
+        or_more: bool,
+    },
+    /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
+    Peers(&'a [SocketState]),
+    /// A child that talked with a peer has ended.
+    Exited {
+        /// The connection, or the addresses of the datagram that it was started for.
+        flow: FourTuple,
+        /// Its number.
+        conn: Option<u64>,
+        /// The child's process number.
+        pid: u32,
+        /// The name of the program.
+        program: &'a str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A link is closed.
+    Closed(&'a SocketState),
+    /// The table of sockets, asked for with SIGUSR1.
+    Sockets(&'a [SocketState]),
+    /// The run has failed.
+    Failed(&'a Failure),
+    /// The run is over; nothing comes after this.
+    Ended {
+        /// The status of the program.
+        exit: Exit,
+        /// How long it has run.
+        lasted: Duration,
+    },
+}
+
+/// A call of the sockets API, and what the socket is called after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// socket(2): a socket that has no name yet, for addresses like this one.
+    Socket(Transport, SocketAddr),
+    /// bind(2): the socket has its own address and port.
+    Bind(Identity),
+    /// listen(2), with the backlog asked for.
+    Listen(Identity, i32),
+    /// connect(2) without a connection: the socket has one peer, and nothing is sent.
+    Connect(Identity),
+    /// recvfrom(2), for replies: nothing more is sent.
+    AwaitReplies(Identity),
+    /// close(2) of a listening socket: no more clients; connections stay.
+    Close(Identity),
+}
+
+/// Who can reach a bound socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// Only this machine.
+    Loopback,
+    /// Whoever can route to that one address.
+    Address,
+    /// Every interface, IPv4 only.
+    EveryIpv4,
+    /// Every interface, IPv6 only.
+    EveryIpv6,
+    /// Every interface, IPv4 and IPv6 on one socket.
+    DualStack,
+}

@@ -1,0 +1,105 @@
+//! The blocks of a pcapng file, as many as a capture needs: a section, one interface, packets.
+//! The form is that of draft-ietf-opsawg-pcapng; every block says its length twice and is a multiple of four bytes long.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::tuple::Direction;
+
+/// Packets begin with an IP header (`LINKTYPE_RAW`).
+const LINKTYPE_RAW: u16 = 101;
+/// Larger than any packet here.
+const SNAPLEN: u32 = 262_144;
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+const INTERFACE: u32 = 1;
+const PACKET: u32 = 6;
+
+const COMMENT: u16 = 1;
+const IF_NAME: u16 = 2;
+const PACKET_FLAGS: u16 = 2;
+const USER_APPLICATION: u16 = 4;
+
+/// Appends what a file begins with; `comment` is for whoever opens it.
+pub(super) fn append_beginning(out: &mut Vec<u8>, comment: &str) {
+    block(out, SECTION, |out| {
+        out.extend_from_slice(&BYTE_ORDER.to_le_bytes());
+        // Version 1.0, and a length that is not known beforehand.
+        out.extend_from_slice(&[1, 0, 0, 0]);
+        out.extend_from_slice(&u64::MAX.to_le_bytes());
+        option(out, COMMENT, comment.as_bytes());
+        let program = concat!("tuplecat ", env!("CARGO_PKG_VERSION"));
+        option(out, USER_APPLICATION, program.as_bytes());
+        option(out, 0, b"");
+    });
+    block(out, INTERFACE, |out| {
+        out.extend_from_slice(&LINKTYPE_RAW.to_le_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&SNAPLEN.to_le_bytes());
+        option(out, IF_NAME, b"tuplecat");
+        option(out, 0, b"");
+    });
+}
+
+/// Appends a packet of `len` bytes, which `write` appends.
+pub(super) fn append_packet(
+    out: &mut Vec<u8>,
+    time: SystemTime,
+    direction: Direction,
+    len: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    let micros = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the halves of 64 bits, a packet of at most 64 KiB"
+    )]
+    let (high, low, len) = ((micros >> 32) as u32, micros as u32, len as u32);
+    let flags: u32 = match direction {
+        Direction::Incoming => 1,
+        Direction::Outgoing => 2,
+    };
+    block(out, PACKET, |out| {
+        for field in [0, high, low, len, len] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        write(out);
+        pad(out);
+        option(out, PACKET_FLAGS, &flags.to_le_bytes());
+        option(out, 0, b"");
+    });
+}
+
+fn block(out: &mut Vec<u8>, kind: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    // Everything before is a multiple of four bytes long, so `pad` works on the whole.
+    let start = out.len();
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    write(out);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a block has little more than 64 KiB"
+    )]
+    let len = ((out.len() + 4 - start) as u32).to_le_bytes();
+    out.extend_from_slice(&len);
+    out[start + 4..start + 8].copy_from_slice(&len);
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a line of text at the most"
+    )]
+    let len = value.len() as u16;
+    out.extend_from_slice(&code.to_le_bytes());
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(value);
+    pad(out);
+}
+
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(4), 0);
+}

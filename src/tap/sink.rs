@@ -1,0 +1,178 @@
+//! Where a tap writes its record: a file, or one of the standard descriptors.
+//! What cannot be written is told at once, and makes the run fail in the end: a record is whole, or known not to be.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::Console;
+use crate::exit::{Exit, Failure, describe};
+
+/// Bytes gathered before they are written.
+const FILL: usize = 128 << 10;
+
+/// A record that grows.
+pub struct Sink {
+    out: Box<dyn Write>,
+    /// What it is called in messages.
+    name: String,
+    pace: Pace,
+    buffer: Vec<u8>,
+    console: Console,
+    broken: bool,
+}
+
+/// When a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// After each event: others write to the same place.
+    EachEvent,
+    /// When there is enough of it, or nothing else to do.
+    AtLeisure,
+}
+
+impl Sink {
+    /// A file that is made or emptied; `option` is what asked for it.
+    ///
+    /// Errors: it cannot be opened for writing.
+    pub fn file(path: &Path, option: &str, console: &Console) -> Result<Self, Failure> {
+        let name = format!("'{}' ({option})", path.display());
+        match File::create(path) {
+            Ok(file) => Ok(Self::new(Box::new(file), name, Pace::AtLeisure, console)),
+            Err(error) => Err(Failure::io(format!("cannot write to {name}"), &error)),
+        }
+    }
+
+    /// Standard error.
+    #[must_use]
+    pub fn stderr(option: &str, console: &Console) -> Self {
+        let name = format!("standard error ({option})");
+        Self::new(Box::new(console.clone()), name, Pace::EachEvent, console)
+    }
+
+    /// A descriptor that stands for standard output.
+    #[must_use]
+    pub fn stdout(out: impl Write + 'static, option: &str, console: &Console) -> Self {
+        let name = format!("standard output ({option})");
+        Self::new(Box::new(out), name, Pace::AtLeisure, console)
+    }
+
+    fn new(out: Box<dyn Write>, name: String, pace: Pace, console: &Console) -> Self {
+        Self {
+            out,
+            name,
+            pace,
+            buffer: Vec::with_capacity(FILL),
+            console: console.clone(),
+            broken: false,
+        }
+    }
+
+    /// Where to put the next piece of the record, some kilobytes at the most. What was put there before may go out first.
+    pub fn room(&mut self) -> &mut Vec<u8> {
+        if self.buffer.len() >= FILL {
+            self.write();
+        }
+        &mut self.buffer
+    }
+
+    /// Says that an event is recorded.
+    pub fn settle(&mut self) {
+        if self.pace == Pace::EachEvent {
+            self.write();
+        }
+    }
+
+    /// Writes what is held back.
+    ///
+    /// Errors: something could not be written, now or before; the user has been told.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.write();
+        if self.broken {
+            Err(Failure::new(Exit::Failed, ""))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write(&mut self) {
+        if !self.broken
+            && let Err(error) = self.out.write_all(&self.buffer)
+        {
+            self.give_up(&error);
+        }
+        self.buffer.clear();
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        self.broken = true;
+        let (name, reason) = (&self.name, describe(error));
+        let text = format!("tuplecat: cannot write to {name}: {reason}; nothing more goes there\n");
+        // It may be standard error itself that is gone; the status says it then.
+        let _ = self.console.write_all(text.as_bytes());
+    }
+}
+
+/// A record in memory, for tests.
+#[cfg(test)]
+pub(crate) mod memory {
+    use std::cell::RefCell;
+    use std::io::{self, Write};
+    use std::rc::Rc;
+
+    use super::{Console, Sink};
+
+    /// What was written so far.
+    #[derive(Clone, Default)]
+    pub(crate) struct Memory(pub(crate) Rc<RefCell<Vec<u8>>>);
+
+    impl Memory {
+        /// A sink that writes here.
+        pub(crate) fn sink(&self) -> Sink {
+            Sink::stdout(self.clone(), "--test", &Console::default())
+        }
+
+        /// What was written, as text.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.borrow().clone()).unwrap()
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_makes_the_record_fail_and_nothing_else() {
+        let full = Path::new("/dev/full");
+        let mut sink = Sink::file(full, "--hex-file", &Console::default()).unwrap();
+        assert_eq!(sink.flush(), Ok(()));
+        for _ in 0..2 {
+            sink.room().extend_from_slice(b"record");
+            assert_eq!(sink.flush(), Err(Failure::new(Exit::Failed, "")));
+        }
+    }
+
+    #[test]
+    fn a_record_goes_out_before_it_grows_large() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut sink = Sink::file(file.path(), "--hex-file", &Console::default()).unwrap();
+        sink.room().extend_from_slice(&vec![0; FILL]);
+        sink.settle();
+        assert_eq!(file.path().metadata().unwrap().len(), 0);
+        assert!(sink.room().is_empty());
+        assert_eq!(file.path().metadata().unwrap().len(), FILL as u64);
+    }
+}
