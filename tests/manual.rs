@@ -31,7 +31,8 @@ struct Item {
 #[test]
 fn each_mode_has_a_page_and_each_page_a_mode() {
     let overview = page("tuplecat");
-    let mut expected = BTreeSet::from(["tuplecat", "tuplecat-compare"].map(str::to_owned));
+    let mut expected =
+        BTreeSet::from(["tuplecat", "tuplecat-compare", "tuplecat-events"].map(str::to_owned));
     for mode in modes() {
         expected.insert(page_name(&mode));
         let aliases: Vec<_> = mode.get_visible_aliases().collect();
@@ -289,4 +290,39 @@ fn words<'a>(wanted: &str, text: &'a str) -> Vec<&'a str> {
         }
     }
     words
+}
+
+/// The fields of an object in the schema of the events, and of the objects in it.
+fn fields(schema: &serde_json::Value, object: &serde_json::Value, found: &mut BTreeSet<String>) {
+    for (name, field) in object["properties"].as_object().into_iter().flatten() {
+        found.insert(name.clone());
+        fields(schema, field, found);
+        if let Some(place) = field["$ref"].as_str() {
+            fields(schema, &schema["$defs"][&place["#/$defs/".len()..]], found);
+        }
+    }
+}
+
+#[test]
+fn the_page_of_events_describes_each_event_and_field() {
+    let text = read(&root().join("man/tuplecat-events.5"));
+    let schema = read(&root().join("fixtures/events.schema.json"));
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let forms = schema["oneOf"].as_array().unwrap();
+    let (mut events, mut named) = (BTreeSet::new(), BTreeSet::new());
+    for form in forms {
+        events.insert(form["title"].as_str().unwrap());
+        fields(&schema, form, &mut named);
+    }
+    let tags: String = text
+        .lines()
+        .filter(|line| line.starts_with(".It "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert_eq!(
+        words("Cm", &tags).into_iter().collect::<BTreeSet<_>>(),
+        events
+    );
+    let described: BTreeSet<_> = words("Va", &text).into_iter().map(str::to_owned).collect();
+    assert_eq!(described, named);
 }
