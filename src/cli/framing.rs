@@ -22,7 +22,8 @@ pub struct FramingOptions {
         long = "in",
         value_name = "FRAMING",
         default_value = "raw",
-        value_parser = InputForms::Datagrams
+        value_parser = InputForms::Datagrams,
+        conflicts_with = "program"
     )]
     pub input: InputFraming,
     /// How datagrams are written to standard output
@@ -30,21 +31,22 @@ pub struct FramingOptions {
         long = "out",
         value_name = "FRAMING",
         value_enum,
-        default_value = "raw"
+        default_value = "raw",
+        conflicts_with = "program"
     )]
     pub output: OutputFraming,
     /// Send lines with CR LF at their ends
     ///
     /// A line feed that has no carriage return before it gets one. With '--in line' every datagram ends in both.
-    #[arg(short = 'C', long)]
+    #[arg(short = 'C', long, conflicts_with = "program")]
     pub crlf: bool,
     /// Send at most SIZE bytes of payload in a second
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "program", value_parser = values::size)]
     pub rate: Option<u64>,
     /// Let TIME pass between one frame and the next
     ///
     /// A frame is what --in makes of the input; of raw input it is a datagram, or what is read at once.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", conflicts_with = "program", value_parser = values::duration)]
     pub delay: Option<Duration>,
 }
 

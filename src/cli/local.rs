@@ -52,7 +52,12 @@ impl ProgramOptions {
 #[command(next_help_heading = "Local end")]
 pub struct LocalOptions {
     /// Send everything back to where it came from
-    #[arg(long, conflicts_with = "program")]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "program", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only"
+        ]
+    )]
     pub echo: bool,
     /// Run at most N programs at once; clients and datagrams wait until one ends
     #[arg(
@@ -104,6 +109,13 @@ mod tests {
             &["tl", "0", "-k", "--stdin-to", "all", "--shell", "a"],
             &["ub", "0", "--echo", "--exec", "a"],
             &["ub", "0", "--send-only", "--exec", "a"],
+            &["ub", "0", "--reply-to", "all", "--exec", "a"],
+            &["ub", "0", "--in", "line", "--exec", "a"],
+            &["tl", "0", "--out", "hex", "--exec", "a"],
+            &["tl", "0", "--rate", "1k", "--echo"],
+            &["tc", "::1", "9", "--delay", "1", "--exec", "a"],
+            &["us", "::1", "9", "--send", "x", "--exec", "a"],
+            &["us", "::1", "9", "--probe", "--exec", "a"],
             &["us", "::1", "9", "--recv-only", "--exec", "a"],
             &["tl", "0", "--max-children", "3"],
             &["tl", "0", "--max-children", "0", "--exec", "a"],

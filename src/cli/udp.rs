@@ -58,7 +58,7 @@ pub struct PeerOptions {
     ///
     /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
     /// address, whether it has sent anything or not. With 'none' standard input is not read.
-    #[arg(long, value_name = "WHOM", default_value = "last", value_parser = reply_to)]
+    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with = "program", value_parser = reply_to)]
     pub reply_to: ReplyTo,
     /// Take datagrams only from the peer that spoke first; others are counted and reported
     #[arg(long)]
@@ -119,15 +119,15 @@ pub struct SendtoOptions {
     /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
     ///
     /// Standard input or --send is the question; without either it is one empty datagram.
-    #[arg(long, conflicts_with_all = ["replies", "count", "recv_only"])]
+    #[arg(long, conflicts_with_all = ["replies", "count", "recv_only", "program"])]
     pub probe: bool,
     /// Send TEXT in a datagram, and do not read standard input; repeat it for more
     ///
     /// \n, \r, \t, \0, \xHH and \\ stand for bytes.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "recv_only", value_parser = values::text)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["recv_only", "program"], value_parser = values::text)]
     pub send: Vec<Bytes>,
     /// Send the bytes that HEX stands for; as --send
-    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with_all = ["send", "recv_only"])]
+    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with_all = ["send", "recv_only", "program"])]
     pub send_hex: Vec<Bytes>,
     /// Send from this address of this machine
     #[arg(long, value_name = "HOST", value_parser = values::host)]

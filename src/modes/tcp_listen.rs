@@ -77,7 +77,7 @@ fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Fail
         BindPoint::At(endpoint) => {
             let resolver = options.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;
-            guard(&options.program, &addresses, &options.access)?;
+            guard(&options.program, endpoint, &addresses, &options.access)?;
             Ok((addresses, None))
         }
         BindPoint::Passed(name) => {

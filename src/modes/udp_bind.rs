@@ -30,11 +30,12 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let (addresses, passed) = match &options.bind {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
-            guard(&options.program, &addresses, &options.access)?;
+            guard(&options.program, endpoint, &addresses, &options.access)?;
             (addresses, None)
         }
         BindPoint::Passed(name) => {
-            let (socket, bound) = passed::datagrams(name.as_deref(), &options.socket)?;
+            let (socket, bound) =
+                passed::datagrams(name.as_deref(), &options.socket, &options.groups)?;
             (vec![bound], Some((socket, bound.reach)))
         }
     };
