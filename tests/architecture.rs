@@ -78,9 +78,10 @@ fn every_file_opens_with_two_lines_that_say_what_it_is_for() {
 
 #[test]
 fn no_file_has_two_ideas_in_it() {
-    // Unit tests at the foot of a file do not count.
-    holds(&all(), "a file is longer than 420 lines", |_, text| {
+    // Unit tests at the foot of a file do not count; a list of cases may be longer than what it is about.
+    holds(&all(), "a file is too long", |path, text| {
         let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
-        code.lines().count() <= 420
+        let is_list = path.starts_with("tests") || path.ends_with("tests.rs");
+        code.lines().count() <= if is_list { 600 } else { 350 }
     });
 }

@@ -1,14 +1,12 @@
 //! `--exec` and `--shell` over TCP: a child for each connection, joined to its peer in both directions.
-//! Nothing of its output is lost, nothing of ours leaks into it, and it never outlives the run.
+//! Nothing of its output is lost, and what one child does makes no difference to the clients of others.
 
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::path::Path;
+use std::io::Write;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use rustix::process::Signal;
@@ -16,61 +14,10 @@ use rustix::process::Signal;
 /// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
 const A_WHILE: Duration = Duration::from_millis(200);
 
-/// The program under test with a command for the shell as its last words.
-fn shell(words: &str, command: &str) -> Launch {
-    tuplecat(words).args("--exec sh -c").arg(command)
-}
-
-/// A listener with a child for its one client, and that client.
-fn meet(command: &str) -> (Running, TcpStream) {
-    let running = shell("tcp-listen 0", command).start();
-    let peer = connect(running.ready());
-    (running, peer)
-}
-
-fn finish(peer: &TcpStream) {
-    peer.shutdown(Shutdown::Write).unwrap();
-}
-
-/// Waits until something holds.
-#[track_caller]
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited for this in vain: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// The processes that a process has started and not reaped.
-fn children_of(pid: u32) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Whether a process runs. One whose parent has gone may stay in the table until somebody else reaps it.
-fn is_alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
-    let stat = stat.unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
-}
-
-/// The first line that a peer is sent.
-fn read_line(mut stream: &TcpStream) -> String {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while line.last() != Some(&b'\n') {
-        stream.read_exact(&mut byte).unwrap();
-        line.push(byte[0]);
-    }
-    String::from_utf8(line).unwrap()
-}
-
 #[test]
 fn a_child_is_told_who_talks() {
     let environment = "env | grep -E '^(PROTO|TCP|TUPLECAT_CONN)' | sort";
-    let (server, client) = meet(environment);
+    let (server, client) = meet_child(environment);
     let text = String::from_utf8(read_all(&client)).unwrap();
     let (local, remote) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
     let expected = format!(
@@ -112,7 +59,7 @@ fn the_address_of_an_ipv6_peer_is_one() {
 
 #[test]
 fn the_end_of_the_peer_is_the_end_of_a_child_s_input() {
-    let (server, mut client) = meet("wc -c");
+    let (server, mut client) = meet_child("wc -c");
     client.write_all(b"four").unwrap();
     assert!(is_silent_for(&client, A_WHILE));
     finish(&client);
@@ -122,7 +69,7 @@ fn the_end_of_the_peer_is_the_end_of_a_child_s_input() {
 
 #[test]
 fn the_end_of_a_child_s_output_ends_one_direction_only() {
-    let (server, mut client) = meet("printf bye; exec >&-; cat > rest");
+    let (server, mut client) = meet_child("printf bye; exec >&-; cat > rest");
     assert_eq!(read_all(&client), b"bye");
     client.write_all(b"still here").unwrap();
     let rest = server.path("rest");
@@ -160,165 +107,8 @@ fn ten_megabytes_come_back_as_they_went() {
 }
 
 #[test]
-fn what_ends_a_child_ends_the_run_that_is_its_conversation() {
-    let (server, client) = meet("exit 0");
-    drop(client);
-    server.wait().fails(0, "");
-    let (server, client) = meet("exit 3");
-    drop(client);
-    let done = server.wait();
-    assert!(
-        done.line("exited").ends_with("  #1  'sh' with status 3"),
-        "{}",
-        done.err
-    );
-    done.fails(1, "'sh' ended with status 3");
-    let (server, client) = meet("kill -9 $$");
-    drop(client);
-    server.wait().fails(1, "'sh' ended with signal 9 (SIGKILL)");
-
-    let (listener, address) = listen();
-    let client = tuplecat("tcp-connect")
-        .to(address)
-        .args("--exec false")
-        .start();
-    drop(accept(&listener));
-    client.wait().fails(1, "'false' ended with status 1");
-}
-
-#[test]
-fn among_many_a_child_that_fails_is_reported_and_no_more() {
-    let server = shell("tcp-listen 0 -k", "exit 4").start();
-    assert_eq!(read_all(&connect(server.ready())), b"");
-    let line = server.err().wait_for_line("exited");
-    assert!(line.ends_with("  #1  'sh' with status 4"), "{line}");
-    assert_eq!(read_all(&connect(server.ready())), b"");
-    server.signal(Signal::TERM);
-    server.wait().fails(143, "");
-}
-
-#[test]
-fn a_child_s_errors_go_where_ours_go() {
-    let (server, client) = meet("echo trouble >&2");
-    server.err().wait_for("trouble\n");
-    assert_eq!(read_all(&client), b"");
-}
-
-#[test]
-fn a_child_gets_three_descriptors() {
-    let (listener, address) = listen();
-    let server = tuplecat("tcp-listen 0 -k --ready-fd 8 --exec ls /proc/self/fd");
-    let server = server
-        .redirect("7</dev/null")
-        .redirect("8>/dev/null")
-        .redirect("9<&0")
-        .start();
-    let client = tuplecat("tcp-connect")
-        .to(address)
-        .args("--exec ls /proc/self/fd");
-    let client = client.redirect("7</dev/null").start();
-    let others = [connect(server.ready()), connect(server.ready())];
-    for peer in [connect(server.ready()), accept(&listener)] {
-        // The fourth is the folder that ls reads.
-        let listed = String::from_utf8(read_all(&peer)).unwrap();
-        assert_eq!(
-            listed.split_whitespace().collect::<Vec<_>>(),
-            ["0", "1", "2", "3"]
-        );
-    }
-    drop(others);
-    client.wait().exits(0);
-}
-
-#[test]
-fn no_zombie_is_left() {
-    let server = tuplecat("tcp-listen 0 -k --exec echo hello").start();
-    for _ in 0..20 {
-        assert_eq!(read_all(&connect(server.ready())), b"hello\n");
-    }
-    wait_until("all are reaped", || children_of(server.pid()).is_empty());
-    server.signal(Signal::TERM);
-    server.wait().exits(143);
-}
-
-#[test]
-fn children_end_with_the_run_and_so_does_all_they_have_started() {
-    let command = "trap 'echo told > told; exit' HUP; sleep 1000 & echo $! $$; wait";
-    let (server, client) = meet(command);
-    let line = read_line(&client);
-    let told = server.path("told");
-    server.signal(Signal::TERM);
-    let mut pids = line.split_whitespace();
-    server.wait_for_file(&told);
-    let start = Instant::now();
-    server.wait().exits(143);
-    assert!(start.elapsed() < Duration::from_secs(2));
-    wait_until("the group is gone", || !pids.clone().any(is_alive));
-    assert_eq!(pids.by_ref().count(), 2);
-}
-
-#[test]
-fn a_child_that_does_not_listen_is_killed() {
-    let (server, client) = meet("trap '' HUP TERM; sleep 1000 & echo $! $$; wait; sleep 1000");
-    let line = read_line(&client);
-    server.signal(Signal::TERM);
-    server.wait().exits(143);
-    wait_until("the group is gone", || {
-        !line.split_whitespace().any(is_alive)
-    });
-}
-
-#[test]
-fn who_is_in_a_hurry_signals_twice() {
-    let (server, client) = meet("trap '' HUP; echo $$; while :; do sleep 1000; done");
-    let line = read_line(&client);
-    let start = Instant::now();
-    server.signal(Signal::TERM);
-    server.err().wait_for_line("closed");
-    server.signal(Signal::TERM);
-    server.wait().exits(143);
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
-    wait_until("it is gone", || !is_alive(&line));
-}
-
-#[test]
-fn a_child_whose_peer_is_gone_is_let_finish_and_then_ended() {
-    let (server, client) = meet("cat > rest; echo done > done; sleep 1000");
-    (&client).write_all(b"all of it").unwrap();
-    let rest = server.path("rest");
-    wait_until("the child has it", || {
-        fs::read(&rest).is_ok_and(|rest| rest == b"all of it")
-    });
-    reset(client);
-    let done = server.path("done");
-    assert_eq!(server.wait_for_file(&done), "done\n");
-    server.wait().exits(7);
-}
-
-#[test]
-fn a_child_that_has_closed_its_output_ends_in_its_own_time() {
-    let server = shell(
-        "tcp-listen 0 -k",
-        "exec >&-; cat > rest; sleep 2; mv rest kept",
-    )
-    .start();
-    let mut client = connect(server.ready());
-    client.write_all(b"kept").unwrap();
-    finish(&client);
-    assert_eq!(read_all(&client), b"");
-    drop(client);
-    server.err().wait_for_line("closed");
-    assert_eq!(server.wait_for_file(&server.path("kept")), "kept");
-    wait_until("it is reaped", || children_of(server.pid()).is_empty());
-}
-
-#[test]
 fn a_child_that_stops_reading_costs_its_client_nothing() {
-    let (server, mut client) = meet("head -c 3");
+    let (server, mut client) = meet_child("head -c 3");
     let sent = bytes(4 << 20);
     // More than any buffer holds: all of it is taken, although nobody wants it.
     client.write_all(&sent).unwrap();
@@ -353,7 +143,7 @@ fn all_output_arrives_although_the_client_goes_on_sending() {
 
 #[test]
 fn a_client_that_never_finishes_is_not_waited_for() {
-    let (server, client) = meet("echo that was all");
+    let (server, client) = meet_child("echo that was all");
     assert_eq!(read_all(&client), b"that was all\n");
     // It is still connected, and says nothing.
     server.wait().exits(0);
@@ -399,25 +189,6 @@ fn every_client_has_a_child_of_its_own() {
     }
     server.signal(Signal::TERM);
     server.wait().exits(143);
-}
-
-#[test]
-fn the_end_of_one_conversation_is_not_that_of_another() {
-    let command = "[ $TUPLECAT_CONN = 1 ] && exit; cat";
-    let server = shell("tcp-listen 0 -k", command).start();
-    let first = connect(server.ready());
-    assert_eq!(read_all(&first), b"");
-    wait_until("it is reaped", || children_of(server.pid()).is_empty());
-    let mut second = connect(server.ready());
-    second.write_all(b"before ").unwrap();
-    assert_eq!(read_len(&second, 7), b"before ");
-    // Its child has been gone for long when the first is closed; nothing of that may reach the child that came after it.
-    drop(first);
-    server.err().wait_for_line("closed");
-    assert!(is_silent_for(&second, Duration::from_millis(1300)));
-    second.write_all(b"after").unwrap();
-    finish(&second);
-    assert_eq!(read_all(&second), b"after");
 }
 
 #[test]
@@ -519,17 +290,6 @@ fn a_child_may_speak_first_or_not_at_all() {
     client.err().wait_for("answer\n");
     assert_eq!(read_all(&peer), b"");
     client.wait().exits(0);
-}
-
-#[test]
-fn the_peer_s_end_can_end_it_all() {
-    let command = "trap 'echo told > told' HUP; sleep 1000 & wait";
-    let server = shell("tcp-listen --on-peer-eof quit 0", command).start();
-    let client = connect(server.ready());
-    finish(&client);
-    assert_eq!(read_all(&client), b"");
-    server.wait_for_file(&server.path("told"));
-    server.wait().exits(0);
 }
 
 #[test]

@@ -8,7 +8,12 @@ use crate::address::{self, Endpoint, InvalidEndpoint};
 
 /// `[HOST] PORT`: where to listen or receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BindPoint(pub Endpoint);
+pub enum BindPoint {
+    /// At an address of this machine.
+    At(Endpoint),
+    /// `systemd`: on the socket that systemd(1) passes; of several, on the one of this name.
+    Passed(Option<String>),
+}
 
 /// `HOST PORT`: where to connect or send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +26,8 @@ Where to bind: PORT, HOST PORT or HOST:PORT [default HOST: loopback]
 
 PORT is a number, a service name, or 0 for a port that the kernel chooses. HOST is an address of this machine, a name for \
 one, or '*' for every interface. Without HOST only this machine can reach the socket (127.0.0.1, with -6 ::1). As one word: \
-HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may carry a scope, as in fe80::1%eth0.";
+HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may carry a scope, as in fe80::1%eth0. The word 'systemd' stands for the \
+socket that a systemd unit passes; 'systemd:NAME' for the one of that name.";
 
 const TARGET_HELP: &str = "\
 Where to: HOST PORT or HOST:PORT
@@ -45,17 +51,33 @@ fn read(
     matches: &ArgMatches,
     parse: fn(&[&str]) -> Result<Endpoint, InvalidEndpoint>,
 ) -> Result<Endpoint, Error> {
-    let words: Vec<&str> = matches
-        .get_many::<String>(ID)
-        .unwrap_or_default()
-        .map(String::as_str)
-        .collect();
+    let words = words_of(matches);
     parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, error))
+}
+
+fn words_of(matches: &ArgMatches) -> Vec<&str> {
+    let words = matches.get_many::<String>(ID).unwrap_or_default();
+    words.map(String::as_str).collect()
+}
+
+/// The socket that a word stands for, if it is one that is passed.
+fn passed(word: &str) -> Option<BindPoint> {
+    let name = match word.strip_prefix("systemd")? {
+        "" => None,
+        rest => Some(rest.strip_prefix(':').filter(|name| !name.is_empty())?),
+    };
+    Some(BindPoint::Passed(name.map(str::to_owned)))
 }
 
 impl FromArgMatches for BindPoint {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        read(matches, address::parse_bind_point).map(Self)
+        let words = words_of(matches);
+        if let [word] = words[..]
+            && let Some(point) = passed(word)
+        {
+            return Ok(point);
+        }
+        read(matches, address::parse_bind_point).map(Self::At)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -92,5 +114,33 @@ impl Args for Target {
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn bind_point(words: &str) -> Result<BindPoint, i32> {
+        let line = format!("tuplecat udp-bind {words}");
+        let cli = Cli::read(line.split_whitespace()).map_err(|error| error.exit_code())?;
+        match cli.command {
+            Command::UdpBind(options) => Ok(options.bind),
+            command => panic!("{command:?}"),
+        }
+    }
+
+    #[test]
+    fn one_word_stands_for_a_socket_that_is_passed() {
+        assert_eq!(bind_point("systemd"), Ok(BindPoint::Passed(None)));
+        let named = BindPoint::Passed(Some("web".to_owned()));
+        assert_eq!(bind_point("systemd:web"), Ok(named));
+        // As two words it is a host like any other.
+        assert!(matches!(bind_point("systemd 9"), Ok(BindPoint::At(_))));
+        assert!(matches!(bind_point("systemdx"), Ok(BindPoint::At(_))));
+        assert_eq!(bind_point("systemd:"), Err(2));
     }
 }

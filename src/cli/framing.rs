@@ -124,7 +124,7 @@ const FORMS: [(&str, InputFraming, &str); 6] = [
     (
         "hex",
         InputFraming::Hex,
-        "A line of hexadecimal digits; other white space means nothing",
+        "A line of hexadecimal digits; spaces mean nothing",
     ),
 ];
 

@@ -18,7 +18,7 @@ pub struct GroupOptions {
     /// GROUP@SOURCE takes only what SOURCE sends to the group (source-specific multicast).
     #[arg(long, value_name = "GROUP[%IF]", value_parser = membership)]
     pub join: Vec<Membership>,
-    /// Let multicast pass N routers less one [default: 1, not beyond the local network]
+    /// Let multicast live for N hops; 0 keeps it on this machine [default: 1, the local network]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=255))]
     pub multicast_ttl: Option<u32>,
     /// Send multicast through this network interface

@@ -22,7 +22,8 @@ pub struct DatagramOptions {
     pub count: Option<u64>,
     /// Let an empty datagram stand for the end, both ways
     ///
-    /// Standard input at its end sends one, and receiving ends with one. Otherwise an empty datagram is data like any other.
+    /// Standard input at its end sends one, and receiving ends with one, which is answered. Otherwise an empty datagram is data
+    /// like any other.
     #[arg(long)]
     pub eof_datagram: bool,
     /// Send at most SIZE bytes in a datagram [default: 1472 for IPv4, 1452 for IPv6]
@@ -118,15 +119,15 @@ pub struct SendtoOptions {
     /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
     ///
     /// Standard input or --send is the question; without either it is one empty datagram.
-    #[arg(long, conflicts_with_all = ["replies", "count"])]
+    #[arg(long, conflicts_with_all = ["replies", "count", "recv_only"])]
     pub probe: bool,
     /// Send TEXT in a datagram, and do not read standard input; repeat it for more
     ///
-    /// \\n, \\r, \\t, \\0, \\xHH and \\\\ stand for bytes.
-    #[arg(long, value_name = "TEXT", value_parser = values::text)]
+    /// \n, \r, \t, \0, \xHH and \\ stand for bytes.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "recv_only", value_parser = values::text)]
     pub send: Vec<Bytes>,
     /// Send the bytes that HEX stands for; as --send
-    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with = "send")]
+    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with_all = ["send", "recv_only"])]
     pub send_hex: Vec<Bytes>,
     /// Send from this address of this machine
     #[arg(long, value_name = "HOST", value_parser = values::host)]

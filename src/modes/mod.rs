@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failure};
 mod children;
 mod compare;
 mod groups;
+mod passed;
 mod ready;
 mod session;
 mod settings;

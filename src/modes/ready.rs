@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::ReportOptions;
 use crate::exit::Failure;
 use crate::sys::inherited::take_for_writing;
+use crate::sys::systemd::notify_ready;
 use crate::tuple::Identity;
 
 /// Where a script wants to be told.
@@ -41,6 +42,8 @@ impl Ready {
     /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
     pub(super) fn announce(&mut self, socket: Identity) -> Result<(), Failure> {
         let line = format!("{} {}\n", socket.transport(), socket.local());
+        // A service manager that does not listen any more is no reason not to serve.
+        let _ = notify_ready(line.trim_end());
         if let Some(path) = &self.file {
             write_whole(path, &line).map_err(|error| {
                 Failure::io(

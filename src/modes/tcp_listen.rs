@@ -2,13 +2,16 @@
 //! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
 
 use super::children::{RESERVED, Weight, affordable, guard};
+use super::passed::{self, Stream};
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
-use crate::cli::{StdinTo, TcpListen};
+use crate::access::Access;
+use crate::address::BindAddress;
+use crate::cli::{BindPoint, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
-use crate::link::tcp::{Clients, Listener, Settings};
+use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
 use crate::local::folder::Folder;
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
@@ -21,29 +24,37 @@ use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpListen {
-        address,
         ends,
         engine,
         listen,
         ..
     } = options;
-    let resolver = address.resolver(Transport::Tcp);
-    let addresses = resolver.bind_addresses(&options.bind.0)?;
-    let traffic = Traffic::stream(&options.framing);
-    guard(&options.program, &addresses, &options.access)?;
+    let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
+    let traffic = Traffic::stream(&options.framing);
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
-    let children = session.employ(&options.program, ends, children(options))?;
-
-    let (socket, reach) = sockets::listening(
-        &addresses,
-        listen.backlog,
-        &options.socket,
-        &options.tcp,
-        session.taps,
-    )?;
-    session.note_shortfalls(&socket, &options.socket)?;
     adjust(&mut session.rules, options);
+    let children = session.employ(&options.program, ends, children(options))?;
+    let wire = |stdio| match children {
+        Some(children) => children.for_connections(),
+        None => wire(options, stdio),
+    };
+    let (socket, reach) = match passed {
+        None => sockets::listening(
+            &addresses,
+            listen.backlog,
+            &options.socket,
+            &options.tcp,
+            session.taps,
+        )?,
+        Some(Stream::Listening(socket, reach)) => (socket, reach),
+        Some(Stream::Connected(socket, remote)) => {
+            let connection = Connection::new(socket, remote, Some(Client::only()), ends.max_bytes)
+                .map_err(|error| Failure::io("cannot use the connection", &error))?;
+            return talk(session, connection, &access, wire);
+        }
+    };
+    session.note_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
         clients: clients(options),
         patience: listen.accept_timeout,
@@ -57,10 +68,45 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         reach,
     });
     session.ready.announce(listener.identity())?;
-    session.listen(Box::new(listener), |stdio| match children {
-        Some(children) => children.for_connections(),
-        None => wire(options, stdio),
-    })
+    session.listen(Box::new(listener), wire)
+}
+
+/// Where to listen: on one of these addresses, or on a socket that was passed.
+fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Failure> {
+    match &options.bind {
+        BindPoint::At(endpoint) => {
+            let resolver = options.address.resolver(Transport::Tcp);
+            let addresses = resolver.bind_addresses(endpoint)?;
+            guard(&options.program, &addresses, &options.access)?;
+            Ok((addresses, None))
+        }
+        BindPoint::Passed(name) => {
+            let passed = passed::stream(name.as_deref(), &options.socket, &options.tcp)?;
+            if options.many.keep_open && matches!(passed, Stream::Connected(..)) {
+                let text =
+                    "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
+                return Err(Failure::new(Exit::Usage, text));
+            }
+            Ok((Vec::new(), Some(passed)))
+        }
+    }
+}
+
+/// Serves a client that somebody else has accepted.
+fn talk(
+    mut session: Session,
+    connection: Connection,
+    access: &Access,
+    wire: impl FnOnce(Stdio) -> Wiring,
+) -> anyhow::Result<Exit> {
+    let flow = connection.flow();
+    if !access.admits(flow.remote.ip()) {
+        session.taps.emit(&Event::Rejected { flow, datagrams: 0 });
+        return Ok(Exit::Done);
+    }
+    session.taps.emit(&Event::Accepted { flow, conn: 1 });
+    session.ready.announce(connection.identity())?;
+    session.run(Box::new(connection), wire)
 }
 
 /// How many clients to serve.

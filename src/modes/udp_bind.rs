@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 
 use super::children::{Weight, guard};
+use super::passed;
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
 use super::watch::Watched;
 use super::{groups, sockets, udp_sendto};
-use crate::address::{BindAddress, Host, Resolver};
-use crate::cli::{ReplyTo, UdpBind};
+use crate::address::{BindAddress, Endpoint, Host, Resolver};
+use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Audience, Settings, Socket};
 use crate::pump::Wiring;
@@ -26,7 +27,17 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         ..
     } = options;
     let resolver = address.resolver(Transport::Udp);
-    let addresses = addresses(options, resolver)?;
+    let (addresses, passed) = match &options.bind {
+        BindPoint::At(endpoint) => {
+            let addresses = addresses(options, endpoint, resolver)?;
+            guard(&options.program, &addresses, &options.access)?;
+            (addresses, None)
+        }
+        BindPoint::Passed(name) => {
+            let (socket, bound) = passed::datagrams(name.as_deref(), &options.socket)?;
+            (vec![bound], Some((socket, bound.reach)))
+        }
+    };
     let audience = audience(&options.peers.reply_to, resolver, &addresses)?;
     let towards = match (audience, addresses.first()) {
         (Audience::Target(target), _) => Some(target),
@@ -35,14 +46,15 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     };
     let size = datagrams.size_towards(towards);
     let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
-    guard(&options.program, &addresses, &options.access)?;
     let access = options.access.access()?;
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
 
-    let (socket, reach) =
-        sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?;
+    let (socket, reach) = match passed {
+        Some(passed) => passed,
+        None => sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
+    };
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();
     let settings = Settings {
@@ -81,12 +93,16 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
 }
 
 /// Where to bind: as the endpoint says, or where the groups are heard that are to be joined.
-fn addresses(options: &UdpBind, resolver: Resolver) -> Result<Vec<BindAddress>, Failure> {
-    let addresses = resolver.bind_addresses(&options.bind.0)?;
+fn addresses(
+    options: &UdpBind,
+    endpoint: &Endpoint,
+    resolver: Resolver,
+) -> Result<Vec<BindAddress>, Failure> {
+    let addresses = resolver.bind_addresses(endpoint)?;
     let port = addresses.first().map_or(0, |bind| bind.address.port());
     let of_groups = groups::bind_address(&options.groups, port);
     Ok(
-        match of_groups.filter(|_| options.bind.0.host == Host::Unstated) {
+        match of_groups.filter(|_| endpoint.host == Host::Unstated) {
             Some(address) => vec![address],
             None => addresses,
         },

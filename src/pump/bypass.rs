@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use super::Pump;
 use super::lane::{Bypass, PortId, Route, Side};
 use super::rules::{Engine, InputTo};
-use crate::sys::conduit::{Broken, Conduit, Halt};
+use crate::sys::conduit::{Broken, Conduit, Halt, WORTHWHILE};
 
 impl Pump<'_> {
     /// Lets the kernel move bytes from `id` unseen; `ready` is the side that was waited for. Returns false where there is
@@ -21,6 +21,9 @@ impl Pump<'_> {
         let Some(to) = self.only_recipient(id) else {
             return self.give_up(id, Bypass::Untried);
         };
+        if !self.is_worthwhile(id) {
+            return false;
+        }
         let Some((from, sink)) = self.ports.get2_mut(id, to) else {
             return false;
         };
@@ -47,7 +50,7 @@ impl Pump<'_> {
             }
         };
         if passed.taken > 0 {
-            from.lane.has_given = true;
+            from.lane.last = Some(passed.taken);
             source_end.took_unseen(passed.taken, self.taps);
         }
         if source_end.is_pending() {
@@ -58,6 +61,17 @@ impl Pump<'_> {
             self.last_moved = self.now;
         }
         self.halt(id, to, passed.halt, ready)
+    }
+
+    /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know.
+    fn is_worthwhile(&self, id: PortId) -> bool {
+        let lane = &self.ports[id].lane;
+        match (&lane.bypass, lane.last) {
+            (Bypass::Open(conduit), Some(last)) => conduit.is_worth(last),
+            (_, Some(last)) => last >= WORTHWHILE,
+            // Most clients that come and go say little; a lone peer may be about to say much.
+            (_, None) => self.listeners.is_empty(),
+        }
     }
 
     /// The end that gets all that comes from `id` unseen, if there is just one and it is free.

@@ -123,7 +123,7 @@ impl Pump<'_> {
         if matches!(input.party, Party::Own(_)) && self.rules.on_peer_end != OnPeerEnd::Quit {
             return;
         }
-        let (has_given, socket) = (input.lane.has_given, link.identity());
+        let (has_given, socket) = (input.lane.last.is_some(), link.identity());
         let farewell = self.rules.after_peer_end(has_given);
         if !port.lane.noticed && farewell != Farewell::Leave {
             let due = ended.max(self.last_moved) + NOTICE;

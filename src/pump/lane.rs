@@ -86,8 +86,8 @@ pub(super) struct Lane {
     pub(super) waits_for: Side,
     /// How the kernel carries bytes from here without showing them, once that has been tried.
     pub(super) bypass: Bypass,
-    /// Whether anything ever came from here.
-    pub(super) has_given: bool,
+    /// How many bytes came from here last; `None` as long as nothing did.
+    pub(super) last: Option<usize>,
     /// Since when nothing more will come from here.
     pub(super) ended: Option<Instant>,
     /// Whether those who hold something begun of it have been told of the end.

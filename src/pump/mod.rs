@@ -245,16 +245,14 @@ impl<'a> Pump<'a> {
         links.filter(|&id| self.ports[id].is_open_to_send())
     }
 
-    /// The links that get what comes from an end that feeds all of them.
-    fn chosen_links(&self) -> impl Iterator<Item = PortId> + '_ {
-        let (one, all) = match self.rules.input_to {
-            InputTo::First => (self.open_links().next(), false),
-            InputTo::Last => (self.open_links().next_back(), false),
-            InputTo::All => (None, true),
-            InputTo::Nobody => (None, false),
-        };
-        let all = all.then(|| self.open_links());
-        one.into_iter().chain(all.into_iter().flatten())
+    /// Adds the links that get what comes from an end that feeds all of them.
+    fn choose_links(&self, chosen: &mut Vec<PortId>) {
+        match self.rules.input_to {
+            InputTo::First => chosen.extend(self.open_links().next()),
+            InputTo::Last => chosen.extend(self.open_links().next_back()),
+            InputTo::All => chosen.extend(self.open_links()),
+            InputTo::Nobody => {}
+        }
     }
 
     /// Whether anybody would get what comes from a port. Links are always listened to: they have ends and errors to tell.
@@ -263,7 +261,9 @@ impl<'a> Pump<'a> {
             _ if self.ports[id].party.link().is_some() => true,
             _ if self.leaving.is_some() => false,
             Route::To(to) => self.ports.get(to).is_some_and(Port::is_open_to_send),
-            Route::Links | Route::Others(_) => self.chosen_links().next().is_some(),
+            Route::Links | Route::Others(_) => {
+                self.rules.input_to != InputTo::Nobody && self.open_links().next().is_some()
+            }
         }
     }
 }

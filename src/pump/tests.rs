@@ -20,6 +20,8 @@ use crate::sys::signals::Signals;
 use crate::tap::{SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport};
 
+mod own;
+
 /// What an end does when it is asked for bytes.
 enum Give {
     Bytes(&'static str),
@@ -181,20 +183,6 @@ fn run(
     link: impl FnOnce(Script) -> Script,
 ) -> (Vec<String>, Result<Exit, Failure>) {
     run_wired(rules, Wiring::Shared, local, link)
-}
-
-/// The same where the link has a local end of its own.
-fn run_own(
-    local: impl FnOnce(Script) -> Script,
-    link: impl FnOnce(Script) -> Script,
-) -> (Vec<String>, Result<Exit, Failure>) {
-    let each = |end| {
-        let mut end = Some(end);
-        Wiring::Each(Box::new(move |_| {
-            end.take().ok_or_else(|| ErrorKind::NotFound.into())
-        }))
-    };
-    run_wired(rules(), each, local, link)
 }
 
 fn run_wired(
@@ -400,89 +388,4 @@ fn a_silent_session_ends_by_its_idle_limit() {
     };
     let (_, end) = run(rules, |local| local, |link| link);
     assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::TimedOut));
-}
-
-#[test]
-fn an_end_of_its_own_hears_that_the_peer_has_finished() {
-    let (log, end) = run_own(
-        |local| {
-            local.gives([
-                Give::Nothing,
-                Give::Nothing,
-                Give::Bytes("answer"),
-                Give::End,
-            ])
-        },
-        |link| link.gives([Give::Bytes("all"), Give::End]),
-    );
-    assert_eq!(of(&log, "local takes"), ["all Stream"]);
-    assert_eq!(of(&log, "local is"), ["finished"]);
-    assert_eq!(of(&log, "link takes"), ["answer Stream"]);
-    assert_eq!(of(&log, "link is"), ["finished", "closed"]);
-    assert_eq!(end, Ok(Exit::Done));
-}
-
-#[test]
-fn an_end_of_its_own_answers_although_nothing_more_is_wanted() {
-    let (log, end) = run_own(
-        |local| {
-            local.gives([
-                Give::Nothing,
-                Give::Nothing,
-                Give::Bytes("answer"),
-                Give::End,
-            ])
-        },
-        |link| link.gives([Give::Bytes("all"), Give::Enough]),
-    );
-    assert_eq!(of(&log, "local is"), ["finished"]);
-    assert_eq!(of(&log, "link takes"), ["answer Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
-}
-
-#[test]
-fn a_link_is_let_go_when_its_own_end_neither_gives_nor_takes() {
-    let (log, end) = run_own(
-        |local| {
-            let local = local.takes([Take::UpTo(9), Take::Error(ErrorKind::BrokenPipe)]);
-            local.gives([Give::End])
-        },
-        |link| {
-            let rest = [Give::Bytes("two"), Give::Bytes("three"), Give::Enough];
-            link.gives([Give::Bytes("one"), Give::Nothing]).gives(rest)
-        },
-    );
-    assert_eq!(of(&log, "local takes"), ["one Stream"]);
-    assert_eq!(of(&log, "link gives"), ["one", "two", "three"]);
-    assert_eq!(of(&log, "link is"), ["finished", "released", "closed"]);
-    assert_eq!(end, Ok(Exit::Done));
-}
-
-#[test]
-fn where_nothing_tells_of_room_it_is_tried_after_each_answer() {
-    let (log, end) = run_own(
-        |local| {
-            let mut local = local.takes([Take::WouldBlock, Take::WouldBlock, Take::UpTo(9)]);
-            local.sink = None;
-            local.gives([
-                Give::Nothing,
-                Give::Bytes("a"),
-                Give::Bytes("b"),
-                Give::Nothing,
-                Give::End,
-            ])
-        },
-        |link| link.gives([Give::Bytes("late"), Give::End]),
-    );
-    assert_eq!(of(&log, "local blocks").len(), 2);
-    assert_eq!(of(&log, "local takes"), ["late Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
-}
-
-#[test]
-fn a_link_without_its_own_end_fails() {
-    let none = |_| Wiring::Each(Box::new(|_| Err(ErrorKind::NotFound.into())));
-    let (log, end) = run_wired(rules(), none, |local| local, |link| link);
-    assert_eq!(of(&log, "link is"), ["closed"]);
-    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::Failed));
 }

@@ -52,7 +52,7 @@ impl Pump<'_> {
         }
         if let Some(batch) = self.fetch(id) {
             self.last_moved = self.now;
-            self.ports[id].lane.has_given = true;
+            self.ports[id].lane.last = Some(batch.len());
             self.deliver(id, batch);
         }
     }
@@ -106,7 +106,7 @@ impl Pump<'_> {
         recipients.clear();
         match self.ports[id].route {
             Route::To(one) => recipients.push(one),
-            Route::Links => recipients.extend(self.chosen_links()),
+            Route::Links => self.choose_links(&mut recipients),
             Route::Others(local) => {
                 recipients.push(local);
                 recipients.extend(self.open_links().filter(|&link| link != id));

@@ -135,6 +135,7 @@ impl Pump<'_> {
         if let Plan::Shared(local) | Plan::Broker(local) = self.plan {
             self.touched.push(local);
         }
+        self.touched.dedup();
         while let Some(id) = self.touched.pop() {
             let synced = self.sync(id);
             synced.map_err(|error| Failure::io("cannot wait for a descriptor", &error))?;

@@ -13,6 +13,9 @@ use crate::batch::Batch;
 /// Bytes asked for in one call, and the size asked for each pipe on the way.
 const STRETCH: usize = 1 << 20;
 
+/// From so many bytes on, moving pages from a pipe costs less than copying them: two pages.
+pub const WORTHWHILE: usize = 8 << 10;
+
 /// What a call has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
@@ -45,8 +48,10 @@ pub struct Conduit {
 }
 
 enum Way {
-    /// One of the two is a pipe.
-    Splice,
+    /// From a pipe: each page goes on as it is, and has to be held until the peer has it.
+    FromPipe,
+    /// To a pipe.
+    ToPipe,
     /// From a regular file.
     SendFile,
     /// Neither is a pipe: through one of our own, which holds this many bytes.
@@ -67,13 +72,13 @@ impl Conduit {
         );
         let from_type = FileType::from_raw_mode(from.st_mode);
         let way = match (from_type, FileType::from_raw_mode(to.st_mode)) {
-            (FileType::Fifo, FileType::Socket | FileType::Fifo)
-            | (FileType::Socket, FileType::Fifo) => {
-                for end in [source, sink] {
-                    // Only an aid: the limit for pipes of one user may be reached, and a socket has no such size.
-                    let _ = rustix::pipe::fcntl_setpipe_size(end, STRETCH);
-                }
-                Way::Splice
+            (FileType::Fifo, FileType::Socket) => {
+                enlarge(source);
+                Way::FromPipe
+            }
+            (FileType::Socket, FileType::Fifo) => {
+                enlarge(sink);
+                Way::ToPipe
             }
             // Files below /proc and /sys have size 0 and content: sendfile sees none of it.
             (FileType::RegularFile, FileType::Socket) if from.st_size > 0 => Way::SendFile,
@@ -83,7 +88,7 @@ impl Conduit {
             ) => {
                 let (reader, writer) =
                     rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-                let _ = rustix::pipe::fcntl_setpipe_size(&writer, STRETCH);
+                enlarge(writer.as_fd());
                 Way::Through {
                     reader,
                     writer,
@@ -95,6 +100,12 @@ impl Conduit {
         Some(Self { way })
     }
 
+    /// Whether so many bytes should go this way, although they could be copied.
+    #[must_use]
+    pub fn is_worth(&self, len: usize) -> bool {
+        len >= WORTHWHILE || !matches!(self.way, Way::FromPipe)
+    }
+
     /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
     pub fn pass(
         &mut self,
@@ -104,7 +115,7 @@ impl Conduit {
     ) -> Result<Passed, Broken> {
         let limit = limit.min(STRETCH);
         match &mut self.way {
-            Way::Splice => {
+            Way::FromPipe | Way::ToPipe => {
                 Ok(moved(splice(source, sink, limit), Halt::Either).map_err(Broken::Either)?)
             }
             Way::SendFile => {
@@ -167,6 +178,11 @@ pub enum Broken {
     Sink(io::Error),
     /// The kernel does not say which; copying will.
     Either(io::Error),
+}
+
+fn enlarge(pipe: BorrowedFd<'_>) {
+    // Only an aid: the limit for all pipes of one user may be reached.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, STRETCH);
 }
 
 fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> rustix::io::Result<usize> {

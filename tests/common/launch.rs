@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::{Capture, Done, Running};
+use super::{Capture, Done, Namespace, Running};
 
 /// Where standard input comes from.
 pub(crate) enum Input {
@@ -43,6 +43,8 @@ pub(crate) enum Output {
 pub(crate) struct Launch {
     program: OsString,
     words: Vec<OsString>,
+    /// Words that run the rest somewhere else.
+    entrance: Vec<String>,
     environment: Vec<(String, String)>,
     input: Input,
     output: Output,
@@ -80,6 +82,7 @@ pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
     Launch {
         program: path.as_ref().to_owned(),
         words: words.split_whitespace().map(OsString::from).collect(),
+        entrance: Vec::new(),
         environment: Vec::new(),
         input: Input::Null,
         output: Output::Captured,
@@ -158,6 +161,12 @@ impl Launch {
         self
     }
 
+    /// Runs it in a network of the test's own.
+    pub(crate) fn within(mut self, namespace: &Namespace) -> Self {
+        self.entrance = namespace.entrance();
+        self
+    }
+
     /// No ready file: the words are all there is.
     pub(crate) fn bare(mut self) -> Self {
         self.ready_file = Ready::Nowhere;
@@ -188,6 +197,11 @@ impl Launch {
         if let Some(path) = &ready {
             let words = [OsString::from("--ready-file"), path.into()];
             self.words.splice(1..1, words);
+        }
+        if let Some((first, others)) = self.entrance.split_first() {
+            let program = std::mem::replace(&mut self.program, first.into());
+            let others = others.iter().map(OsString::from);
+            self.words.splice(0..0, others.chain([program]));
         }
         for (is_closed, redirection) in [
             (matches!(self.input, Input::Closed), "<&-"),

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 mod both;
 mod capture;
+mod children;
 mod files;
 mod launch;
+mod namespace;
 mod net;
 mod running;
 mod schema;
@@ -19,8 +21,10 @@ mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
+pub(crate) use children::*;
 pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
+pub(crate) use namespace::Namespace;
 pub(crate) use net::*;
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
 pub(crate) use schema::Schema;

@@ -32,6 +32,8 @@ pub(super) struct Goodbye {
     due: Option<Instant>,
     /// Datagrams that said it, to the whole audience.
     sent: u64,
+    /// Whether it was said because the peer had said it.
+    is_answer: bool,
     /// Errors that have come back for other datagrams.
     pub(super) errors: u64,
 }
@@ -69,10 +71,11 @@ impl Socket {
             result = self.dispatch(&batch, &mut at, taps);
         }
         let goodbye = &mut self.goodbye;
+        goodbye.is_answer |= goodbye.said == 0 && self.over == Some(Over::PeerFinished);
         goodbye.sent += self.totals.sent.chunks - before;
         // Where others are served as well, one that is gone is no news.
         let again = AGAIN.get(goodbye.said);
-        let again = again.filter(|_| self.settings.refusal == Refusal::Ends);
+        let again = again.filter(|_| self.settings.refusal == Refusal::Ends && !goodbye.is_answer);
         goodbye.due = again.map(|&time| Instant::now() + time);
         goodbye.said += 1;
         result
@@ -109,7 +112,8 @@ impl Socket {
         let (socket, flow, drops) = (self.identity(), self.only_flow(), &self.totals.drops);
         let received = without_end(self.totals.received, has_end.into());
         let sent = without_end(self.totals.sent, self.goodbye.sent);
-        if received.chunks > 0 || has_end && sent.chunks == 0 {
+        let has_said = self.goodbye.said > 0 && !self.goodbye.is_answer;
+        if received.chunks > 0 || has_end && !has_said {
             taps.emit(&Event::Transferred {
                 socket,
                 flow,
@@ -120,7 +124,7 @@ impl Socket {
                 or_more: drops.may_be_more(),
             });
         }
-        if sent.chunks > 0 || received.chunks == 0 && !has_end {
+        if sent.chunks > 0 || has_said {
             taps.emit(&Event::Transferred {
                 socket,
                 flow,

@@ -272,7 +272,11 @@ impl Link for Socket {
         }
         if self.settings.fail_on_loss && self.lost() > 0 {
             let lost = self.lost();
-            let text = format!("{name}: {lost} datagrams were lost (--fail-on-loss)");
+            let what = match lost {
+                1 => "1 datagram was".to_owned(),
+                many => format!("{many} datagrams were"),
+            };
+            let text = format!("{name}: {what} lost (--fail-on-loss)");
             return Err(Failure::new(Exit::DataLost, text));
         }
         if let Some(missing) = self.inbox.quota.missing() {

@@ -10,6 +10,8 @@ use super::control::Label;
 use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
 use crate::pump::end::Arrival;
+use crate::pump::rules::Engine;
+use crate::sys::udp::dropped;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
@@ -106,6 +108,12 @@ impl Socket {
     fn watch_drops(&mut self, taps: &mut Taps) {
         let mut labels = self.inbox.labels.iter().flatten().rev();
         if let Some(count) = labels.find_map(|label| label.drops) {
+            self.totals.drops.note(count);
+        }
+        if self.settings.engine == Engine::Portable
+            && let Ok(count) = dropped(&self.inner)
+        {
+            // Whether this datagram was the last of a burst is not known.
             self.totals.drops.note(count);
         }
         let is_burst_over = self.inbox.is_drained() && std::mem::take(&mut self.inbox.was_crowded);

@@ -113,7 +113,8 @@ impl Socket {
                 "permission denied (a broadcast address needs --broadcast)".to_owned()
             }
             (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
-                "network is unreachable (no route for multicast: name an interface with --multicast-if)".to_owned()
+                "network is unreachable (no route for multicast; --multicast-if names an interface)"
+                    .to_owned()
             }
             _ => describe(&error.into()),
         }

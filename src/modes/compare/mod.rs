@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
 
+mod absence;
 mod experiments;
 mod page;
 mod scene;

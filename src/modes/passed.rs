@@ -1,0 +1,114 @@
+//! The endpoint `systemd`: a socket that was opened before this program was started, instead of one of its own.
+//! The unit file has said where it is bound; here is only looked at what it is.
+
+use std::net::SocketAddr;
+
+use socket2::{Socket, Type};
+
+use super::settings::{self, Headers, Role};
+use crate::address::BindAddress;
+use crate::cli::{SocketOptions, TcpSocketOptions};
+use crate::exit::{Exit, Failure};
+use crate::sys::systemd::passed_sockets;
+use crate::tap::Reach;
+use crate::tuple::{Transport, unmapped};
+
+/// A TCP socket that was passed.
+pub(super) enum Stream {
+    /// It listens.
+    Listening(Socket, Reach),
+    /// It is the connection of a client, which systemd has accepted (`Accept=yes`).
+    Connected(Socket, SocketAddr),
+}
+
+/// The stream socket that was passed, with the options of the command line.
+///
+/// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
+pub(super) fn stream(
+    name: Option<&str>,
+    options: &SocketOptions,
+    tcp: &TcpSocketOptions,
+) -> Result<Stream, Failure> {
+    let (socket, local) = take(Transport::Tcp, name)?;
+    let headers = headers_of(&socket, local);
+    settings::apply(&socket, headers, options)?;
+    let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+    let role = match remote {
+        Some(_) => Role::Connects,
+        None => Role::Listens,
+    };
+    settings::apply_tcp(&socket, role, tcp)?;
+    match remote {
+        Some(remote) => Ok(Stream::Connected(socket, remote)),
+        None if socket.is_listener().unwrap_or(false) => {
+            Ok(Stream::Listening(socket, reach(headers, local)))
+        }
+        None => Err(unfit(
+            Transport::Tcp,
+            "it is neither listening nor connected",
+        )),
+    }
+}
+
+/// The datagram socket that was passed, with the options of the command line, and where it is bound.
+pub(super) fn datagrams(
+    name: Option<&str>,
+    options: &SocketOptions,
+) -> Result<(Socket, BindAddress), Failure> {
+    let (socket, local) = take(Transport::Udp, name)?;
+    let headers = headers_of(&socket, local);
+    settings::apply(&socket, headers, options)?;
+    let bound = BindAddress {
+        address: local,
+        reach: reach(headers, local),
+    };
+    Ok((socket, bound))
+}
+
+fn take(transport: Transport, name: Option<&str>) -> Result<(Socket, SocketAddr), Failure> {
+    let passed = passed_sockets(name)
+        .map_err(|error| Failure::io("cannot take the socket that systemd passes", &error))?;
+    let count = passed.len();
+    let Ok([socket]) = <[Socket; 1]>::try_from(passed) else {
+        let reason = match (count, name) {
+            (0, None) => "none was passed (LISTEN_FDS)".to_owned(),
+            (0, Some(name)) => format!("none was passed that is named '{name}'"),
+            _ => format!("{count} were passed, and one is needed: name it, as in systemd:NAME"),
+        };
+        return Err(unfit(transport, &reason));
+    };
+    let (wanted, directive) = match transport {
+        Transport::Tcp => (Type::STREAM, "ListenStream="),
+        Transport::Udp => (Type::DGRAM, "ListenDatagram="),
+    };
+    let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+    match (socket.r#type(), local) {
+        (Ok(kind), Some(local)) if kind == wanted => Ok((socket, local)),
+        _ => {
+            let reason = format!("it is none of {transport} (the unit needs {directive})");
+            Err(unfit(transport, &reason))
+        }
+    }
+}
+
+fn unfit(transport: Transport, reason: &str) -> Failure {
+    let text = format!("cannot use a {transport} socket of systemd: {reason}");
+    Failure::new(Exit::CannotBind, text)
+}
+
+fn headers_of(socket: &Socket, local: SocketAddr) -> Headers {
+    match local {
+        SocketAddr::V4(_) => Headers::V4,
+        SocketAddr::V6(_) if socket.only_v6().unwrap_or(true) => Headers::V6,
+        SocketAddr::V6(_) => Headers::Both,
+    }
+}
+
+fn reach(headers: Headers, local: SocketAddr) -> Reach {
+    match headers {
+        _ if !unmapped(local).ip().is_unspecified() => Reach::Address,
+        Headers::V4 => Reach::EveryIpv4,
+        Headers::V6 => Reach::EveryIpv6,
+        Headers::Both => Reach::DualStack,
+    }
+}

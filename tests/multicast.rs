@@ -1,0 +1,231 @@
+//! Datagrams for many: groups that are joined, one or several, from all or from one source; and broadcast.
+//! Nothing leaves the machine: groups live on the loopback interface, or in a network of the test's own.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use common::*;
+use pretty_assertions::assert_eq;
+use rustix::process::Signal;
+
+/// A network with an interface that carries groups of both families; its two addresses of each are its own.
+fn network() -> Option<Namespace> {
+    Namespace::new(
+        "ip link set lo up
+        ip link add veth0 type veth peer veth1
+        ip link set veth0 up
+        ip link set veth1 up
+        ip address add 10.77.0.1/24 dev veth0
+        ip address add 10.77.0.2/24 dev veth0
+        ip -6 address add fd77::1/64 dev veth0 nodad
+        ip -6 address add fd77::2/64 dev veth0 nodad",
+    )
+}
+
+/// Sends a word to `address` by way of the loopback interface, and gives what comes back until it is quiet.
+fn say(word: &str, address: SocketAddr, words: &str) -> Done {
+    let client = tuplecat("udp-sendto --multicast-if lo").args(words);
+    client.to(address).says(word).run().exits(0)
+}
+
+#[test]
+fn everybody_in_a_group_hears_it_and_can_answer() {
+    let launch = || tuplecat("udp-bind --join 239.77.1.1%lo --reuse-port --count 1 --echo");
+    let first = launch().arg("0").start();
+    let address = first.ready();
+    assert_eq!(address.ip(), Ipv4Addr::new(239, 77, 1, 1));
+    let others = [(); 2].map(|()| launch().arg(address.port().to_string()).start());
+    for other in &others {
+        other.ready();
+    }
+    // The answers come from addresses that were not written to.
+    let done = say("hello\n", address, "--replies 3 --reply-timeout forever");
+    assert_eq!(done.text(), "hello\n".repeat(3));
+    for server in others.into_iter().chain([first]) {
+        server.wait().exits(0);
+    }
+}
+
+#[test]
+fn several_groups_are_heard_and_no_others() {
+    let words = "--join 239.77.2.1%lo --join 239.77.2.2%lo";
+    let server = tuplecat("udp-bind --out line 0").args(words).start();
+    let port = server.ready().port();
+    assert!(server.ready().ip().is_unspecified());
+    // The machine hears this one as well, but the socket has not asked for it.
+    let neighbour = tuplecat("udp-bind --join 239.77.2.3%lo 0").start();
+    neighbour.ready();
+    for (group, word) in [(3, "three"), (2, "two"), (1, "one")] {
+        let address = SocketAddr::from(([239, 77, 2, group], port));
+        say(word, address, "--reply-timeout 0");
+    }
+    server.out().wait_for("two\none\n");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().text(), "two\none\n");
+}
+
+#[test]
+fn a_group_of_one_source_is_heard_from_there_only() {
+    let server = tuplecat("udp-bind --join 232.77.3.1@127.0.0.3%lo --out line 0").start();
+    let address = server.ready();
+    for source in ["127.0.0.2", "127.0.0.3"] {
+        say(
+            source,
+            address,
+            &format!("--source {source} --reply-timeout 0"),
+        );
+    }
+    server.out().wait_for("127.0.0.3\n");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().text(), "127.0.0.3\n");
+}
+
+#[test]
+fn ipv6_has_groups_too() {
+    let Some(network) = network() else { return };
+    let all = network.tuplecat("udp-bind --join ff02::77%veth0 --count 2 --out line 0");
+    let all = all.start();
+    let one = network.tuplecat("udp-bind --join ff35::77@fd77::2%veth0 --count 1 --out line 0");
+    let one = one.start();
+    let say = |word: &str, address: &str, words: &str| {
+        let client = network.tuplecat("udp-sendto --reply-timeout 0 --multicast-if veth0");
+        let client = client.arg(address).args(words);
+        client.says(word).run().exits(0);
+    };
+    let scoped = |line: String| line.trim_end().split_once(' ').unwrap().1.to_owned();
+    let (all_at, one_at) = (scoped(all.ready_line()), scoped(one.ready_line()));
+    assert!(all_at.starts_with("[ff02::77%"), "{all_at}");
+    for source in ["fd77::1", "fd77::2"] {
+        let words = format!("--source {source}");
+        say(source, &all_at, &words);
+        say(source, &one_at, &words);
+    }
+    assert_eq!(all.wait().exits(0).text(), "fd77::1\nfd77::2\n");
+    assert_eq!(one.wait().exits(0).text(), "fd77::2\n");
+}
+
+#[test]
+fn this_machine_need_not_hear_what_it_sends() {
+    let Some(network) = network() else { return };
+    let server = network.tuplecat("udp-bind --join 239.77.4.1%veth0 --out line 0");
+    let server = server.start();
+    for (word, words) in [("unheard", "--no-multicast-loop"), ("heard", "")] {
+        let client = network.tuplecat("udp-sendto --multicast-if veth0 --reply-timeout 0");
+        let client = client.to(server.ready()).args(words);
+        client.says(word).run().exits(0);
+    }
+    server.out().wait_for("heard\n");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().text(), "heard\n");
+}
+
+#[test]
+fn a_group_without_a_route_is_explained() {
+    let Some(network) = Namespace::new("ip link set lo up") else {
+        return;
+    };
+    let done = network.tuplecat("udp-bind --join 239.77.5.1 0").run();
+    done.fails(
+        1,
+        "--join 239.77.5.1: no such device (no route says on which interface: name it, as in --join GROUP%eth0)",
+    );
+    let client = network.tuplecat("udp-sendto 239.77.5.1 9").says("x");
+    client.run().fails(
+        1,
+        "cannot send to 239.77.5.1:9: network is unreachable (no route for multicast; --multicast-if names an interface)",
+    );
+}
+
+#[test]
+fn options_reach_the_socket() {
+    let (_socket, address) = datagrams();
+    for words in [
+        "udp-bind 0",
+        &format!("udp-sendto {} {}", address.ip(), address.port()),
+    ] {
+        let launch = tuplecat(words).args("--broadcast --multicast-ttl 7 --no-multicast-loop");
+        let running = launch.stdin(Input::Held).start();
+        running.ready();
+        let Some(sockets) = sockets_of(&running) else {
+            return;
+        };
+        let [socket] = &sockets[..] else {
+            panic!("{} sockets", sockets.len());
+        };
+        assert!(socket.broadcast().unwrap());
+        assert_eq!(socket.multicast_ttl_v4().unwrap(), 7);
+        assert!(!socket.multicast_loop_v4().unwrap());
+    }
+}
+
+#[test]
+fn what_cannot_be_joined_is_an_error() {
+    for (words, message) in [
+        (
+            "--join 239.1.1.1%nosuch0 0",
+            "--join 239.1.1.1%nosuch0: no such device",
+        ),
+        (
+            "--join ff02::1%lo 127.0.0.1 0",
+            "--join ff02::1%lo: the socket is not one of IPv6",
+        ),
+        (
+            "--multicast-if nosuch0 0",
+            "--multicast-if nosuch0: no such device",
+        ),
+    ] {
+        tuplecat("udp-bind").args(words).run().fails(1, message);
+    }
+    for words in [
+        "--join 10.0.0.1 0",
+        "--join 239.1.1.1@nosuch 0",
+        "--join 239.1.1.1% 0",
+        "--multicast-ttl 256 0",
+        "--multicast-if a234567890123456 0",
+    ] {
+        tuplecat("udp-bind").args(words).run().exits(2);
+    }
+}
+
+/// Sending to all by accident is prevented by the kernel, and the error says what would allow it.
+#[test]
+fn broadcasting_has_to_be_asked_for() {
+    for address in ["127.255.255.255", "255.255.255.255"] {
+        let client = tuplecat("udp-sendto").args(&format!("{address} 9"));
+        client.says("x").run().fails(
+            1,
+            &format!("cannot send to {address}:9: permission denied (a broadcast address needs --broadcast)"),
+        );
+    }
+    let server = tuplecat("udp-bind -4 --echo --count 1 * 0").start();
+    let port = server.ready().port();
+    // Nobody answers from a broadcast address.
+    let client =
+        tuplecat("udp-sendto --broadcast --replies 1 --reply-timeout forever 127.255.255.255");
+    let client = client.arg(port.to_string()).says("anybody?");
+    let done = client.run().exits(0);
+    assert_eq!(done.text(), "anybody?");
+    assert_eq!(tuple(done.line("received")).2, format!("127.0.0.1:{port}"));
+    server.wait().exits(0);
+}
+
+/// A group on every interface of a network is answered from an address of this machine, not from the group's.
+#[test]
+fn who_answers_a_group_is_one_machine() {
+    let Some(network) = network() else { return };
+    let server = network.tuplecat("udp-bind --join 239.77.6.1%veth0 --echo --count 1 * 0");
+    let server = server.start();
+    let port = server.ready().port();
+    let client = network.tuplecat("udp-sendto --multicast-if veth0 --replies 1 239.77.6.1");
+    let done = client.arg(port.to_string()).says("?").run().exits(0);
+    let answered = tuple(done.line("received")).2;
+    assert_eq!(answered, format!("10.77.0.1:{port}"));
+    assert!(
+        server
+            .wait()
+            .exits(0)
+            .line("received")
+            .contains("239.77.6.1")
+    );
+}
