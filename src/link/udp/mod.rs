@@ -5,7 +5,7 @@ use std::io;
 use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
@@ -200,9 +200,8 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
-        if let (Audience::Target(_), Patience::Quiet(_) | Patience::Forever) =
-            (self.settings.audience, self.settings.after_finish)
-        {
+        let waits = self.settings.after_finish != Patience::Quiet(Duration::ZERO);
+        if matches!(self.settings.audience, Audience::Target(_)) && waits {
             taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
         }
         self.heard = Instant::now();
