@@ -65,6 +65,7 @@ impl Traffic {
                 borders,
                 size,
                 pace: framing.pace(),
+                tempo: framing.tempo(),
             },
             payload: Payload::Input,
         }
