@@ -49,6 +49,10 @@ pub(super) fn receiving(
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, headers| {
         settings::apply(socket, headers, options)?;
+        if options.reuse_port && !groups.join.is_empty() {
+            // That is how others share the port of a group, and each of them gets every datagram.
+            allow_reuse(socket)?;
+        }
         groups::apply(socket, headers, groups)
     };
     first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
