@@ -31,6 +31,9 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     } = options;
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
+    if let Some(path) = &options.many.out_dir {
+        Folder::check(path)?;
+    }
     let traffic = Traffic::stream(&options.framing);
     let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     adjust(&mut session.rules, options);
@@ -119,8 +122,10 @@ fn clients(options: &TcpListen) -> Clients {
         let most = many.max_clients.unwrap_or(options.local.max_children);
         return Clients::AtOnce(affordable(most));
     }
-    let most = raise_descriptors().saturating_sub(RESERVED);
-    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))
+    let descriptors = raise_descriptors().saturating_sub(RESERVED);
+    // A connection and perhaps a file each.
+    let most = descriptors / (1 + u64::from(many.out_dir.is_some()));
+    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
 }
 
 /// How many children there may be, and what each means.
@@ -145,9 +150,11 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
             StdinTo::None => InputTo::Nobody,
         };
     }
-    if many.broker {
+    if many.broker && options.ends.on_stdin_eof.is_none() {
         // The others may have something to say as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
+    }
+    if many.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
 }

@@ -191,7 +191,7 @@ impl Pump<'_> {
         self.runnable.extend(&self.listeners);
         for id in self.links.clone() {
             let lane = &self.ports[id].lane;
-            if lane.ended.is_some() && lane.under_way.is_none() {
+            if lane.ended.is_some() && !lane.is_waiting() {
                 self.conclude(id);
             } else {
                 self.runnable.push_back(id);
