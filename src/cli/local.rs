@@ -79,10 +79,10 @@ mod tests {
     fn read(words: &[&str]) -> Result<ProgramOptions, i32> {
         let cli = Cli::read(["tuplecat"].iter().chain(words)).map_err(|error| error.exit_code())?;
         match cli.command {
-            Command::TcpListen(options) => Ok(options.program),
-            Command::TcpConnect(options) => Ok(options.program),
-            Command::UdpBind(options) => Ok(options.program),
-            Command::UdpSendto(options) => Ok(options.program),
+            Command::TcpListen(options) => Ok(options.0.program),
+            Command::TcpConnect(options) => Ok(options.0.program),
+            Command::UdpBind(options) => Ok(options.0.program),
+            Command::UdpSendto(options) => Ok(options.0.program),
             Command::Compare(_) | Command::Completions(_) => panic!("not a mode"),
         }
     }

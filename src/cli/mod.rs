@@ -13,6 +13,7 @@ mod dump;
 mod endpoint;
 mod framing;
 mod groups;
+mod late;
 mod local;
 mod many;
 mod modes;
@@ -28,6 +29,7 @@ pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
+pub use late::Late;
 pub use local::{LocalOptions, ProgramOptions};
 pub use many::{ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
@@ -79,21 +81,21 @@ Examples:
 pub enum Command {
     /// Wait for a TCP connection: socket, bind, listen, accept
     #[command(visible_alias = "tl")]
-    TcpListen(TcpListen),
+    TcpListen(Late<TcpListen>),
     /// Make a TCP connection: socket, connect
     #[command(visible_alias = "tc")]
-    TcpConnect(TcpConnect),
+    TcpConnect(Late<TcpConnect>),
     /// Receive datagrams from every peer, and answer: socket, bind, recvfrom
     #[command(visible_alias = "ub")]
-    UdpBind(UdpBind),
+    UdpBind(Late<UdpBind>),
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
-    UdpSendto(UdpSendto),
+    UdpSendto(Late<UdpSendto>),
     /// Show TCP and UDP side by side, by experiments on this machine
-    Compare(Compare),
+    Compare(Late<Compare>),
     /// Print the completion script of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions(Completions),
+    Completions(Late<Completions>),
 }
 
 const COMPLETIONS_EXAMPLES: &str = "\
