@@ -426,7 +426,11 @@ fn check_with_tshark(transport: Transport, sent: &[u8], path: &Path) {
 fn check_with_tcpdump(transport: Transport, path: &Path) {
     let packets = read(&fs::read(path).unwrap());
     let text = told("tcpdump", &["-nn", "-vv"], path);
-    assert!(!text.contains("bad"), "{transport}");
+    // Not "bad" alone: a port may be that of a protocol, and the payload be taken for something that went wrong in it.
+    assert!(
+        !text.contains("bad cksum") && !text.contains("incorrect"),
+        "{transport}"
+    );
     let lines = text.lines().filter(|line| line.contains(" IP (")).count();
     assert_eq!(lines, packets.len());
     if transport == Transport::Udp {
