@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 
+use super::dialogue::DIALOGUE;
 use crate::exit::Failure;
 use crate::local::program::Program;
 
@@ -54,8 +55,9 @@ pub struct LocalOptions {
     /// Send everything back to where it came from
     #[arg(
         long,
+        conflicts_with_all = DIALOGUE,
         conflicts_with_all = [
-            "program", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only"
+            "program", "stdin", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only"
         ]
     )]
     pub echo: bool,

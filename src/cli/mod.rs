@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
+mod dialogue;
 mod dump;
 mod endpoint;
 mod framing;
@@ -19,14 +20,16 @@ mod many;
 mod modes;
 mod options;
 mod report;
+mod retry;
 mod socket;
 mod udp;
 mod values;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
+pub use dialogue::{Bytes, DialogueOptions};
 pub use dump::DumpOptions;
-pub use endpoint::{BindPoint, Target};
+pub use endpoint::{BindPoint, ConnectPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
 pub use late::Late;
@@ -38,10 +41,9 @@ pub use options::{
     OnStdinEof, PeerEndOptions,
 };
 pub use report::{Place, ReportOptions};
+pub use retry::{RetryOn, RetryOptions};
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
-pub use udp::{
-    Bytes, DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions,
-};
+pub use udp::{DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions};
 
 /// Pipe, script and hex-dump TCP and UDP
 #[derive(Debug, Parser)]
@@ -148,12 +150,18 @@ impl Cli {
     fn contradiction(&self) -> Option<&'static str> {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
-            Command::TcpConnect(options) => options.framing.contradiction(),
-            Command::UdpBind(options) => options.framing.contradiction(),
-            Command::UdpSendto(options) => options.framing.contradiction(),
+            Command::TcpConnect(options) => contradiction(&options.framing, &options.dialogue),
+            Command::UdpBind(options) => contradiction(&options.framing, &options.dialogue),
+            Command::UdpSendto(options) => contradiction(&options.framing, &options.dialogue),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }
+}
+
+/// Why what is said of the input of any mode does not go together.
+fn contradiction(framing: &FramingOptions, dialogue: &DialogueOptions) -> Option<&'static str> {
+    let contradiction = framing.contradiction();
+    contradiction.or_else(|| dialogue.contradiction(framing))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod crowd;
+pub mod dialogue;
 pub mod folder;
 pub mod input;
 pub mod nursery;

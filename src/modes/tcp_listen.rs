@@ -34,8 +34,13 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     if let Some(path) = &options.many.out_dir {
         Folder::check(path)?;
     }
-    let traffic = Traffic::stream(&options.framing);
-    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
+    let mut session = Session::new(
+        (ends, &options.dialogue, engine),
+        Manners::Listens,
+        traffic,
+        watched,
+    )?;
     adjust(&mut session.rules, options);
     let children = session.employ(&options.program, ends, children(options))?;
     let wire = |stdio| match children {

@@ -46,9 +46,15 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         _ => None,
     };
     let size = datagrams.size_towards(towards);
-    let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
+    let traffic =
+        Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
     let access = options.access.access()?;
-    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    let mut session = Session::new(
+        (ends, &options.dialogue, engine),
+        Manners::Listens,
+        traffic,
+        watched,
+    )?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
 

@@ -36,7 +36,8 @@ impl Progress {
             let style = style.with_key("received", show(&moved.received));
             bar.set_style(style.with_key("sent", show(&moved.sent)));
         }
-        // Not before it has its form.
+        // Not before it has its form; and once at least, however short the run is.
+        bar.tick();
         bar.enable_steady_tick(TICK);
         Some(Self { bar, moved })
     }

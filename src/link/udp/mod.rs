@@ -35,7 +35,7 @@ mod tests;
 mod unsent;
 
 pub use addresses::longest_payload;
-pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
+pub use settings::{Accepts, Audience, Patience, Refusal, Settings, Speech};
 
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;
@@ -151,6 +151,11 @@ impl Socket {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.totals.drops.total() + self.totals.truncated
+    }
+
+    /// Whether there may be nothing more to send.
+    fn has_spoken(&self) -> bool {
+        self.finished || self.settings.speech == Speech::InTurn
     }
 
     /// Asks the kernel for drops, and reports those not reported yet.
