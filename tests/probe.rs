@@ -98,7 +98,7 @@ fn the_question_can_be_chosen() {
     for words in [
         r"--send \q",
         "--send-hex 6",
-        "--send a --expect b",
+        "--send a --send-hex 61",
         "--replies 2",
         "--recv-only",
     ] {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::dialogue::DIALOGUE;
 use super::values;
 
 /// How many clients are served, and how they share standard input and output.
@@ -14,7 +13,7 @@ use super::values;
 #[command(next_help_heading = "Many clients")]
 pub struct ManyOptions {
     /// Serve clients until ended by a signal or a limit, any number at once
-    #[arg(short, long, conflicts_with_all = DIALOGUE)]
+    #[arg(short, long)]
     pub keep_open: bool,
     /// Serve at most N clients at once; others wait until one leaves [default: as many as descriptors allow]
     #[arg(long, value_name = "N", requires = "keep_open", value_parser = clap::value_parser!(u64).range(1..))]

@@ -8,11 +8,9 @@ use super::many::ManyOptions;
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
 };
-use super::retry;
 use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
 use super::{
-    AccessOptions, BindPoint, ConnectPoint, DialogueOptions, DumpOptions, ReportOptions,
-    RetryOptions, SocketOptions, Target, TcpSocketOptions, contradiction,
+    AccessOptions, BindPoint, DumpOptions, ReportOptions, SocketOptions, Target, TcpSocketOptions,
 };
 use crate::framing::OutputFraming;
 
@@ -49,9 +47,6 @@ pub struct TcpListen {
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
-    /// What to say, and what to wait for.
-    #[command(flatten)]
-    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -80,11 +75,11 @@ impl TcpListen {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let is_marked = self.many.prefix || self.many.out_dir.is_some();
         match self.framing.output {
-            OutputFraming::Raw => contradiction(&self.framing, &self.dialogue),
+            OutputFraming::Raw => self.framing.contradiction(),
             _ if is_marked => {
                 Some("--out is for standard output as it is, without --prefix or --out-dir")
             }
-            _ => contradiction(&self.framing, &self.dialogue),
+            _ => self.framing.contradiction(),
         }
     }
 }
@@ -107,7 +102,7 @@ Examples:
 pub struct TcpConnect {
     /// Where to connect to.
     #[command(flatten)]
-    pub target: ConnectPoint,
+    pub target: Target,
     /// How to find addresses.
     #[command(flatten)]
     pub address: AddressOptions,
@@ -120,12 +115,6 @@ pub struct TcpConnect {
     /// A program for the peer.
     #[command(flatten)]
     pub program: ProgramOptions,
-    /// Whether to try again.
-    #[command(flatten)]
-    pub retry: RetryOptions,
-    /// What to say, and what to wait for.
-    #[command(flatten)]
-    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -152,9 +141,7 @@ pub struct TcpConnect {
 const TCP_CONNECT_EXAMPLES: &str = r"Examples:
   tuplecat tcp-connect 192.0.2.7 9000 < file              send a file
   printf 'GET / HTTP/1.0\r\n\r\n' | tuplecat tc localhost http
-  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit
-  tuplecat tc --probe --retry-for 30 localhost 5432       wait for a service
-  tuplecat tc localhost 6379 --send 'PING\r\n' --expect +PONG";
+  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit";
 
 /// The command line of `udp-bind`.
 #[derive(Debug, clap::Args)]
@@ -191,9 +178,6 @@ pub struct UdpBind {
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
-    /// What to say, and what to wait for.
-    #[command(flatten)]
-    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -222,8 +206,7 @@ Examples:
 #[command(
     override_usage = "tuplecat udp-sendto [OPTIONS] HOST PORT",
     after_help = UDP_SENDTO_EXAMPLES,
-    mut_arg("on_stdin_eof", options::without_connection),
-    mut_arg("retry_for", retry::of_words)
+    mut_arg("on_stdin_eof", options::without_connection)
 )]
 pub struct UdpSendto {
     /// Where to send to.
@@ -235,9 +218,6 @@ pub struct UdpSendto {
     /// How to send and whose answers to take.
     #[command(flatten)]
     pub sendto: SendtoOptions,
-    /// Whether to try again.
-    #[command(flatten)]
-    pub retry: RetryOptions,
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
@@ -250,9 +230,6 @@ pub struct UdpSendto {
     /// A program for the peer.
     #[command(flatten)]
     pub program: ProgramOptions,
-    /// What to say, and what to wait for.
-    #[command(flatten)]
-    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -272,7 +249,6 @@ pub struct UdpSendto {
 
 const UDP_SENDTO_EXAMPLES: &str = "\
 Examples:
-  tuplecat us 192.0.2.7 9000 --send status --expect OK --timeout 3
   echo 'hits:1|c' | tuplecat udp-sendto localhost 8125 --reply-timeout 0
   printf query | tuplecat us 192.0.2.7 9000 --replies 1 --reply-timeout 3
   tuplecat us 192.0.2.7 9000 --datagram-size 512 < file";

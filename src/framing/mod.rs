@@ -10,7 +10,6 @@ mod frames;
 mod hex_text;
 pub mod pace;
 mod prefixed;
-mod replay;
 pub mod words;
 
 pub use decode::InputFraming;

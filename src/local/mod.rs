@@ -3,7 +3,6 @@
 
 pub mod child;
 pub mod crowd;
-pub mod dialogue;
 pub mod folder;
 pub mod input;
 pub mod nursery;

@@ -6,14 +6,11 @@ use socket2::Socket;
 
 use super::children::Children;
 use super::ready::Ready;
+use super::settings;
 use super::traffic::Traffic;
 use super::watch::{StdoutUse, Watched};
-use super::{script, settings};
-use crate::cli::{
-    DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
-};
+use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions};
 use crate::exit::{Exit, Failure};
-use crate::local::dialogue::{Dialogue, InputUse, Script};
 use crate::local::output::Output;
 use crate::local::stdio::Stdio;
 use crate::pump::end::Link;
@@ -37,11 +34,7 @@ pub(super) struct Session<'a> {
     pub(super) children: Option<Children>,
     /// Where lines go.
     pub(super) console: Console,
-    /// What goes in and out of the local end.
-    pub(super) traffic: Traffic,
-    script: Option<Script>,
-    takes_input: bool,
-    takes_output: bool,
+    stdio: Stdio,
 }
 
 /// How a mode uses standard input.
@@ -58,7 +51,7 @@ pub(super) enum Manners {
 impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
-        (ends, dialogue, engine): (&EndOptions, &DialogueOptions, &EngineOptions),
+        (ends, engine): (&EndOptions, &EngineOptions),
         manners: Manners,
         traffic: Traffic,
         watched: Watched<'a>,
@@ -70,24 +63,20 @@ impl<'a> Session<'a> {
             console,
             stdout,
         } = watched;
-        let takes_input = script::input_use(dialogue) != InputUse::Unread && !ends.recv_only;
         let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
-        let kind = takes_input.then(|| Inherited::stdin().kind());
+        let input = (!ends.recv_only).then(Inherited::stdin);
+        let output = takes_output.then(Inherited::stdout);
+        let output = output.map(|to| Output::new(to, traffic.output));
+        let kind = input.as_ref().map(Inherited::kind);
         let rules = Rules {
-            on_input_end: if dialogue.sends() {
-                ends.on_stdin_eof.into()
-            } else {
-                on_input_end(ends.on_stdin_eof, manners, kind)
-            },
+            on_input_end: on_input_end(ends.on_stdin_eof, manners, kind),
             on_peer_end: OnPeerEnd::Auto,
             input_to: InputTo::All,
             client_timeout: None,
             input_is_terminal: kind == Some(Kind::Terminal),
-            idle_timeout: ends
-                .idle_timeout
-                .or_else(|| script::patience(dialogue, ends, manners)),
+            idle_timeout: ends.idle_timeout,
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
@@ -102,10 +91,7 @@ impl<'a> Session<'a> {
             ready,
             children: None,
             console,
-            script: script::script(dialogue, ends, &traffic),
-            traffic,
-            takes_input,
-            takes_output,
+            stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
         })
     }
 
@@ -125,7 +111,7 @@ impl<'a> Session<'a> {
 
     /// Moves bytes between `link` and what `wire` makes of standard input and output, until the session is over.
     pub(super) fn run(
-        &mut self,
+        self,
         link: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
     ) -> anyhow::Result<Exit> {
@@ -134,41 +120,26 @@ impl<'a> Session<'a> {
 
     /// The same with the links that `listener` brings.
     pub(super) fn listen(
-        &mut self,
+        self,
         listener: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
     ) -> anyhow::Result<Exit> {
         self.start(wire, |pump| pump.listen(listener))
     }
 
-    fn stdio(&self) -> Stdio {
-        let input = self.takes_input.then(Inherited::stdin);
-        let output = self.takes_output.then(Inherited::stdout);
-        Stdio::new(
-            self.traffic.input(input),
-            output.map(|to| Output::new(to, self.traffic.output)),
-        )
-    }
-
     fn start(
-        &mut self,
+        self,
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
     ) -> anyhow::Result<Exit> {
-        let wiring = match (wire(self.stdio()), self.script.clone()) {
-            (Wiring::Shared(end), Some(script)) => {
-                Wiring::Shared(Box::new(Dialogue::new(end, script)))
-            }
-            (wiring, _) => wiring,
-        };
-        let pump = Pump::new(wiring, self.rules.clone(), &self.signals, self.taps);
+        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         if let Some(children) = &self.children {
             pump.attend(Box::new(children.nursery()));
         }
         begin(&mut pump);
         let end = pump.run();
-        Ok(match &self.children {
+        Ok(match self.children {
             Some(children) => children.settle(end, &self.signals, self.taps)?,
             None => end?,
         })

@@ -31,16 +31,8 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     } = options;
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
-    if let Some(path) = &options.many.out_dir {
-        Folder::check(path)?;
-    }
-    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
-    let mut session = Session::new(
-        (ends, &options.dialogue, engine),
-        Manners::Listens,
-        traffic,
-        watched,
-    )?;
+    let traffic = Traffic::stream(&options.framing);
+    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     adjust(&mut session.rules, options);
     let children = session.employ(&options.program, ends, children(options))?;
     let wire = |stdio| match children {
@@ -85,7 +77,7 @@ fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Fail
         BindPoint::At(endpoint) => {
             let resolver = options.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;
-            guard(&options.program, endpoint, &addresses, &options.access)?;
+            guard(&options.program, &addresses, &options.access)?;
             Ok((addresses, None))
         }
         BindPoint::Passed(name) => {
@@ -127,10 +119,8 @@ fn clients(options: &TcpListen) -> Clients {
         let most = many.max_clients.unwrap_or(options.local.max_children);
         return Clients::AtOnce(affordable(most));
     }
-    let descriptors = raise_descriptors().saturating_sub(RESERVED);
-    // A connection and perhaps a file each.
-    let most = descriptors / (1 + u64::from(many.out_dir.is_some()));
-    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
+    let most = raise_descriptors().saturating_sub(RESERVED);
+    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))
 }
 
 /// How many children there may be, and what each means.
@@ -155,11 +145,9 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
             StdinTo::None => InputTo::Nobody,
         };
     }
-    if many.broker && options.ends.on_stdin_eof.is_none() {
+    if many.broker {
         // The others may have something to say as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
-    }
-    if many.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
 }

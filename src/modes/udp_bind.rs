@@ -30,12 +30,11 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let (addresses, passed) = match &options.bind {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
-            guard(&options.program, endpoint, &addresses, &options.access)?;
+            guard(&options.program, &addresses, &options.access)?;
             (addresses, None)
         }
         BindPoint::Passed(name) => {
-            let (socket, bound) =
-                passed::datagrams(name.as_deref(), &options.socket, &options.groups)?;
+            let (socket, bound) = passed::datagrams(name.as_deref(), &options.socket)?;
             (vec![bound], Some((socket, bound.reach)))
         }
     };
@@ -46,15 +45,9 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         _ => None,
     };
     let size = datagrams.size_towards(towards);
-    let traffic =
-        Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
+    let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
     let access = options.access.access()?;
-    let mut session = Session::new(
-        (ends, &options.dialogue, engine),
-        Manners::Listens,
-        traffic,
-        watched,
-    )?;
+    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
 

@@ -16,7 +16,7 @@ mod hexlines;
 pub mod lines;
 pub mod pcap;
 mod pcapng;
-pub(crate) mod phrases;
+mod phrases;
 pub mod progress;
 mod sink;
 mod state;
