@@ -288,7 +288,11 @@ mod tests {
         assert_eq!(result.unwrap().remote, good);
         assert_eq!(
             events,
-            [format!("connecting {silent}"), format!("connecting {good}")]
+            [
+                format!("connecting {silent}"),
+                format!("connecting {good}"),
+                format!("failed {silent}")
+            ]
         );
     }
 

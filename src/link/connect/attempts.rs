@@ -110,7 +110,7 @@ impl Race {
         taps: &mut Taps,
     ) -> Option<Result<Winner, Failure>> {
         if let Some(winner) = self.sort_out(now, taps) {
-            return Some(Ok(winner));
+            return Some(Ok(self.crown(winner, taps)));
         }
         loop {
             if let Some((_, limit)) = self.deadline.filter(|(deadline, _)| *deadline <= now) {
@@ -120,7 +120,7 @@ impl Race {
                 && let Some(remote) = self.waiting.pop_front()
             {
                 match self.start(remote, open, taps) {
-                    Started::Won(winner) => return Some(Ok(winner)),
+                    Started::Won(winner) => return Some(Ok(self.crown(winner, taps))),
                     Started::Runs => self.next_start = now + HEAD_START,
                     Started::Failed => self.next_start = now,
                 }
@@ -130,6 +130,19 @@ impl Race {
                 return None;
             }
         }
+    }
+
+    /// Ends the race with its winner. What still runs has lost, however near it may have been.
+    fn crown(&mut self, winner: Winner, taps: &mut Taps) -> Winner {
+        for attempt in std::mem::take(&mut self.running) {
+            let text = "no answer before another address had one";
+            taps.emit(&Event::ConnectFailed {
+                remote: attempt.remote,
+                error: &io::Error::new(io::ErrorKind::TimedOut, text),
+                after: attempt.began.elapsed(),
+            });
+        }
+        winner
     }
 
     /// Begins an attempt.
@@ -164,18 +177,21 @@ impl Race {
 
     /// Looks at the attempts that have finished: the first connection ends the race, failed ones leave it to the next.
     fn sort_out(&mut self, now: Instant, taps: &mut Taps) -> Option<Winner> {
+        let mut winner = None;
         for attempt in std::mem::take(&mut self.running) {
-            if !attempt.is_ready {
+            if !attempt.is_ready || winner.is_some() {
                 self.running.push(attempt);
                 continue;
             }
             match attempt.outcome() {
-                Ok(()) => return Some(attempt.win()),
-                Err(error) => self.fail(&attempt, &error, taps),
+                Ok(()) => winner = Some(attempt.win()),
+                Err(error) => {
+                    self.fail(&attempt, &error, taps);
+                    self.next_start = now;
+                }
             }
-            self.next_start = now;
         }
-        None
+        winner
     }
 
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
