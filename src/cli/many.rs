@@ -26,7 +26,7 @@ pub struct ManyOptions {
         value_enum,
         default_value = "all",
         requires = "keep_open",
-        conflicts_with = "program"
+        conflicts_with_all = ["program", "responder"]
     )]
     pub stdin_to: StdinTo,
     /// Drop a client that takes nothing of what is sent to it for TIME
@@ -35,7 +35,7 @@ pub struct ManyOptions {
     #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
     pub client_timeout: Duration,
     /// Write whole lines, each with the 4-tuple it came over in front
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program"])]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program", "responder"])]
     pub prefix: bool,
     /// Write what each client sends to a file of its own in DIR
     ///
@@ -44,11 +44,11 @@ pub struct ManyOptions {
         long,
         value_name = "DIR",
         requires = "keep_open",
-        conflicts_with = "program"
+        conflicts_with_all = ["program", "responder"]
     )]
     pub out_dir: Option<PathBuf>,
     /// Hand on what one client sends to all others, and show it here
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program"])]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program", "responder"])]
     pub broker: bool,
 }
 

@@ -20,6 +20,7 @@ mod many;
 mod modes;
 mod options;
 mod report;
+mod responder;
 mod retry;
 mod socket;
 mod udp;
@@ -41,6 +42,7 @@ pub use options::{
     OnStdinEof, PeerEndOptions,
 };
 pub use report::{Place, ReportOptions};
+pub use responder::{Pair, ResponderOptions};
 pub use retry::{RetryOn, RetryOptions};
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
 pub use udp::{DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions};

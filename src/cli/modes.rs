@@ -12,7 +12,7 @@ use super::retry;
 use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
 use super::{
     AccessOptions, BindPoint, ConnectPoint, DialogueOptions, DumpOptions, ReportOptions,
-    RetryOptions, SocketOptions, Target, TcpSocketOptions, contradiction,
+    ResponderOptions, RetryOptions, SocketOptions, Target, TcpSocketOptions, contradiction,
 };
 use crate::framing::OutputFraming;
 
@@ -43,6 +43,9 @@ pub struct TcpListen {
     /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Answers that are known beforehand.
+    #[command(flatten)]
+    pub responder: ResponderOptions,
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,
@@ -185,6 +188,9 @@ pub struct UdpBind {
     /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Answers that are known beforehand.
+    #[command(flatten)]
+    pub responder: ResponderOptions,
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,

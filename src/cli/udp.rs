@@ -54,7 +54,7 @@ pub struct PeerOptions {
     ///
     /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
     /// address, whether it has sent anything or not. With 'none' standard input is not read.
-    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with = "program", value_parser = reply_to)]
+    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with_all = ["program", "responder"], value_parser = reply_to)]
     pub reply_to: ReplyTo,
     /// Take datagrams only from the peer that spoke first; others are counted and reported
     #[arg(long)]

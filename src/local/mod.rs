@@ -10,4 +10,5 @@ pub mod nursery;
 pub mod output;
 pub mod prefix;
 pub mod program;
+pub mod responder;
 pub mod stdio;

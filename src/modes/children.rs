@@ -58,8 +58,7 @@ impl Session<'_> {
             nursery,
             weight,
         };
-        self.rules.input_is_terminal = false;
-        self.rules.on_input_end = ends.on_stdin_eof.into();
+        self.replace_input(ends);
         self.children = Some(children.clone());
         Ok(Some(children))
     }

@@ -12,6 +12,7 @@ mod groups;
 mod passed;
 mod probe;
 mod ready;
+mod responder;
 mod retry;
 mod script;
 mod session;

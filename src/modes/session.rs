@@ -109,6 +109,12 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Lets something that surely has something to say take the place of standard input.
+    pub(super) fn replace_input(&mut self, ends: &EndOptions) {
+        self.rules.input_is_terminal = false;
+        self.rules.on_input_end = ends.on_stdin_eof.into();
+    }
+
     /// Tells where the kernel has granted less than the options ask for.
     pub(super) fn note_shortfalls(
         &mut self,

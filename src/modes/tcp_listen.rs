@@ -4,9 +4,9 @@
 use super::children::{RESERVED, Weight, affordable, guard};
 use super::passed::{self, Stream};
 use super::session::{Manners, Session, shared};
-use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
+use super::{responder, sockets};
 use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, StdinTo, TcpListen};
@@ -43,9 +43,14 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     )?;
     adjust(&mut session.rules, options);
     let children = session.employ(&options.program, ends, children(options))?;
-    let wire = |stdio| match children {
-        Some(children) => children.for_connections(),
-        None => wire(options, stdio),
+    let answers = responder::answers(&options.responder, usize::MAX)?;
+    if answers.is_some() {
+        session.replace_input(ends);
+    }
+    let wire = |stdio| match (children, answers) {
+        (Some(children), _) => children.for_connections(),
+        (None, Some(answers)) => responder::wiring(answers),
+        (None, None) => wire(options, stdio),
     };
     let (socket, reach) = match passed {
         None => sockets::listening(
