@@ -6,8 +6,10 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 mod lookup;
+mod ports;
 
 pub use lookup::{BindAddress, Names, Resolver, Source};
+pub use ports::{Item, Ports};
 
 /// The addresses a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,15 @@ impl fmt::Display for Port {
             Self::Service(name) => name.fmt(f),
         }
     }
+}
+
+/// Endpoints to speak to, of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// The machine.
+    pub host: Host,
+    /// The ports on it.
+    pub ports: Ports,
 }
 
 /// Why a text names no endpoint, in one clause with the text and the right form.
@@ -127,6 +138,37 @@ pub fn parse_target(words: &[&str]) -> Result<Endpoint, InvalidEndpoint> {
         }
         _ => Ok(endpoint),
     }
+}
+
+/// Reads the same as [`parse_target`], and a list of ports in the place of the port.
+pub fn parse_targets(words: &[&str]) -> Result<Targets, InvalidEndpoint> {
+    let (host, ports) = match words {
+        [host, ports] => (Some(*host), *ports),
+        [word] => (None, word.rsplit_once(':').map_or("", |(_, ports)| ports)),
+        _ => (None, ""),
+    };
+    let several = ports
+        .parse::<Ports>()
+        .ok()
+        .filter(|ports| ports.only().is_none());
+    let Some(ports) = several else {
+        // A list with a fault in it is told of as a list.
+        if ports.contains(',') {
+            ports.parse::<Ports>()?;
+        }
+        let Endpoint { host, .. } = parse_target(words)?;
+        let ports = ports.parse()?;
+        return Ok(Targets { host, ports });
+    };
+    let Endpoint { host, .. } = match (host, words) {
+        (Some(host), _) => parse_target(&[host, "1"])?,
+        (None, [word]) => {
+            let host = word.rsplit_once(':').map_or("", |(host, _)| host);
+            parse_target(&[&format!("{host}:1")])?
+        }
+        (None, _) => parse_target(words)?,
+    };
+    Ok(Targets { host, ports })
 }
 
 fn parse(words: &[&str]) -> Result<Endpoint, InvalidEndpoint> {
@@ -248,6 +290,35 @@ mod tests {
         ] {
             assert_eq!(parse_target(words), Ok(endpoint.clone()), "{words:?}");
             assert_eq!(parse_bind_point(words), Ok(endpoint), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_ports_stands_where_a_port_stands() {
+        for (words, host, ports) in [
+            (&["::1", "22,80-81"][..], "::1", "22,80-81"),
+            (&["[::1]:22,80-81"], "::1", "22,80-81"),
+            (&["example.com:http,81"], "example.com", "http,81"),
+            (&["localhost:80"], "localhost", "80"),
+            (&["localhost", "http-alt"], "localhost", "http-alt"),
+        ] {
+            let targets = Targets {
+                host: Host::Named(host.to_owned()),
+                ports: ports.parse().unwrap(),
+            };
+            assert_eq!(parse_targets(words), Ok(targets), "{words:?}");
+        }
+        for words in [
+            &["22,80"][..],
+            &["::1:22,80"],
+            &["*", "22,80"],
+            &["host", "22,"],
+            &["host:0,1"],
+            &["host", "81-80"],
+            &[":22,80"],
+            &[],
+        ] {
+            assert!(parse_targets(words).is_err(), "{words:?}");
         }
     }
 

@@ -50,6 +50,9 @@ pub struct Cursor {
 /// The space begins at the border of a page: into unaligned memory some processors copy at a fifth of the speed.
 const PAGE: usize = 4096;
 
+/// The least that is asked for where more may follow.
+const LEAST: usize = 64 << 10;
+
 /// One buffer of bytes in flight, with its runs in order.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -71,6 +74,18 @@ impl Batch {
             // A fresh allocation comes zeroed and untouched from the kernel: memory is only used where bytes arrive.
             self.memory = vec![0; size + PAGE];
             self.origin = self.memory.as_ptr().align_offset(PAGE) % PAGE;
+        }
+        &mut self.memory[self.origin..]
+    }
+
+    /// The same, and what is there is kept.
+    pub fn grow(&mut self, size: usize) -> &mut [u8] {
+        if self.memory.len() < self.origin + size {
+            let (old, origin) = (std::mem::take(&mut self.memory), self.origin);
+            let old = old.get(origin..).unwrap_or_default();
+            // Growing in big steps costs nothing either: memory is only used where bytes arrive.
+            let size = size.next_power_of_two().max(LEAST);
+            self.space(size)[..old.len()].copy_from_slice(old);
         }
         &mut self.memory[self.origin..]
     }
@@ -215,6 +230,18 @@ mod tests {
     fn a_run_counts_its_datagrams_and_an_empty_one_is_one() {
         let counts: Vec<usize> = batch(&[0, 4, 5, 8]).runs().iter().map(Run::count).collect();
         assert_eq!(counts, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn what_is_there_is_kept_when_it_grows() {
+        let mut batch = Batch::default();
+        for size in [1, LEAST, LEAST + 1, 1 << 20] {
+            batch.grow(size)[size - 1] = 7;
+        }
+        let space = batch.grow(0);
+        for size in [1, LEAST, LEAST + 1, 1 << 20] {
+            assert_eq!(space[size - 1], 7);
+        }
     }
 
     #[test]

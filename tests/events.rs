@@ -244,6 +244,8 @@ fn stream_events(tap: &mut dyn Tap) {
         Event::Listening { socket, reach: Reach::Loopback },
         Event::Connecting { remote },
         Event::ConnectFailed { remote, error: &refused, after },
+        Event::Retrying { failure: &Failure::new(Exit::Refused, "cannot connect"), left: after },
+        Event::Probed { outcome: Ok((flow, after)) },
         Event::Connected { flow, after },
         Event::Accepted { flow, conn: 1 },
         Event::Rejected { flow, datagrams: 0 },

@@ -249,10 +249,13 @@ fn a_program_that_cannot_be_started_costs_one_client() {
 #[test]
 fn a_program_is_at_nobody_s_service_by_accident() {
     for mode in ["tcp-listen", "udp-bind"] {
-        for host in ["*", "0.0.0.0", "::"] {
-            let done = tuplecat(mode).arg(host).args("0 --exec cat").run();
-            let text = "a program on every interface is at everybody's service: say with --allow CIDR whom it is for, or \
-                name one HOST to bind";
+        let group = "0 --join 239.1.2.3";
+        for words in ["* 0", "0.0.0.0 0", ":: 0", group] {
+            if (mode, words) == ("tcp-listen", group) {
+                continue;
+            }
+            let done = tuplecat(mode).args(words).args("--exec cat").run();
+            let text = "a program would be at everybody's service: say with --allow CIDR whom it is for, or name one HOST to bind";
             done.fails(2, text);
         }
         for words in ["127.0.0.1 0", "0", "* 0 --allow 127.0.0.0/8"] {

@@ -201,7 +201,6 @@ fn who_sends_first_may_be_a_child() {
 }
 
 #[test]
-#[ignore = "a known fault: without the fast path it hangs now and then, most likely a wake-up that poll(2) does not give"]
 fn a_child_that_sends_gets_the_replies_until_they_end() {
     let (server, address) = datagrams();
     let client = tuplecat("udp-sendto --reply-timeout 0.3").to(address);

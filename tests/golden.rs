@@ -124,10 +124,17 @@ fn send_all(to: SocketAddr, says: &str) {
     }
 }
 
-/// Puts PORT in place of every port, and T in place of every time.
+/// Puts PORT in place of every port, T in place of every time, and TIME in place of a point in time.
 fn without_chance(text: &str) -> String {
+    let lines = text
+        .split_inclusive('\n')
+        .map(|line| match line.split_once(' ') {
+            Some((time, rest)) if humantime::parse_rfc3339(time).is_ok() => format!("TIME {rest}"),
+            _ => line.to_owned(),
+        });
+    let text: String = lines.collect();
+    let mut rest = text.as_str();
     let mut result = String::new();
-    let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let (tail, marker) = if let Some(tail) = rest.strip_prefix("'*' ") {
             (tail, "'*' PORT")

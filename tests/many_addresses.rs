@@ -174,3 +174,49 @@ fn a_datagram_to_this_machine_goes_where_the_other_mode_waits() {
     launch.says("x").run().exits(0);
     assert_eq!(server.wait().exits(0).text(), "x");
 }
+
+/// A network with an address that swallows everything: nobody is behind the bridge, and nobody says so.
+const BLACK_HOLE: &str = "\
+    ip link set lo up
+    ip link add hole type bridge
+    ip link set hole up
+    ip address add 2001:db8::1/64 dev hole nodad
+    ip neighbour add 2001:db8::7 lladdr 02:00:00:00:00:07 dev hole";
+
+#[test]
+fn a_black_hole_costs_less_than_half_a_second() {
+    let Some(network) = Namespace::new(BLACK_HOLE) else {
+        return;
+    };
+    let server = network.tuplecat("tcp-listen -k --echo 0").start();
+    let port = server.ready().port();
+    let script = "printf '2001:db8::7 service\\n127.0.0.1 service\\n' > hosts && mount --bind hosts /etc/hosts && exec \"$@\"";
+    for (words, word) in [
+        ("tcp-connect --send hello --expect hello", "connected"),
+        ("tcp-connect --probe", "open"),
+    ] {
+        let client = [
+            "--mount",
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_tuplecat"),
+        ];
+        let client = client.iter().fold(program("unshare", ""), Launch::arg);
+        let client = client.args(words).args(&format!("service {port}"));
+        let start = Instant::now();
+        let done = client.within(&network).run().exits(0);
+        let waited = start.elapsed();
+        assert!(waited < Duration::from_millis(500), "{waited:?}");
+        let (_, _, remote) = tuple(done.line(word));
+        assert_eq!(remote, format!("127.0.0.1:{port}"));
+        if word == "connected" {
+            let reason = "no answer before another address had one";
+            assert_eq!(
+                done.line("failed"),
+                format!("failed     [2001:db8::7]:{port}: {reason}")
+            );
+        }
+    }
+}

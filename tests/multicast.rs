@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use common::*;
 use pretty_assertions::assert_eq;
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 /// A network with an interface that carries groups of both families; its two addresses of each are its own.
 fn network() -> Option<Namespace> {
@@ -45,6 +46,31 @@ fn everybody_in_a_group_hears_it_and_can_answer() {
     for server in others.into_iter().chain([first]) {
         server.wait().exits(0);
     }
+}
+
+/// Programs of other makes share the port of a group in another way.
+#[test]
+fn a_group_is_shared_with_others() {
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    other.set_reuse_address(true).unwrap();
+    other
+        .bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into())
+        .unwrap();
+    let group = Ipv4Addr::new(239, 77, 7, 1);
+    other
+        .join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+        .unwrap();
+    let port = other.local_addr().unwrap().as_socket().unwrap().port();
+    let server = tuplecat("udp-bind --join 239.77.7.1%lo --reuse-port --count 1");
+    let server = server.arg(port.to_string()).start();
+    say("both", server.ready(), "--reply-timeout 0");
+    assert_eq!(server.wait().exits(0).text(), "both");
+    assert_eq!(receive(&UdpSocket::from(other)).0, b"both");
+    // Without being asked to, it shares nothing.
+    let (_taken, address) = datagrams_at("239.77.7.1:0".parse().unwrap());
+    let server = tuplecat("udp-bind --join 239.77.7.1%lo").arg(address.port().to_string());
+    let message = format!("cannot bind udp {address}: address already in use");
+    server.run().fails(4, &message);
 }
 
 #[test]

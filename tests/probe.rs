@@ -98,7 +98,7 @@ fn the_question_can_be_chosen() {
     for words in [
         r"--send \q",
         "--send-hex 6",
-        "--send a --send-hex 61",
+        "--send a --expect b",
         "--replies 2",
         "--recv-only",
     ] {

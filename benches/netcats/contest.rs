@@ -7,8 +7,9 @@ use crate::tools::{Job, Kind, Task, Tool};
 /// A run during which other processes used more of a CPU than this is measured again.
 const DISTURBED: f64 = 0.25;
 
-/// How often.
+/// How often a run is tried again, and how often in a whole contest: a machine that is always busy is taken as it is.
 const RETRIES: usize = 2;
+const PATIENCE: usize = 10;
 
 /// One thing that a contest finds out.
 #[derive(Clone, Debug)]
@@ -80,11 +81,12 @@ impl Contest {
             .iter()
             .filter(|tool| self.jobs.iter().all(|job| offers(tool, job)))
             .collect();
+        let mut patience = PATIENCE;
         let mut records: Vec<Record> = tools.iter().map(|tool| self.prove(tool)).collect();
         for round in 0..self.rounds {
             for place in 0..tools.len() {
                 let place = (place + round) % tools.len();
-                self.take_part(tools[place], &mut records[place]);
+                self.take_part(tools[place], &mut records[place], &mut patience);
             }
         }
         let outcome = |(at, measure): (usize, &Measure)| Outcome {
@@ -125,7 +127,7 @@ impl Contest {
     }
 
     /// One round of one tool.
-    fn take_part(&self, tool: &Tool, record: &mut Record) {
+    fn take_part(&self, tool: &Tool, record: &mut Record, patience: &mut usize) {
         if record.failures >= GIVE_UP {
             return record.rounds.push(None);
         }
@@ -138,9 +140,10 @@ impl Contest {
                     if best.as_ref().is_none_or(|(least, _)| disturbance < *least) {
                         best = Some((disturbance, values));
                     }
-                    if disturbance < DISTURBED {
+                    if disturbance < DISTURBED || *patience == 0 {
                         break;
                     }
+                    *patience -= 1;
                 }
                 Err(error) => {
                     record.failures += 1;

@@ -1,12 +1,13 @@
 //! From what the user wrote to addresses: the only place that asks the name service.
 //! It blocks for as long as getaddrinfo(3) does, so it runs before anything else is open.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 
-use super::{Endpoint, Family, Host, Port, is_ipv6};
+use super::{Endpoint, Family, Host, Item, Port, Targets, is_ipv6};
 use crate::exit::{Exit, Failure, describe};
 use crate::tap::Reach;
 use crate::tuple::{Transport, unmapped};
@@ -93,6 +94,33 @@ impl Resolver {
             Host::Unstated | Host::Every => vec![self.loopback(port)],
         };
         Ok(interleave(&ips))
+    }
+
+    /// The addresses of each of several ports, as [`Self::targets`] has them, in the order in which the ports were written; each
+    /// port once.
+    pub fn each(self, targets: &Targets) -> Result<Vec<Vec<SocketAddr>>, Failure> {
+        let mut ports = Vec::new();
+        for item in &targets.ports.0 {
+            match item {
+                Item::One(port) => ports.push(self.port(port)?),
+                Item::Range(range) => ports.extend(range.clone()),
+            }
+        }
+        let mut seen = HashSet::new();
+        ports.retain(|port| seen.insert(*port));
+        let anywhere = Endpoint {
+            host: targets.host.clone(),
+            port: Port::Number(0),
+        };
+        let addresses = self.targets(&anywhere)?;
+        let at = |port| {
+            let mut addresses = addresses.clone();
+            for address in &mut addresses {
+                address.set_port(port);
+            }
+            addresses
+        };
+        Ok(ports.into_iter().map(at).collect())
     }
 
     /// The addresses of an endpoint of this machine. Another one than the first is for when the first cannot be had at all.

@@ -4,7 +4,7 @@
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::address::{self, Endpoint, InvalidEndpoint};
+use crate::address::{self, Endpoint, InvalidEndpoint, Targets};
 
 /// `[HOST] PORT`: where to listen or receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum BindPoint {
 /// `HOST PORT`: where to connect or send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(pub Endpoint);
+
+/// `HOST PORT`, or several ports of a host: where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectPoint(pub Targets);
 
 const ID: &str = "endpoint";
 
@@ -35,6 +39,12 @@ Where to: HOST PORT or HOST:PORT
 HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
 carry a scope, as in fe80::1%eth0.";
 
+const CONNECT_HELP: &str = "\
+Where to: HOST PORT or HOST:PORT; with --probe also several PORTs
+
+HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
+carry a scope, as in fe80::1%eth0. With --probe, PORT may be a list such as 22,80,8000-8010.";
+
 fn argument(names: &[&'static str], help: &'static str) -> Arg {
     let short = help.split("\n\n").next().unwrap_or(help);
     Arg::new(ID)
@@ -47,10 +57,10 @@ fn argument(names: &[&'static str], help: &'static str) -> Arg {
         .long_help(help)
 }
 
-fn read(
+fn read<T>(
     matches: &ArgMatches,
-    parse: fn(&[&str]) -> Result<Endpoint, InvalidEndpoint>,
-) -> Result<Endpoint, Error> {
+    parse: fn(&[&str]) -> Result<T, InvalidEndpoint>,
+) -> Result<T, Error> {
     let words = words_of(matches);
     parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, error))
 }
@@ -117,6 +127,32 @@ impl Args for Target {
     }
 }
 
+impl FromArgMatches for ConnectPoint {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let targets = read(matches, address::parse_targets)?;
+        if targets.ports.only().is_none() && !matches.get_flag("probe") {
+            let text = "a connection is to one port; several are for --probe";
+            return Err(Error::raw(ErrorKind::ValueValidation, text));
+        }
+        Ok(Self(targets))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ConnectPoint {
+    fn augment_args(command: Command) -> Command {
+        command.arg(argument(&["HOST", "PORT"], CONNECT_HELP))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
@@ -128,7 +164,7 @@ mod tests {
         let line = format!("tuplecat udp-bind {words}");
         let cli = Cli::read(line.split_whitespace()).map_err(|error| error.exit_code())?;
         match cli.command {
-            Command::UdpBind(options) => Ok(options.bind),
+            Command::UdpBind(options) => Ok(options.0.bind),
             command => panic!("{command:?}"),
         }
     }

@@ -9,9 +9,10 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error, ValueEnum};
 
 use super::values;
-use crate::framing::decode::LineEnds;
+use crate::framing::decode::{LineEnds, Tempo};
 use crate::framing::pace::Pace;
 use crate::framing::{InputFraming, OutputFraming};
+use crate::tuple::Direction;
 
 /// What becomes of standard input, and of what arrives.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,7 +23,8 @@ pub struct FramingOptions {
         long = "in",
         value_name = "FRAMING",
         default_value = "raw",
-        value_parser = InputForms::Datagrams
+        value_parser = InputForms::Datagrams,
+        conflicts_with = "program"
     )]
     pub input: InputFraming,
     /// How datagrams are written to standard output
@@ -30,22 +32,41 @@ pub struct FramingOptions {
         long = "out",
         value_name = "FRAMING",
         value_enum,
-        default_value = "raw"
+        default_value = "raw",
+        conflicts_with = "program"
     )]
     pub output: OutputFraming,
     /// Send lines with CR LF at their ends
     ///
     /// A line feed that has no carriage return before it gets one. With '--in line' every datagram ends in both.
-    #[arg(short = 'C', long)]
+    #[arg(short = 'C', long, conflicts_with = "program")]
     pub crlf: bool,
     /// Send at most SIZE bytes of payload in a second
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "program", value_parser = values::size)]
     pub rate: Option<u64>,
-    /// Let TIME pass between one frame and the next
+    /// Let TIME pass between one frame and the next; 'original' keeps the pauses of a dump
     ///
     /// A frame is what --in makes of the input; of raw input it is a datagram, or what is read at once.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub delay: Option<Duration>,
+    #[arg(long, value_name = "TIME", conflicts_with = "program", value_parser = delay)]
+    pub delay: Option<Delay>,
+}
+
+/// What lies between two frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// This time.
+    Fixed(Duration),
+    /// What lay between them when they were recorded.
+    Original,
+}
+
+fn delay(text: &str) -> Result<Delay, String> {
+    match text {
+        "original" => Ok(Delay::Original),
+        _ => values::duration(text)
+            .map(Delay::Fixed)
+            .map_err(|error| format!("{error}, or 'original'")),
+    }
 }
 
 impl FramingOptions {
@@ -62,13 +83,33 @@ impl FramingOptions {
     /// How fast input may go.
     #[must_use]
     pub fn pace(&self) -> Option<Pace> {
-        Pace::new(self.rate, self.delay)
+        let delay = match self.delay {
+            Some(Delay::Fixed(time)) => Some(time),
+            Some(Delay::Original) | None => None,
+        };
+        Pace::new(self.rate, delay)
+    }
+
+    /// Whether a recording keeps its pauses.
+    #[must_use]
+    pub fn tempo(&self) -> Tempo {
+        match self.delay {
+            Some(Delay::Original) => Tempo::Recorded,
+            Some(Delay::Fixed(_)) | None => Tempo::Own,
+        }
     }
 
     /// Why the options do not go together, if they do not.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = matches!(self.input, InputFraming::Raw | InputFraming::Line);
-        (self.crlf && !has_lines).then_some("--crlf is for '--in raw' and '--in line'")
+        let has_times = matches!(self.input, InputFraming::Dump(_));
+        if self.crlf && !has_lines {
+            Some("--crlf is for '--in raw' and '--in line'")
+        } else if self.delay == Some(Delay::Original) && !has_times {
+            Some("'--delay original' is for '--in dump' and '--in dump-received'")
+        } else {
+            None
+        }
     }
 }
 
@@ -103,7 +144,7 @@ enum InputForms {
 }
 
 /// A form by its name, with what it is for datagrams.
-const FORMS: [(&str, InputFraming, &str); 6] = [
+const FORMS: [(&str, InputFraming, &str); 8] = [
     (
         "raw",
         InputFraming::Raw,
@@ -126,15 +167,35 @@ const FORMS: [(&str, InputFraming, &str); 6] = [
         InputFraming::Hex,
         "A line of hexadecimal digits; spaces mean nothing",
     ),
+    (
+        "dump",
+        InputFraming::Dump(Direction::Outgoing),
+        "What a dump (--hex) shows as sent",
+    ),
+    (
+        "dump-received",
+        InputFraming::Dump(Direction::Incoming),
+        "What a dump shows as received",
+    ),
 ];
 
 /// The same for a stream.
-const STREAM_FORMS: [(&str, InputFraming, &str); 2] = [
+const STREAM_FORMS: [(&str, InputFraming, &str); 4] = [
     ("raw", InputFraming::Raw, "The bytes as they are"),
     (
         "hex",
         InputFraming::Hex,
         "Hexadecimal digits; white space means nothing",
+    ),
+    (
+        "dump",
+        InputFraming::Dump(Direction::Outgoing),
+        "What a dump (--hex) shows as sent",
+    ),
+    (
+        "dump-received",
+        InputFraming::Dump(Direction::Incoming),
+        "What a dump shows as received",
     ),
 ];
 

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 
+use super::dialogue::DIALOGUE;
 use crate::exit::Failure;
 use crate::local::program::Program;
 
@@ -52,7 +53,13 @@ impl ProgramOptions {
 #[command(next_help_heading = "Local end")]
 pub struct LocalOptions {
     /// Send everything back to where it came from
-    #[arg(long, conflicts_with = "program")]
+    #[arg(
+        long,
+        conflicts_with_all = DIALOGUE,
+        conflicts_with_all = [
+            "program", "stdin", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only"
+        ]
+    )]
     pub echo: bool,
     /// Run at most N programs at once; clients and datagrams wait until one ends
     #[arg(
@@ -74,10 +81,10 @@ mod tests {
     fn read(words: &[&str]) -> Result<ProgramOptions, i32> {
         let cli = Cli::read(["tuplecat"].iter().chain(words)).map_err(|error| error.exit_code())?;
         match cli.command {
-            Command::TcpListen(options) => Ok(options.program),
-            Command::TcpConnect(options) => Ok(options.program),
-            Command::UdpBind(options) => Ok(options.program),
-            Command::UdpSendto(options) => Ok(options.program),
+            Command::TcpListen(options) => Ok(options.0.program),
+            Command::TcpConnect(options) => Ok(options.0.program),
+            Command::UdpBind(options) => Ok(options.0.program),
+            Command::UdpSendto(options) => Ok(options.0.program),
             Command::Compare(_) | Command::Completions(_) => panic!("not a mode"),
         }
     }
@@ -104,6 +111,13 @@ mod tests {
             &["tl", "0", "-k", "--stdin-to", "all", "--shell", "a"],
             &["ub", "0", "--echo", "--exec", "a"],
             &["ub", "0", "--send-only", "--exec", "a"],
+            &["ub", "0", "--reply-to", "all", "--exec", "a"],
+            &["ub", "0", "--in", "line", "--exec", "a"],
+            &["tl", "0", "--out", "hex", "--exec", "a"],
+            &["tl", "0", "--rate", "1k", "--echo"],
+            &["tc", "::1", "9", "--delay", "1", "--exec", "a"],
+            &["us", "::1", "9", "--send", "x", "--exec", "a"],
+            &["us", "::1", "9", "--probe", "--exec", "a"],
             &["us", "::1", "9", "--recv-only", "--exec", "a"],
             &["tl", "0", "--max-children", "3"],
             &["tl", "0", "--max-children", "0", "--exec", "a"],

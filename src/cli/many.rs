@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::dialogue::DIALOGUE;
 use super::values;
 
 /// How many clients are served, and how they share standard input and output.
@@ -13,7 +14,7 @@ use super::values;
 #[command(next_help_heading = "Many clients")]
 pub struct ManyOptions {
     /// Serve clients until ended by a signal or a limit, any number at once
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = DIALOGUE)]
     pub keep_open: bool,
     /// Serve at most N clients at once; others wait until one leaves [default: as many as descriptors allow]
     #[arg(long, value_name = "N", requires = "keep_open", value_parser = clap::value_parser!(u64).range(1..))]
@@ -25,7 +26,7 @@ pub struct ManyOptions {
         value_enum,
         default_value = "all",
         requires = "keep_open",
-        conflicts_with = "program"
+        conflicts_with_all = ["program", "responder"]
     )]
     pub stdin_to: StdinTo,
     /// Drop a client that takes nothing of what is sent to it for TIME
@@ -34,7 +35,7 @@ pub struct ManyOptions {
     #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
     pub client_timeout: Duration,
     /// Write whole lines, each with the 4-tuple it came over in front
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program"])]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program", "responder"])]
     pub prefix: bool,
     /// Write what each client sends to a file of its own in DIR
     ///
@@ -43,11 +44,11 @@ pub struct ManyOptions {
         long,
         value_name = "DIR",
         requires = "keep_open",
-        conflicts_with = "program"
+        conflicts_with_all = ["program", "responder"]
     )]
     pub out_dir: Option<PathBuf>,
     /// Hand on what one client sends to all others, and show it here
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program"])]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program", "responder"])]
     pub broker: bool,
 }
 

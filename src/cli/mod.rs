@@ -9,25 +9,31 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
+mod dialogue;
 mod dump;
 mod endpoint;
 mod framing;
 mod groups;
+mod late;
 mod local;
 mod many;
 mod modes;
 mod options;
 mod report;
+mod responder;
+mod retry;
 mod socket;
 mod udp;
 mod values;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
+pub use dialogue::{Bytes, DialogueOptions};
 pub use dump::DumpOptions;
-pub use endpoint::{BindPoint, Target};
+pub use endpoint::{BindPoint, ConnectPoint, Target};
 pub use framing::FramingOptions;
 pub use groups::{GroupOptions, Membership};
+pub use late::Late;
 pub use local::{LocalOptions, ProgramOptions};
 pub use many::{ManyOptions, StdinTo};
 pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
@@ -36,10 +42,10 @@ pub use options::{
     OnStdinEof, PeerEndOptions,
 };
 pub use report::{Place, ReportOptions};
+pub use responder::{Pair, ResponderOptions};
+pub use retry::{RetryOn, RetryOptions};
 pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
-pub use udp::{
-    Bytes, DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions,
-};
+pub use udp::{DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions};
 
 /// Pipe, script and hex-dump TCP and UDP
 #[derive(Debug, Parser)]
@@ -79,21 +85,21 @@ Examples:
 pub enum Command {
     /// Wait for a TCP connection: socket, bind, listen, accept
     #[command(visible_alias = "tl")]
-    TcpListen(TcpListen),
+    TcpListen(Late<TcpListen>),
     /// Make a TCP connection: socket, connect
     #[command(visible_alias = "tc")]
-    TcpConnect(TcpConnect),
+    TcpConnect(Late<TcpConnect>),
     /// Receive datagrams from every peer, and answer: socket, bind, recvfrom
     #[command(visible_alias = "ub")]
-    UdpBind(UdpBind),
+    UdpBind(Late<UdpBind>),
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
-    UdpSendto(UdpSendto),
+    UdpSendto(Late<UdpSendto>),
     /// Show TCP and UDP side by side, by experiments on this machine
-    Compare(Compare),
+    Compare(Late<Compare>),
     /// Print the completion script of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions(Completions),
+    Completions(Late<Completions>),
 }
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -146,12 +152,18 @@ impl Cli {
     fn contradiction(&self) -> Option<&'static str> {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
-            Command::TcpConnect(options) => options.framing.contradiction(),
-            Command::UdpBind(options) => options.framing.contradiction(),
-            Command::UdpSendto(options) => options.framing.contradiction(),
+            Command::TcpConnect(options) => contradiction(&options.framing, &options.dialogue),
+            Command::UdpBind(options) => contradiction(&options.framing, &options.dialogue),
+            Command::UdpSendto(options) => contradiction(&options.framing, &options.dialogue),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }
+}
+
+/// Why what is said of the input of any mode does not go together.
+fn contradiction(framing: &FramingOptions, dialogue: &DialogueOptions) -> Option<&'static str> {
+    let contradiction = framing.contradiction();
+    contradiction.or_else(|| dialogue.contradiction(framing))
 }
 
 #[cfg(test)]

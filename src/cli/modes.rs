@@ -8,9 +8,11 @@ use super::many::ManyOptions;
 use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
 };
+use super::retry;
 use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
 use super::{
-    AccessOptions, BindPoint, DumpOptions, ReportOptions, SocketOptions, Target, TcpSocketOptions,
+    AccessOptions, BindPoint, ConnectPoint, DialogueOptions, DumpOptions, ReportOptions,
+    ResponderOptions, RetryOptions, SocketOptions, Target, TcpSocketOptions, contradiction,
 };
 use crate::framing::OutputFraming;
 
@@ -41,12 +43,18 @@ pub struct TcpListen {
     /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Answers that are known beforehand.
+    #[command(flatten)]
+    pub responder: ResponderOptions,
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
+    /// What to say, and what to wait for.
+    #[command(flatten)]
+    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -75,11 +83,11 @@ impl TcpListen {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let is_marked = self.many.prefix || self.many.out_dir.is_some();
         match self.framing.output {
-            OutputFraming::Raw => self.framing.contradiction(),
+            OutputFraming::Raw => contradiction(&self.framing, &self.dialogue),
             _ if is_marked => {
                 Some("--out is for standard output as it is, without --prefix or --out-dir")
             }
-            _ => self.framing.contradiction(),
+            _ => contradiction(&self.framing, &self.dialogue),
         }
     }
 }
@@ -102,7 +110,7 @@ Examples:
 pub struct TcpConnect {
     /// Where to connect to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: ConnectPoint,
     /// How to find addresses.
     #[command(flatten)]
     pub address: AddressOptions,
@@ -115,6 +123,12 @@ pub struct TcpConnect {
     /// A program for the peer.
     #[command(flatten)]
     pub program: ProgramOptions,
+    /// Whether to try again.
+    #[command(flatten)]
+    pub retry: RetryOptions,
+    /// What to say, and what to wait for.
+    #[command(flatten)]
+    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -141,7 +155,9 @@ pub struct TcpConnect {
 const TCP_CONNECT_EXAMPLES: &str = r"Examples:
   tuplecat tcp-connect 192.0.2.7 9000 < file              send a file
   printf 'GET / HTTP/1.0\r\n\r\n' | tuplecat tc localhost http
-  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit";
+  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit
+  tuplecat tc --probe --retry-for 30 localhost 5432       wait for a service
+  tuplecat tc localhost 6379 --send 'PING\r\n' --expect +PONG";
 
 /// The command line of `udp-bind`.
 #[derive(Debug, clap::Args)]
@@ -172,12 +188,18 @@ pub struct UdpBind {
     /// What else stands in for standard input and output.
     #[command(flatten)]
     pub local: LocalOptions,
+    /// Answers that are known beforehand.
+    #[command(flatten)]
+    pub responder: ResponderOptions,
     /// Who may talk to it.
     #[command(flatten)]
     pub access: AccessOptions,
     /// How input is cut and output is dressed.
     #[command(flatten)]
     pub framing: FramingOptions,
+    /// What to say, and what to wait for.
+    #[command(flatten)]
+    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -206,7 +228,8 @@ Examples:
 #[command(
     override_usage = "tuplecat udp-sendto [OPTIONS] HOST PORT",
     after_help = UDP_SENDTO_EXAMPLES,
-    mut_arg("on_stdin_eof", options::without_connection)
+    mut_arg("on_stdin_eof", options::without_connection),
+    mut_arg("retry_for", retry::of_words)
 )]
 pub struct UdpSendto {
     /// Where to send to.
@@ -218,6 +241,9 @@ pub struct UdpSendto {
     /// How to send and whose answers to take.
     #[command(flatten)]
     pub sendto: SendtoOptions,
+    /// Whether to try again.
+    #[command(flatten)]
+    pub retry: RetryOptions,
     /// How to treat datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
@@ -230,6 +256,9 @@ pub struct UdpSendto {
     /// A program for the peer.
     #[command(flatten)]
     pub program: ProgramOptions,
+    /// What to say, and what to wait for.
+    #[command(flatten)]
+    pub dialogue: DialogueOptions,
     /// When to end.
     #[command(flatten)]
     pub ends: EndOptions,
@@ -249,6 +278,7 @@ pub struct UdpSendto {
 
 const UDP_SENDTO_EXAMPLES: &str = "\
 Examples:
+  tuplecat us 192.0.2.7 9000 --send status --expect OK --timeout 3
   echo 'hits:1|c' | tuplecat udp-sendto localhost 8125 --reply-timeout 0
   printf query | tuplecat us 192.0.2.7 9000 --replies 1 --reply-timeout 3
   tuplecat us 192.0.2.7 9000 --datagram-size 512 < file";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use super::dialogue::DIALOGUE;
 use super::values;
 use crate::address::{Family, Names, Port, Resolver};
 use crate::tuple::Transport;
@@ -135,6 +136,15 @@ pub struct ConnectOptions {
     /// Connect from this port
     #[arg(long, value_name = "PORT")]
     pub source_port: Option<Port>,
+    /// Only find out whether somebody listens: connect, report the 4-tuple and the time it took, and leave
+    ///
+    /// PORT may be a list such as 22,80,8000-8010. The status is 0 if all are open. A port that does not answer within 5 seconds,
+    /// or --connect-timeout, is not.
+    #[arg(long, conflicts_with_all = DIALOGUE, conflicts_with = "program")]
+    pub probe: bool,
+    /// Let one open port of those that are probed be enough for status 0
+    #[arg(long, requires = "probe")]
+    pub any: bool,
 }
 
 /// How clients are waited for.

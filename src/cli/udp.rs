@@ -9,10 +9,6 @@ use clap::ValueEnum;
 use super::values;
 use crate::address::{Endpoint, Port, parse_target};
 
-/// Bytes as they were given on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
 /// How datagrams are counted and cut.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Datagrams")]
@@ -58,7 +54,7 @@ pub struct PeerOptions {
     ///
     /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
     /// address, whether it has sent anything or not. With 'none' standard input is not read.
-    #[arg(long, value_name = "WHOM", default_value = "last", value_parser = reply_to)]
+    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with_all = ["program", "responder"], value_parser = reply_to)]
     pub reply_to: ReplyTo,
     /// Take datagrams only from the peer that spoke first; others are counted and reported
     #[arg(long)]
@@ -108,27 +104,24 @@ pub struct SendtoOptions {
     /// Whose datagrams to take as replies [default: target; any for broadcast and multicast]
     #[arg(long, value_name = "WHOSE", value_enum)]
     pub from: Option<FromPolicy>,
-    /// After standard input has ended, wait TIME for a reply; 0 leaves at once, 'forever' stays
+    /// After standard input has ended, wait TIME for a reply; 0 leaves at once, 'forever' stays [default: 1]
     ///
-    /// The wait starts anew with every reply.
-    #[arg(long, value_name = "TIME", default_value = "1", value_parser = reply_timeout)]
-    pub reply_timeout: ReplyTimeout,
+    /// The wait starts anew with every reply. In a dialogue it starts with every datagram that is sent, and with --timeout it has no
+    /// limit of its own unless one is given.
+    #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
+    pub reply_timeout: Option<ReplyTimeout>,
     /// End after N replies; status 6 if they do not come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub replies: Option<u64>,
     /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
     ///
     /// Standard input or --send is the question; without either it is one empty datagram.
-    #[arg(long, conflicts_with_all = ["replies", "count", "recv_only"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["expect", "expect_hex", "expect_regex"],
+        conflicts_with_all = ["replies", "count", "recv_only", "program"]
+    )]
     pub probe: bool,
-    /// Send TEXT in a datagram, and do not read standard input; repeat it for more
-    ///
-    /// \n, \r, \t, \0, \xHH and \\ stand for bytes.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "recv_only", value_parser = values::text)]
-    pub send: Vec<Bytes>,
-    /// Send the bytes that HEX stands for; as --send
-    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with_all = ["send", "recv_only"])]
-    pub send_hex: Vec<Bytes>,
     /// Send from this address of this machine
     #[arg(long, value_name = "HOST", value_parser = values::host)]
     pub source: Option<String>,

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use super::dialogue::Bytes;
 use super::socket::Keepalive;
-use super::udp::Bytes;
 
 /// Longer times are refused: adding them to a point in time could overflow.
 const LONGEST: Duration = Duration::from_secs(1_000_000_000);

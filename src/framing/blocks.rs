@@ -96,10 +96,6 @@ impl Decoder for Terminated {
     fn finish(&mut self, frames: &mut Frames<'_>) -> Result<(), Failure> {
         frames.cut()
     }
-
-    fn room(&self, text: usize) -> usize {
-        2 * text
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! How input is cut into frames: the forms there are, and what every decoder of one can do.
 //! A decoder stops where the frames are full, and goes on from there; at no point does it need more than it was given.
 
+use std::time::Instant;
+
 use super::blocks::{Blocks, Rest, Terminated};
 use super::delimited::Delimited;
 use super::frames::Frames;
 use super::hex_text::HexText;
 use super::prefixed::{Prefixed, Width};
+use super::replay::Replay;
 use crate::exit::Failure;
+use crate::tuple::Direction;
 
 /// The forms of input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,18 @@ pub enum InputFraming {
     Block(usize),
     /// A line of hexadecimal digits.
     Hex,
+    /// What a dump has recorded of this direction.
+    Dump(Direction),
+}
+
+/// When recorded frames go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tempo {
+    /// As soon as they may.
+    #[default]
+    Own,
+    /// With the pauses that they were recorded with.
+    Recorded,
 }
 
 /// What becomes of the ends of lines.
@@ -55,16 +71,16 @@ pub trait Decoder {
         false
     }
 
-    /// The most bytes that `text` bytes become.
-    fn room(&self, text: usize) -> usize {
-        text
+    /// When it will go on, where the time of what comes next has not come yet.
+    fn due(&self) -> Option<Instant> {
+        None
     }
 }
 
 impl InputFraming {
     /// A decoder; `size` is how many bytes of raw input become a frame.
     #[must_use]
-    pub fn decoder(self, size: usize, ends: LineEnds) -> Box<dyn Decoder> {
+    pub fn decoder(self, size: usize, ends: LineEnds, tempo: Tempo) -> Box<dyn Decoder> {
         match (self, ends) {
             (Self::Raw, LineEnds::Kept) => Box::new(Blocks::new(size, Rest::Sent)),
             (Self::Raw, LineEnds::CrLf) => Box::new(Terminated::new(size)),
@@ -74,6 +90,7 @@ impl InputFraming {
             (Self::Len32, _) => Box::new(Prefixed::new(Width::Four)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Rest::Kept)),
             (Self::Hex, _) => Box::new(HexText::default()),
+            (Self::Dump(direction), _) => Box::new(Replay::new(direction, tempo)),
         }
     }
 }
@@ -105,8 +122,7 @@ pub(super) mod tests {
                 return Ok(found);
             }
             batch.clear();
-            let room = decoder.room(piece.len());
-            let mut frames = Frames::new(&mut batch, &mut open, budget, room);
+            let mut frames = Frames::new(&mut batch, &mut open, budget);
             let result = if is_end {
                 decoder.finish(&mut frames)
             } else {

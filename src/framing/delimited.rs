@@ -46,14 +46,6 @@ impl Decoder for Delimited {
     fn finish(&mut self, frames: &mut Frames<'_>) -> Result<(), Failure> {
         self.end(frames)
     }
-
-    fn room(&self, text: usize) -> usize {
-        match self.ends {
-            LineEnds::Kept => text,
-            // An empty line is one byte and becomes two; what is left at the end has no byte of its own for its end.
-            LineEnds::CrLf => 2 * text + 2,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -85,10 +85,10 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Goes on with what is `open` in an empty batch, which gets at most `room` bytes more.
-    pub fn new(batch: &'a mut Batch, open: &'a mut Open, budget: Budget, room: usize) -> Self {
+    /// Goes on with what is `open` in an empty batch.
+    pub fn new(batch: &'a mut Batch, open: &'a mut Open, budget: Budget) -> Self {
         let end = open.begun.len();
-        batch.space(end + room)[..end].copy_from_slice(&open.begun);
+        batch.grow(end)[..end].copy_from_slice(&open.begun);
         Self {
             batch,
             open,
@@ -120,7 +120,7 @@ impl<'a> Frames<'a> {
 
     /// The last byte of the frame that has begun.
     pub fn last(&mut self) -> Option<u8> {
-        (self.start < self.end).then(|| self.batch.space(self.end)[self.end - 1])
+        (self.start < self.end).then(|| self.batch.grow(self.end)[self.end - 1])
     }
 
     /// Adds bytes to the frame.
@@ -137,7 +137,7 @@ impl<'a> Frames<'a> {
             };
         }
         let end = self.end + bytes.len();
-        self.batch.space(end)[self.end..end].copy_from_slice(bytes);
+        self.batch.grow(end)[self.end..end].copy_from_slice(bytes);
         self.end = end;
         Ok(())
     }
@@ -189,7 +189,7 @@ impl<'a> Frames<'a> {
             Borders::Dropped if self.end == 0 => {}
             Borders::Dropped => self.batch.push_stream(self.end, None),
             Borders::Kept { .. } => {
-                let begun = &self.batch.space(self.end)[self.start..self.end];
+                let begun = &self.batch.grow(self.end)[self.start..self.end];
                 self.open.begun.extend_from_slice(begun);
             }
         }
@@ -220,7 +220,7 @@ mod tests {
     fn equal_frames_are_one_run_and_a_shorter_one_ends_it() {
         let mut open = Open::new(Borders::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL, 100);
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
         for frame in ["abc", "def", "g", "h", "", "", "ij", "klm"] {
             frames.extend(frame.as_bytes()).unwrap();
             frames.cut().unwrap();
@@ -244,12 +244,12 @@ mod tests {
     fn what_has_begun_goes_on_in_the_next_batch() {
         let mut open = Open::new(Borders::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL, 3);
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
         frames.extend(b"ab").unwrap();
         assert_eq!(frames.given(), (0, 0));
         frames.close();
         assert!(batch.is_empty() && open.has_begun());
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL, 3);
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
         frames.extend(b"c").unwrap();
         assert_eq!(frames.last(), Some(b'c'));
         frames.cut().unwrap();
@@ -262,12 +262,12 @@ mod tests {
     fn a_frame_that_is_too_long_is_measured_to_its_end() {
         let mut open = Open::new(Borders::Kept { limit: 4 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL, 10);
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
         frames.cut().unwrap();
         frames.extend(b"abc").unwrap();
         frames.extend(b"de").unwrap();
         frames.close();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL, 10);
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
         frames.extend(b"f").unwrap();
         let message = "cannot send frame 2: it has 6 bytes, and a datagram holds at most 4";
         assert_eq!(frames.cut(), Err(Failure::new(Exit::Failed, message)));
@@ -281,14 +281,14 @@ mod tests {
             frames: 3,
             bytes: 4,
         };
-        let mut frames = Frames::new(&mut batch, &mut open, budget, 10);
+        let mut frames = Frames::new(&mut batch, &mut open, budget);
         assert!(!frames.is_full());
         frames.extend(b"abcd").unwrap();
         assert!(!frames.is_full(), "before the border nothing counts");
         frames.cut().unwrap();
         assert!(frames.is_full());
         frames.close();
-        let mut frames = Frames::new(&mut batch, &mut open, budget, 10);
+        let mut frames = Frames::new(&mut batch, &mut open, budget);
         for _ in 0..3 {
             assert!(!frames.is_full());
             frames.cut().unwrap();

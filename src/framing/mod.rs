@@ -10,6 +10,7 @@ mod frames;
 mod hex_text;
 pub mod pace;
 mod prefixed;
+mod replay;
 pub mod words;
 
 pub use decode::InputFraming;

@@ -36,10 +36,6 @@ impl Decoder for Words {
     fn has_more(&self) -> bool {
         !self.0.is_empty()
     }
-
-    fn room(&self, text: usize) -> usize {
-        text + self.0.iter().map(Vec::len).sum::<usize>()
-    }
 }
 
 #[cfg(test)]

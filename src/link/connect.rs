@@ -1,10 +1,9 @@
 //! Connecting to the first of several addresses that answers: happy eyeballs (RFC 8305).
 //! Attempts start a moment apart and run side by side; the first connection wins, and the others are closed.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::Socket;
 
-use crate::exit::{Exit, Failure};
-use crate::tap::{Event, Taps};
+use crate::exit::Failure;
+use crate::tap::Taps;
 
-/// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+mod attempts;
+
+use attempts::Race;
 
 /// The connection that was made first.
 #[derive(Debug)]
@@ -44,160 +44,112 @@ impl From<Failure> for Lost {
     }
 }
 
-/// Connects to the first of `addresses` that answers before `deadline`: a point in time, and the limit that led to it.
+/// How long connecting may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Each race, all its addresses together.
+    pub each: Option<Duration>,
+    /// All races: a point in time, and the limit that led to it.
+    pub all: Option<(Instant, Duration)>,
+}
+
+impl Limits {
+    /// When a race ends that begins at `start`.
+    fn for_race(self, start: Instant) -> Option<(Instant, Duration)> {
+        let own = self.each.map(|limit| (start + limit, limit));
+        own.into_iter().chain(self.all).min()
+    }
+}
+
+/// Makes the non-blocking socket for an address.
+pub type Open<'a> = dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure> + 'a;
+
+/// Takes the result of a race, and says whether to go on.
+pub type Done<'a> = dyn FnMut(usize, Result<Winner, Failure>, &mut Taps) -> ControlFlow<()> + 'a;
+
+/// What races have in common.
 ///
-/// `open` makes the non-blocking socket for an address. The race ends early when `interrupt` becomes readable; nothing is read
-/// from it. Each attempt reports [`Event::Connecting`], and [`Event::ConnectFailed`] if it fails; the winner is for the caller
-/// to report.
-///
-/// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
-pub fn race(
-    addresses: &[SocketAddr],
-    open: &mut dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure>,
-    deadline: Option<(Instant, Duration)>,
-    interrupt: Option<BorrowedFd<'_>>,
-    taps: &mut Taps,
-) -> Result<Winner, Lost> {
-    let mut race = Race {
-        waiting: addresses.iter().copied().collect(),
-        running: Vec::new(),
-        failures: Vec::new(),
-        taps,
-    };
-    let mut next_start = Instant::now();
-    loop {
-        let now = Instant::now();
-        if let Some((_, limit)) = deadline.filter(|(deadline, _)| *deadline <= now) {
-            return Err(race.time_out(limit).into());
-        }
-        if (race.running.is_empty() || next_start <= now)
-            && let Some(remote) = race.waiting.pop_front()
-        {
-            match race.start(remote, open) {
-                Started::Won(winner) => return Ok(winner),
-                Started::Runs => next_start = now + HEAD_START,
-                Started::Failed => next_start = now,
-            }
-            continue;
-        }
-        if race.running.is_empty() {
-            return Err(race.verdict().into());
-        }
-        let next_start_counts = (!race.waiting.is_empty()).then_some(next_start);
-        let deadline = deadline.map(|(deadline, _)| deadline);
-        let wake = deadline.into_iter().chain(next_start_counts).min();
-        match race.wait(wake, interrupt)? {
-            Waited::Won(winner) => return Ok(winner),
-            Waited::Lost => next_start = now,
-            Waited::Nothing => {}
-        }
-    }
+/// Each attempt reports [`Event::Connecting`](crate::tap::Event::Connecting), and
+/// [`Event::ConnectFailed`](crate::tap::Event::ConnectFailed) if it fails; the winner is for the caller to report.
+pub struct Course<'a> {
+    /// Makes sockets.
+    pub open: &'a mut Open<'a>,
+    /// Ends races.
+    pub limits: Limits,
+    /// All ends early when it becomes readable; nothing is read from it.
+    pub interrupt: Option<BorrowedFd<'a>>,
+    /// Sees the attempts.
+    pub taps: &'a mut Taps,
 }
 
-/// What is known in the middle of a race.
-struct Race<'a> {
-    waiting: VecDeque<SocketAddr>,
-    running: Vec<Attempt>,
-    failures: Vec<Failure>,
-    taps: &'a mut Taps,
-}
-
-struct Attempt {
-    socket: Socket,
-    remote: SocketAddr,
-    began: Instant,
-}
-
-/// What came of beginning an attempt.
-enum Started {
-    Won(Winner),
-    Runs,
-    Failed,
-}
-
-/// What came of waiting for the attempts that run.
-enum Waited {
-    Won(Winner),
-    /// At least one failed.
-    Lost,
-    Nothing,
-}
-
-impl Attempt {
-    fn win(self) -> Winner {
-        Winner {
-            after: self.began.elapsed(),
-            socket: self.socket,
-            remote: self.remote,
-        }
-    }
-
-    /// What became of a finished attempt.
-    fn outcome(&self) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
-        }
-        let local = self.socket.local_addr()?.as_socket();
-        if local == Some(self.remote) {
-            // By chance the kernel chose the very port that is being called, and the socket met itself (simultaneous open,
-            // RFC 9293, 3.5): nobody listens there.
-            return Err(Errno::CONNREFUSED.into());
-        }
-        Ok(())
-    }
-}
-
-impl Race<'_> {
-    /// Begins an attempt.
-    fn start(
-        &mut self,
-        remote: SocketAddr,
-        open: &mut dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure>,
-    ) -> Started {
-        let socket = match open(remote, self.taps) {
-            Ok(socket) => socket,
-            Err(failure) => {
-                self.failures.push(failure);
-                return Started::Failed;
-            }
+impl Course<'_> {
+    /// Connects to the first of `addresses` that answers.
+    ///
+    /// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
+    pub fn race(&mut self, addresses: &[SocketAddr]) -> Result<Winner, Lost> {
+        let mut result = None;
+        let mut keep = |_, ended, _: &mut Taps| {
+            result = Some(ended);
+            ControlFlow::Continue(())
         };
-        self.taps.emit(&Event::Connecting { remote });
-        let attempt = Attempt {
-            socket,
-            remote,
-            began: Instant::now(),
-        };
-        let connected = attempt.socket.connect(&remote.into());
-        match connected.and_then(|()| attempt.outcome()) {
-            Ok(()) => Started::Won(attempt.win()),
-            Err(error) if is_under_way(&error) => {
-                self.running.push(attempt);
-                Started::Runs
+        self.race_each(&[addresses.to_vec()], 1, &mut keep)?;
+        match result {
+            Some(ended) => ended.map_err(Lost::Failed),
+            None => Err(Lost::Interrupted),
+        }
+    }
+
+    /// Runs a race for each list of addresses, `most` of them at once, and hands each result to `done`, with its place among the
+    /// lists, as it comes. All races end where `done` breaks.
+    pub fn race_each(
+        &mut self,
+        lists: &[Vec<SocketAddr>],
+        most: usize,
+        done: &mut Done<'_>,
+    ) -> Result<(), Lost> {
+        let mut waiting = lists.iter().enumerate().peekable();
+        let mut running: Vec<(usize, Race)> = Vec::new();
+        loop {
+            let now = Instant::now();
+            let room = most.max(1) - running.len();
+            running.extend(waiting.by_ref().take(room).map(|(number, addresses)| {
+                (number, Race::new(addresses, self.limits.for_race(now), now))
+            }));
+            let before = running.len();
+            for (number, mut race) in std::mem::take(&mut running) {
+                let Some(ended) = race.advance(now, self.open, self.taps) else {
+                    running.push((number, race));
+                    continue;
+                };
+                if done(number, ended, self.taps).is_break() {
+                    return Ok(());
+                }
             }
-            Err(error) => {
-                self.fail(&attempt, &error);
-                Started::Failed
+            if running.is_empty() && waiting.peek().is_none() {
+                return Ok(());
+            }
+            if running.len() == before {
+                self.wait(&mut running)?;
             }
         }
     }
 
-    /// Waits until an attempt finishes, at the latest until `wake`; failed attempts leave the race.
-    fn wait(
-        &mut self,
-        wake: Option<Instant>,
-        interrupt: Option<BorrowedFd<'_>>,
-    ) -> Result<Waited, Lost> {
-        let sockets = self.running.iter().map(|attempt| &attempt.socket);
+    /// Waits until an attempt finishes, or it is time to look again.
+    fn wait(&self, races: &mut [(usize, Race)]) -> Result<(), Lost> {
+        let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<PollFd<'_>> = sockets
             .map(|socket| PollFd::new(socket, PollFlags::OUT))
-            .chain(interrupt.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)))
             .collect();
+        let interrupt = self.interrupt;
+        watched.extend(interrupt.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let wake = races.iter().filter_map(|(_, race)| race.wake()).min();
         let rest = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
         let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
         match poll(&mut watched, rest.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
-                return Err(Failure::io("cannot wait for a connection", &error.into()).into());
+                let error = io::Error::from(error);
+                return Err(Failure::io("cannot wait for a connection", &error).into());
             }
         }
         let mut ready: Vec<bool> = watched
@@ -207,83 +159,12 @@ impl Race<'_> {
         if interrupt.is_some() && ready.pop() == Some(true) {
             return Err(Lost::Interrupted);
         }
-        Ok(self.sort_out(&ready))
-    }
-
-    /// Looks at the attempts that are `ready`: the first connection ends the race, failed ones leave it.
-    fn sort_out(&mut self, ready: &[bool]) -> Waited {
-        let mut waited = Waited::Nothing;
-        for (attempt, is_ready) in std::mem::take(&mut self.running).into_iter().zip(ready) {
-            if !is_ready {
-                self.running.push(attempt);
-                continue;
-            }
-            match attempt.outcome() {
-                Ok(()) => return Waited::Won(attempt.win()),
-                Err(error) => self.fail(&attempt, &error),
-            }
-            waited = Waited::Lost;
+        let mut ready = ready.into_iter();
+        for (_, race) in races {
+            race.mark(&mut ready);
         }
-        waited
+        Ok(())
     }
-
-    fn fail(&mut self, attempt: &Attempt, error: &io::Error) {
-        let remote = attempt.remote;
-        self.taps.emit(&Event::ConnectFailed {
-            remote,
-            error,
-            after: attempt.began.elapsed(),
-        });
-        let act = format!("cannot connect to {remote}");
-        self.failures.push(Failure::io(act, error));
-    }
-
-    /// Ends the race at the deadline: what still runs has timed out, and what still waits has missed it.
-    fn time_out(mut self, limit: Duration) -> Failure {
-        let limit = limit.as_secs_f64();
-        for attempt in std::mem::take(&mut self.running) {
-            let remote = attempt.remote;
-            self.taps.emit(&Event::ConnectFailed {
-                remote,
-                error: &Errno::TIMEDOUT.into(),
-                after: attempt.began.elapsed(),
-            });
-            self.note_time_out(remote, format_args!("timed out after {limit} s"));
-        }
-        for remote in std::mem::take(&mut self.waiting) {
-            self.note_time_out(remote, format_args!("not tried within {limit} s"));
-        }
-        Failure {
-            exit: Exit::TimedOut,
-            ..self.verdict()
-        }
-    }
-
-    fn note_time_out(&mut self, remote: SocketAddr, reason: fmt::Arguments<'_>) {
-        let text = format!("cannot connect to {remote}: {reason}");
-        self.failures.push(Failure::new(Exit::TimedOut, text));
-    }
-
-    /// All failures in one.
-    fn verdict(&self) -> Failure {
-        const TELLING: [Exit; 4] = [Exit::Refused, Exit::TimedOut, Exit::Reset, Exit::CannotBind];
-        let occurred = |exit: &Exit| self.failures.iter().any(|failure| failure.exit == *exit);
-        let exit = TELLING.into_iter().find(occurred).unwrap_or(Exit::Failed);
-        // An option that the kernel refuses fails in the same words for every address.
-        let mut lines: Vec<&str> = Vec::new();
-        for failure in &self.failures {
-            if !lines.contains(&failure.message.as_str()) {
-                lines.push(&failure.message);
-            }
-        }
-        Failure::new(exit, lines.join("\n"))
-    }
-}
-
-/// Whether `connect` goes on in the background (connect(2)).
-fn is_under_way(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
 }
 
 #[cfg(test)]
@@ -300,7 +181,8 @@ mod tests {
     use socket2::{Domain, Type};
 
     use super::*;
-    use crate::tap::Tap;
+    use crate::exit::Exit;
+    use crate::tap::{Event, Tap};
 
     /// Events as texts.
     #[derive(Clone, Default)]
@@ -331,10 +213,21 @@ mod tests {
         let record = Record::default();
         let mut taps = Taps::default();
         taps.add(Box::new(record.clone()));
-        let deadline = Some((Instant::now() + limit, limit));
-        let open = &mut |remote, _: &mut Taps| Ok(open(remote));
-        let result = race(addresses, open, deadline, interrupt, &mut taps);
+        let mut course = Course {
+            open: &mut |remote, _| Ok(open(remote)),
+            limits: within(limit),
+            interrupt,
+            taps: &mut taps,
+        };
+        let result = course.race(addresses);
         (result, record.0.take())
+    }
+
+    fn within(limit: Duration) -> Limits {
+        Limits {
+            each: Some(limit),
+            all: None,
+        }
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -395,7 +288,11 @@ mod tests {
         assert_eq!(result.unwrap().remote, good);
         assert_eq!(
             events,
-            [format!("connecting {silent}"), format!("connecting {good}")]
+            [
+                format!("connecting {silent}"),
+                format!("connecting {good}"),
+                format!("failed {silent}")
+            ]
         );
     }
 
@@ -454,9 +351,13 @@ mod tests {
     fn a_socket_that_meets_itself_is_refused() {
         let (socket, own) = closed();
         let mut socket = Some(socket);
-        let mut open = |_, _: &mut Taps| Ok(socket.take().unwrap());
-        let deadline = Some((Instant::now() + LONG, LONG));
-        let result = race(&[own], &mut open, deadline, None, &mut Taps::default());
+        let mut course = Course {
+            open: &mut |_, _| Ok(socket.take().unwrap()),
+            limits: within(LONG),
+            interrupt: None,
+            taps: &mut Taps::default(),
+        };
+        let result = course.race(&[own]);
         let message = format!("cannot connect to {own}: connection refused");
         assert_eq!(
             result.unwrap_err(),
@@ -468,13 +369,49 @@ mod tests {
     fn a_socket_that_cannot_be_opened_is_told_once() {
         let (_listener, good) = listener();
         let refuse = Failure::new(Exit::Failed, "--mss 5: invalid argument");
-        let result = race(
-            &[good, good],
-            &mut |_, _| Err(refuse.clone()),
-            None,
-            None,
-            &mut Taps::default(),
-        );
+        let mut course = Course {
+            open: &mut |_, _| Err(refuse.clone()),
+            limits: Limits::default(),
+            interrupt: None,
+            taps: &mut Taps::default(),
+        };
+        let result = course.race(&[good, good]);
         assert_eq!(result.unwrap_err(), Lost::Failed(refuse));
+    }
+
+    #[test]
+    fn many_races_run_beside_each_other_a_few_at_a_time() {
+        let (_full, silent) = black_hole();
+        let (_listener, good) = listener();
+        let (_closed, bad) = closed();
+        let lists = [vec![silent], vec![bad], vec![good], vec![bad, good]];
+        let mut taps = Taps::default();
+        let mut course = Course {
+            open: &mut |remote, _| Ok(open(remote)),
+            limits: within(SHORT),
+            interrupt: None,
+            taps: &mut taps,
+        };
+        for most in [1, 2, 9] {
+            let mut results = vec![None; lists.len()];
+            let mut keep = |number: usize, ended: Result<Winner, Failure>, _: &mut Taps| {
+                let ended = ended.map(|winner| winner.remote);
+                results[number] = Some(ended.map_err(|failure| failure.exit));
+                ControlFlow::Continue(())
+            };
+            course.race_each(&lists, most, &mut keep).unwrap();
+            assert_eq!(
+                results,
+                [
+                    Some(Err(Exit::TimedOut)),
+                    Some(Err(Exit::Refused)),
+                    Some(Ok(good)),
+                    Some(Ok(good))
+                ]
+            );
+        }
+        let mut stop = |_, _, _: &mut Taps| ControlFlow::Break(());
+        course.race_each(&[], 1, &mut stop).unwrap();
+        course.race_each(&lists[1..], 1, &mut stop).unwrap();
     }
 }

@@ -94,7 +94,12 @@ impl Connection {
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let flow = FourTuple::new(Transport::Tcp, address_of(&socket.local_addr()?)?, remote);
-        Ok(Self {
+        Ok(Self::over(socket, flow, client, wanted))
+    }
+
+    /// The same where the addresses are known, and the socket does not block.
+    fn over(socket: Socket, flow: FourTuple, client: Option<Client>, wanted: Option<u64>) -> Self {
+        Self {
             socket,
             flow,
             client,
@@ -104,7 +109,7 @@ impl Connection {
             wanted,
             state: State::Open,
             lingering: None,
-        })
+        }
     }
 
     /// The 4-tuple.

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, Mode, OFlags};
+
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe};
@@ -26,6 +28,16 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// Whether new files can be made in `path`; the error says why not.
+    pub fn check(path: &Path) -> Result<(), Failure> {
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let checked = rustix::fs::open(path, folder, Mode::empty())
+            .and_then(|_| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK));
+        let text =
+            |error: io::Error| format!("--out-dir '{}': {}", path.display(), describe(&error));
+        checked.map_err(|error| Failure::new(Exit::Failed, text(error.into())))
+    }
+
     /// Files in `path`, which must be there.
     #[must_use]
     pub fn new(input: Stdio, path: PathBuf) -> Self {
@@ -41,16 +53,15 @@ impl Folder {
             self.files.remove(&flow);
             return Ok(());
         }
-        let name = name_of(flow);
         let file = match self.files.entry(flow) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let file = create(&self.path, &name);
-                entry.insert(file.map_err(|error| broken(&self.path, &error))?)
+                let file = create(&self.path, &name_of(flow));
+                entry.insert(file.map_err(|error| broken(&self.path, flow, &error))?)
             }
         };
-        file.write_all(bytes)
-            .map_err(|error| broken(&self.path.join(name), &error))
+        let written = file.write_all(bytes);
+        written.map_err(|error| broken(&self.path, flow, &error))
     }
 }
 
@@ -81,9 +92,12 @@ fn create(folder: &Path, name: &str) -> io::Result<File> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-fn broken(path: &Path, error: &io::Error) -> io::Error {
-    let text = format!("cannot write to '{}': {}", path.display(), describe(error));
-    io::Error::other(Failure::new(Exit::Failed, text))
+fn broken(folder: &Path, flow: FourTuple, error: &io::Error) -> io::Error {
+    let act = format!("cannot write a file for {flow} in '{}'", folder.display());
+    io::Error::other(Failure::new(
+        Exit::Failed,
+        format!("{act}: {}", describe(error)),
+    ))
 }
 
 impl End for Folder {

@@ -3,10 +3,12 @@
 
 pub mod child;
 pub mod crowd;
+pub mod dialogue;
 pub mod folder;
 pub mod input;
 pub mod nursery;
 pub mod output;
 pub mod prefix;
 pub mod program;
+pub mod responder;
 pub mod stdio;

@@ -1,13 +1,12 @@
 //! Whole lines on standard output, each with the 4-tuple it came over in front.
 //! A line is written when it is complete, so lines of many clients never mix, however they arrive.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
-use std::io;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 
 use super::stdio::Stdio;
-use crate::batch::{Batch, Cursor, Run};
+use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
@@ -21,10 +20,8 @@ pub struct Prefixed {
     stdio: Stdio,
     /// Begun lines.
     begun: HashMap<FourTuple, Vec<u8>>,
-    /// Marked lines on their way, the flow they are of, and how far they are written.
-    pending: Option<(FourTuple, Batch, Cursor)>,
-    /// Flows whose bytes, still offered, were written while it was another's turn.
-    written: HashSet<FourTuple>,
+    /// Marked lines, and how far they are written.
+    marked: (Batch, Cursor),
 }
 
 impl Prefixed {
@@ -34,55 +31,61 @@ impl Prefixed {
         Self {
             stdio,
             begun: HashMap::new(),
-            pending: None,
-            written: HashSet::new(),
+            marked: (Batch::default(), Cursor::default()),
         }
     }
 
-    /// Writes what is pending; `WouldBlock` if not all of it could be.
+    /// Writes what is marked; `WouldBlock` if not all of it could be.
     fn flush(&mut self, taps: &mut Taps) -> io::Result<()> {
-        while let Some((flow, batch, at)) = &mut self.pending {
-            if batch.is_taken(*at) {
-                self.written.insert(*flow);
-                self.pending = None;
-            } else {
-                self.stdio.send(batch, at, taps)?;
-            }
+        let (batch, at) = &mut self.marked;
+        if !batch.is_taken(*at) {
+            self.stdio.send(batch, at, taps)?;
         }
-        Ok(())
+        if batch.is_taken(*at) {
+            Ok(())
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        }
     }
 
-    /// Turns bytes of a flow into marked lines; no bytes are the end of the flow, and of a line that it has begun.
+    /// Marks the lines of a flow; no bytes are the end of the flow, and of a line that it has begun.
     fn mark(&mut self, flow: FourTuple, bytes: &[u8]) {
+        let mark = format!("{flow}: ");
         let mut text = Vec::new();
-        let begun = self.begun.entry(flow).or_default();
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            begun.extend_from_slice(line);
-            if line.ends_with(b"\n") || begun.len() >= LONGEST {
-                write_line(&mut text, &flow, begun);
+        let mut begun = self.begun.remove(&flow).unwrap_or_default();
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            if piece.ends_with(b"\n") || begun.len() + piece.len() >= LONGEST {
+                write_line(&mut text, &mark, &[&begun, piece]);
                 begun.clear();
+            } else {
+                begun.extend_from_slice(piece);
             }
         }
-        if bytes.is_empty() {
-            if !begun.is_empty() {
-                write_line(&mut text, &flow, begun);
-            }
-            self.begun.remove(&flow);
+        if bytes.is_empty() && !begun.is_empty() {
+            write_line(&mut text, &mark, &[&begun]);
+        } else if !begun.is_empty() {
+            self.begun.insert(flow, begun);
         }
-        let mut batch = Batch::default();
+        let (batch, at) = &mut self.marked;
+        batch.clear();
         batch.space(text.len())[..text.len()].copy_from_slice(&text);
         batch.push_stream(text.len(), Some(flow));
-        self.pending = Some((flow, batch, Cursor::default()));
+        *at = Cursor::default();
     }
 }
 
-fn write_line(text: &mut Vec<u8>, mark: &impl Display, line: &[u8]) {
-    text.extend_from_slice(format!("{mark}: ").as_bytes());
-    text.extend_from_slice(line);
-    if !line.ends_with(b"\n") {
+fn write_line(text: &mut Vec<u8>, mark: &str, pieces: &[&[u8]]) {
+    text.extend_from_slice(mark.as_bytes());
+    for piece in pieces {
+        text.extend_from_slice(piece);
+    }
+    if !text.ends_with(b"\n") {
         text.push(b'\n');
     }
 }
+
+/// Where a run stands whose lines are marked, and perhaps not all written yet.
+const MARKED: usize = 1;
 
 impl End for Prefixed {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
@@ -90,21 +93,18 @@ impl End for Prefixed {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
-        while let Some(&run) = batch.runs().get(at.run) {
+        while let Some(run) = batch.runs().get(at.run) {
+            // Lines of somebody else may still be on their way: they are written whole, whatever became of whom they are of.
             self.flush(taps)?;
-            let Run {
-                flow: Some(flow), ..
-            } = run
-            else {
-                return Err(io::Error::other("bytes of nobody cannot be marked"));
-            };
-            if self.written.remove(&flow) {
+            if at.offset < MARKED {
+                let flow = run.flow.ok_or_else(unknown)?;
+                self.mark(flow, batch.bytes(run));
+                at.offset = MARKED;
+            } else {
                 *at = Cursor {
                     run: at.run + 1,
                     offset: 0,
                 };
-            } else {
-                self.mark(flow, batch.bytes(&run));
             }
         }
         Ok(())
@@ -125,4 +125,8 @@ impl End for Prefixed {
     fn sink_lost(&self) -> Option<Failure> {
         self.stdio.sink_lost()
     }
+}
+
+fn unknown() -> io::Error {
+    io::Error::other("bytes of nobody cannot be marked")
 }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::session::Session;
-use crate::address::BindAddress;
+use crate::address::{BindAddress, Endpoint, Host};
 use crate::batch::Shape;
 use crate::cli::{AccessOptions, EndOptions, ProgramOptions};
 use crate::exit::{Exit, Failure};
@@ -58,8 +58,7 @@ impl Session<'_> {
             nursery,
             weight,
         };
-        self.rules.input_is_terminal = false;
-        self.rules.on_input_end = ends.on_stdin_eof.into();
+        self.replace_input(ends);
         self.children = Some(children.clone());
         Ok(Some(children))
     }
@@ -136,18 +135,20 @@ pub(super) fn affordable(wanted: u64) -> u64 {
     wanted.min(most.max(1))
 }
 
-/// Refuses to run a program for whoever can reach any interface of this machine, unless it is said for whom.
+/// Refuses to run a program for others than this machine, unless it is said for whom, or where: every interface is not one place.
 pub(super) fn guard(
     options: &ProgramOptions,
+    endpoint: &Endpoint,
     addresses: &[BindAddress],
     access: &AccessOptions,
 ) -> Result<(), Failure> {
-    let is_open = addresses
-        .iter()
-        .any(|bind| bind.address.ip().is_unspecified());
+    let is_named = matches!(endpoint.host, Host::Named(_));
+    let is_open = addresses.iter().any(|bind| {
+        let ip = bind.address.ip();
+        ip.is_unspecified() || !(is_named || ip.is_loopback())
+    });
     if options.is_given() && is_open && !access.allow_somebody() {
-        let text = "a program on every interface is at everybody's service: say with --allow CIDR whom it is for, or \
-            name one HOST to bind";
+        let text = "a program would be at everybody's service: say with --allow CIDR whom it is for, or name one HOST to bind";
         return Err(Failure::new(Exit::Usage, text));
     }
     Ok(())

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use socket2::{Socket, Type};
 
+use super::groups;
 use super::settings::{self, Headers, Role};
 use crate::address::BindAddress;
-use crate::cli::{SocketOptions, TcpSocketOptions};
+use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure};
 use crate::sys::systemd::passed_sockets;
 use crate::tap::Reach;
@@ -54,10 +55,12 @@ pub(super) fn stream(
 pub(super) fn datagrams(
     name: Option<&str>,
     options: &SocketOptions,
+    groups: &GroupOptions,
 ) -> Result<(Socket, BindAddress), Failure> {
     let (socket, local) = take(Transport::Udp, name)?;
     let headers = headers_of(&socket, local);
     settings::apply(&socket, headers, options)?;
+    groups::apply(&socket, headers, groups)?;
     let bound = BindAddress {
         address: local,
         reach: reach(headers, local),

@@ -6,11 +6,14 @@ use socket2::Socket;
 
 use super::children::Children;
 use super::ready::Ready;
-use super::settings;
 use super::traffic::Traffic;
 use super::watch::{StdoutUse, Watched};
-use crate::cli::{EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions};
+use super::{script, settings};
+use crate::cli::{
+    DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
+};
 use crate::exit::{Exit, Failure};
+use crate::local::dialogue::{Dialogue, InputUse, Script};
 use crate::local::output::Output;
 use crate::local::stdio::Stdio;
 use crate::pump::end::Link;
@@ -34,7 +37,11 @@ pub(super) struct Session<'a> {
     pub(super) children: Option<Children>,
     /// Where lines go.
     pub(super) console: Console,
-    stdio: Stdio,
+    /// What goes in and out of the local end.
+    pub(super) traffic: Traffic,
+    script: Option<Script>,
+    takes_input: bool,
+    takes_output: bool,
 }
 
 /// How a mode uses standard input.
@@ -51,7 +58,7 @@ pub(super) enum Manners {
 impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
-        (ends, engine): (&EndOptions, &EngineOptions),
+        (ends, dialogue, engine): (&EndOptions, &DialogueOptions, &EngineOptions),
         manners: Manners,
         traffic: Traffic,
         watched: Watched<'a>,
@@ -63,20 +70,24 @@ impl<'a> Session<'a> {
             console,
             stdout,
         } = watched;
+        let takes_input = script::input_use(dialogue) != InputUse::Unread && !ends.recv_only;
         let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
-        let input = (!ends.recv_only).then(Inherited::stdin);
-        let output = takes_output.then(Inherited::stdout);
-        let output = output.map(|to| Output::new(to, traffic.output));
-        let kind = input.as_ref().map(Inherited::kind);
+        let kind = takes_input.then(|| Inherited::stdin().kind());
         let rules = Rules {
-            on_input_end: on_input_end(ends.on_stdin_eof, manners, kind),
+            on_input_end: if dialogue.sends() {
+                ends.on_stdin_eof.into()
+            } else {
+                on_input_end(ends.on_stdin_eof, manners, kind)
+            },
             on_peer_end: OnPeerEnd::Auto,
             input_to: InputTo::All,
             client_timeout: None,
             input_is_terminal: kind == Some(Kind::Terminal),
-            idle_timeout: ends.idle_timeout,
+            idle_timeout: ends
+                .idle_timeout
+                .or_else(|| script::patience(dialogue, ends, manners)),
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
@@ -91,8 +102,17 @@ impl<'a> Session<'a> {
             ready,
             children: None,
             console,
-            stdio: Stdio::new(input.map(|from| traffic.input(from)), output),
+            script: script::script(dialogue, ends, &traffic),
+            traffic,
+            takes_input,
+            takes_output,
         })
+    }
+
+    /// Lets something that surely has something to say take the place of standard input.
+    pub(super) fn replace_input(&mut self, ends: &EndOptions) {
+        self.rules.input_is_terminal = false;
+        self.rules.on_input_end = ends.on_stdin_eof.into();
     }
 
     /// Tells where the kernel has granted less than the options ask for.
@@ -111,7 +131,7 @@ impl<'a> Session<'a> {
 
     /// Moves bytes between `link` and what `wire` makes of standard input and output, until the session is over.
     pub(super) fn run(
-        self,
+        &mut self,
         link: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
     ) -> anyhow::Result<Exit> {
@@ -120,26 +140,41 @@ impl<'a> Session<'a> {
 
     /// The same with the links that `listener` brings.
     pub(super) fn listen(
-        self,
+        &mut self,
         listener: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
     ) -> anyhow::Result<Exit> {
         self.start(wire, |pump| pump.listen(listener))
     }
 
+    fn stdio(&self) -> Stdio {
+        let input = self.takes_input.then(Inherited::stdin);
+        let output = self.takes_output.then(Inherited::stdout);
+        Stdio::new(
+            self.traffic.input(input),
+            output.map(|to| Output::new(to, self.traffic.output)),
+        )
+    }
+
     fn start(
-        self,
+        &mut self,
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
     ) -> anyhow::Result<Exit> {
-        let pump = Pump::new(wire(self.stdio), self.rules, &self.signals, self.taps);
+        let wiring = match (wire(self.stdio()), self.script.clone()) {
+            (Wiring::Shared(end), Some(script)) => {
+                Wiring::Shared(Box::new(Dialogue::new(end, script)))
+            }
+            (wiring, _) => wiring,
+        };
+        let pump = Pump::new(wiring, self.rules.clone(), &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         if let Some(children) = &self.children {
             pump.attend(Box::new(children.nursery()));
         }
         begin(&mut pump);
         let end = pump.run();
-        Ok(match self.children {
+        Ok(match &self.children {
             Some(children) => children.settle(end, &self.signals, self.taps)?,
             None => end?,
         })

@@ -212,7 +212,7 @@ mod tests {
     fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::TcpListen(options) => (options.socket, options.tcp),
+            Command::TcpListen(options) => (options.0.socket, options.0.tcp),
             command => panic!("{command:?}"),
         }
     }

@@ -49,6 +49,10 @@ pub(super) fn receiving(
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, headers| {
         settings::apply(socket, headers, options)?;
+        if options.reuse_port && !groups.join.is_empty() {
+            // That is how others share the port of a group, and each of them gets every datagram.
+            allow_reuse(socket)?;
+        }
         groups::apply(socket, headers, groups)
     };
     first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
@@ -229,7 +233,7 @@ mod tests {
     fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::TcpListen(options) => (options.socket, options.tcp),
+            Command::TcpListen(options) => (options.0.socket, options.0.tcp),
             command => panic!("{command:?}"),
         }
     }

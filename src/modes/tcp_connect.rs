@@ -1,16 +1,18 @@
 //! socket, connect: speak first, over a connection that is named by its 4-tuple from the start.
 //! A name may stand for many addresses: they are tried in turn, a little apart, and the first that answers is the connection.
 
-use std::time::Instant;
+use std::net::SocketAddr;
 
 use super::children::Weight;
+use super::probe;
+use super::retry::{self, Retry, Stop};
 use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
-use crate::link::connect::{Lost, race};
+use crate::link::connect::{Course, Limits, Lost, Winner};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
 use crate::sys::signals::Request;
@@ -19,37 +21,31 @@ use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpConnect {
-        address,
         ends,
         engine,
-        connect,
+        dialogue,
         ..
     } = options;
-    let resolver = address.resolver(Transport::Tcp);
-    let source = resolver.source(connect.source.as_deref(), connect.source_port.as_ref())?;
-    let targets = source.reachable(resolver.targets(&options.target.0)?)?;
-    let traffic = Traffic::stream(&options.framing);
-    let mut session = Session::new((ends, engine), Manners::Connects, traffic, watched)?;
+    let traffic = Traffic::stream(&options.framing).with_words(dialogue);
+    let start = watched.start;
+    let mut session = Session::new(
+        (ends, dialogue, engine),
+        Manners::Connects,
+        traffic,
+        watched,
+    )?;
     let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
-    let limit = [
-        connect
-            .connect_timeout
-            .map(|limit| (Instant::now() + limit, limit)),
-        session.rules.deadline,
-    ];
-    let deadline = limit.into_iter().flatten().min();
-    let mut open = |remote, taps: &mut Taps| {
-        sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
-    };
+    let mut retry = Retry::new(&options.retry, start);
+    if options.connect.probe {
+        return probe::run(options, session, retry);
+    }
     let winner = loop {
-        let interrupt = Some(session.signals.wake());
-        match race(&targets, &mut open, deadline, interrupt, session.taps) {
+        match connect(options, &mut session, &retry) {
             Ok(winner) => break winner,
-            Err(Lost::Failed(failure)) => return Err(failure.into()),
-            Err(Lost::Interrupted) => {
-                if let Some(Request::End(number)) = session.signals.next() {
-                    return Ok(Exit::Signal(number));
+            Err(stop) => {
+                if let Err(stop) = retry.wait(stop, &mut session) {
+                    return stop.end();
                 }
             }
         }
@@ -71,4 +67,62 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         Some(children) => children.for_connections(),
         None => shared(stdio),
     })
+}
+
+/// Connects to the one port there is.
+fn connect(
+    options: &TcpConnect,
+    session: &mut Session<'_>,
+    retry: &Retry<'_>,
+) -> Result<Winner, Stop> {
+    attempt(options, session, retry, |course, lists| {
+        let addresses = lists.first().map_or(&[][..], Vec::as_slice);
+        course.race(addresses)
+    })
+}
+
+/// Resolves the name, and lets `race` connect to the addresses of each port.
+pub(super) fn attempt<T>(
+    options: &TcpConnect,
+    session: &mut Session<'_>,
+    retry: &Retry<'_>,
+    mut race: impl FnMut(&mut Course<'_>, &[Vec<SocketAddr>]) -> Result<T, Lost>,
+) -> Result<T, Stop> {
+    let connect = &options.connect;
+    let resolver = options.address.resolver(Transport::Tcp);
+    let source = resolver.source(connect.source.as_deref(), connect.source_port.as_ref())?;
+    let mut lists = Vec::new();
+    for addresses in resolver.each(&options.target.0)? {
+        lists.push(source.reachable(addresses)?);
+    }
+    let is_bounded = connect.probe || retry.until().is_some();
+    let own = connect.connect_timeout;
+    let limits = Limits {
+        each: own.or(is_bounded.then_some(retry::ATTEMPT)),
+        all: session
+            .rules
+            .deadline
+            .into_iter()
+            .chain(retry.until())
+            .min(),
+    };
+    loop {
+        let mut course = Course {
+            open: &mut |remote, taps: &mut Taps| {
+                sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
+            },
+            limits,
+            interrupt: Some(session.signals.wake()),
+            taps: session.taps,
+        };
+        match race(&mut course, &lists) {
+            Ok(result) => return Ok(result),
+            Err(Lost::Failed(failure)) => return Err(failure.into()),
+            Err(Lost::Interrupted) => {
+                if let Some(Request::End(number)) = session.signals.next() {
+                    return Err(Stop::Signal(number));
+                }
+            }
+        }
+    }
 }

@@ -4,9 +4,9 @@
 use super::children::{RESERVED, Weight, affordable, guard};
 use super::passed::{self, Stream};
 use super::session::{Manners, Session, shared};
-use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
+use super::{responder, sockets};
 use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, StdinTo, TcpListen};
@@ -31,13 +31,26 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     } = options;
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
-    let traffic = Traffic::stream(&options.framing);
-    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    if let Some(path) = &options.many.out_dir {
+        Folder::check(path)?;
+    }
+    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
+    let mut session = Session::new(
+        (ends, &options.dialogue, engine),
+        Manners::Listens,
+        traffic,
+        watched,
+    )?;
     adjust(&mut session.rules, options);
     let children = session.employ(&options.program, ends, children(options))?;
-    let wire = |stdio| match children {
-        Some(children) => children.for_connections(),
-        None => wire(options, stdio),
+    let answers = responder::answers(&options.responder, usize::MAX)?;
+    if answers.is_some() {
+        session.replace_input(ends);
+    }
+    let wire = |stdio| match (children, answers) {
+        (Some(children), _) => children.for_connections(),
+        (None, Some(answers)) => responder::wiring(answers),
+        (None, None) => wire(options, stdio),
     };
     let (socket, reach) = match passed {
         None => sockets::listening(
@@ -77,7 +90,7 @@ fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Fail
         BindPoint::At(endpoint) => {
             let resolver = options.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;
-            guard(&options.program, &addresses, &options.access)?;
+            guard(&options.program, endpoint, &addresses, &options.access)?;
             Ok((addresses, None))
         }
         BindPoint::Passed(name) => {
@@ -119,8 +132,10 @@ fn clients(options: &TcpListen) -> Clients {
         let most = many.max_clients.unwrap_or(options.local.max_children);
         return Clients::AtOnce(affordable(most));
     }
-    let most = raise_descriptors().saturating_sub(RESERVED);
-    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most))
+    let descriptors = raise_descriptors().saturating_sub(RESERVED);
+    // A connection and perhaps a file each.
+    let most = descriptors / (1 + u64::from(many.out_dir.is_some()));
+    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
 }
 
 /// How many children there may be, and what each means.
@@ -145,9 +160,11 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
             StdinTo::None => InputTo::Nobody,
         };
     }
-    if many.broker {
+    if many.broker && options.ends.on_stdin_eof.is_none() {
         // The others may have something to say as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
+    }
+    if many.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
 }

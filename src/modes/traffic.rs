@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::{DatagramOptions, FramingOptions};
+use crate::cli::{DatagramOptions, DialogueOptions, FramingOptions};
 use crate::exit::{Exit, Failure};
 use crate::framing::{Borders, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
+use crate::local::dialogue::Step;
 use crate::local::input::{Cutting, Input};
 use crate::sys::inherited::{Inherited, Kind};
 
@@ -14,6 +15,7 @@ use crate::sys::inherited::{Inherited, Kind};
 const PIECE: usize = 64 << 10;
 
 /// What goes in and out of the local end.
+#[derive(Clone)]
 pub(super) struct Traffic {
     /// How what arrives is written.
     pub(super) output: OutputFraming,
@@ -22,6 +24,7 @@ pub(super) struct Traffic {
 }
 
 /// What is sent.
+#[derive(Clone)]
 enum Payload {
     /// Standard input.
     Input,
@@ -65,36 +68,51 @@ impl Traffic {
                 borders,
                 size,
                 pace: framing.pace(),
+                tempo: framing.tempo(),
             },
             payload: Payload::Input,
         }
     }
 
-    /// Sends these datagrams, and does not read.
-    pub(super) fn with_words(self, words: Vec<Vec<u8>>) -> Self {
-        let payload = Payload::Words(words);
+    /// Sends what is to be said, if there is nothing to wait for in between, in the place of what is read.
+    pub(super) fn with_words(self, dialogue: &DialogueOptions) -> Self {
+        if dialogue.expects() || dialogue.stdin || !dialogue.sends() {
+            return self;
+        }
+        let words = dialogue.steps.iter().filter_map(|step| match step {
+            Step::Say(words) => Some(words.clone()),
+            Step::Hear(_) => None,
+        });
+        let payload = Payload::Words(words.collect());
         Self { payload, ..self }
     }
 
     /// Sends an empty datagram where there is nothing to send.
     pub(super) fn with_question(self) -> Self {
-        let payload = Payload::Question;
+        let payload = match self.payload {
+            Payload::Input => Payload::Question,
+            other => other,
+        };
         Self { payload, ..self }
     }
 
+    /// Whether it has borders.
+    pub(super) fn is_datagrams(&self) -> bool {
+        matches!(self.cutting.borders, Borders::Kept { .. })
+    }
+
     /// What `from`, or what stands for it, gives.
-    pub(super) fn input(self, from: Inherited) -> Input {
-        let Self {
-            cutting, payload, ..
-        } = self;
-        match payload {
-            Payload::Input => Input::new(from, cutting),
-            Payload::Words(words) => Input::of_words(words, cutting),
+    pub(super) fn input(&self, from: Option<Inherited>) -> Option<Input> {
+        let cutting = self.cutting.clone();
+        Some(match (&self.payload, from) {
+            (Payload::Words(words), _) => Input::of_words(words.clone(), cutting),
+            (_, None) => return None,
+            (Payload::Input, Some(from)) => Input::new(from, cutting),
             // A person at a terminal who has given no question has none.
-            Payload::Question if from.kind() == Kind::Terminal => {
+            (Payload::Question, Some(from)) if from.kind() == Kind::Terminal => {
                 Input::of_words(vec![Vec::new()], cutting)
             }
-            Payload::Question => Input::never_nothing(from, cutting),
-        }
+            (Payload::Question, Some(from)) => Input::never_nothing(from, cutting),
+        })
     }
 }

@@ -8,11 +8,11 @@ use super::passed;
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
 use super::watch::Watched;
-use super::{groups, sockets, udp_sendto};
+use super::{groups, responder, sockets, udp_sendto};
 use crate::address::{BindAddress, Endpoint, Host, Resolver};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
-use crate::link::udp::{Accepts, Audience, Settings, Socket};
+use crate::link::udp::{Accepts, Audience, Settings, Socket, longest_payload};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
 use crate::tap::{Event, Reach};
@@ -30,11 +30,12 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let (addresses, passed) = match &options.bind {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
-            guard(&options.program, &addresses, &options.access)?;
+            guard(&options.program, endpoint, &addresses, &options.access)?;
             (addresses, None)
         }
         BindPoint::Passed(name) => {
-            let (socket, bound) = passed::datagrams(name.as_deref(), &options.socket)?;
+            let (socket, bound) =
+                passed::datagrams(name.as_deref(), &options.socket, &options.groups)?;
             (vec![bound], Some((socket, bound.reach)))
         }
     };
@@ -45,11 +46,21 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         _ => None,
     };
     let size = datagrams.size_towards(towards);
-    let traffic = Traffic::datagrams(&options.framing, datagrams, towards)?;
+    let traffic =
+        Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
     let access = options.access.access()?;
-    let mut session = Session::new((ends, engine), Manners::Listens, traffic, watched)?;
+    let mut session = Session::new(
+        (ends, &options.dialogue, engine),
+        Manners::Listens,
+        traffic,
+        watched,
+    )?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
+    let answers = responder::answers(&options.responder, longest_payload(towards))?;
+    if answers.is_some() {
+        session.replace_input(ends);
+    }
 
     let (socket, reach) = match passed {
         Some(passed) => passed,
@@ -58,9 +69,10 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     session.note_shortfalls(&socket, &options.socket)?;
     let defaults = Settings::default();
     let settings = Settings {
-        audience: match children {
-            Some(_) => Audience::Named,
-            None => audience,
+        audience: if children.is_some() || answers.is_some() {
+            Audience::Named
+        } else {
+            audience
         },
         accepts: if options.peers.lock_first {
             Accepts::First
@@ -85,10 +97,11 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     });
     session.ready.announce(socket.identity())?;
     let echo = options.local.echo;
-    session.run(Box::new(socket), |stdio| match children {
-        Some(children) => children.for_datagrams(size),
-        None if echo => Wiring::Echo,
-        None => shared(stdio),
+    session.run(Box::new(socket), |stdio| match (children, answers) {
+        (Some(children), _) => children.for_datagrams(size),
+        (None, Some(answers)) => responder::wiring(answers),
+        (None, None) if echo => Wiring::Echo,
+        (None, None) => shared(stdio),
     })
 }
 

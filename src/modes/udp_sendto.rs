@@ -2,16 +2,19 @@
 //! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use super::children::Weight;
+use super::retry::Retry;
 use super::session::{Manners, Session, shared};
-use super::sockets;
 use super::traffic::Traffic;
 use super::watch::{self, Watched};
+use super::{script, sockets};
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure};
-use crate::link::udp::{Accepts, Patience, Settings, Socket};
+use crate::link::udp::{Accepts, Patience, Settings, Socket, Speech};
+use crate::local::dialogue::InputUse;
 use crate::local::program::Caller;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
@@ -21,19 +24,47 @@ use crate::tuple::{Identity, Transport};
 
 pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpSendto {
-        address,
         report,
         ends,
+        dialogue,
         engine,
         sendto,
         ..
     } = options;
-    let resolver = address.resolver(Transport::Udp);
+    let start = watched.start;
+    let mut session = Session::new(
+        (ends, dialogue, engine),
+        Manners::Sends,
+        traffic(options, None)?,
+        watched,
+    )?;
+    session.employ(&options.program, ends, (1, Weight::Whole))?;
+    if let Some(lines) = watch::lines(report, &session.console).filter(|_| sendto.probe) {
+        session.taps.add(Box::new(Answer::new(lines)));
+    }
+    let mut retry = Retry::new(&options.retry, start);
+    loop {
+        let failure = match attempt(options, &mut session, &retry) {
+            Ok(exit) => return Ok(exit),
+            Err(error) => error.downcast::<Failure>()?,
+        };
+        if let Err(stop) = retry.wait(failure.into(), &mut session) {
+            return stop.end();
+        }
+    }
+}
+
+/// Sends everything once, and waits for what comes back.
+fn attempt(
+    options: &UdpSendto,
+    session: &mut Session<'_>,
+    retry: &Retry<'_>,
+) -> anyhow::Result<Exit> {
+    let sendto = &options.sendto;
+    let resolver = options.address.resolver(Transport::Udp);
     let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
     let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
-    let traffic = traffic(options, target)?;
-    let mut session = Session::new((ends, engine), Manners::Sends, traffic, watched)?;
-    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
+    session.traffic = traffic(options, Some(target))?;
 
     let socket = sockets::sending(
         target,
@@ -43,30 +74,53 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
         session.taps,
     )?;
     session.note_shortfalls(&socket, &options.socket)?;
+    let children = session.children.clone();
     if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
         bind_anywhere(&socket, target)?;
     }
-    let mut socket = Socket::new(socket, settings(options, target, session.rules.engine))
+    let settings = Settings {
+        after_finish: patience(options, retry),
+        ..settings(options, target, session.rules.engine)
+    };
+    let mut socket = Socket::new(socket, settings)
         .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }
     session.ready.announce(socket.identity())?;
-    if !sendto.probe {
-        let flow = socket.flow();
-        let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
-        return session.run(Box::new(socket), |stdio| match (children, flow) {
-            (Some(children), Some(flow)) => children.for_peer(Caller { flow, conn: None }, shape),
-            _ => shared(stdio),
-        });
+    let flow = socket.flow();
+    let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
+    let end = session.run(Box::new(socket), |stdio| match (children, flow) {
+        (Some(children), Some(flow)) => children.for_peer(Caller { flow, conn: None }, shape),
+        _ => shared(stdio),
+    });
+    if sendto.probe {
+        return end.map_err(|error| judge(target, error));
     }
-    if let Some(lines) = watch::lines(report, &session.console) {
-        session.taps.add(Box::new(Answer::new(lines)));
-    }
-    let result = session.run(Box::new(socket), shared);
-    result.map_err(|error| judge(target, error))
+    end
 }
+
+/// How long to wait for replies.
+fn patience(options: &UdpSendto, retry: &Retry<'_>) -> Patience {
+    let ends = &options.ends;
+    let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
+    let left = retry
+        .until()
+        .map(|(until, _)| until.saturating_duration_since(Instant::now()));
+    match (options.sendto.reply_timeout, left) {
+        (Some(ReplyTimeout::After(time)), Some(left)) => Patience::Quiet(time.min(left)),
+        (Some(ReplyTimeout::After(time)), None) => Patience::Quiet(time),
+        (Some(ReplyTimeout::Forever), _) => Patience::Forever,
+        (None, Some(left)) => Patience::Quiet(REPLY.min(left)),
+        // There is a limit that ends the run without the answer that it is for.
+        (None, None) if options.dialogue.expects() && is_limited => Patience::Forever,
+        (None, None) => Patience::Quiet(REPLY),
+    }
+}
+
+/// How long a reply may take where nothing else is said.
+const REPLY: Duration = Duration::from_secs(1);
 
 /// What it says of a port that no answer came.
 fn judge(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
@@ -98,15 +152,13 @@ fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Fai
 }
 
 /// What is sent: standard input, or what the command line gives instead.
-fn traffic(options: &UdpSendto, target: SocketAddr) -> Result<Traffic, Failure> {
-    let sendto = &options.sendto;
-    let traffic = Traffic::datagrams(&options.framing, &options.datagrams, Some(target))?;
-    let words = sendto.send.iter().chain(&sendto.send_hex);
-    let words: Vec<Vec<u8>> = words.map(|bytes| bytes.0.clone()).collect();
-    Ok(match words.is_empty() {
-        false => traffic.with_words(words),
-        true if sendto.probe => traffic.with_question(),
-        true => traffic,
+fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, Failure> {
+    let traffic = Traffic::datagrams(&options.framing, &options.datagrams, target)?;
+    let traffic = traffic.with_words(&options.dialogue);
+    Ok(if options.sendto.probe {
+        traffic.with_question()
+    } else {
+        traffic
     })
 }
 
@@ -114,6 +166,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
     let UdpSendto {
         sendto,
         datagrams,
+        dialogue,
         ends,
         ..
     } = options;
@@ -127,9 +180,9 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
             None => towards.accepts,
         },
         connected: sendto.connected,
-        after_finish: match sendto.reply_timeout {
-            ReplyTimeout::After(time) => Patience::Quiet(time),
-            ReplyTimeout::Forever => Patience::Forever,
+        speech: match script::input_use(dialogue) {
+            InputUse::Unread if dialogue.expects() => Speech::InTurn,
+            _ => Speech::AtWill,
         },
         wanted: if sendto.probe {
             Some(1)

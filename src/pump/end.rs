@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::tap::{SocketState, Taps};
 use crate::tuple::Identity;
 
@@ -40,6 +40,11 @@ pub trait End {
     /// Passes on what `batch` holds from `at` on, as much as can be taken now, and moves `at` on.
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()>;
 
+    /// Whether this local end sees no reason to go on: what it wants has come, or cannot come. Looked at after each `send`.
+    fn is_done(&self) -> bool {
+        false
+    }
+
     /// Says that nothing more will be sent. What was sent before still arrives.
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()>;
 
@@ -57,6 +62,11 @@ pub trait End {
     /// Whether there is anybody to send to by now. While not, nothing is fetched for it.
     fn is_addressed(&self) -> bool {
         true
+    }
+
+    /// How the run ends in the eyes of this local end, if `end` is how it ends otherwise.
+    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        end
     }
 
     /// Bytes that the kernel may take straight from [`End::source`], seen by nobody: how many at the most. `None` where bytes

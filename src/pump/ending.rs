@@ -32,6 +32,16 @@ impl Pump<'_> {
         }
     }
 
+    /// An end wants nothing more: with a shared one everything is over.
+    pub(super) fn suffice(&mut self, id: PortId) {
+        let port = &mut self.ports[id];
+        if matches!(port.party, Party::Shared(_)) {
+            return self.leave(Ok(Exit::Done));
+        }
+        port.has_enough = true;
+        self.end(id);
+    }
+
     /// Goes on with a link from which nothing more will come, and all that came is delivered.
     pub(super) fn wind_up(&mut self, id: PortId) {
         let Some(link) = self.ports[id].party.link().map(Link::identity) else {
@@ -191,7 +201,7 @@ impl Pump<'_> {
         self.runnable.extend(&self.listeners);
         for id in self.links.clone() {
             let lane = &self.ports[id].lane;
-            if lane.ended.is_some() && lane.under_way.is_none() {
+            if lane.ended.is_some() && !lane.is_waiting() {
                 self.conclude(id);
             } else {
                 self.runnable.push_back(id);

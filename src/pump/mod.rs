@@ -222,10 +222,14 @@ impl<'a> Pump<'a> {
         };
         let is_lost = matches!(&self.verdict, Err(failure) if failure.exit == Exit::DataLost);
         // Whoever asked to be told of losses is told, also where a limit or a signal was the way to end.
-        if end == Ok(Exit::Done) || is_lost && is_orderly {
+        let end = if end == Ok(Exit::Done) || is_lost && is_orderly {
             self.verdict.map(|()| Exit::Done)
         } else {
             end
+        };
+        match self.plan {
+            Plan::Shared(local) | Plan::Broker(local) => self.ports[local].party.end().verdict(end),
+            Plan::Echo | Plan::Each(_) => end,
         }
     }
 

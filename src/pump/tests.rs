@@ -21,6 +21,7 @@ use crate::tap::{SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport};
 
 mod own;
+mod wishes;
 
 /// What an end does when it is asked for bytes.
 enum Give {
@@ -47,6 +48,8 @@ struct Script {
     name: &'static str,
     source: Option<File>,
     sink: Option<File>,
+    /// What it wants to have come, as a local end.
+    wants: Option<&'static str>,
 }
 
 impl Script {
@@ -69,6 +72,11 @@ impl Script {
 
     fn takes(mut self, takes: impl IntoIterator<Item = Take>) -> Self {
         self.takes.extend(takes);
+        self
+    }
+
+    fn wants(mut self, text: &'static str) -> Self {
+        self.wants = Some(text);
         self
     }
 
@@ -127,6 +135,21 @@ impl End for Script {
         ));
         batch.advance(at, bytes.len());
         Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let log = self.log.borrow();
+        self.wants
+            .is_some_and(|wanted| log.iter().any(|line| line.contains(wanted)))
+    }
+
+    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        match end {
+            Ok(Exit::Done) if self.wants.is_some() && !self.is_done() => {
+                Err(Failure::new(Exit::Unexpected, "in vain"))
+            }
+            end => end,
+        }
     }
 
     fn finish(&mut self, _: &mut Taps) -> io::Result<()> {

@@ -70,10 +70,7 @@ impl Pump<'_> {
                 }
                 Ok(Arrival::Nothing(time)) => self.rest(id, time),
                 Ok(Arrival::End) => self.end(id),
-                Ok(Arrival::Enough) => {
-                    self.ports[id].has_enough = true;
-                    self.end(id);
-                }
+                Ok(Arrival::Enough) => self.suffice(id),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.rest(id, None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => self.runnable.push_back(id),
                 Err(error) => self.break_source(id, &error),
@@ -157,6 +154,9 @@ impl Pump<'_> {
                 // What it has got may be what it answers to.
                 if port.gives_unasked() {
                     self.runnable.push_back(to);
+                }
+                if port.party.end().is_done() {
+                    self.suffice(to);
                 }
                 true
             }

@@ -3,11 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use super::startup::was_closed;
 
 /// What an inherited descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,13 +177,8 @@ fn kind_of(fd: BorrowedFd<'_>) -> Kind {
         FileType::RegularFile | FileType::BlockDevice => Kind::Regular,
         FileType::Socket => Kind::Socket,
         FileType::CharacterDevice if rustix::termios::isatty(fd) => Kind::Terminal,
-        FileType::CharacterDevice if is_null(stat.st_rdev) => {
-            // The runtime opens /dev/null for reading and writing in place of a descriptor that was closed at the start.
-            match rustix::fs::fcntl_getfl(fd) {
-                Ok(flags) if flags.contains(OFlags::RDWR) => Kind::Closed,
-                _ => Kind::Null,
-            }
-        }
+        FileType::CharacterDevice if was_closed(fd.as_raw_fd()) => Kind::Closed,
+        FileType::CharacterDevice if is_null(stat.st_rdev) => Kind::Null,
         _ => Kind::Other,
     }
 }
@@ -192,7 +189,6 @@ fn is_null(device: u64) -> bool {
 
 /// Opens the same pipe or terminal once more: a description of our own, whose `O_NONBLOCK` nobody else sees (proc(5), /proc/self/fd).
 fn reopen(fd: BorrowedFd<'_>, way: Use) -> Option<OwnedFd> {
-    use std::os::fd::AsRawFd;
     let mut options = OpenOptions::new();
     match way {
         Use::Input => options.read(true),

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod multicast;
 pub mod poller;
 pub mod signals;
+pub mod startup;
 pub mod systemd;
 pub mod tcp_info;
 pub mod udp;

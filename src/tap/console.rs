@@ -2,13 +2,9 @@
 //! Whoever writes has the terminal for as long as that takes: the bar steps aside and comes back below.
 
 use std::io::{self, ErrorKind, Write};
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::event::{PollFd, PollFlags, poll};
-
-/// How often a bar is drawn anew while nothing moves, so that rates and times do not stand still.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Standard error.
 #[derive(Clone, Default)]
@@ -21,12 +17,10 @@ impl Console {
     #[must_use]
     pub fn with_bar(total: Option<u64>) -> Self {
         let target = ProgressDrawTarget::stderr();
-        let bar = (!target.is_hidden()).then(|| {
-            let bar = ProgressBar::with_draw_target(total, target);
-            bar.enable_steady_tick(TICK);
-            bar
-        });
-        Self { bar }
+        let is_seen = !target.is_hidden();
+        Self {
+            bar: is_seen.then(|| ProgressBar::with_draw_target(total, target)),
+        }
     }
 
     /// The bar, if there is one.

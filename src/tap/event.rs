@@ -43,6 +43,18 @@ pub enum Event<'a> {
         /// How long it took.
         after: Duration,
     },
+    /// What connecting is for has failed, and will be tried again.
+    Retrying {
+        /// The failure.
+        failure: &'a Failure,
+        /// For how long it will be tried at the most.
+        left: Duration,
+    },
+    /// Whether somebody listens at a port was found out.
+    Probed {
+        /// The connection, which is closed again, and how long it took; or why there was none.
+        outcome: Result<(FourTuple, Duration), &'a Failure>,
+    },
     /// A connection is made from this side.
     Connected {
         /// The new connection.

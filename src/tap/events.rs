@@ -134,6 +134,21 @@ impl Events {
                 };
                 ("connected", Who::pair(flow, None), details)
             }
+            Event::Retrying { failure, left } => {
+                let details = Details::Attempt {
+                    error: failure.message.clone(),
+                    seconds: seconds(left),
+                };
+                ("retrying", Who::default(), details)
+            }
+            Event::Probed {
+                outcome: Ok((flow, after)),
+            } => {
+                let details = Details::Took {
+                    seconds: seconds(after),
+                };
+                ("open", Who::pair(flow, None), details)
+            }
             Event::Accepted { flow, conn } => {
                 ("accepted", Who::pair(flow, Some(conn)), Details::None {})
             }

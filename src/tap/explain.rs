@@ -103,6 +103,12 @@ impl Explain {
                 self.step("connect()", text);
                 self.step("waiting", BOTH);
             }
+            Event::Probed {
+                outcome: Ok((flow, _)),
+            } => {
+                let text = format_args!("{flow}  somebody listens there");
+                self.step("connect()", text);
+            }
             Event::Accepted { flow, conn } => {
                 let number = Number(Some(conn));
                 let text = format_args!("{flow}{number}  a new socket, same local port");

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
@@ -13,6 +12,8 @@ use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
 use super::{Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
 use crate::tuple::{Direction, FourTuple, Transport};
+
+mod attempts;
 
 /// Peers remembered as already announced; more than that, and some are announced again.
 const ANNOUNCED: usize = 4096;
@@ -46,6 +47,8 @@ pub struct Lines<W> {
     announced: HashSet<(FourTuple, Direction)>,
     /// Failed attempts, held back until it is clear whether another one succeeds: if none does, the error names them all.
     failed: Vec<String>,
+    /// Whether the user knows that attempts are repeated.
+    is_patient: bool,
 }
 
 impl<W: Write> Lines<W> {
@@ -57,20 +60,12 @@ impl<W: Write> Lines<W> {
             palette,
             announced: HashSet::new(),
             failed: Vec::new(),
+            is_patient: false,
         }
     }
 
     pub(super) fn line(&mut self, word: &str, text: impl Display) {
         put_line(&mut self.out, self.palette, word, text);
-    }
-
-    fn failed(&mut self, remote: SocketAddr, error: &std::io::Error) {
-        let text = format!("{remote}: {}", describe(error));
-        if self.detail == Detail::Chunks {
-            self.line("failed", text);
-        } else {
-            self.failed.push(text);
-        }
     }
 
     /// What went otherwise than asked for.
@@ -122,6 +117,8 @@ impl<W: Write> Lines<W> {
                 self.line("dropped", format_args!("{socket}  {text}"));
             }
             Event::Granted { text } => self.line("granted", text),
+            Event::Retrying { failure, left } => self.retrying(failure, left),
+            Event::Probed { outcome } => self.probed(outcome),
             _ => {}
         }
     }
@@ -173,13 +170,6 @@ impl<W: Write> Lines<W> {
                 self.line("", Buffers(state));
             }
         }
-    }
-
-    fn connected(&mut self, flow: FourTuple) {
-        for text in std::mem::take(&mut self.failed) {
-            self.line("failed", text);
-        }
-        self.line("connected", flow);
     }
 
     fn data(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, size: Size) {
@@ -310,8 +300,8 @@ pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text:
 fn style_of(word: &str) -> Style {
     let color = match word {
         call if call.ends_with("()") => AnsiColor::Blue,
-        "failed" | "granted" | "broken" | "rejected" | "refused" | "truncated" | "dropped"
-        | "ignored" => AnsiColor::Yellow,
+        "failed" | "retrying" | "granted" | "broken" | "rejected" | "refused" | "truncated"
+        | "dropped" | "ignored" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

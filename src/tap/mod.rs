@@ -16,7 +16,7 @@ mod hexlines;
 pub mod lines;
 pub mod pcap;
 mod pcapng;
-mod phrases;
+pub(crate) mod phrases;
 pub mod progress;
 mod sink;
 mod state;

@@ -18,7 +18,7 @@ impl Display for Number {
 }
 
 /// A number of bytes with its unit.
-pub(super) struct Bytes(pub(super) u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressState, ProgressStyle};
 
@@ -15,6 +15,9 @@ use crate::tuple::Direction;
 const BAR: &str = "{wide_bar} {sent}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 /// Without.
 const SPINNER: &str = "{spinner} received {received}, sent {sent}  {binary_bytes_per_sec}";
+
+/// How often the line is drawn anew while nothing moves, so that rates and times do not stand still.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Keeps the bar of a console up to date; the console draws it.
 pub struct Progress {
@@ -33,6 +36,9 @@ impl Progress {
             let style = style.with_key("received", show(&moved.received));
             bar.set_style(style.with_key("sent", show(&moved.sent)));
         }
+        // Not before it has its form; and once at least, however short the run is.
+        bar.tick();
+        bar.enable_steady_tick(TICK);
         Some(Self { bar, moved })
     }
 }

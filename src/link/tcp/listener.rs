@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
 use super::{Client, Connection, address_of};
@@ -23,8 +25,8 @@ pub struct Listener {
     local: SocketAddr,
     opened: Instant,
     accepted: u64,
-    /// Since when it waits for the next client.
-    waiting: Instant,
+    /// Since when nobody is there, where there is a limit to that.
+    alone: Option<Instant>,
     /// No client is accepted before this time: the system has run out of what one needs.
     paused: Option<Instant>,
     /// Held once here, and once by each client that is there.
@@ -37,7 +39,7 @@ pub struct Listener {
 pub struct Settings {
     /// How many clients to serve.
     pub clients: Clients,
-    /// For how long to wait for the next client.
+    /// For how long to wait while no client is there.
     pub patience: Option<Duration>,
     /// How many bytes to receive from each at the most.
     pub wanted: Option<u64>,
@@ -54,6 +56,22 @@ pub enum Clients {
     AtOnce(u64),
 }
 
+/// What the system may run out of, and have again later (accept(2)).
+const SHORTAGES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+
+/// The client had gone before it was accepted, or the network or a filter between took it (accept(2)).
+const GONE: [Errno; 9] = [
+    Errno::CONNABORTED,
+    Errno::PERM,
+    Errno::PROTO,
+    Errno::NOPROTOOPT,
+    Errno::NETDOWN,
+    Errno::NETUNREACH,
+    Errno::HOSTDOWN,
+    Errno::HOSTUNREACH,
+    Errno::NONET,
+];
+
 /// How long no client is accepted when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,28 +85,38 @@ impl Listener {
             local,
             opened: Instant::now(),
             accepted: 0,
-            waiting: Instant::now(),
+            alone: None,
             paused: None,
             place: Rc::new(()),
             settings,
         })
     }
 
+    /// How many clients are there.
+    fn clients(&self) -> u64 {
+        Rc::strong_count(&self.place) as u64 - 1
+    }
+
     /// Whether as many clients are there as may be.
     fn is_full(&self) -> bool {
         match self.settings.clients {
             Clients::First(_) => false,
-            Clients::AtOnce(most) => Rc::strong_count(&self.place) as u64 > most,
+            Clients::AtOnce(most) => self.clients() >= most,
         }
     }
 
     /// What to do where no client is waiting.
-    fn wait(&self) -> io::Result<Arrival> {
+    fn wait(&mut self) -> io::Result<Arrival> {
         let Some(patience) = self.settings.patience else {
             return Ok(Arrival::Nothing(None));
         };
-        let deadline = self.waiting + patience;
-        if Instant::now() < deadline {
+        let now = Instant::now();
+        if self.clients() > 0 {
+            self.alone = None;
+            return Ok(Arrival::Nothing(Some(now + patience)));
+        }
+        let deadline = *self.alone.get_or_insert(now) + patience;
+        if now < deadline {
             return Ok(Arrival::Nothing(Some(deadline)));
         }
         let text = format!(
@@ -97,6 +125,36 @@ impl Listener {
             patience.as_secs_f64()
         );
         Err(io::Error::other(Failure::new(Exit::TimedOut, text)))
+    }
+
+    /// Makes a link of a socket that was accepted.
+    fn greet(
+        &mut self,
+        socket: Socket,
+        remote: SocketAddr,
+        taps: &mut Taps,
+    ) -> io::Result<Arrival> {
+        let local = if self.local.ip().is_unspecified() {
+            address_of(&socket.local_addr()?)?
+        } else {
+            self.local
+        };
+        let flow = FourTuple::new(Transport::Tcp, local, remote);
+        if !self.settings.access.admits(remote.ip()) {
+            // Its connection is closed when this returns. Others may be waiting behind it.
+            taps.emit(&Event::Rejected { flow, datagrams: 0 });
+            return Ok(Arrival::Nothing(Some(Instant::now())));
+        }
+        self.accepted += 1;
+        self.alone = None;
+        let conn = self.accepted;
+        taps.emit(&Event::Accepted { flow, conn });
+        let client = Client {
+            number: conn,
+            _place: Rc::clone(&self.place),
+        };
+        let connection = Connection::over(socket, flow, Some(client), self.settings.wanted);
+        Ok(Arrival::Link(Box::new(connection)))
     }
 }
 
@@ -109,36 +167,19 @@ impl End for Listener {
             return Ok(Arrival::Nothing(None));
         }
         self.paused = None;
-        let (socket, remote) = match self.socket.accept() {
-            Ok(accepted) => accepted,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(),
-            Err(error) if is_shortage(&error) => {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match acceptfrom_with(&self.socket, flags) {
+            Ok((socket, Some(remote))) => self.greet(socket.into(), remote.try_into()?, taps),
+            Ok((_, None)) => Ok(Arrival::Nothing(None)),
+            Err(Errno::AGAIN) => self.wait(),
+            Err(error) if SHORTAGES.contains(&error) => {
                 self.paused = Some(Instant::now() + PAUSE);
-                return Ok(Arrival::Nothing(self.paused));
+                Ok(Arrival::Nothing(self.paused))
             }
-            // The client had gone before it was accepted (accept(2)).
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
-                return Ok(Arrival::Nothing(None));
-            }
-            Err(error) => return Err(error),
-        };
-        let remote = address_of(&remote)?;
-        if !self.settings.access.admits(remote.ip()) {
-            return reject(&socket, remote, taps);
+            // Others may be waiting behind it.
+            Err(error) if GONE.contains(&error) => Ok(Arrival::Nothing(Some(Instant::now()))),
+            Err(error) => Err(error.into()),
         }
-        let conn = self.accepted + 1;
-        let client = Client {
-            number: conn,
-            _place: Rc::clone(&self.place),
-        };
-        let connection = Connection::new(socket, remote, Some(client), self.settings.wanted)?;
-        self.accepted = conn;
-        self.waiting = Instant::now();
-        taps.emit(&Event::Accepted {
-            flow: connection.flow,
-            conn,
-        });
-        Ok(Arrival::Link(Box::new(connection)))
     }
 
     fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
@@ -179,18 +220,4 @@ impl Link for Listener {
         taps.emit(&Event::Called(Call::Close(self.identity())));
         Ok(())
     }
-}
-
-/// Turns a client away: its connection is closed when this returns. Others may be waiting behind it.
-fn reject(socket: &Socket, remote: SocketAddr, taps: &mut Taps) -> io::Result<Arrival> {
-    let local = address_of(&socket.local_addr()?)?;
-    let flow = FourTuple::new(Transport::Tcp, local, remote);
-    taps.emit(&Event::Rejected { flow, datagrams: 0 });
-    Ok(Arrival::Nothing(Some(Instant::now())))
-}
-
-/// Whether an error of accept says that the system has run out of something, which may come back (accept(2)).
-fn is_shortage(error: &io::Error) -> bool {
-    let number = error.raw_os_error().unwrap_or_default();
-    [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].contains(&number)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
@@ -35,7 +35,7 @@ mod tests;
 mod unsent;
 
 pub use addresses::longest_payload;
-pub use settings::{Accepts, Audience, Patience, Refusal, Settings};
+pub use settings::{Accepts, Audience, Patience, Refusal, Settings, Speech};
 
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;
@@ -153,6 +153,11 @@ impl Socket {
         self.totals.drops.total() + self.totals.truncated
     }
 
+    /// Whether there may be nothing more to send.
+    fn has_spoken(&self) -> bool {
+        self.finished || self.settings.speech == Speech::InTurn
+    }
+
     /// Asks the kernel for drops, and reports those not reported yet.
     fn tell_drops(&mut self, taps: &mut Taps) {
         if let Ok(count) = dropped(&self.inner) {
@@ -200,9 +205,8 @@ impl End for Socket {
         }
         self.drain_errors(taps);
         self.finished = true;
-        if let (Audience::Target(_), Patience::Quiet(_) | Patience::Forever) =
-            (self.settings.audience, self.settings.after_finish)
-        {
+        let waits = self.settings.after_finish != Patience::Quiet(Duration::ZERO);
+        if matches!(self.settings.audience, Audience::Target(_)) && waits {
             taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
         }
         self.heard = Instant::now();

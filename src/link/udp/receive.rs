@@ -77,7 +77,7 @@ impl Socket {
     /// Whether nothing more can be expected: all is sent, and the last that came back was an error.
     pub(super) fn is_refused(&self) -> bool {
         let verdict = self.verdict.as_ref();
-        self.finished
+        self.has_spoken()
             && self.settings.refusal == Refusal::Ends
             && verdict.is_some_and(|verdict| verdict.sent == self.totals.sent.chunks)
     }
@@ -90,7 +90,7 @@ impl Socket {
         }
         self.tell_drops(taps);
         let until = match self.settings.after_finish {
-            Patience::Quiet(time) if self.finished => self.heard.checked_add(time),
+            Patience::Quiet(time) if self.has_spoken() => self.heard.checked_add(time),
             _ => None,
         };
         if self.is_refused() || until.is_some_and(|until| until <= Instant::now()) {

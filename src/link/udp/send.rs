@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
 use super::unsent::Attempts;
-use super::{Name, Settings, Socket, options};
+use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::rules::Engine;
 use crate::tap::{Event, Taps};
@@ -171,6 +172,9 @@ impl Socket {
             // The first datagram has bound the socket.
             self.name = Name::of(&self.inner).unwrap_or(self.name);
             self.address();
+        }
+        if self.settings.speech == Speech::InTurn {
+            self.heard = Instant::now();
         }
         for parcel in parcels {
             let (len, datagrams) = (parcel.len, parcel.count());

@@ -22,6 +22,8 @@ pub struct Settings {
     pub refusal: Refusal,
     /// How long to listen on once the local end has finished.
     pub after_finish: Patience,
+    /// When the local end speaks.
+    pub speech: Speech,
     /// End when this many datagrams were passed on.
     pub wanted: Option<u64>,
     /// End before a datagram that would make it more than this many bytes passed on. Datagrams are never cut.
@@ -48,6 +50,7 @@ impl Default for Settings {
             connected: false,
             refusal: Refusal::Reported,
             after_finish: Patience::Forever,
+            speech: Speech::AtWill,
             wanted: None,
             max_bytes: None,
             eof_datagram: false,
@@ -109,6 +112,15 @@ pub enum Refusal {
     Ends,
     /// It is reported, and ends nothing.
     Reported,
+}
+
+/// When the local end speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// When it will: only once it has finished, nothing more is to be sent.
+    AtWill,
+    /// At once, or never: whenever something is sent it may be the last, as if it had finished.
+    InTurn,
 }
 
 /// How long to wait for answers once nothing more is to be sent.

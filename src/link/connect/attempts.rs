@@ -1,0 +1,254 @@
+//! One race: the attempts to connect to the addresses of one endpoint.
+//! It is driven from outside, so that many can run beside each other in one loop.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use socket2::Socket;
+
+use super::{Open, Winner};
+use crate::exit::{Exit, Failure};
+use crate::tap::{Event, Taps};
+
+/// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// What is known in the middle of a race.
+pub(super) struct Race {
+    waiting: VecDeque<SocketAddr>,
+    running: Vec<Attempt>,
+    failures: Vec<Failure>,
+    /// When the next attempt may join.
+    next_start: Instant,
+    /// When it is over, and the limit that says so.
+    deadline: Option<(Instant, Duration)>,
+}
+
+struct Attempt {
+    socket: Socket,
+    remote: SocketAddr,
+    began: Instant,
+    /// Whether something has become of it.
+    is_ready: bool,
+}
+
+/// What came of beginning an attempt.
+enum Started {
+    Won(Winner),
+    Runs,
+    Failed,
+}
+
+impl Attempt {
+    fn win(self) -> Winner {
+        Winner {
+            after: self.began.elapsed(),
+            socket: self.socket,
+            remote: self.remote,
+        }
+    }
+
+    /// What became of a finished attempt.
+    fn outcome(&self) -> io::Result<()> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        let local = self.socket.local_addr()?.as_socket();
+        if local == Some(self.remote) {
+            // By chance the kernel chose the very port that is being called, and the socket met itself (simultaneous open,
+            // RFC 9293, 3.5): nobody listens there.
+            return Err(Errno::CONNREFUSED.into());
+        }
+        Ok(())
+    }
+}
+
+impl Race {
+    /// A race that begins at `now`, to any of `addresses`.
+    pub(super) fn new(
+        addresses: &[SocketAddr],
+        deadline: Option<(Instant, Duration)>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            waiting: addresses.iter().copied().collect(),
+            running: Vec::new(),
+            failures: Vec::new(),
+            next_start: now,
+            deadline,
+        }
+    }
+
+    /// The sockets of attempts under way, each of which is writable when it has finished.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.running.iter().map(|attempt| &attempt.socket)
+    }
+
+    /// When to look again although nothing has finished.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        let next_start = (!self.waiting.is_empty()).then_some(self.next_start);
+        let deadline = self.deadline.map(|(deadline, _)| deadline);
+        deadline.into_iter().chain(next_start).min()
+    }
+
+    /// Notes which attempts have finished: one word for each of the sockets.
+    pub(super) fn mark(&mut self, ready: &mut impl Iterator<Item = bool>) {
+        for (attempt, is_ready) in self.running.iter_mut().zip(ready) {
+            attempt.is_ready = is_ready;
+        }
+    }
+
+    /// Does what can be done now; gives the result once there is one.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        open: &mut Open<'_>,
+        taps: &mut Taps,
+    ) -> Option<Result<Winner, Failure>> {
+        if let Some(winner) = self.sort_out(now, taps) {
+            return Some(Ok(self.crown(winner, taps)));
+        }
+        loop {
+            if let Some((_, limit)) = self.deadline.filter(|(deadline, _)| *deadline <= now) {
+                return Some(Err(self.time_out(limit, taps)));
+            }
+            if (self.running.is_empty() || self.next_start <= now)
+                && let Some(remote) = self.waiting.pop_front()
+            {
+                match self.start(remote, open, taps) {
+                    Started::Won(winner) => return Some(Ok(self.crown(winner, taps))),
+                    Started::Runs => self.next_start = now + HEAD_START,
+                    Started::Failed => self.next_start = now,
+                }
+            } else if self.running.is_empty() {
+                return Some(Err(self.verdict()));
+            } else {
+                return None;
+            }
+        }
+    }
+
+    /// Ends the race with its winner. What still runs has lost, however near it may have been.
+    fn crown(&mut self, winner: Winner, taps: &mut Taps) -> Winner {
+        for attempt in std::mem::take(&mut self.running) {
+            let text = "no answer before another address had one";
+            taps.emit(&Event::ConnectFailed {
+                remote: attempt.remote,
+                error: &io::Error::new(io::ErrorKind::TimedOut, text),
+                after: attempt.began.elapsed(),
+            });
+        }
+        winner
+    }
+
+    /// Begins an attempt.
+    fn start(&mut self, remote: SocketAddr, open: &mut Open<'_>, taps: &mut Taps) -> Started {
+        let socket = match open(remote, taps) {
+            Ok(socket) => socket,
+            Err(failure) => {
+                self.failures.push(failure);
+                return Started::Failed;
+            }
+        };
+        taps.emit(&Event::Connecting { remote });
+        let attempt = Attempt {
+            socket,
+            remote,
+            began: Instant::now(),
+            is_ready: false,
+        };
+        let connected = attempt.socket.connect(&remote.into());
+        match connected.and_then(|()| attempt.outcome()) {
+            Ok(()) => Started::Won(attempt.win()),
+            Err(error) if is_under_way(&error) => {
+                self.running.push(attempt);
+                Started::Runs
+            }
+            Err(error) => {
+                self.fail(&attempt, &error, taps);
+                Started::Failed
+            }
+        }
+    }
+
+    /// Looks at the attempts that have finished: the first connection ends the race, failed ones leave it to the next.
+    fn sort_out(&mut self, now: Instant, taps: &mut Taps) -> Option<Winner> {
+        let mut winner = None;
+        for attempt in std::mem::take(&mut self.running) {
+            if !attempt.is_ready || winner.is_some() {
+                self.running.push(attempt);
+                continue;
+            }
+            match attempt.outcome() {
+                Ok(()) => winner = Some(attempt.win()),
+                Err(error) => {
+                    self.fail(&attempt, &error, taps);
+                    self.next_start = now;
+                }
+            }
+        }
+        winner
+    }
+
+    fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
+        let remote = attempt.remote;
+        taps.emit(&Event::ConnectFailed {
+            remote,
+            error,
+            after: attempt.began.elapsed(),
+        });
+        let act = format!("cannot connect to {remote}");
+        self.failures.push(Failure::io(act, error));
+    }
+
+    /// Ends the race at the deadline: what still runs has timed out, and what still waits has missed it.
+    fn time_out(&mut self, limit: Duration, taps: &mut Taps) -> Failure {
+        let limit = limit.as_secs_f64();
+        for attempt in std::mem::take(&mut self.running) {
+            let remote = attempt.remote;
+            taps.emit(&Event::ConnectFailed {
+                remote,
+                error: &Errno::TIMEDOUT.into(),
+                after: attempt.began.elapsed(),
+            });
+            self.note_time_out(remote, format_args!("timed out after {limit} s"));
+        }
+        for remote in std::mem::take(&mut self.waiting) {
+            self.note_time_out(remote, format_args!("not tried within {limit} s"));
+        }
+        Failure {
+            exit: Exit::TimedOut,
+            ..self.verdict()
+        }
+    }
+
+    fn note_time_out(&mut self, remote: SocketAddr, reason: fmt::Arguments<'_>) {
+        let text = format!("cannot connect to {remote}: {reason}");
+        self.failures.push(Failure::new(Exit::TimedOut, text));
+    }
+
+    /// All failures in one.
+    fn verdict(&self) -> Failure {
+        const TELLING: [Exit; 4] = [Exit::Refused, Exit::TimedOut, Exit::Reset, Exit::CannotBind];
+        let occurred = |exit: &Exit| self.failures.iter().any(|failure| failure.exit == *exit);
+        let exit = TELLING.into_iter().find(occurred).unwrap_or(Exit::Failed);
+        // An option that the kernel refuses fails in the same words for every address.
+        let mut lines: Vec<&str> = Vec::new();
+        for failure in &self.failures {
+            if !lines.contains(&failure.message.as_str()) {
+                lines.push(&failure.message);
+            }
+        }
+        Failure::new(exit, lines.join("\n"))
+    }
+}
+
+/// Whether `connect` goes on in the background (connect(2)).
+fn is_under_way(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
+}

@@ -1,0 +1,486 @@
+//! A dialogue: what is to be said and what has to be heard, in one order, between the network and another local end.
+//! It says a thing when all that has to be heard before it has come; what comes is passed on as if nobody had listened.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::{Exit, Failure};
+use crate::pump::end::{Arrival, End};
+use crate::tap::Taps;
+
+mod missed;
+mod pattern;
+
+pub use pattern::{Form, Pattern};
+
+use missed::Came;
+use pattern::{Found, Search};
+
+/// One step of a [`Script`].
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Send this: over UDP, as one datagram.
+    Say(Vec<u8>),
+    /// Wait until this has come: anywhere in the stream after what was heard before, or in one datagram.
+    Hear(Pattern),
+}
+
+/// What a dialogue consists of.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// What is said and heard, in order.
+    pub steps: Vec<Step>,
+    /// What becomes of the input of the other local end.
+    pub input: InputUse,
+    /// When the peer is told that nothing more will be said.
+    pub farewell: Farewell,
+    /// The status where something was to be heard and nothing at all has come.
+    pub silence: Exit,
+}
+
+/// What becomes of the input of the other local end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputUse {
+    /// It is not read.
+    Unread,
+    /// It is sent from the beginning, while the script only listens.
+    Alongside,
+    /// It is sent when the script is over, and the session goes on.
+    Afterwards,
+}
+
+/// When the peer is told that nothing more will be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// As soon as everything is said.
+    Said,
+    /// When everything is heard as well: many a server takes an earlier end for a client that has gone.
+    Heard,
+}
+
+/// Another local end, with a script between it and the network.
+pub struct Dialogue {
+    inner: Box<dyn End>,
+    script: Script,
+    /// How many of the steps before this one are said, and heard.
+    said: usize,
+    heard: usize,
+    search: Option<Search>,
+    came: Came,
+    /// Whether nothing more will come.
+    has_ended: bool,
+    /// Whether what comes can never be what is to be heard.
+    is_hopeless: bool,
+    /// Whether the batch that is being passed on was listened to.
+    is_known: bool,
+}
+
+/// What is to be done now.
+enum Turn<'a> {
+    Say(&'a [u8]),
+    /// Send what the other end reads.
+    Read,
+    Wait,
+    /// Nothing more will be said.
+    End,
+    Leave,
+}
+
+impl Dialogue {
+    /// Puts `script` before `inner`, which gets all that comes.
+    #[must_use]
+    pub fn new(inner: Box<dyn End>, script: Script) -> Self {
+        let mut dialogue = Self {
+            inner,
+            script,
+            said: 0,
+            heard: 0,
+            search: None,
+            came: Came::default(),
+            has_ended: false,
+            is_hopeless: false,
+            is_known: false,
+        };
+        dialogue.listen_from(0);
+        dialogue
+    }
+
+    /// Waits for what is to be heard at `step` or after it.
+    fn listen_from(&mut self, step: usize) {
+        let mut steps = self.script.steps.iter().enumerate().skip(step);
+        let next = steps.find_map(|(at, step)| match step {
+            Step::Hear(pattern) => Some((at, pattern)),
+            Step::Say(_) => None,
+        });
+        self.heard = next.map_or(self.script.steps.len(), |(at, _)| at);
+        self.search = next.map(|(_, pattern)| pattern.search());
+        self.came = Came::default();
+    }
+
+    /// What is to be heard next.
+    fn expected(&self) -> Option<&Pattern> {
+        match self.script.steps.get(self.heard) {
+            Some(Step::Hear(pattern)) => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// What is to be said next, whether its turn has come or not, and where in the script that is.
+    fn next_words(&self) -> Option<(usize, &[u8])> {
+        let steps = self.script.steps.iter().enumerate().skip(self.said);
+        let mut words = steps.filter_map(|(at, step)| match step {
+            Step::Say(words) => Some((at, words.as_slice())),
+            Step::Hear(_) => None,
+        });
+        words.next()
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        let words = self.next_words();
+        let listens = self.expected().is_some();
+        match (words, self.script.input) {
+            (Some((at, words)), _) if at < self.heard => Turn::Say(words),
+            _ if listens && self.has_ended => Turn::End,
+            (_, InputUse::Alongside) if listens => Turn::Read,
+            (None, _) if listens && self.script.farewell == Farewell::Said => Turn::End,
+            _ if listens => Turn::Wait,
+            (_, InputUse::Afterwards) => Turn::Read,
+            _ if self.has_to_hear() => Turn::Leave,
+            _ => Turn::End,
+        }
+    }
+
+    /// Whether there was anything to be heard at all.
+    fn has_to_hear(&self) -> bool {
+        let mut steps = self.script.steps.iter();
+        steps.any(|step| matches!(step, Step::Hear(_)))
+    }
+
+    /// Whether the script is done and there is nothing to go on with.
+    fn is_over(&self) -> bool {
+        matches!(self.turn(), Turn::Leave)
+    }
+
+    /// Listens to a stretch of a stream, which may hold the ends of several steps; no bytes are the end of the stream.
+    fn listen_to_stream(&mut self, mut bytes: &[u8]) {
+        self.has_ended |= bytes.is_empty();
+        while !bytes.is_empty() {
+            let (Some(search), Some(Step::Hear(pattern))) =
+                (&mut self.search, self.script.steps.get(self.heard))
+            else {
+                return;
+            };
+            match search.go_on(pattern, bytes) {
+                Found::Until(end) => {
+                    bytes = &bytes[end..];
+                    self.listen_from(self.heard + 1);
+                }
+                found => {
+                    self.came.add_stretch(bytes);
+                    self.is_hopeless = found == Found::Never;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Listens to a datagram, which can be what one step waits for.
+    fn listen_to_datagram(&mut self, bytes: &[u8]) {
+        let Some(pattern) = self.expected() else {
+            return;
+        };
+        match pattern.search().go_on(pattern, bytes) {
+            Found::Until(_) => self.listen_from(self.heard + 1),
+            Found::NotYet | Found::Never => self.came.add_datagram(bytes),
+        }
+    }
+
+    fn listen(&mut self, batch: &Batch) {
+        for run in batch.runs() {
+            let bytes = batch.bytes(run);
+            match run.shape {
+                Shape::Stream => self.listen_to_stream(bytes),
+                Shape::Datagrams(_) if bytes.is_empty() => self.listen_to_datagram(bytes),
+                Shape::Datagrams(size) => {
+                    bytes
+                        .chunks(size)
+                        .for_each(|one| self.listen_to_datagram(one));
+                }
+            }
+        }
+    }
+
+    /// What to tell of something that did not come, and why it is not waited for any longer.
+    fn missed(&self, reason: &str) -> Option<Failure> {
+        let pattern = self.expected()?;
+        let text = missed::explain(pattern, &self.came, reason);
+        let exit = if self.came.is_nothing() {
+            self.script.silence
+        } else {
+            Exit::Unexpected
+        };
+        Some(Failure::new(exit, text))
+    }
+}
+
+impl End for Dialogue {
+    fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
+        let words = match self.turn() {
+            Turn::Say(words) => words,
+            Turn::Read => return self.inner.recv(batch, taps),
+            Turn::Wait => return Ok(Arrival::Nothing(None)),
+            Turn::End => return Ok(Arrival::End),
+            Turn::Leave => return Ok(Arrival::Enough),
+        };
+        let len = words.len();
+        batch.space(len)[..len].copy_from_slice(words);
+        batch.push(Run {
+            start: 0,
+            len,
+            // As a datagram it is one; to a stream its borders mean nothing.
+            shape: Shape::Datagrams(len.max(1)),
+            flow: None,
+        });
+        self.said = self.next_words().map_or(self.said, |(at, _)| at + 1);
+        Ok(Arrival::Data)
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self.turn(), Turn::Read) && self.inner.is_pending()
+    }
+
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+        if !std::mem::replace(&mut self.is_known, true) {
+            self.listen(batch);
+        }
+        self.inner.send(batch, at, taps)?;
+        self.is_known = !batch.is_taken(*at);
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_over() || self.is_hopeless
+    }
+
+    fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
+        self.inner.finish(taps)
+    }
+
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        match self.turn() {
+            Turn::Read => self.inner.source(),
+            _ => None,
+        }
+    }
+
+    fn sink(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.sink()
+    }
+
+    fn sink_lost(&self) -> Option<Failure> {
+        self.inner.sink_lost()
+    }
+
+    /// What was not heard is told, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
+    /// everything is heard, no failure of the network matters.
+    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        match end {
+            Ok(Exit::Done) => {
+                let reason = match (self.is_hopeless, self.has_ended) {
+                    (true, _) => "what came rules it out",
+                    (_, true) => "the peer has finished",
+                    _ => "nothing more came",
+                };
+                self.missed(reason).map_or(end, Err)
+            }
+            Err(failure) if failure.exit == Exit::TimedOut => {
+                let missed = self.missed(&failure.message);
+                match missed {
+                    Some(missed) => Err(missed),
+                    None if self.is_over() => Ok(Exit::Done),
+                    None => Err(failure),
+                }
+            }
+            Err(failure) if self.is_over() && failure.exit == Exit::Reset => Ok(Exit::Done),
+            end => end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    /// Another local end: gives `x` for ever, and takes two bytes at a time.
+    struct Other;
+
+    impl End for Other {
+        fn recv(&mut self, batch: &mut Batch, _: &mut Taps) -> io::Result<Arrival> {
+            batch.space(1)[0] = b'x';
+            batch.push_stream(1, None);
+            Ok(Arrival::Data)
+        }
+
+        fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<()> {
+            batch.advance(at, 2);
+            Ok(())
+        }
+
+        fn finish(&mut self, _: &mut Taps) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn source(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn sink(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    fn say(text: &str) -> Step {
+        Step::Say(text.into())
+    }
+
+    fn hear(text: &str) -> Step {
+        Step::Hear(Pattern::bytes(text.into()).unwrap())
+    }
+
+    fn dialogue(steps: Vec<Step>, input: InputUse) -> Dialogue {
+        let script = Script {
+            steps,
+            input,
+            farewell: Farewell::Heard,
+            silence: Exit::TimedOut,
+        };
+        Dialogue::new(Box::new(Other), script)
+    }
+
+    /// What it gives when it is asked.
+    fn gives(dialogue: &mut Dialogue) -> String {
+        let mut batch = Batch::default();
+        match dialogue.recv(&mut batch, &mut Taps::default()) {
+            Ok(Arrival::Data) => {
+                String::from_utf8_lossy(batch.bytes(&batch.runs()[0])).into_owned()
+            }
+            Ok(Arrival::Nothing(_)) => "(waits)".to_owned(),
+            Ok(Arrival::End) => "(ends)".to_owned(),
+            Ok(Arrival::Enough) => "(leaves)".to_owned(),
+            Ok(Arrival::Link(_)) => "(a link)".to_owned(),
+            Err(error) => format!("({error})"),
+        }
+    }
+
+    /// Passes `bytes` on until all are taken.
+    fn takes(dialogue: &mut Dialogue, bytes: &str, shape: Shape) {
+        let len = bytes.len();
+        let mut batch = Batch::default();
+        batch.space(len)[..len].copy_from_slice(bytes.as_bytes());
+        let run = Run {
+            start: 0,
+            len,
+            shape,
+            flow: None,
+        };
+        batch.push(run);
+        let mut at = Cursor::default();
+        while !batch.is_taken(at) {
+            dialogue
+                .send(&batch, &mut at, &mut Taps::default())
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn a_thing_is_said_when_its_turn_has_come() {
+        let steps = vec![say("A"), hear("b"), say("C"), say("D"), hear("e")];
+        let mut dialogue = dialogue(steps, InputUse::Unread);
+        assert_eq!(gives(&mut dialogue), "A");
+        assert_eq!(gives(&mut dialogue), "(waits)");
+        takes(&mut dialogue, "..b", Shape::Stream);
+        assert_eq!(gives(&mut dialogue), "C");
+        assert_eq!(gives(&mut dialogue), "D");
+        assert_eq!(gives(&mut dialogue), "(waits)");
+        assert!(!dialogue.is_done());
+        takes(&mut dialogue, "e", Shape::Stream);
+        assert!(dialogue.is_done());
+        assert_eq!(gives(&mut dialogue), "(leaves)");
+    }
+
+    #[test]
+    fn what_comes_early_is_heard_once() {
+        let steps = || vec![hear("aa"), say("B"), hear("c"), hear("a")];
+        let mut stream = dialogue(steps(), InputUse::Unread);
+        takes(&mut stream, "aaca", Shape::Stream);
+        assert_eq!(gives(&mut stream), "B");
+        assert_eq!(gives(&mut stream), "(leaves)");
+        // The bytes of "aa" are not there for the last "a", and one datagram is one answer.
+        let mut stream = dialogue(steps(), InputUse::Unread);
+        takes(&mut stream, "aac", Shape::Stream);
+        assert!(!stream.is_done());
+        let mut datagrams = dialogue(steps(), InputUse::Unread);
+        takes(&mut datagrams, "aaca", Shape::Datagrams(4));
+        assert_eq!(gives(&mut datagrams), "B");
+        assert_eq!(gives(&mut datagrams), "(waits)");
+        takes(&mut datagrams, ".c.a", Shape::Datagrams(2));
+        assert_eq!(gives(&mut datagrams), "(leaves)");
+    }
+
+    #[test]
+    fn a_datagram_is_not_continued_by_the_next() {
+        let mut datagrams = dialogue(vec![hear("ab")], InputUse::Unread);
+        takes(&mut datagrams, "ab", Shape::Datagrams(1));
+        assert_eq!(gives(&mut datagrams), "(waits)");
+        let mut stream = dialogue(vec![hear("ab")], InputUse::Unread);
+        takes(&mut stream, "a", Shape::Stream);
+        takes(&mut stream, "b", Shape::Stream);
+        assert_eq!(gives(&mut stream), "(leaves)");
+    }
+
+    #[test]
+    fn the_other_end_speaks_beside_it_or_after_it() {
+        let mut beside = dialogue(vec![hear("a")], InputUse::Alongside);
+        assert_eq!(gives(&mut beside), "x");
+        takes(&mut beside, "a", Shape::Stream);
+        assert_eq!(gives(&mut beside), "(leaves)");
+        let mut after = dialogue(vec![say("A"), hear("b")], InputUse::Afterwards);
+        assert_eq!(gives(&mut after), "A");
+        assert_eq!(gives(&mut after), "(waits)");
+        takes(&mut after, "b", Shape::Stream);
+        assert_eq!(gives(&mut after), "x");
+        assert!(!after.is_done());
+        let mut says = dialogue(vec![say("A")], InputUse::Unread);
+        assert_eq!(
+            (gives(&mut says), gives(&mut says)),
+            ("A".to_owned(), "(ends)".to_owned())
+        );
+        assert!(!says.is_done());
+    }
+
+    #[test]
+    fn what_ended_the_wait_is_told() {
+        let timed_out = || Err(Failure::new(Exit::TimedOut, "timed out"));
+        let status = |dialogue: &Dialogue, end| match dialogue.verdict(end) {
+            Ok(exit) => exit,
+            Err(failure) => failure.exit,
+        };
+        let mut waiting = dialogue(vec![hear("a")], InputUse::Unread);
+        assert_eq!(status(&waiting, timed_out()), Exit::TimedOut);
+        takes(&mut waiting, "b", Shape::Stream);
+        assert_eq!(status(&waiting, timed_out()), Exit::Unexpected);
+        assert_eq!(status(&waiting, Ok(Exit::Done)), Exit::Unexpected);
+        assert_eq!(status(&waiting, Ok(Exit::Signal(2))), Exit::Signal(2));
+        takes(&mut waiting, "", Shape::Stream);
+        assert_eq!(gives(&mut waiting), "(ends)");
+        let reset = || Err(Failure::new(Exit::Reset, ""));
+        assert_eq!(status(&waiting, reset()), Exit::Reset);
+        takes(&mut waiting, "a", Shape::Stream);
+        for end in [timed_out(), reset(), Ok(Exit::Done)] {
+            assert_eq!(status(&waiting, end), Exit::Done);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Bytes that pass a decoder, and may have to wait for their time.
+//! What is read and not yet decoded is kept here, so a decoder can stop wherever a batch or its budget is full.
+
+use std::io;
+use std::time::Instant;
+
+use super::straight::{DATAGRAMS, stretch_of};
+use super::{Cutting, read};
+use crate::batch::Batch;
+use crate::exit::Failure;
+use crate::framing::decode::Decoder;
+use crate::framing::pace::Pace;
+use crate::framing::{Borders, Budget, Frames, InputFraming, Open};
+use crate::pump::end::Arrival;
+use crate::sys::inherited::Inherited;
+
+/// Bytes that pass a decoder, and may have to wait for their time.
+pub(super) struct Decoded {
+    decoder: Box<dyn Decoder>,
+    open: Open,
+    borders: Borders,
+    pace: Option<Pace>,
+    /// What was read, and how much of it is decoded.
+    text: Vec<u8>,
+    taken: usize,
+    /// How many bytes one read may give.
+    stretch: usize,
+    has_ended: bool,
+    pub(super) at_least_one: bool,
+    /// Why it cannot go on, once what came before is delivered.
+    failure: Option<Failure>,
+    /// Whether there is something whose time has not come.
+    pub(super) is_early: bool,
+}
+
+impl Decoded {
+    pub(super) fn new(decoder: Box<dyn Decoder>, cutting: Cutting) -> Self {
+        Self {
+            decoder,
+            open: Open::new(cutting.borders),
+            borders: cutting.borders,
+            pace: cutting.pace,
+            text: Vec::new(),
+            taken: 0,
+            stretch: match cutting.framing {
+                InputFraming::Raw => stretch_of(cutting.size),
+                _ => DATAGRAMS,
+            },
+            has_ended: false,
+            at_least_one: false,
+            failure: None,
+            is_early: false,
+        }
+    }
+
+    /// Whether it can go on without reading.
+    pub(super) fn is_pending(&self) -> bool {
+        self.taken < self.text.len() || self.has_ended || self.failure.is_some()
+    }
+
+    /// Whether everything is given.
+    fn is_over(&self) -> bool {
+        let is_missing = self.at_least_one && self.open.ended() == 0;
+        self.has_ended
+            && self.taken == self.text.len()
+            && !self.open.has_begun()
+            && !self.decoder.has_more()
+            && !is_missing
+    }
+
+    pub(super) fn recv(
+        &mut self,
+        from: Option<&mut Inherited>,
+        batch: &mut Batch,
+        now: Instant,
+    ) -> io::Result<Arrival> {
+        self.is_early = false;
+        if let Some(failure) = self.failure.take() {
+            return Err(io::Error::other(failure));
+        }
+        if self.taken == self.text.len() && !self.has_ended {
+            self.read(from, now)?;
+        }
+        if self.is_over() {
+            return Ok(Arrival::End);
+        }
+        if let Some(due) = self.pace.as_ref().and_then(|pace| pace.wait(now)) {
+            return Ok(self.wait_until(due));
+        }
+        let result = self.decode(batch, now);
+        match (result, batch.is_empty()) {
+            (Err(failure), true) => return Err(io::Error::other(failure)),
+            (result, _) => self.failure = result.err(),
+        }
+        if !batch.is_empty() {
+            return Ok(Arrival::Data);
+        }
+        if self.is_over() {
+            return Ok(Arrival::End);
+        }
+        let due = self.decoder.due();
+        Ok(due.map_or(Arrival::Nothing(None), |due| self.wait_until(due)))
+    }
+
+    /// There is something whose time has not come: until then nothing is waited for but that time.
+    fn wait_until(&mut self, due: Instant) -> Arrival {
+        self.is_early = true;
+        Arrival::Nothing(Some(due))
+    }
+
+    fn read(&mut self, from: Option<&mut Inherited>, now: Instant) -> io::Result<()> {
+        self.text.resize(self.stretch, 0);
+        self.taken = 0;
+        let result = read(from, &mut self.text);
+        let count = *result.as_ref().unwrap_or(&0);
+        self.text.truncate(count);
+        if let (Err(_), Some(pace)) = (&result, &mut self.pace) {
+            pace.stall(now);
+        }
+        self.has_ended = result? == 0;
+        Ok(())
+    }
+
+    /// Makes as many frames as may go now.
+    fn decode(&mut self, batch: &mut Batch, now: Instant) -> Result<(), Failure> {
+        let pace = self.pace.as_ref();
+        let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.borders));
+        let mut text = &self.text[self.taken..];
+        let mut frames = Frames::new(batch, &mut self.open, budget);
+        let result = if !text.is_empty() {
+            self.decoder.decode(&mut text, &mut frames)
+        } else if frames.is_empty() && !self.decoder.has_more() {
+            // Nothing was given, and nothing is something here.
+            frames.cut()
+        } else {
+            self.decoder.finish(&mut frames)
+        };
+        self.taken = self.text.len() - text.len();
+        let (count, bytes) = frames.given();
+        frames.close();
+        if let Some(pace) = &mut self.pace {
+            pace.spend(now, count, bytes);
+        }
+        result
+    }
+}

@@ -1,0 +1,100 @@
+//! Bytes that go from the descriptor into the batch as they are.
+//! Their borders need no looking for: there are none, or they lie a fixed number of bytes apart.
+
+use std::io;
+
+use super::{Cutting, read};
+use crate::batch::{Batch, Run, Shape};
+use crate::framing::decode::LineEnds;
+use crate::framing::{Borders, InputFraming};
+use crate::pump::end::Arrival;
+use crate::sys::inherited::Inherited;
+
+/// Bytes asked for in one read of a stream.
+const STRETCH: usize = 256 << 10;
+
+/// Bytes read at once for datagrams: about what one call can send.
+pub(super) const DATAGRAMS: usize = 64 << 10;
+
+/// Bytes that go from the descriptor into the batch as they are.
+pub(super) struct Straight {
+    pub(super) shape: Shape,
+    /// How many bytes one read may give.
+    stretch: usize,
+    /// The beginning of a block that is not full.
+    held: Option<Vec<u8>>,
+    pub(super) has_ended: bool,
+}
+
+impl Straight {
+    /// The straight way, where there is one.
+    pub(super) fn of(cutting: &Cutting) -> Option<Self> {
+        if cutting.pace.is_some() || cutting.ends != LineEnds::Kept {
+            return None;
+        }
+        let (shape, stretch, held) = match (cutting.framing, cutting.borders) {
+            (InputFraming::Raw, Borders::Dropped) => (Shape::Stream, STRETCH, None),
+            (InputFraming::Raw, Borders::Kept { .. }) => (
+                Shape::Datagrams(cutting.size),
+                stretch_of(cutting.size),
+                None,
+            ),
+            (InputFraming::Block(size), Borders::Kept { .. }) => {
+                (Shape::Datagrams(size), stretch_of(size), Some(Vec::new()))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            shape,
+            stretch,
+            held,
+            has_ended: false,
+        })
+    }
+
+    pub(super) fn recv(
+        &mut self,
+        from: Option<&mut Inherited>,
+        batch: &mut Batch,
+    ) -> io::Result<Arrival> {
+        if self.has_ended {
+            return Ok(Arrival::End);
+        }
+        let held = self.held.as_ref().map_or(0, Vec::len);
+        let space = &mut batch.space(self.stretch)[..self.stretch];
+        let count = read(from, &mut space[held..])?;
+        self.has_ended = count == 0;
+        let mut len = held + count;
+        if let (Some(held), Shape::Datagrams(size)) = (&mut self.held, self.shape) {
+            space[..held.len()].copy_from_slice(held);
+            held.clear();
+            // The last block may be short, any other waits for the rest of it.
+            let whole = if self.has_ended {
+                len
+            } else {
+                len - len % size
+            };
+            held.extend_from_slice(&space[whole..len]);
+            len = whole;
+        }
+        if len == 0 {
+            return Ok(if self.has_ended {
+                Arrival::End
+            } else {
+                Arrival::Nothing(None)
+            });
+        }
+        batch.push(Run {
+            start: 0,
+            len,
+            shape: self.shape,
+            flow: None,
+        });
+        Ok(Arrival::Data)
+    }
+}
+
+/// How many bytes to read for datagrams of a size: whole ones, so that only the last one before a pause is short.
+pub(super) fn stretch_of(size: usize) -> usize {
+    (DATAGRAMS / size.max(1)).max(1) * size.max(1)
+}

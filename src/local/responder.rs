@@ -1,0 +1,336 @@
+//! A tiny server for tests: it answers each request with bytes that were given beforehand.
+//! Over a stream a request is a line, otherwise a datagram; answers go out in the order of the requests, to whom they are for.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::pump::end::{Arrival, End};
+use crate::tap::Taps;
+use crate::tuple::FourTuple;
+
+/// The bytes that a line may have. What is longer is taken for a line there: a peer that never ends its line fills no memory.
+const LONGEST: usize = 64 << 10;
+
+/// Answers that wait to be sent. Who asks for more without taking them is not listened to.
+const MOST: usize = 256;
+
+/// Bytes of a stream that are given at once.
+const STRETCH: usize = 256 << 10;
+
+/// What is answered to which request.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// Requests that contain the first get the second; the first pair that fits counts.
+    pub pairs: Vec<(Vec<u8>, Rc<[u8]>)>,
+    /// What all other requests get, if anything.
+    pub fallback: Option<Rc<[u8]>>,
+}
+
+impl Answers {
+    /// The answer to a request, if there is one.
+    fn to(&self, request: &[u8]) -> Option<Rc<[u8]>> {
+        let mut pairs = self.pairs.iter();
+        let fitting = pairs.find(|(wanted, _)| contains(request, wanted));
+        let answer = fitting.map(|(_, answer)| answer);
+        answer.or(self.fallback.as_ref()).cloned()
+    }
+
+    /// The length of the longest answer, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        let answers = self.pairs.iter().map(|(_, answer)| answer);
+        let lens = answers.chain(&self.fallback).map(|answer| answer.len());
+        lens.max().unwrap_or(0)
+    }
+}
+
+/// Whether `part` is somewhere in `bytes`; nothing is in everything.
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Answers one connection, or all datagrams of a socket.
+pub struct Responder {
+    answers: Rc<Answers>,
+    /// A line that has begun.
+    begun: Vec<u8>,
+    waiting: VecDeque<Answer>,
+    /// How much of the first answer has been given, in bytes.
+    given: usize,
+    has_finished: bool,
+}
+
+/// An answer on its way.
+struct Answer {
+    bytes: Rc<[u8]>,
+    /// To whom it goes, where the link does not know.
+    flow: Option<FourTuple>,
+}
+
+impl Responder {
+    /// Answers as `answers` says.
+    #[must_use]
+    pub fn new(answers: Rc<Answers>) -> Self {
+        Self {
+            answers,
+            begun: Vec::new(),
+            waiting: VecDeque::new(),
+            given: 0,
+            has_finished: false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= MOST
+    }
+
+    fn answer(&mut self, request: &[u8], flow: Option<FourTuple>) {
+        let answer = self.answers.to(request);
+        self.waiting
+            .extend(answer.map(|bytes| Answer { bytes, flow }));
+    }
+
+    /// Answers the line that has begun. One without anything in it asks for nothing.
+    fn answer_line(&mut self) {
+        let line = std::mem::take(&mut self.begun);
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if !text.is_empty() {
+            self.answer(text, None);
+        }
+        self.begun = line;
+        self.begun.clear();
+    }
+
+    /// Takes lines from a stream, as long as there is room for answers; returns how many bytes that were.
+    fn take_lines(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.is_full() {
+            let room = LONGEST - self.begun.len();
+            let rest = &bytes[taken..bytes.len().min(taken + room)];
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let len = end.map_or(rest.len(), |end| end + 1);
+            self.begun.extend_from_slice(&rest[..len]);
+            taken += len;
+            if end.is_some() || self.begun.len() >= LONGEST {
+                self.answer_line();
+            }
+        }
+        taken
+    }
+
+    /// Puts one answer into `batch`.
+    fn give_datagram(&mut self, flow: FourTuple, batch: &mut Batch) {
+        let Some(Answer { bytes, .. }) = self.waiting.pop_front() else {
+            return;
+        };
+        let len = bytes.len();
+        batch.space(len)[..len].copy_from_slice(&bytes);
+        batch.push(Run {
+            start: 0,
+            len,
+            shape: Shape::Datagrams(len.max(1)),
+            flow: Some(flow),
+        });
+    }
+
+    /// Puts as much of the answers into `batch` as goes into one stretch.
+    fn give_stretch(&mut self, batch: &mut Batch) {
+        let space = &mut batch.space(STRETCH)[..STRETCH];
+        let mut filled = 0;
+        while let Some(Answer { bytes, .. }) = self.waiting.front()
+            && filled < STRETCH
+        {
+            let rest = &bytes[self.given..];
+            let len = rest.len().min(STRETCH - filled);
+            space[filled..filled + len].copy_from_slice(&rest[..len]);
+            filled += len;
+            self.given += len;
+            if self.given == bytes.len() {
+                self.given = 0;
+                self.waiting.pop_front();
+            }
+        }
+        if filled > 0 {
+            batch.push_stream(filled, None);
+        }
+    }
+}
+
+impl End for Responder {
+    fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
+        match self.waiting.front() {
+            Some(Answer {
+                flow: Some(flow), ..
+            }) => self.give_datagram(*flow, batch),
+            Some(_) => self.give_stretch(batch),
+            None => {}
+        }
+        Ok(match batch.is_empty() {
+            false => Arrival::Data,
+            true if self.has_finished => Arrival::End,
+            true => Arrival::Nothing(None),
+        })
+    }
+
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+        while let Some(run) = batch.runs().get(at.run) {
+            if self.is_full() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let rest = &batch.bytes(run)[at.offset..];
+            let taken = match run.shape {
+                Shape::Stream => self.take_lines(rest),
+                Shape::Datagrams(size) => {
+                    let len = rest.len().min(size);
+                    self.answer(&rest[..len], run.flow);
+                    len
+                }
+            };
+            at.offset += taken;
+            if at.offset >= run.len {
+                *at = Cursor {
+                    run: at.run + 1,
+                    offset: 0,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// A last line without an end is a request as well.
+    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
+        self.answer_line();
+        self.has_finished = true;
+        Ok(())
+    }
+
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn sink(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::tuple::Transport;
+
+    fn answers() -> Rc<Answers> {
+        let pair = |request: &str, answer: &str| (request.into(), Rc::from(answer.as_bytes()));
+        Rc::new(Answers {
+            pairs: vec![pair("PING", "PONG"), pair("P", "?"), pair("quiet", "")],
+            fallback: Some(Rc::from(&b"fallback"[..])),
+        })
+    }
+
+    fn flow(port: u16) -> FourTuple {
+        let address = |port| ([127, 0, 0, 1], port).into();
+        FourTuple::new(Transport::Udp, address(9), address(port))
+    }
+
+    fn batch(bytes: &[u8], shape: Shape, flow: Option<FourTuple>) -> Batch {
+        let mut batch = Batch::default();
+        batch.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        batch.push(Run {
+            start: 0,
+            len: bytes.len(),
+            shape,
+            flow,
+        });
+        batch
+    }
+
+    fn takes(responder: &mut Responder, batch: &Batch) {
+        let mut at = Cursor::default();
+        responder
+            .send(batch, &mut at, &mut Taps::default())
+            .unwrap();
+        assert!(batch.is_taken(at));
+    }
+
+    /// What it says until it has nothing to say.
+    fn says(responder: &mut Responder) -> Vec<(String, Option<FourTuple>)> {
+        let mut said = Vec::new();
+        let mut batch = Batch::default();
+        while let Ok(Arrival::Data) = responder.recv(&mut batch, &mut Taps::default()) {
+            let run = batch.runs()[0];
+            let text = String::from_utf8_lossy(batch.bytes(&run)).into_owned();
+            said.push((text, run.flow));
+            batch.clear();
+        }
+        said
+    }
+
+    fn texts(responder: &mut Responder) -> Vec<String> {
+        says(responder).into_iter().map(|(text, _)| text).collect()
+    }
+
+    #[test]
+    fn a_line_is_a_request_however_it_comes() {
+        let mut responder = Responder::new(answers());
+        for piece in ["PI", "NG\r\nPIN\n\r\n\nno", "ne\nPING"] {
+            takes(
+                &mut responder,
+                &batch(piece.as_bytes(), Shape::Stream, None),
+            );
+        }
+        assert_eq!(texts(&mut responder), ["PONG?fallback"]);
+        responder.finish(&mut Taps::default()).unwrap();
+        assert_eq!(texts(&mut responder), ["PONG"]);
+        let end = responder.recv(&mut Batch::default(), &mut Taps::default());
+        assert!(matches!(end, Ok(Arrival::End)));
+    }
+
+    #[test]
+    fn each_datagram_is_answered_to_its_sender() {
+        let mut responder = Responder::new(answers());
+        let datagrams = Shape::Datagrams(4);
+        takes(&mut responder, &batch(b"PINGP", datagrams, Some(flow(1))));
+        takes(&mut responder, &batch(b"", datagrams, Some(flow(2))));
+        let quiet = Shape::Datagrams(5);
+        takes(&mut responder, &batch(b"quiet", quiet, Some(flow(3))));
+        let answer = |text: &str, port| (text.to_owned(), Some(flow(port)));
+        assert_eq!(
+            says(&mut responder),
+            [
+                answer("PONG", 1),
+                answer("?", 1),
+                answer("fallback", 2),
+                answer("", 3)
+            ]
+        );
+    }
+
+    #[test]
+    fn who_does_not_take_the_answers_is_not_listened_to() {
+        let mut responder = Responder::new(answers());
+        let many = batch(&b"PING\n".repeat(MOST + 2), Shape::Stream, None);
+        let mut at = Cursor::default();
+        let full = responder.send(&many, &mut at, &mut Taps::default());
+        assert_eq!(full.unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(at.offset, 5 * MOST);
+        assert_eq!(texts(&mut responder), ["PONG".repeat(MOST)]);
+        responder
+            .send(&many, &mut at, &mut Taps::default())
+            .unwrap();
+        assert_eq!(texts(&mut responder), ["PONGPONG"]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_fills_no_memory() {
+        let mut responder = Responder::new(answers());
+        let long = vec![b'x'; LONGEST + 1];
+        takes(&mut responder, &batch(&long, Shape::Stream, None));
+        assert_eq!(texts(&mut responder), ["fallback"]);
+        assert_eq!(responder.begun.len(), 1);
+    }
+}

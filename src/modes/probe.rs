@@ -1,0 +1,156 @@
+//! Finding out whether somebody listens, at one port or at many: connect, tell, close.
+//! Many are asked side by side, a few at a time, and told in the order in which they were written.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::retry::{Retry, Stop};
+use super::session::Session;
+use super::tcp_connect::attempt;
+use crate::cli::TcpConnect;
+use crate::exit::{Exit, Failure};
+use crate::link::connect::Winner;
+use crate::tap::{Event, Taps};
+use crate::tuple::{FourTuple, Transport};
+
+/// Ports that are asked side by side.
+const AT_ONCE: usize = 64;
+
+/// What is known of a port.
+enum Answer {
+    Unknown,
+    /// The connection and the time it took, until that is told.
+    Open(Option<(FourTuple, Duration)>),
+    Failed(Failure),
+}
+
+pub(super) fn run(
+    options: &TcpConnect,
+    mut session: Session<'_>,
+    mut retry: Retry<'_>,
+) -> anyhow::Result<Exit> {
+    let mut answers = Vec::new();
+    loop {
+        let asked = ask(options, &mut session, &retry, &mut answers);
+        let stop = match asked.map(|()| verdict(options, &answers)) {
+            Ok(None) => return Ok(Exit::Done),
+            Ok(Some(failure)) => Stop::Failed(failure),
+            Err(stop) => stop,
+        };
+        if let Err(stop) = retry.wait(stop, &mut session) {
+            if retry.until().is_some() && answers.len() > 1 {
+                tell_failed(&answers, session.taps);
+            }
+            return stop.end();
+        }
+    }
+}
+
+/// Asks every port that is not known to be open.
+fn ask(
+    options: &TcpConnect,
+    session: &mut Session<'_>,
+    retry: &Retry<'_>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), Stop> {
+    let is_last_round = retry.until().is_none();
+    attempt(options, session, retry, |course, lists| {
+        answers.resize_with(lists.len(), || Answer::Unknown);
+        let asked: Vec<usize> = (0..lists.len())
+            .filter(|&at| !matches!(answers[at], Answer::Open(_)))
+            .collect();
+        let lists: Vec<Vec<SocketAddr>> = asked.iter().map(|&at| lists[at].clone()).collect();
+        for &at in &asked {
+            answers[at] = Answer::Unknown;
+        }
+        let mut told = 0;
+        course.race_each(&lists, AT_ONCE, &mut |number, ended, taps| {
+            answers[asked[number]] = Answer::from(ended);
+            while told < answers.len() && tell(&mut answers[told], is_last_round, taps) {
+                told += 1;
+            }
+            let is_open = matches!(answers[asked[number]], Answer::Open(_));
+            if is_open && options.connect.any {
+                // The rest is not asked any more, so what waits for its turn is told now.
+                for answer in answers.iter_mut() {
+                    tell(answer, false, taps);
+                }
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })
+    })
+}
+
+/// Tells of a port that is open, and of one that is not if that is `final`; returns whether it is known.
+fn tell(answer: &mut Answer, is_final: bool, taps: &mut Taps) -> bool {
+    match answer {
+        Answer::Unknown => return false,
+        Answer::Open(news) => {
+            if let Some((flow, after)) = news.take() {
+                taps.emit(&Event::Probed {
+                    outcome: Ok((flow, after)),
+                });
+            }
+        }
+        Answer::Failed(failure) if is_final => {
+            taps.emit(&Event::Probed {
+                outcome: Err(failure),
+            });
+        }
+        Answer::Failed(_) => {}
+    }
+    true
+}
+
+fn tell_failed(answers: &[Answer], taps: &mut Taps) {
+    for answer in answers {
+        if let Answer::Failed(failure) = answer {
+            taps.emit(&Event::Probed {
+                outcome: Err(failure),
+            });
+        }
+    }
+}
+
+/// What is wrong, if it is: that ports are not open which should be.
+fn verdict(options: &TcpConnect, answers: &[Answer]) -> Option<Failure> {
+    let failures: Vec<&Failure> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::Failed(failure) => Some(failure),
+            Answer::Unknown | Answer::Open(_) => None,
+        })
+        .collect();
+    let is_any_open = answers
+        .iter()
+        .any(|answer| matches!(answer, Answer::Open(_)));
+    match failures.as_slice() {
+        [] => None,
+        _ if options.connect.any && is_any_open => None,
+        [failure] if answers.len() == 1 => Some((*failure).clone()),
+        [first, ..] => {
+            let refused = failures
+                .iter()
+                .find(|failure| failure.exit == Exit::Refused);
+            let exit = refused.unwrap_or(first).exit;
+            let (count, all) = (failures.len(), answers.len());
+            let text = format!("{count} of {all} ports are not open");
+            Some(Failure::new(exit, text))
+        }
+    }
+}
+
+impl From<Result<Winner, Failure>> for Answer {
+    fn from(ended: Result<Winner, Failure>) -> Self {
+        let winner = match ended {
+            Ok(winner) => winner,
+            Err(failure) => return Self::Failed(failure),
+        };
+        let local = winner.socket.local_addr().ok();
+        let local = local.and_then(|local| local.as_socket());
+        let flow = local.map(|local| FourTuple::new(Transport::Tcp, local, winner.remote));
+        Self::Open(flow.map(|flow| (flow, winner.after)))
+    }
+}

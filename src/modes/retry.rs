@@ -1,0 +1,141 @@
+//! Trying again: the pauses between attempts, and when to give up.
+//! The last attempt ends within the time that the user gives; where that cuts it short, the failure before it tells more.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::session::Session;
+use crate::cli::{RetryOn, RetryOptions};
+use crate::exit::{Exit, Failure};
+use crate::sys::signals::{Request, Signals};
+use crate::tap::Event;
+
+/// The first pause, and the longest; each is twice the one before.
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How long an attempt may take that has no limit of its own: what waits for an answer must not wait for one attempt alone.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Why an attempt has come to nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It has failed.
+    Failed(Failure),
+    /// This signal has ended it.
+    Signal(u8),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Stop {
+    /// How the run ends by it.
+    pub(super) fn end(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Failed(failure) => Err(failure.into()),
+            Self::Signal(number) => Ok(Exit::Signal(number)),
+        }
+    }
+}
+
+/// The plan for attempts, made anew for each run.
+pub(super) struct Retry<'a> {
+    options: &'a RetryOptions,
+    /// When to give up, and the limit that says so.
+    until: Option<(Instant, Duration)>,
+    pause: Duration,
+    attempts: u64,
+    previous: Option<Failure>,
+}
+
+impl<'a> Retry<'a> {
+    pub(super) fn new(options: &'a RetryOptions, start: Instant) -> Self {
+        Self {
+            options,
+            until: options.retry_for.map(|limit| (start + limit, limit)),
+            pause: FIRST,
+            attempts: 1,
+            previous: None,
+        }
+    }
+
+    /// When attempts have to be over, and the limit that says so.
+    pub(super) fn until(&self) -> Option<(Instant, Duration)> {
+        self.until
+    }
+
+    /// Waits after a failed attempt until it is time for the next one.
+    ///
+    /// Errors: what ends the run, if there is no next one.
+    pub(super) fn wait(&mut self, stop: Stop, session: &mut Session<'_>) -> Result<(), Stop> {
+        let Stop::Failed(failure) = stop else {
+            return Err(stop);
+        };
+        let Some((until, _)) = self.until.filter(|_| self.may_pass(&failure)) else {
+            return Err(Stop::Failed(failure));
+        };
+        let deadline = session.rules.deadline.map(|(deadline, _)| deadline);
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        let left = until.saturating_duration_since(Instant::now());
+        if left < 2 * FIRST {
+            let is_cut_short = left.is_zero() && failure.exit == Exit::TimedOut;
+            let telling = self.previous.take().filter(|_| is_cut_short);
+            return Err(Stop::Failed(self.give_up(telling.unwrap_or(failure))));
+        }
+        session.taps.emit(&Event::Retrying {
+            failure: &failure,
+            left,
+        });
+        // The nearer the end, the shorter the pauses: what works in the last moment is not missed.
+        let pause = self.pause.min(left / 2).max(FIRST);
+        self.pause = (self.pause * 2).min(LONGEST);
+        self.attempts += 1;
+        self.previous = Some(failure);
+        sleep(pause, &session.signals)
+    }
+
+    /// Whether the failure is of a kind that is waited out.
+    fn may_pass(&self, failure: &Failure) -> bool {
+        let kind = match failure.exit {
+            Exit::Refused => RetryOn::Refused,
+            Exit::TimedOut => RetryOn::Timeout,
+            Exit::Unresolved => RetryOn::Resolve,
+            _ => return false,
+        };
+        self.options.retry_on.contains(&kind)
+    }
+
+    fn give_up(&self, mut failure: Failure) -> Failure {
+        let note = format!("\ngave up after attempt {} (--retry-for)", self.attempts);
+        failure.message.push_str(&note);
+        failure
+    }
+}
+
+/// Sleeps, unless a signal ends the run.
+fn sleep(pause: Duration, signals: &Signals) -> Result<(), Stop> {
+    let end = Instant::now() + pause;
+    loop {
+        if let Some(Request::End(number)) = signals.next() {
+            return Err(Stop::Signal(number));
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        let wake = signals.wake();
+        let mut watched = [PollFd::new(&wake, PollFlags::IN)];
+        match poll(&mut watched, Timespec::try_from(left).ok().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                return Err(Failure::io("cannot wait for a signal", &error.into()).into());
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A dump is a recording: played back, it gives the same bytes again, with the same borders and, if asked for, the same pauses.
+//! Either side can be played: what the program had sent, or what it had received.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use pretty_assertions::assert_eq;
+use tuplecat::tuple::Transport;
+
+both! {
+    /// What one side has dumped is played to another, as what it had sent or what it had received.
+    fn a_dump_gives_the_same_bytes_again(transport) {
+        let text = bytes(30_000);
+        let server = waits(transport, "-q -x 0").start();
+        let client = speaks(transport, server.ready()).args("--hex").says(&text).run().exits(0);
+        let server = server.wait().exits(0);
+        for (dump, form) in [(client.err, "dump"), (server.err, "dump-received")] {
+            let again = waits(transport, "0").start();
+            let player = speaks(transport, again.ready()).args("--in").arg(form);
+            player.says(dump).run().exits(0);
+            assert!(again.wait().exits(0).out == text, "{form}");
+        }
+    }
+}
+
+/// The dump of three datagrams with pauses between them, one of them empty, as the sender had seen them.
+fn recording() -> String {
+    let (socket, address) = datagrams();
+    let launch = tuplecat("udp-sendto -x --in line --delay 100ms --reply-timeout 0").to(address);
+    let done = launch.says("one\n\nthree\n").run().exits(0);
+    for text in ["one", "", "three"] {
+        assert_eq!(receive(&socket).0, text.as_bytes());
+    }
+    done.err
+}
+
+#[test]
+fn datagrams_keep_their_borders() {
+    let dump = recording();
+    let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
+    let shorter: Vec<&str> = dump.lines().filter(is_dump).collect();
+    let shorter = shorter.join("\n");
+    assert!(shorter.len() < dump.len());
+    for dump in [dump, shorter, format!("# kept\n{}", recording())] {
+        let (socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --in dump --reply-timeout 0").to(address);
+        player.says(dump).run().exits(0);
+        for text in ["one", "", "three"] {
+            assert_eq!(receive(&socket).0, text.as_bytes());
+        }
+        assert!(is_silent_for(&socket, Duration::from_millis(20)));
+    }
+}
+
+#[test]
+fn the_pauses_can_be_kept() {
+    let dump = recording();
+    for (words, least) in [("--delay original", 200), ("", 0), ("--delay 150ms", 300)] {
+        let (_socket, address) = datagrams();
+        let player = tuplecat("udp-sendto -q --in dump --reply-timeout 0").args(words);
+        let start = Instant::now();
+        player.to(address).says(&dump).run().exits(0);
+        let time = start.elapsed();
+        assert!(time >= Duration::from_millis(least), "{words}: {time:?}");
+    }
+}
+
+#[test]
+fn what_is_no_whole_dump_is_an_error() {
+    let dump = recording();
+    let (header, _) = dump.split_once("\n00000000").unwrap();
+    let header = header.lines().last().unwrap();
+    let (_socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --in dump").to(address).says(header);
+    let message = "cannot read the input: line 1, column 1: only 0 of the 3 bytes that the header in line 1 tells of";
+    player.run().fails(1, message);
+    let player = tuplecat("udp-sendto --in dump").to(address);
+    let player = player.says(format!("{header}\n00000000  6x"));
+    let message = "cannot read the input: line 2, column 11: not two hexadecimal digits";
+    player.run().fails(1, message);
+}
+
+#[test]
+fn only_a_dump_has_times() {
+    let done = tuplecat("udp-bind --delay original 0").run().exits(2);
+    let part = "'--delay original' is for '--in dump' and '--in dump-received'";
+    assert!(done.err.contains(part), "{}", done.err);
+    let done = tuplecat("tcp-listen --delay late --in dump 0")
+        .run()
+        .exits(2);
+    assert!(done.err.contains("or 'original'"), "{}", done.err);
+}
