@@ -198,7 +198,7 @@ impl End for Connection {
     }
 
     fn is_pending(&self) -> bool {
-        self.wanted == Some(0)
+        self.wanted == Some(0) || self.lingering.is_some()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {

@@ -52,9 +52,9 @@ impl Pump<'_> {
         if passed.taken > 0 {
             from.lane.last = Some(passed.taken);
             source_end.took_unseen(passed.taken, self.taps);
-        }
-        if source_end.is_pending() {
-            self.runnable.push_back(id);
+            if source_end.is_pending() {
+                self.runnable.push_back(id);
+            }
         }
         if passed.put > 0 {
             sink_end.put_unseen(passed.put, self.taps);

@@ -192,7 +192,7 @@ impl End for Socket {
     }
 
     fn is_pending(&self) -> bool {
-        self.over.is_some() || self.is_refused()
+        self.over.is_some() || self.is_refused() || self.has_time_of_its_own()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {

@@ -82,6 +82,19 @@ impl Socket {
             && verdict.is_some_and(|verdict| verdict.sent == self.totals.sent.chunks)
     }
 
+    /// Whether silence alone will have it do something. The pump only hears when where it has asked and found nothing queued.
+    pub(super) fn has_time_of_its_own(&self) -> bool {
+        self.silent_until().is_some() || self.goodbye.due().is_some()
+    }
+
+    /// Until when it waits for more, where that has a limit.
+    fn silent_until(&self) -> Option<Instant> {
+        match self.settings.after_finish {
+            Patience::Quiet(time) if self.has_spoken() => self.heard.checked_add(time),
+            _ => None,
+        }
+    }
+
     /// Nothing is queued: how long that may stay so.
     fn wait(&mut self, taps: &mut Taps) -> Arrival {
         if !std::mem::take(&mut self.inbox.has_found) {
@@ -89,10 +102,7 @@ impl Socket {
             self.drain_errors(taps);
         }
         self.tell_drops(taps);
-        let until = match self.settings.after_finish {
-            Patience::Quiet(time) if self.has_spoken() => self.heard.checked_add(time),
-            _ => None,
-        };
+        let until = self.silent_until();
         if self.is_refused() || until.is_some_and(|until| until <= Instant::now()) {
             self.over = Some(Over::Enough);
         }
