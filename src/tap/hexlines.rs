@@ -1,11 +1,17 @@
 //! Bytes as the lines of `hexdump -C`: offset, pairs of digits, characters.
-//! Each byte is one look into a table and one store; with colours, the kinds of bytes are told apart as well.
+//! Made eight bytes at a time, for a dump should cost no more than writing it; with colours, the kinds of bytes are told apart.
 
 use std::io::Write;
 
 use anstyle::{AnsiColor, Effects, Style};
 
 use super::lines::Palette;
+
+/// How many lines are made at once.
+const LINES: usize = 256;
+
+/// How many digits an offset has, if it does not need more.
+const OFFSET: usize = 8;
 
 /// The form of the lines.
 #[derive(Clone, Debug)]
@@ -14,11 +20,13 @@ pub(super) struct HexLines {
     palette: Palette,
     /// Where the characters begin in a line without its offset.
     characters: usize,
-    /// A line without its offset, with no bytes in it yet.
+    /// How long a line is.
+    len: usize,
+    /// Lines with nothing in them yet.
     blank: Vec<u8>,
 }
 
-/// For each byte its two digits and the blanks after it. Of the two blanks the next byte takes one, except after eight.
+/// For each byte its two digits, and two blanks: four bytes are stored as fast as two.
 const DIGITS: [[u8; 4]; 256] = {
     let digits = b"0123456789abcdef";
     let mut table = [[b' '; 4]; 256];
@@ -31,61 +39,88 @@ const DIGITS: [[u8; 4]; 256] = {
     table
 };
 
+/// A word with 1 in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
 impl HexLines {
     /// Lines of `width` bytes, at least 1.
     #[must_use]
     pub(super) fn new(width: u8, palette: Palette) -> Self {
         let width = usize::from(width.max(1));
         let characters = place(width - 1) + 5;
-        let mut blank = vec![b' '; characters + width];
-        blank[characters - 1] = b'|';
-        blank.extend_from_slice(b"|\n");
+        let mut line = vec![b' '; OFFSET + characters + width];
+        line[OFFSET + characters - 1] = b'|';
+        line.extend_from_slice(b"|\n");
         Self {
             width,
             palette,
             characters,
-            blank,
+            len: line.len(),
+            blank: line.repeat(LINES),
         }
     }
 
     /// How many bytes make some kilobytes of lines.
     #[must_use]
     pub(super) fn portion(&self) -> usize {
-        self.width * 256
+        self.width * LINES
     }
 
     /// Appends the lines of `bytes`, of which the first is at `offset` in its stream.
     pub(super) fn append(&self, out: &mut Vec<u8>, mut offset: u64, bytes: &[u8]) {
-        for bytes in bytes.chunks(self.width) {
+        let is_long = offset + bytes.len() as u64 > u64::from(u32::MAX);
+        let step = match self.palette {
+            Palette::Plain if !is_long => self.portion(),
+            _ => self.width,
+        };
+        for bytes in bytes.chunks(step) {
             match self.palette {
-                Palette::Plain => {
-                    append_offset(out, offset);
-                    self.append_plain(out, bytes);
-                }
+                Palette::Plain => self.append_plain(out, offset, bytes),
                 Palette::Colored => self.append_colored(out, offset, bytes),
             }
             offset += bytes.len() as u64;
         }
     }
 
-    fn append_plain(&self, out: &mut Vec<u8>, bytes: &[u8]) {
+    /// Appends lines of which only the first may have an offset with more digits than usual.
+    fn append_plain(&self, out: &mut Vec<u8>, mut offset: u64, bytes: &[u8]) {
+        if let high @ 1.. = offset >> (4 * OFFSET) {
+            // Writing to memory does not fail.
+            let _ = write!(out, "{high:x}");
+        }
         let start = out.len();
-        out.extend_from_slice(&self.blank);
-        let (pairs, characters) = out[start..].split_at_mut(self.characters);
+        let lines = bytes.chunks(self.width);
+        out.extend_from_slice(&self.blank[..lines.len() * self.len]);
+        for (line, bytes) in out[start..].chunks_mut(self.len).zip(lines) {
+            self.fill(line, offset, bytes);
+            offset += bytes.len() as u64;
+        }
+        let missing = bytes.len().next_multiple_of(self.width) - bytes.len();
+        if missing > 0 {
+            out.truncate(out.len() - missing - 2);
+            out.extend_from_slice(b"|\n");
+        }
+    }
+
+    /// Writes an offset and bytes into an empty line.
+    fn fill(&self, line: &mut [u8], offset: u64, bytes: &[u8]) {
+        let (number, line) = line.split_at_mut(OFFSET);
+        let (pairs, characters) = line.split_at_mut(self.characters);
+        for (pair, byte) in number.chunks_mut(2).zip(&offset.to_be_bytes()[4..]) {
+            pair.copy_from_slice(&DIGITS[usize::from(*byte)][..2]);
+        }
         // Eight bytes take the same 25 columns in every group.
-        for (group, bytes) in pairs[2..].chunks_mut(25).zip(bytes.chunks(8)) {
-            for (index, &byte) in bytes.iter().enumerate() {
-                if let Some(pair) = group.get_mut(3 * index..3 * index + 4) {
-                    pair.copy_from_slice(&DIGITS[usize::from(byte)]);
-                }
+        let groups = pairs[2..].chunks_mut(25).zip(characters.chunks_mut(8));
+        for ((pairs, characters), bytes) in groups.zip(bytes.chunks(8)) {
+            if let (Some(pairs), Some(&eight)) = (pairs.first_chunk_mut(), bytes.first_chunk()) {
+                put_pairs(pairs, eight);
+                characters.copy_from_slice(&visible(eight));
+                continue;
             }
-        }
-        for (character, &byte) in characters.iter_mut().zip(bytes) {
-            *character = visible(byte);
-        }
-        if bytes.len() < self.width {
-            characters[bytes.len()..bytes.len() + 2].copy_from_slice(b"|\n");
-            out.truncate(start + self.characters + bytes.len() + 2);
+            for (index, &byte) in bytes.iter().enumerate() {
+                pairs[3 * index..][..2].copy_from_slice(&DIGITS[usize::from(byte)][..2]);
+                characters[index] = visible([byte; 8])[0];
+            }
         }
     }
 
@@ -96,12 +131,12 @@ impl HexLines {
         let mut column = 0;
         paint(out, bytes, |out, index, byte| {
             out.resize(out.len() + place(index) - column, b' ');
-            out.extend_from_slice(&DIGITS[usize::from(byte)][..2]);
+            let _ = write!(out, "{byte:02x}");
             column = place(index) + 2;
         });
         out.resize(out.len() + self.characters - 1 - column, b' ');
         out.push(b'|');
-        paint(out, bytes, |out, _, byte| out.push(visible(byte)));
+        paint(out, bytes, |out, _, byte| out.push(visible([byte; 8])[0]));
         out.extend_from_slice(b"|\n");
     }
 }
@@ -111,23 +146,30 @@ fn place(index: usize) -> usize {
     2 + 3 * index + index / 8
 }
 
-/// Appends an offset of eight digits, or of as many as it needs.
-fn append_offset(out: &mut Vec<u8>, offset: u64) {
-    let mut digits = [0; 16];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(offset.to_be_bytes()) {
-        pair.copy_from_slice(&DIGITS[usize::from(byte)][..2]);
-    }
-    let spare = (offset.leading_zeros() / 4).min(8) as usize;
-    out.extend_from_slice(&digits[spare..]);
+/// Writes the digits of eight bytes. What stands after a pair is overwritten by the next one, or is blank anyway.
+fn put_pairs(columns: &mut [u8; 25], bytes: [u8; 8]) {
+    let mut put = |place: usize| {
+        columns[3 * place..3 * place + 4].copy_from_slice(&DIGITS[usize::from(bytes[place])]);
+    };
+    // Written out, because a loop takes twice the time.
+    put(0);
+    put(1);
+    put(2);
+    put(3);
+    put(4);
+    put(5);
+    put(6);
+    put(7);
 }
 
-/// The character itself, or a dot where it has no shape of its own.
-fn visible(byte: u8) -> u8 {
-    if matches!(byte, b' '..=b'~') {
-        byte
-    } else {
-        b'.'
-    }
+/// The bytes that have a shape of their own, and dots for the others.
+fn visible(bytes: [u8; 8]) -> [u8; 8] {
+    let word = u64::from_le_bytes(bytes);
+    let low = word & (0x7f * EACH);
+    // The highest bit of each byte: set from a blank on, set for DEL, set beyond ASCII.
+    let (from_blank, delete) = (low + 0x60 * EACH, low + EACH);
+    let mask = 0xff * ((from_blank & !delete & !word) >> 7 & EACH);
+    (word & mask | u64::from(b'.') * EACH & !mask).to_le_bytes()
 }
 
 /// Lets `put` write each byte in the colour of its kind.
