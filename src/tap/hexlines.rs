@@ -169,7 +169,8 @@ fn visible(bytes: [u8; 8]) -> [u8; 8] {
     // The highest bit of each byte: set from a blank on, set for DEL, set beyond ASCII.
     let (from_blank, delete) = (low + 0x60 * EACH, low + EACH);
     let mask = 0xff * ((from_blank & !delete & !word) >> 7 & EACH);
-    (word & mask | u64::from(b'.') * EACH & !mask).to_le_bytes()
+    let dots = EACH * u64::from(b'.');
+    ((word & mask) | (dots & !mask)).to_le_bytes()
 }
 
 /// Lets `put` write each byte in the colour of its kind.
