@@ -29,28 +29,32 @@ fn every_example_is_a_valid_command_line() {
 fn examples(text: &str) -> Vec<Vec<String>> {
     let program = Cli::command();
     let is_mode = |word: &String| program.find_subcommand(word).is_some();
-    let (mut is_inside, mut found) = (false, Vec::new());
+    let (mut is_inside, mut shown) = (false, String::new());
     for line in text.lines() {
         match line {
             _ if line.starts_with("```") => is_inside = !is_inside,
             _ if line.starts_with(".Bd -literal") => is_inside = true,
             _ if line.starts_with(".Ed") => is_inside = false,
             _ if is_inside || line.starts_with(".Dl") || line.starts_with('|') => {
-                let line = line.replace(r"\e", r"\").replace(r"\&", "");
-                let starts = line.match_indices("tuplecat ").map(|(at, _)| &line[at..]);
-                let commands = starts.map(shell_words);
-                found.extend(commands.filter(|words| words.get(1).is_some_and(is_mode)));
+                shown += line;
+                shown.push('\n');
             }
             _ => {}
         }
     }
-    found
+    let shown = shown.replace(r"\e", r"\").replace(r"\&", "");
+    let shown = shown.replace("\\\n", "");
+    let starts = shown.match_indices("tuplecat ").map(|(at, _)| &shown[at..]);
+    let commands = starts.map(shell_words);
+    commands
+        .filter(|words| words.get(1).is_some_and(is_mode))
+        .collect()
 }
 
-/// The words of the simple command that a line starts with, up to a redirection or what ends it; a variable is an endpoint.
-fn shell_words(line: &str) -> Vec<String> {
+/// The words of the simple command that a text starts with, up to a redirection or what ends it; a variable is an endpoint or `$port`.
+fn shell_words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for letter in line.chars() {
+    for letter in text.chars() {
         match letter {
             _ if quote == Some(letter) => quote = None,
             '\'' | '"' if quote.is_none() => {
@@ -63,13 +67,14 @@ fn shell_words(line: &str) -> Vec<String> {
                 word = None;
                 break;
             }
-            '|' | '&' | ';' | ')' | '`' | '\\' if quote.is_none() => break,
+            '\n' | '|' | '&' | ';' | ')' | '`' | '\\' if quote.is_none() => break,
             _ => word.get_or_insert_default().push(letter),
         }
     }
     words.extend(word);
     for word in words.iter_mut().filter(|word| word.starts_with('$')) {
-        word.replace_range(.., "localhost:9");
+        let value = if word == "$port" { "9" } else { "localhost:9" };
+        word.replace_range(.., value);
     }
     words
 }

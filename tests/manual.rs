@@ -31,8 +31,8 @@ struct Item {
 #[test]
 fn each_mode_has_a_page_and_each_page_a_mode() {
     let overview = page("tuplecat");
-    let mut expected =
-        BTreeSet::from(["tuplecat", "tuplecat-compare", "tuplecat-events"].map(str::to_owned));
+    let others = ["", "-compare", "-events", "-recipes"];
+    let mut expected = BTreeSet::from(others.map(|name| format!("tuplecat{name}")));
     for mode in modes() {
         expected.insert(page_name(&mode));
         let aliases: Vec<_> = mode.get_visible_aliases().collect();

@@ -15,8 +15,10 @@ mod files;
 mod launch;
 mod namespace;
 mod net;
+mod recipe;
 mod running;
 mod schema;
+mod servers;
 mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
@@ -26,8 +28,10 @@ pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use namespace::Namespace;
 pub(crate) use net::*;
+pub(crate) use recipe::{Recipe, recipe};
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
 pub(crate) use schema::Schema;
+pub(crate) use servers::{Server, dnsmasq, nginx, redis};
 pub(crate) use socket::sockets_of;
 
 /// The bound on every wait. It only passes where something is wrong.
