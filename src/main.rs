@@ -1,13 +1,15 @@
 //! The program: read the command line, run it, print the error if there is one, exit with the status that says how it ended.
 //! Everything else is in the library.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use tuplecat::cli::Cli;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::modes;
+use tuplecat::plain::Plain;
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -26,7 +28,7 @@ fn decline(error: &clap::Error) -> ExitCode {
     let _ = if error.use_stderr() {
         let text = text.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        write!(std::io::stderr(), "tuplecat: {text}")
+        write!(std::io::stderr(), "tuplecat: {}", shown("", text))
     } else {
         write!(anstream::stdout(), "{}", text.ansi())
     };
@@ -35,11 +37,18 @@ fn decline(error: &clap::Error) -> ExitCode {
 
 /// Prints a failure, one line for each of its lines, and gives the status it stands for.
 fn report(failure: &Failure) -> Exit {
-    let mut lines = String::new();
-    for line in failure.message.lines() {
-        lines.extend(["tuplecat: ", line, "\n"]);
-    }
+    let lines = shown("tuplecat: ", &failure.message);
     // Where standard error is closed the status still says how it ended.
     let _ = std::io::stderr().write_all(lines.as_bytes());
     failure.exit
+}
+
+/// Lines for a terminal, each with `prefix` in front.
+fn shown(prefix: &str, text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines() {
+        // Writing to memory does not fail.
+        let _ = writeln!(lines, "{prefix}{}", Plain(line));
+    }
+    lines
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::prefixed::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
+use crate::plain;
 use crate::tuple::FourTuple;
 
 /// The forms of output.
@@ -115,8 +116,7 @@ fn append_json(bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
         hex: hex::encode(bytes),
         text: std::str::from_utf8(bytes).ok(),
     };
-    // Strings and numbers into memory: nothing can fail.
-    let _ = serde_json::to_writer(text, &line);
+    plain::append_json(text, &line);
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl Output {
         self.to.as_fd()
     }
 
+    /// Whether it is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.to.kind() == Kind::Terminal
+    }
+
     /// What it means that the reader has gone.
     pub(super) fn sink_lost(&self) -> Option<Failure> {
         let is_pipe = self.to.kind() == Kind::Pipe;

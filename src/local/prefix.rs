@@ -1,5 +1,6 @@
 //! Whole lines on standard output, each with the 4-tuple it came over in front.
-//! A line is written when it is complete, so lines of many clients never mix, however they arrive.
+//! A line is written when it is complete, so lines of many clients never mix, however they arrive; and on a terminal it is only
+//! shown, so that nobody can write over the mark of another.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -8,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
+use crate::plain;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
 use crate::tuple::FourTuple;
@@ -18,6 +20,7 @@ const LONGEST: usize = 64 << 10;
 /// Standard input and output, with lines marked.
 pub struct Prefixed {
     stdio: Stdio,
+    write_line: fn(&mut Vec<u8>, &str, &[u8]),
     /// Begun lines.
     begun: HashMap<FourTuple, Vec<u8>>,
     /// Marked lines, and how far they are written.
@@ -29,6 +32,11 @@ impl Prefixed {
     #[must_use]
     pub fn new(stdio: Stdio) -> Self {
         Self {
+            write_line: if stdio.is_seen() {
+                show_line
+            } else {
+                write_line
+            },
             stdio,
             begun: HashMap::new(),
             marked: (Batch::default(), Cursor::default()),
@@ -54,15 +62,14 @@ impl Prefixed {
         let mut text = Vec::new();
         let mut begun = self.begun.remove(&flow).unwrap_or_default();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            if piece.ends_with(b"\n") || begun.len() + piece.len() >= LONGEST {
-                write_line(&mut text, &mark, &[&begun, piece]);
+            begun.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || begun.len() >= LONGEST {
+                (self.write_line)(&mut text, &mark, &begun);
                 begun.clear();
-            } else {
-                begun.extend_from_slice(piece);
             }
         }
         if bytes.is_empty() && !begun.is_empty() {
-            write_line(&mut text, &mark, &[&begun]);
+            (self.write_line)(&mut text, &mark, &begun);
         } else if !begun.is_empty() {
             self.begun.insert(flow, begun);
         }
@@ -74,11 +81,19 @@ impl Prefixed {
     }
 }
 
-fn write_line(text: &mut Vec<u8>, mark: &str, pieces: &[&[u8]]) {
+fn write_line(text: &mut Vec<u8>, mark: &str, line: &[u8]) {
     text.extend_from_slice(mark.as_bytes());
-    for piece in pieces {
-        text.extend_from_slice(piece);
-    }
+    text.extend_from_slice(line);
+    end_line(text);
+}
+
+fn show_line(text: &mut Vec<u8>, mark: &str, line: &[u8]) {
+    text.extend_from_slice(mark.as_bytes());
+    plain::append_line(text, line);
+    end_line(text);
+}
+
+fn end_line(text: &mut Vec<u8>) {
     if !text.ends_with(b"\n") {
         text.push(b'\n');
     }

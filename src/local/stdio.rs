@@ -23,6 +23,11 @@ impl Stdio {
     pub fn new(input: Option<Input>, output: Option<Output>) -> Self {
         Self { input, output }
     }
+
+    /// Whether a person sees what is written.
+    pub(super) fn is_seen(&self) -> bool {
+        self.output.as_ref().is_some_and(Output::is_terminal)
+    }
 }
 
 impl End for Stdio {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::event_record::{Details, Path, Record, Who};
 use super::{Count, Event, Sink, SocketState, Tap, Ways, sizes};
 use crate::exit::{Exit, Failure, describe};
+use crate::plain;
 use crate::tuple::{Direction, Transport};
 
 /// Writes events.
@@ -47,8 +48,7 @@ impl Events {
             details,
         };
         let room = self.sink.room();
-        // Writing to memory does not fail.
-        let _ = serde_json::to_writer(&mut *room, &record);
+        plain::append_json(room, &record);
         room.push(b'\n');
     }
 

@@ -11,6 +11,7 @@ use anstyle::{AnsiColor, Style};
 use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
 use super::{Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
+use crate::plain::Plain;
 use crate::tuple::{Direction, FourTuple, Transport};
 
 mod attempts;
@@ -292,7 +293,7 @@ pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text:
         Palette::Plain => Style::new(),
         Palette::Colored => style_of(word),
     };
-    let line = format!("{style}{word:<10}{style:#} {text}\n");
+    let line = format!("{style}{word:<10}{style:#} {}\n", Plain(text));
     // Nobody can be told that standard error is gone; the traffic matters more.
     let _ = out.write_all(line.as_bytes());
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Console;
 use crate::exit::{Exit, Failure, describe};
+use crate::plain::Plain;
 
 /// Bytes gathered before they are written.
 const FILL: usize = 128 << 10;
@@ -107,7 +108,8 @@ impl Sink {
     fn give_up(&mut self, error: &io::Error) {
         self.broken = true;
         let (name, reason) = (&self.name, describe(error));
-        let text = format!("tuplecat: cannot write to {name}: {reason}; nothing more goes there\n");
+        let text = format!("cannot write to {name}: {reason}; nothing more goes there");
+        let text = format!("tuplecat: {}\n", Plain(text));
         // It may be standard error itself that is gone; the status says it then.
         let _ = self.console.write_all(text.as_bytes());
     }
