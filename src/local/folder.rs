@@ -1,14 +1,17 @@
 //! A file of its own for what each client sends.
-//! Names are made of addresses alone, and only new files are written: nothing that is there already can be harmed.
+//! Names are made of addresses alone, and only new files are written, in the folder that was there at the start: nothing that is
+//! there already can be harmed, and whatever becomes of the folder's name, no file goes elsewhere.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use rustix::fs::{Access, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
@@ -23,27 +26,55 @@ const TRIES: usize = 10_000;
 /// Standard input, and a folder in the place of standard output.
 pub struct Folder {
     input: Stdio,
-    path: PathBuf,
+    place: Place,
     files: HashMap<FourTuple, File>,
 }
 
-impl Folder {
-    /// Whether new files can be made in `path`; the error says why not.
-    pub fn check(path: &Path) -> Result<(), Failure> {
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let checked = rustix::fs::open(path, folder, Mode::empty())
-            .and_then(|_| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK));
+/// A folder that is open, whatever its name may lead to later.
+#[derive(Clone)]
+pub struct Place {
+    /// As the user wrote it, for messages.
+    path: PathBuf,
+    /// The folder.
+    pub folder: Rc<OwnedFd>,
+}
+
+impl Place {
+    /// The folder `path`, in which new files can be made; the error says why not.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty()).and_then(|folder| {
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            rustix::fs::accessat(&folder, ".", access, AtFlags::empty()).map(|()| folder)
+        });
         let text =
             |error: io::Error| format!("--out-dir '{}': {}", path.display(), describe(&error));
-        checked.map_err(|error| Failure::new(Exit::Failed, text(error.into())))
+        let folder = opened.map_err(|error| Failure::new(Exit::Failed, text(error.into())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            folder: Rc::new(folder),
+        })
     }
 
-    /// Files in `path`, which must be there.
+    fn broken(&self, flow: FourTuple, error: &io::Error) -> io::Error {
+        let act = format!(
+            "cannot write a file for {flow} in '{}'",
+            self.path.display()
+        );
+        io::Error::other(Failure::new(
+            Exit::Failed,
+            format!("{act}: {}", describe(error)),
+        ))
+    }
+}
+
+impl Folder {
+    /// Files in `place`.
     #[must_use]
-    pub fn new(input: Stdio, path: PathBuf) -> Self {
+    pub fn new(input: Stdio, place: Place) -> Self {
         Self {
             input,
-            path,
+            place,
             files: HashMap::new(),
         }
     }
@@ -56,12 +87,12 @@ impl Folder {
         let file = match self.files.entry(flow) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let file = create(&self.path, &name_of(flow));
-                entry.insert(file.map_err(|error| broken(&self.path, flow, &error))?)
+                let file = create(&self.place.folder, &name_of(flow));
+                entry.insert(file.map_err(|error| self.place.broken(flow, &error))?)
             }
         };
         let written = file.write_all(bytes);
-        written.map_err(|error| broken(&self.path, flow, &error))
+        written.map_err(|error| self.place.broken(flow, &error))
     }
 }
 
@@ -76,28 +107,21 @@ fn name_of(flow: FourTuple) -> String {
 }
 
 /// Makes a new file: `name`, or `name.1` and so on where that exists. A symbolic link counts as existing (open(2), `O_EXCL`).
-fn create(folder: &Path, name: &str) -> io::Result<File> {
+fn create(folder: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for number in 0..TRIES {
         let suffix = if number == 0 {
             String::new()
         } else {
             format!(".{number}")
         };
-        let path = folder.join(format!("{name}{suffix}"));
-        match OpenOptions::new().write(true).create_new(true).open(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => return other,
+        let mode = Mode::from_raw_mode(0o666);
+        match rustix::fs::openat(&folder, format!("{name}{suffix}"), flags, mode) {
+            Err(Errno::EXIST) => {}
+            file => return Ok(File::from(file?)),
         }
     }
     Err(ErrorKind::AlreadyExists.into())
-}
-
-fn broken(folder: &Path, flow: FourTuple, error: &io::Error) -> io::Error {
-    let act = format!("cannot write a file for {flow} in '{}'", folder.display());
-    io::Error::other(Failure::new(
-        Exit::Failed,
-        format!("{act}: {}", describe(error)),
-    ))
 }
 
 impl End for Folder {
@@ -143,10 +167,9 @@ mod tests {
         assert_eq!(name_of(flow), "tcp_--1_9000_fe80--1_5");
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("a")).unwrap();
-        create(folder.path(), "a")
-            .unwrap()
-            .write_all(b"new")
-            .unwrap();
+        let place = Place::open(folder.path()).unwrap();
+        let mut file = create(&place.folder, "a").unwrap();
+        file.write_all(b"new").unwrap();
         let kept = std::fs::read_to_string(folder.path().join("a.1")).unwrap();
         assert_eq!(kept, "new");
     }
