@@ -176,4 +176,10 @@ pub struct EngineOptions {
         value_parser = FalseyValueParser::new()
     )]
     pub no_fast_path: bool,
+    /// Keep the rights that are not needed any more
+    ///
+    /// Otherwise those to files, new connections and privileges are given up before the first byte moves (Landlock,
+    /// no-new-privs), except with --exec and --shell.
+    #[arg(long)]
+    pub no_sandbox: bool,
 }

@@ -20,6 +20,7 @@ use crate::pump::end::Link;
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::inherited::{Inherited, Kind};
+use crate::sys::sandbox::Sandbox;
 use crate::sys::signals::Signals;
 use crate::tap::{Console, Event, Taps};
 
@@ -39,6 +40,8 @@ pub(super) struct Session<'a> {
     pub(super) console: Console,
     /// What goes in and out of the local end.
     pub(super) traffic: Traffic,
+    /// What is taken away before the first byte moves, if anything.
+    pub(super) sandbox: Option<Sandbox>,
     script: Option<Script>,
     takes_input: bool,
     takes_output: bool,
@@ -102,6 +105,7 @@ impl<'a> Session<'a> {
             ready,
             children: None,
             console,
+            sandbox: (!engine.no_sandbox).then(Sandbox::default),
             script: script::script(dialogue, ends, &traffic),
             traffic,
             takes_input,
@@ -173,6 +177,10 @@ impl<'a> Session<'a> {
             pump.attend(Box::new(children.nursery()));
         }
         begin(&mut pump);
+        // A program that is started from here inherits it, and would be none the wiser.
+        if let Some(sandbox) = self.sandbox.as_ref().filter(|_| self.children.is_none()) {
+            sandbox.enter();
+        }
         let end = pump.run();
         Ok(match &self.children {
             Some(children) => children.settle(end, &self.signals, self.taps)?,

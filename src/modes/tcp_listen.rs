@@ -1,6 +1,8 @@
 //! socket, bind, listen, accept: wait for a client, which gets a new socket of its own.
 //! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
 
+use std::rc::Rc;
+
 use super::children::{RESERVED, Weight, affordable, guard};
 use super::passed::{self, Stream};
 use super::session::{Manners, Session, shared};
@@ -12,7 +14,7 @@ use crate::address::BindAddress;
 use crate::cli::{BindPoint, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
-use crate::local::folder::Folder;
+use crate::local::folder::{Folder, Place};
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
 use crate::pump::Wiring;
@@ -31,9 +33,8 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     } = options;
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
-    if let Some(path) = &options.many.out_dir {
-        Folder::check(path)?;
-    }
+    let folder = options.many.out_dir.as_deref();
+    let folder = folder.map(Place::open).transpose()?;
     let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
     let mut session = Session::new(
         (ends, &options.dialogue, engine),
@@ -42,6 +43,9 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         watched,
     )?;
     adjust(&mut session.rules, options);
+    if let (Some(sandbox), Some(place)) = (&mut session.sandbox, &folder) {
+        sandbox.folder = Some(Rc::clone(&place.folder));
+    }
     let children = session.employ(&options.program, ends, children(options))?;
     let answers = responder::answers(&options.responder, usize::MAX)?;
     if answers.is_some() {
@@ -50,7 +54,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     let wire = |stdio| match (children, answers) {
         (Some(children), _) => children.for_connections(),
         (None, Some(answers)) => responder::wiring(answers),
-        (None, None) => wire(options, stdio),
+        (None, None) => wire(options, folder, stdio),
     };
     let (socket, reach) = match passed {
         None => sockets::listening(
@@ -170,15 +174,15 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
 }
 
 /// Joins clients to what the options put in the place of standard input and output.
-fn wire(options: &TcpListen, stdio: Stdio) -> Wiring {
+fn wire(options: &TcpListen, folder: Option<Place>, stdio: Stdio) -> Wiring {
     let many = &options.many;
-    match &many.out_dir {
+    match folder {
         _ if options.local.echo => Wiring::Echo,
         _ if many.broker && many.prefix => Wiring::Broker(Box::new(Prefixed::new(stdio))),
-        Some(path) if many.broker => Wiring::Broker(Box::new(Folder::new(stdio, path.clone()))),
+        Some(place) if many.broker => Wiring::Broker(Box::new(Folder::new(stdio, place))),
         None if many.broker => Wiring::Broker(Box::new(stdio)),
         _ if many.prefix => Wiring::Shared(Box::new(Prefixed::new(stdio))),
-        Some(path) => Wiring::Shared(Box::new(Folder::new(stdio, path.clone()))),
+        Some(place) => Wiring::Shared(Box::new(Folder::new(stdio, place))),
         None => shared(stdio),
     }
 }

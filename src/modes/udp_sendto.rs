@@ -43,6 +43,10 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
         session.taps.add(Box::new(Answer::new(lines)));
     }
     let mut retry = Retry::new(&options.retry, start);
+    if retry.until().is_some() {
+        // The next attempt looks the name up again.
+        session.sandbox = None;
+    }
     loop {
         let failure = match attempt(options, &mut session, &retry) {
             Ok(exit) => return Ok(exit),

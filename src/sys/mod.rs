@@ -9,6 +9,7 @@ pub mod inherited;
 pub mod limits;
 pub mod multicast;
 pub mod poller;
+pub mod sandbox;
 pub mod signals;
 pub mod startup;
 pub mod systemd;
