@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use pretty_assertions::assert_eq;
+use rustix::event::PollFlags;
 use rustix::process::Signal;
 
 /// What a terminal would obey: the screen cleared, the title set, colours in 7 and in 8 bits, the line turned around and begun anew.
@@ -222,4 +223,29 @@ fn rights_are_given_up_unless_something_needs_them() {
         server.signal(Signal::TERM);
         server.wait();
     }
+}
+
+#[test]
+fn only_a_file_gives_way_to_a_ready_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = folder.path().join("link");
+    symlink("/proc/self/fd/2", &errors).unwrap();
+    let server = tuplecat("udp-bind -q --count 1 0")
+        .ready_at(&errors)
+        .start();
+    server.err().wait_for("\n");
+    let line = String::from_utf8(server.err().so_far()).unwrap();
+    let address = line.trim_end().strip_prefix("udp ").unwrap();
+    let (socket, _) = datagrams();
+    socket.send_to(b"", address).unwrap();
+    assert_eq!(server.wait().err, line);
+    assert!(errors.is_symlink());
+
+    let fifo = fifo(folder.path());
+    let reader = read_side(&fifo);
+    let server = tuplecat("udp-bind -q --count 1 0").ready_at(&fifo).start();
+    assert!(is_ready_within(&reader, PollFlags::IN, BOUND));
+    Capture::start(reader).wait_for("\n");
+    drop(server);
+    assert!(!fifo.is_file() && fifo.exists());
 }

@@ -1,7 +1,7 @@
 //! Telling a script that the socket is ready, and at which address.
 //! The line appears whole or not at all, so that nobody has to sleep, poll or guess.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -64,8 +64,15 @@ impl Ready {
     }
 }
 
-/// Writes a file that nobody ever sees empty or in part: rename(2) is atomic.
+/// Writes a file that nobody ever sees empty or in part: rename(2) is atomic. Only a file gives way to another one: what is a device,
+/// a FIFO or a link (`/dev/stderr`) is written to.
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return OpenOptions::new()
+            .append(true)
+            .open(path)?
+            .write_all(text.as_bytes());
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let draft = path.with_file_name(name);
