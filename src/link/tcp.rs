@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::Failure;
+use crate::exit::{Failure, describe};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::tcp_info::{figures, unread, unsent};
 use crate::tap::{Count, Event, SocketState, Taps};
@@ -282,6 +282,28 @@ impl Link for Connection {
             unsent: unsent(&self.socket),
             path: figures(&self.socket),
             ..SocketState::new(self.identity(), self.opened)
+        }
+    }
+
+    fn may_break_off(&self) -> bool {
+        true
+    }
+
+    fn fault(&self) -> Option<io::Error> {
+        self.socket.take_error().ok().flatten()
+    }
+
+    /// A reset that comes after the peer's FIN has another name (write(2)), and means the same.
+    ///
+    /// No report of the network ends a connection (RFC 1122, 4.2.3.9): its time was up, and the last report is the reason.
+    fn meaning(&self, error: &io::Error) -> Option<io::Error> {
+        match error.kind() {
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                let text = format!("connection timed out: {}", describe(error));
+                Some(io::Error::new(ErrorKind::TimedOut, text))
+            }
+            ErrorKind::BrokenPipe => Some(io::Error::from_raw_os_error(libc::ECONNRESET)),
+            _ => None,
         }
     }
 

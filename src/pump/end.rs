@@ -100,6 +100,21 @@ pub trait Link: End {
         vec![self.state()]
     }
 
+    /// Whether its peer may break it off after it has finished, so that the descriptor hangs up.
+    fn may_break_off(&self) -> bool {
+        false
+    }
+
+    /// The error that its socket holds, if there is one. Asked for where nothing more is read that would tell it.
+    fn fault(&self) -> Option<io::Error> {
+        None
+    }
+
+    /// What an error of its socket stands for, where that is not what it says.
+    fn meaning(&self, _error: &io::Error) -> Option<io::Error> {
+        None
+    }
+
     /// Says that nobody takes what comes from it any more, and nothing more will be sent to it. From now on what comes is for
     /// nobody, and it may say [`Arrival::Enough`] when its peer had time to finish.
     fn release(&mut self) {}

@@ -276,6 +276,14 @@ impl Pump<'_> {
         port.is_some_and(|port| matches!(port.party, Party::Own(_)))
     }
 
+    /// Notes that a link has failed of which nothing more is read.
+    pub(super) fn break_silently(&mut self, id: PortId) {
+        if let Some(link) = self.ports[id].party.link() {
+            let error = link.fault();
+            self.fail(id, &error.unwrap_or(io::ErrorKind::BrokenPipe.into()));
+        }
+    }
+
     /// Notes that a link has failed. What had arrived before is still delivered, then it is removed.
     pub(super) fn fail(&mut self, id: PortId, error: &io::Error) {
         let port = &mut self.ports[id];
@@ -283,6 +291,8 @@ impl Pump<'_> {
             return;
         };
         if port.failure.is_none() {
+            let meaning = link.meaning(error);
+            let error = meaning.as_ref().unwrap_or(error);
             let identity = link.identity();
             if let Identity::Pair(flow) = identity {
                 let conn = link.state().conn;

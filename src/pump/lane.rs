@@ -177,10 +177,17 @@ impl Port {
 
     /// What to wait for on its descriptors, from its state alone.
     pub(super) fn interest(&self, is_wanted: bool) -> Interest {
+        let is_watched = self.is_half_over() || self.party.end().sink_lost().is_some();
         Interest {
             read: is_wanted && self.may_give(),
             write: self.queue.is_some(),
-            hangup: self.failure.is_none() && self.party.end().sink_lost().is_some(),
+            hangup: self.failure.is_none() && is_watched,
         }
+    }
+
+    /// Whether it is a link to which something may still be sent although nothing more comes from it, not even an error.
+    pub(super) fn is_half_over(&self) -> bool {
+        let may_break_off = self.party.link().is_some_and(Link::may_break_off);
+        may_break_off && self.lane.ended.is_some() && !self.is_finished && self.failure.is_none()
     }
 }

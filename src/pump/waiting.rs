@@ -81,6 +81,9 @@ impl Pump<'_> {
         if ready.readable && port.may_give() {
             self.runnable.push_back(id);
         }
+        if ready.hangup && port.is_half_over() {
+            return self.break_silently(id);
+        }
         // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
         if ready.hangup && ready.token == sink_token(id) && port.party.end().sink_lost().is_some() {
             self.break_sink(id, &io::ErrorKind::BrokenPipe.into());
@@ -153,7 +156,7 @@ impl Pump<'_> {
         let write = if shared { interest.write } else { false };
         let read = Interest {
             write,
-            hangup: false,
+            hangup: shared && interest.hangup,
             ..interest
         };
         let write = Interest {

@@ -30,6 +30,27 @@ impl Namespace {
         Some(Self(holder))
     }
 
+    /// One more network with the same owner, which an interface of this one can be moved to; it begins with nothing but `lo`.
+    pub(crate) fn beside(&self) -> Self {
+        let holder =
+            program("unshare", "--net /bin/sh -ec").arg("ip link set lo up; echo made; exec cat");
+        let holder = holder.within(self).stdin(Input::Held).start();
+        holder.out().wait_for("made");
+        Self(holder)
+    }
+
+    /// Runs lines of shell inside.
+    #[track_caller]
+    pub(crate) fn run(&self, script: &str) {
+        let shell = program("/bin/sh", "-ec").arg(script).within(self);
+        shell.run().exits(0);
+    }
+
+    /// The number of the process that holds it.
+    pub(crate) fn holder(&self) -> u32 {
+        self.0.pid()
+    }
+
     /// The words that run a program inside.
     pub(super) fn entrance(&self) -> Vec<String> {
         let pid = self.0.pid().to_string();
