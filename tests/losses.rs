@@ -12,9 +12,9 @@ use tuplecat::tuple::Transport;
 const BURST: u64 = 1001;
 const SIZE: usize = 1000;
 
-/// A server that is stopped while the burst arrives, and has written all that the kernel has kept.
+/// A server with little room that is stopped while the burst arrives, and has written all that the kernel has kept.
 fn flooded(words: &str) -> (Running, u64) {
-    let server = tuplecat("udp-bind --out len16")
+    let server = tuplecat("udp-bind --rcvbuf 200k --out len16")
         .args(words)
         .arg("0")
         .start();
@@ -150,7 +150,7 @@ fn an_empty_file_is_a_transfer_too() {
 /// The datagram that stands for the end comes last, when the buffer is full: it is said again until it is heard.
 #[test]
 fn the_end_is_heard_although_others_are_lost() {
-    let server = tuplecat("udp-bind --eof-datagram 0").start();
+    let server = tuplecat("udp-bind --rcvbuf 200k --eof-datagram 0").start();
     let address = server.ready();
     server.signal(Signal::STOP);
     let client = tuplecat("udp-sendto -v --eof-datagram --in block:1000").to(address);

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
 use crate::cli::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
@@ -21,6 +22,10 @@ pub(super) enum Headers {
     /// Now these, now those: an IPv6 socket that takes IPv4 as well.
     Both,
 }
+
+/// How many bytes may wait in a UDP socket where the user asks for no other number: what comes while it is full is lost, and a burst
+/// of small datagrams takes several times its length. It is a limit, and costs nothing as long as nothing waits.
+const ROOM: usize = 16 << 20;
 
 /// What a TCP socket is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +184,14 @@ pub(super) fn accept(
             format!("{}: {reason}{hint}", given.trim_end()),
         )
     })
+}
+
+/// Makes room for bursts of datagrams, as much as there may be: more than net.core.rmem_max takes `CAP_NET_ADMIN` (socket(7)).
+pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
+    if options.rcvbuf.is_none() && setsockopt(socket, sockopt::RcvBufForce, &ROOM).is_err() {
+        // Otherwise there is as much room as in any other socket.
+        let _ = socket.set_recv_buffer_size(ROOM);
+    }
 }
 
 /// What the kernel did not grant in full, one text an option: it caps buffers without an error (socket(7)).

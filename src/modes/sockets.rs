@@ -49,6 +49,7 @@ pub(super) fn receiving(
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, headers| {
         settings::apply(socket, headers, options)?;
+        settings::apply_udp(socket, options);
         if options.reuse_port && !groups.join.is_empty() {
             // That is how others share the port of a group, and each of them gets every datagram.
             allow_reuse(socket)?;
@@ -86,6 +87,7 @@ pub(super) fn sending(
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
     settings::apply(&socket, headers_towards(remote), options)?;
+    settings::apply_udp(&socket, options);
     groups::apply(&socket, headers_towards(remote), groups)?;
     if let Some(local) = source.towards(remote) {
         bind_source(Transport::Udp, &socket, local, taps)?;

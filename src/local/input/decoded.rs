@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::straight::{DATAGRAMS, stretch_of};
+use super::straight::stretch_of;
 use super::{Cutting, read};
 use crate::batch::Batch;
 use crate::exit::Failure;
@@ -13,6 +13,9 @@ use crate::framing::pace::Pace;
 use crate::framing::{Borders, Budget, Frames, InputFraming, Open};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
+
+/// Bytes of text read at once.
+const STRETCH: usize = 64 << 10;
 
 /// Bytes that pass a decoder, and may have to wait for their time.
 pub(super) struct Decoded {
@@ -44,7 +47,7 @@ impl Decoded {
             taken: 0,
             stretch: match cutting.framing {
                 InputFraming::Raw => stretch_of(cutting.size),
-                _ => DATAGRAMS,
+                _ => STRETCH,
             },
             has_ended: false,
             at_least_one: false,

@@ -13,8 +13,11 @@ use crate::sys::inherited::Inherited;
 /// Bytes asked for in one read of a stream.
 const STRETCH: usize = 256 << 10;
 
-/// Bytes read at once for datagrams: about what one call can send.
-pub(super) const DATAGRAMS: usize = 64 << 10;
+/// Bytes read at once for datagrams, about: a call to read and one to send for many of them.
+const DATAGRAMS: usize = 512 << 10;
+
+/// What the kernel takes in one piece and cuts into datagrams: so many, and so many bytes (`UDP_SEGMENT`, udp(7)).
+const PIECE: (usize, usize) = (64, 65_507);
 
 /// Bytes that go from the descriptor into the batch as they are.
 pub(super) struct Straight {
@@ -94,7 +97,9 @@ impl Straight {
     }
 }
 
-/// How many bytes to read for datagrams of a size: whole ones, so that only the last one before a pause is short.
+/// How many bytes to read for datagrams of a size: whole pieces of whole ones, so that only the last one before a pause is short.
 pub(super) fn stretch_of(size: usize) -> usize {
-    (DATAGRAMS / size.max(1)).max(1) * size.max(1)
+    let size = size.max(1);
+    let piece = (PIECE.1 / size).clamp(1, PIECE.0) * size;
+    (DATAGRAMS / piece).max(1) * piece
 }
