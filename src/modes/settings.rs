@@ -186,7 +186,7 @@ pub(super) fn accept(
     })
 }
 
-/// Makes room for bursts of datagrams, as much as there may be: more than net.core.rmem_max takes `CAP_NET_ADMIN` (socket(7)).
+/// Makes room for bursts of datagrams, as much as there may be: more than `net.core.rmem_max` takes `CAP_NET_ADMIN` (socket(7)).
 pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
     if options.rcvbuf.is_none() && setsockopt(socket, sockopt::RcvBufForce, &ROOM).is_err() {
         // Otherwise there is as much room as in any other socket.
