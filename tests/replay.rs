@@ -67,6 +67,25 @@ fn the_pauses_can_be_kept() {
     }
 }
 
+/// What is known to come later comes at its time, whether or not anything more will be read.
+#[test]
+fn the_last_pause_ends_although_the_input_does_not() {
+    let (socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --in dump --delay original --reply-timeout 0").to(address);
+    let mut player = player.stdin(Input::Held).start();
+    // Nothing follows that would have to be read first.
+    let dump = recording();
+    let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
+    for line in dump.lines().filter(is_dump) {
+        player.write(format!("{line}\n"));
+    }
+    for text in ["one", "", "three"] {
+        assert_eq!(receive(&socket).0, text.as_bytes());
+    }
+    player.close_stdin();
+    player.wait().exits(0);
+}
+
 #[test]
 fn what_is_no_whole_dump_is_an_error() {
     let dump = recording();

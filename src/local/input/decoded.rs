@@ -58,7 +58,8 @@ impl Decoded {
 
     /// Whether it can go on without reading.
     pub(super) fn is_pending(&self) -> bool {
-        self.taken < self.text.len() || self.has_ended || self.failure.is_some()
+        let is_due = self.decoder.due().is_some();
+        self.taken < self.text.len() || self.has_ended || self.failure.is_some() || is_due
     }
 
     /// Whether everything is given.
@@ -81,7 +82,8 @@ impl Decoded {
         if let Some(failure) = self.failure.take() {
             return Err(io::Error::other(failure));
         }
-        if self.taken == self.text.len() && !self.has_ended {
+        // What is held until its time comes first, and is all that is waited for.
+        if self.taken == self.text.len() && !self.has_ended && self.decoder.due().is_none() {
             self.read(from, now)?;
         }
         if self.is_over() {
@@ -130,7 +132,7 @@ impl Decoded {
         let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.borders));
         let mut text = &self.text[self.taken..];
         let mut frames = Frames::new(batch, &mut self.open, budget);
-        let result = if !text.is_empty() {
+        let result = if !text.is_empty() || !self.has_ended {
             self.decoder.decode(&mut text, &mut frames)
         } else if frames.is_empty() && !self.decoder.has_more() {
             // Nothing was given, and nothing is something here.
