@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -22,30 +21,8 @@ const BUFFERS: usize = 6 << 20;
 /// How much a process may grow, in kilobytes.
 const GROWTH: u64 = 4 << 10;
 
-/// Long enough for anything on its way to arrive.
-const A_WHILE: Duration = Duration::from_millis(300);
-
-/// A line of /proc/PID/status, in kilobytes.
-fn memory(running: &Running, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .unwrap();
-    let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
-    number.parse().unwrap()
-}
-
 fn has_grown(running: &Running, since: u64) -> u64 {
     memory(running, "VmHWM").saturating_sub(since)
-}
-
-/// The processor time a process has used, in ticks.
-fn ticks(running: &Running) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
-    let (_, fields) = text.rsplit_once(')').unwrap();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// Writes until the other side takes nothing more for a while, or all is written; returns how much it took.
@@ -76,14 +53,6 @@ fn listen_with_little_room() -> (TcpListener, SocketAddr) {
     socket.listen(1).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket.into(), address)
-}
-
-/// A process that waits for a slow side does not spin.
-fn is_calm(running: &Running) {
-    let before = ticks(running);
-    assert!(!running.has_ended_within(A_WHILE));
-    // A tick is a hundredth of a second: spinning would use about thirty.
-    assert!(ticks(running) - before < 10, "it spins");
 }
 
 #[test]

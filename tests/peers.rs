@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -252,5 +253,46 @@ fn datagrams_go_to_and_from_every_other_tool() {
         }
         server.signal(Signal::INT);
         server.wait().exits(130);
+    });
+}
+
+/// They are all served at once, by one echo and by one broker, and a program for each.
+#[test]
+fn other_clients_are_served_side_by_side() {
+    let text = "some text\n".repeat(20_000);
+    let (echo, upper) = (
+        tuplecat("tcp-listen -k --echo 0").start(),
+        tuplecat("tcp-listen -k 0 --exec tr a-z A-Z").start(),
+    );
+    with_each_tool(|tool| {
+        for (server, answer) in [(&echo, text.clone()), (&upper, text.to_uppercase())] {
+            let launch = tool.launch(tool.connects, server.ready().port());
+            let done = launch.says(&text).run();
+            let name = tool.program;
+            assert!(done.text() == answer, "{name}: {} bytes", done.out.len());
+        }
+    });
+    for server in [echo, upper] {
+        server.signal(Signal::INT);
+        server.wait().exits(130);
+    }
+}
+
+#[test]
+fn a_broker_joins_clients_of_every_make() {
+    with_each_tool(|tool| {
+        let server = tuplecat("tcp-listen -k --broker 0").start();
+        let ours = connect(server.ready());
+        let launch = tool.launch(tool.connects, server.ready().port());
+        let mut theirs = launch.stdin(Input::Held).start();
+        server.err().wait_for("  #2\n");
+        theirs.write("from theirs");
+        assert_eq!(read_len(&ours, 11), b"from theirs");
+        (&ours).write_all(b"from ours").unwrap();
+        theirs.out().wait_for("from ours");
+        theirs.close_stdin();
+        server.signal(Signal::INT);
+        server.wait().exits(130);
+        theirs.wait();
     });
 }

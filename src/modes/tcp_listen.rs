@@ -11,7 +11,7 @@ use super::watch::Watched;
 use super::{responder, sockets};
 use crate::access::Access;
 use crate::address::BindAddress;
-use crate::cli::{BindPoint, StdinTo, TcpListen};
+use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
 use crate::local::folder::{Folder, Place};
@@ -29,11 +29,17 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         ends,
         engine,
         listen,
+        many,
         ..
     } = options;
+    // Input that nobody gets is not read, and its end is not waited for.
+    let ends = &EndOptions {
+        recv_only: ends.recv_only || many.stdin_to == StdinTo::None,
+        ..ends.clone()
+    };
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
-    let folder = options.many.out_dir.as_deref();
+    let folder = many.out_dir.as_deref();
     let folder = folder.map(Place::open).transpose()?;
     let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
     let mut session = Session::new(
@@ -158,10 +164,9 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
     if many.keep_open {
         rules.client_timeout = Some(many.client_timeout);
         rules.input_to = match many.stdin_to {
-            StdinTo::All => InputTo::All,
+            StdinTo::All | StdinTo::None => InputTo::All,
             StdinTo::First => InputTo::First,
             StdinTo::Last => InputTo::Last,
-            StdinTo::None => InputTo::Nobody,
         };
     }
     if many.broker && options.ends.on_stdin_eof.is_none() {

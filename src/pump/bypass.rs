@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use super::Pump;
 use super::lane::{Bypass, PortId, Route, Side};
-use super::rules::{Engine, InputTo};
+use super::rules::Engine;
 use crate::sys::conduit::{Broken, Conduit, Halt, WORTHWHILE};
 
 impl Pump<'_> {
@@ -85,7 +85,7 @@ impl Pump<'_> {
         };
         let to = match self.ports[id].route {
             Route::To(to) if to != id => to,
-            Route::Links if self.rules.input_to != InputTo::Nobody => link,
+            Route::Links => link,
             _ => return None,
         };
         (self.ports[to].is_open_to_send() && !self.is_busy(to)).then_some(to)

@@ -255,7 +255,6 @@ impl<'a> Pump<'a> {
             InputTo::First => chosen.extend(self.open_links().next()),
             InputTo::Last => chosen.extend(self.open_links().next_back()),
             InputTo::All => chosen.extend(self.open_links()),
-            InputTo::Nobody => {}
         }
     }
 
@@ -265,9 +264,7 @@ impl<'a> Pump<'a> {
             _ if self.ports[id].party.link().is_some() => true,
             _ if self.leaving.is_some() => false,
             Route::To(to) => self.ports.get(to).is_some_and(Port::is_open_to_send),
-            Route::Links | Route::Others(_) => {
-                self.rules.input_to != InputTo::Nobody && self.open_links().next().is_some()
-            }
+            Route::Links | Route::Others(_) => self.open_links().next().is_some(),
         }
     }
 }

@@ -2,13 +2,12 @@
 //! A wake-up costs what it moves: lanes behind the first are not touched, however many there are.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::Pump;
 use super::lane::{PortId, Queue, Side};
 use super::waiting::seconds;
 use crate::batch::Cursor;
-use crate::exit::{Exit, Failure};
 
 impl Pump<'_> {
     /// Whether a batch waits at an end, so that all others have to wait as well.
@@ -155,16 +154,15 @@ impl Pump<'_> {
         let (Some(port), Some(limit)) = (self.ports.get(id), self.rules.client_timeout) else {
             return;
         };
-        let (Some(queue), Some(link)) = (&port.queue, port.party.link()) else {
+        let (Some(queue), Some(_)) = (&port.queue, port.party.link()) else {
             return;
         };
         let due = queue.since + limit;
         if self.now < due {
             return self.set_alarm(id, due);
         }
-        let (name, limit) = (link.identity(), seconds(limit));
-        let text = format!("{name}: took nothing for {limit} (--client-timeout)");
-        self.fail(id, &io::Error::other(Failure::new(Exit::TimedOut, text)));
+        let text = format!("took nothing for {} (--client-timeout)", seconds(limit));
+        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
         // It may go on talking for ever, but nobody listens any more.
         self.end(id);
     }

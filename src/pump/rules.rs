@@ -36,8 +36,6 @@ pub enum InputTo {
     First,
     /// The one that came last.
     Last,
-    /// None: the input is not read.
-    Nobody,
 }
 
 /// The limits and choices of one run.

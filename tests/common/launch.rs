@@ -167,6 +167,13 @@ impl Launch {
         self
     }
 
+    /// Runs it under a limit, in the words of the shell's `ulimit`.
+    pub(crate) fn limited(mut self, limit: &str) -> Self {
+        let line = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+        self.entrance = ["/bin/sh", "-c", &line].map(str::to_owned).to_vec();
+        self
+    }
+
     /// No ready file: the words are all there is.
     pub(crate) fn bare(mut self) -> Self {
         self.ready_file = Ready::Nowhere;
