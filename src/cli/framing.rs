@@ -234,7 +234,7 @@ impl TypedValueParser for InputForms {
         if let Some(block) = self.block_size(text) {
             return block.map_err(|error| {
                 let text = format!("invalid value '{text}' for '--in <FRAMING>': {error}");
-                Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+                Error::raw(ErrorKind::ValueValidation, text).format(&mut command.clone())
             });
         }
         // It is none of them, and this is how clap says so.
@@ -278,6 +278,7 @@ mod tests {
             let error = framing(&format!("ub 0 --in {text}")).unwrap_err();
             let start = format!("error: invalid value '{text}' for '--in <FRAMING>'");
             assert!(error.starts_with(&start), "{error}");
+            assert!(error.ends_with("try '--help'.\n"), "{error}");
         }
     }
 
