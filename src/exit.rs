@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -129,6 +130,26 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
+/// The same for an address that something was asked of. "Invalid argument" is all that the kernel says of a link-local one
+/// (RFC 4291, sections 2.5.6 and 2.7) without its interface.
+#[must_use]
+pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6)
+            if error.kind() == io::ErrorKind::InvalidInput
+                && v6.scope_id() == 0
+                && matches!(
+                    v6.ip().segments()[0],
+                    0xfe80..=0xfebf | 0xff01 | 0xff02 | 0xff11 | 0xff12
+                ) =>
+        {
+            let ip = v6.ip();
+            format!("a link-local address needs its interface, as in '{ip}%eth0'")
+        }
+        _ => describe(error),
+    }
+}
+
 /// How a child process has ended, as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
 #[must_use]
 pub fn describe_status(status: ExitStatus) -> String {
@@ -155,6 +176,26 @@ mod tests {
                 "cannot connect to 127.0.0.1:9: connection refused"
             ),
         );
+    }
+
+    #[test]
+    fn a_link_local_address_needs_its_interface() {
+        let invalid = io::Error::from_raw_os_error(22);
+        for (address, expected) in [
+            (
+                "[fe80::1]:9",
+                "a link-local address needs its interface, as in 'fe80::1%eth0'",
+            ),
+            (
+                "[ff02::fb]:9",
+                "a link-local address needs its interface, as in 'ff02::fb%eth0'",
+            ),
+            ("[fe80::1%3]:9", "invalid argument"),
+            ("[ff05::1]:9", "invalid argument"),
+            ("127.0.0.1:9", "invalid argument"),
+        ] {
+            assert_eq!(describe_at(&invalid, address.parse().unwrap()), expected);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::tap::events::{Events, Payload};
-use tuplecat::tap::{Console, Count, Event, Reach, Sink, SocketState, Tap};
+use tuplecat::tap::{Console, Count, Event, Reach, Sink, SocketState, Tap, Used};
 use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 
 fn schema() -> Schema {
@@ -301,7 +301,7 @@ fn other_events(tap: &mut dyn Tap) {
 }
 
 fn told(path: &Path, payload: Payload) -> Vec<Value> {
-    let sink = Sink::file(path, "--events", &Console::default()).unwrap();
+    let sink = Sink::file(path, "--events", &Console::default(), &mut Used::standard()).unwrap();
     let mut tap = Events::new(sink, payload);
     stream_events(&mut tap);
     datagram_events(&mut tap);

@@ -119,6 +119,19 @@ both! {
         done.fails(4, &format!("cannot bind {transport} 192.0.2.1:0: not an address of this machine"));
     }
 
+    /// A link-local address is one of an interface, which only the user can name.
+    fn a_link_local_address_needs_its_interface(transport) {
+        if !has_ipv6() {
+            return;
+        }
+        let (listens, _) = modes(transport);
+        let done = tuplecat(listens).args("fe80::1 0").run();
+        let reason = "a link-local address needs its interface, as in 'fe80::1%eth0'";
+        done.fails(4, &format!("{} [fe80::1]:0: {reason}", bind_act(transport)));
+        let done = tuplecat("tcp-connect fe80::1 9").run();
+        done.fails(1, &format!("cannot connect to [fe80::1]:9: {reason}"));
+    }
+
     /// A port that is kept for the system cannot be bound without the right to do so.
     fn a_privileged_port_cannot_be_bound(transport) {
         let (listens, _) = modes(transport);

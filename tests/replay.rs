@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -99,6 +100,36 @@ fn what_is_no_whole_dump_is_an_error() {
     let player = player.says(format!("{header}\n00000000  6x"));
     let message = "cannot read the input: line 2, column 11: not two hexadecimal digits";
     player.run().fails(1, message);
+}
+
+#[test]
+fn a_record_never_goes_over_what_the_run_reads_or_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("session.dump");
+    fs::write(&path, recording()).unwrap();
+    let name = path.display();
+    let open = || File::open(&path).unwrap().into();
+    for option in ["--hex-file", "--pcap", "--events"] {
+        let player = tuplecat("udp-sendto --in dump 127.0.0.1 9").arg(option);
+        let player = player.arg(&path).stdin(Input::From(open()));
+        let reason =
+            format!("cannot write to '{name}' ({option}): standard input is the same file");
+        player.run().fails(1, &reason);
+    }
+    let appended = File::options().append(true).open(&path).unwrap();
+    let listener = tuplecat("tcp-listen 0 --hex-file").arg(&path);
+    let done = listener.stdout(Output::To(appended.into())).run();
+    let reason = format!("cannot write to '{name}' (--hex-file): standard output is the same file");
+    done.fails(1, &reason);
+    assert!(fs::read_to_string(&path).unwrap().contains("|three|"));
+    let done = tuplecat("tcp-listen 0 --hex-file x --pcap x").run();
+    done.fails(
+        1,
+        "cannot write to 'x' (--pcap): --hex-file is the same file",
+    );
+    // A device has nothing to lose.
+    let done = tuplecat("tcp-listen --timeout 1ms 0 --hex-file /dev/null --pcap /dev/null").run();
+    done.exits(6);
 }
 
 #[test]

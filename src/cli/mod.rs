@@ -25,6 +25,7 @@ mod retry;
 mod socket;
 mod udp;
 mod values;
+mod wrong;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
@@ -129,10 +130,12 @@ impl Cli {
     /// The error is also how help and version come: it knows where to print itself and which status to exit with.
     pub fn read<W>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error>
     where
-        W: Into<OsString> + Clone,
+        W: Into<OsString>,
     {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let mut command = Self::command();
-        let matches = command.try_get_matches_from_mut(words)?;
+        let matches = command.try_get_matches_from_mut(&words);
+        let matches = matches.map_err(|error| wrong::explained(error, &words, Self::command()))?;
         let read = Self::from_arg_matches(&matches).and_then(|cli| match cli.contradiction() {
             Some(text) => Err(clap::Error::raw(ErrorKind::ArgumentConflict, text)),
             None => Ok(cli),
@@ -168,6 +171,8 @@ fn contradiction(framing: &FramingOptions, dialogue: &DialogueOptions) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
@@ -191,6 +196,55 @@ mod tests {
             let error = read(line).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn an_option_of_another_mode_is_told_apart_from_a_misspelt_one() {
+        for (line, tip) in [
+            ("tuplecat ub -k 0", "tip: '-k' is an option of tcp-listen"),
+            (
+                "tuplecat us ::1 9 --mss=5",
+                "tip: '--mss' is an option of tcp-listen, tcp-connect",
+            ),
+            (
+                "tuplecat tl 0 --count 1",
+                "tip: '--count' is an option of udp-bind, udp-sendto",
+            ),
+            (
+                "tuplecat tl 0 --timeuot 1",
+                "tip: a similar argument exists: '--timeout'",
+            ),
+            (
+                "tuplecat --quiet tl 0",
+                "tip: '--quiet' is an option of tcp-listen, tcp-connect, udp-bind, udp-sendto",
+            ),
+        ] {
+            let text = read(line).map(|_| line).unwrap_err().to_string();
+            assert!(
+                text.contains(tip) && text.matches("tip:").count() == 1,
+                "{line}: {text}"
+            );
+        }
+        let text = read("tuplecat tl 0 --ready-fd -1")
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("'-1' found\n") && !text.contains("tip:"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn words_that_are_no_text_are_named() {
+        let word = OsString::from_vec(b"--send=\xff".to_vec());
+        let words = ["tuplecat", "tc", "::1", "9"].map(OsString::from);
+        let error = Cli::read(words.into_iter().chain([word]))
+            .map(|_| ())
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("'--send=\\xff' is not valid UTF-8"), "{text}");
+        assert!(text.contains("Usage: tuplecat tcp-connect"), "{text}");
     }
 
     #[test]

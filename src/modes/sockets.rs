@@ -10,7 +10,7 @@ use super::groups;
 use super::settings::{self, Headers, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
-use crate::exit::{Exit, Failure, describe};
+use crate::exit::{Exit, Failure, describe_at};
 use crate::tap::{Call, Event, Reach, Taps};
 use crate::tuple::{Identity, Transport, unmapped};
 
@@ -150,7 +150,10 @@ fn bind_source(
 ) -> Result<(), Failure> {
     let bound = bind(transport, socket, local, taps);
     bound.map(|_| ()).map_err(|error| {
-        let message = format!("cannot bind {transport} {local}: {}", unbindable(&error));
+        let message = format!(
+            "cannot bind {transport} {local}: {}",
+            unbindable(&error, local)
+        );
         Failure::new(Exit::CannotBind, message)
     })
 }
@@ -182,7 +185,7 @@ fn first_bound(
         match result {
             Ok(socket) => return Ok((socket, reach)),
             Err(error) => {
-                lines.push(format!("{act} {address}: {}", unbindable(&error)));
+                lines.push(format!("{act} {address}: {}", unbindable(&error, address)));
                 if !is_lacking(&error) {
                     break;
                 }
@@ -215,10 +218,10 @@ fn is_lacking(error: &io::Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn unbindable(error: &io::Error) -> String {
+fn unbindable(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         ErrorKind::AddrNotAvailable => "not an address of this machine".to_owned(),
-        _ => describe(error),
+        _ => describe_at(error, address),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::pcap::Pcap;
 use crate::tap::progress::Progress;
 use crate::tap::stats::Stats;
-use crate::tap::{Console, Event, Sink, Taps};
+use crate::tap::{Console, Event, Sink, Taps, Used};
 
 /// What a mode is given beside its options.
 pub(super) struct Watched<'a> {
@@ -91,8 +91,9 @@ fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure
 fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result<Taps, Failure> {
     let mut taps = Taps::default();
     let palette = palette(report.color);
-    add_reports(&mut taps, report, console, palette)?;
-    add_dumps(&mut taps, dump, console, palette)?;
+    let mut used = Used::standard();
+    add_reports(&mut taps, report, (console, palette), &mut used)?;
+    add_dumps(&mut taps, dump, (console, palette), &mut used)?;
     if report.stats {
         taps.add(Box::new(Stats::new(console.clone(), palette)));
     }
@@ -120,8 +121,8 @@ fn detail(report: &ReportOptions) -> Detail {
 fn add_reports(
     taps: &mut Taps,
     report: &ReportOptions,
-    console: &Console,
-    palette: Palette,
+    (console, palette): (&Console, Palette),
+    used: &mut Used,
 ) -> Result<(), Failure> {
     if report.explain {
         let explain = Explain::new(console.clone(), detail(report), palette);
@@ -136,7 +137,7 @@ fn add_reports(
         } else {
             Payload::Counted
         };
-        let sink = sink(place, "--events", console)?;
+        let sink = sink(place, "--events", console, used)?;
         taps.add(Box::new(Events::new(sink, payload)));
     }
     Ok(())
@@ -146,8 +147,8 @@ fn add_reports(
 fn add_dumps(
     taps: &mut Taps,
     dump: &DumpOptions,
-    console: &Console,
-    palette: Palette,
+    (console, palette): (&Console, Palette),
+    used: &mut Used,
 ) -> Result<(), Failure> {
     let form = |palette| Form {
         width: dump.hex_width,
@@ -163,13 +164,13 @@ fn add_dumps(
             Place::Standard => palette,
             Place::File(_) => Palette::Plain,
         };
-        let sink = sink(place, "--hex-file", console)?;
+        let sink = sink(place, "--hex-file", console, used)?;
         taps.add(Box::new(HexDump::new(sink, form(palette))));
     }
     if let Some(place) = &dump.pcap {
         let sink = match place {
             Place::Standard => standard_output("--pcap", console)?,
-            Place::File(path) => Sink::file(path, "--pcap", console)?,
+            Place::File(path) => Sink::file(path, "--pcap", console, used)?,
         };
         taps.add(Box::new(Pcap::new(sink)));
     }
@@ -185,10 +186,15 @@ fn input_size() -> Option<u64> {
     size.checked_sub(rustix::fs::tell(stdin).ok()?)
 }
 
-fn sink(place: &Place, option: &str, console: &Console) -> Result<Sink, Failure> {
+fn sink(
+    place: &Place,
+    option: &'static str,
+    console: &Console,
+    used: &mut Used,
+) -> Result<Sink, Failure> {
     match place {
         Place::Standard => Ok(Sink::stderr(option, console)),
-        Place::File(path) => Sink::file(path, option, console),
+        Place::File(path) => Sink::file(path, option, console, used),
     }
 }
 

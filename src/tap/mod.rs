@@ -24,9 +24,9 @@ pub mod stats;
 
 pub use console::Console;
 pub use event::{Call, Event, Reach};
-pub use sink::Sink;
 #[cfg(test)]
 pub(crate) use sink::memory::Memory;
+pub use sink::{Sink, Used};
 pub use state::{Count, Parting, SocketState, Ways};
 
 /// An observer.

@@ -3,7 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
+
+use rustix::fs::FileType;
 
 use super::Console;
 use crate::exit::{Exit, Failure, describe};
@@ -35,10 +38,25 @@ enum Pace {
 impl Sink {
     /// A file that is made or emptied; `option` is what asked for it.
     ///
-    /// Errors: it cannot be opened for writing.
-    pub fn file(path: &Path, option: &str, console: &Console) -> Result<Self, Failure> {
+    /// Errors: it cannot be opened for writing, or is in use.
+    pub fn file(
+        path: &Path,
+        option: &'static str,
+        console: &Console,
+        used: &mut Used,
+    ) -> Result<Self, Failure> {
         let name = format!("'{}' ({option})", path.display());
-        match File::create(path) {
+        // It is emptied when nothing else can be in it.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        let emptied = options.open(path).and_then(|file| {
+            if let Some(id) = regular(&file) {
+                used.claim(id, option)?;
+                file.set_len(0)?;
+            }
+            Ok(file)
+        });
+        match emptied {
             Ok(file) => Ok(Self::new(Box::new(file), name, Pace::AtLeisure, console)),
             Err(error) => Err(Failure::io(format!("cannot write to {name}"), &error)),
         }
@@ -115,6 +133,44 @@ impl Sink {
     }
 }
 
+/// The regular files of a run, with what they are for. A record that went to one of them would destroy what is in it, such as
+/// the dump that is being sent again.
+pub struct Used(Vec<(FileId, &'static str)>);
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+impl Used {
+    /// Those that the standard descriptors lead to.
+    #[must_use]
+    pub fn standard() -> Self {
+        let mut used = Self(Vec::new());
+        used.note(rustix::stdio::stdin(), "standard input");
+        used.note(rustix::stdio::stdout(), "standard output");
+        used.note(rustix::stdio::stderr(), "standard error");
+        used
+    }
+
+    fn note(&mut self, file: impl AsFd, purpose: &'static str) {
+        self.0.extend(regular(file).map(|id| (id, purpose)));
+    }
+
+    fn claim(&mut self, id: FileId, option: &'static str) -> io::Result<()> {
+        if let Some((_, purpose)) = self.0.iter().find(|(used, _)| *used == id) {
+            return Err(io::Error::other(format!("{purpose} is the same file")));
+        }
+        self.0.push((id, option));
+        Ok(())
+    }
+}
+
+/// Which file it is; nothing for what has no content to lose, such as a device or a pipe.
+fn regular(file: impl AsFd) -> Option<FileId> {
+    let status = rustix::fs::fstat(file).ok()?;
+    let is_regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+    is_regular.then_some((status.st_dev, status.st_ino))
+}
+
 /// A record in memory, for tests.
 #[cfg(test)]
 pub(crate) mod memory {
@@ -159,7 +215,13 @@ mod tests {
     #[test]
     fn a_full_disk_makes_the_record_fail_and_nothing_else() {
         let full = Path::new("/dev/full");
-        let mut sink = Sink::file(full, "--hex-file", &Console::default()).unwrap();
+        let mut sink = Sink::file(
+            full,
+            "--hex-file",
+            &Console::default(),
+            &mut Used::standard(),
+        )
+        .unwrap();
         assert_eq!(sink.flush(), Ok(()));
         for _ in 0..2 {
             sink.room().extend_from_slice(b"record");
@@ -170,7 +232,13 @@ mod tests {
     #[test]
     fn a_record_goes_out_before_it_grows_large() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut sink = Sink::file(file.path(), "--hex-file", &Console::default()).unwrap();
+        let mut sink = Sink::file(
+            file.path(),
+            "--hex-file",
+            &Console::default(),
+            &mut Used::standard(),
+        )
+        .unwrap();
         sink.room().extend_from_slice(&vec![0; FILL]);
         sink.settle();
         assert_eq!(file.path().metadata().unwrap().len(), 0);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use socket2::Socket;
 
 use super::{Open, Winner};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, describe_at};
 use crate::tap::{Event, Taps};
 
 /// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
@@ -201,8 +201,8 @@ impl Race {
             error,
             after: attempt.began.elapsed(),
         });
-        let act = format!("cannot connect to {remote}");
-        self.failures.push(Failure::io(act, error));
+        let text = format!("cannot connect to {remote}: {}", describe_at(error, remote));
+        self.failures.push(Failure::new(error.into(), text));
     }
 
     /// Ends the race at the deadline: what still runs has timed out, and what still waits has missed it.
