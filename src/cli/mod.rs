@@ -157,7 +157,7 @@ impl Cli {
             Command::TcpListen(options) => options.contradiction(),
             Command::TcpConnect(options) => contradiction(&options.framing, &options.dialogue),
             Command::UdpBind(options) => contradiction(&options.framing, &options.dialogue),
-            Command::UdpSendto(options) => contradiction(&options.framing, &options.dialogue),
+            Command::UdpSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }

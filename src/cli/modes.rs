@@ -1,6 +1,8 @@
 //! What each mode takes: its endpoint and its option groups.
 //! Reading two of them side by side shows where TCP and UDP differ.
 
+use std::time::Duration;
+
 use super::framing::{self, FramingOptions};
 use super::groups::GroupOptions;
 use super::local::{LocalOptions, ProgramOptions};
@@ -9,7 +11,7 @@ use super::options::{
     self, AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, PeerEndOptions,
 };
 use super::retry;
-use super::udp::{DatagramOptions, PeerOptions, SendtoOptions};
+use super::udp::{DatagramOptions, PeerOptions, ReplyTimeout, SendtoOptions};
 use super::{
     AccessOptions, BindPoint, ConnectPoint, DialogueOptions, DumpOptions, ReportOptions,
     ResponderOptions, RetryOptions, SocketOptions, Target, TcpSocketOptions, contradiction,
@@ -274,6 +276,17 @@ pub struct UdpSendto {
     /// How bytes are moved.
     #[command(flatten)]
     pub engine: EngineOptions,
+}
+
+impl UdpSendto {
+    /// Why the options do not go together, if they do not.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let leaves = self.sendto.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
+        if leaves && (self.dialogue.expects() || self.sendto.probe) {
+            return Some("--reply-timeout 0 waits for no answer, and this asks for one");
+        }
+        contradiction(&self.framing, &self.dialogue)
+    }
 }
 
 const UDP_SENDTO_EXAMPLES: &str = "\

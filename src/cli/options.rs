@@ -127,7 +127,8 @@ pub enum OnPeerEof {
 pub struct ConnectOptions {
     /// Give up after TIME without a connection (status 6)
     ///
-    /// The limit is for all addresses of HOST together. Without it the kernel gives up in its own time, about two minutes.
+    /// The limit is for all addresses of HOST together. Without it --idle-timeout is the limit, or the kernel gives up in its own
+    /// time, about two minutes.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub connect_timeout: Option<Duration>,
     /// Connect from this address of this machine

@@ -35,7 +35,7 @@ pub struct Script {
     pub input: InputUse,
     /// When the peer is told that nothing more will be said.
     pub farewell: Farewell,
-    /// The status where something was to be heard and nothing at all has come.
+    /// The status where something was to be heard and nothing at all has come from a peer that is there.
     pub silence: Exit,
 }
 
@@ -68,12 +68,21 @@ pub struct Dialogue {
     heard: usize,
     search: Option<Search>,
     came: Came,
-    /// Whether nothing more will come.
-    has_ended: bool,
+    peer: Peer,
     /// Whether what comes can never be what is to be heard.
     is_hopeless: bool,
     /// Whether the batch that is being passed on was listened to.
     is_known: bool,
+}
+
+/// Whom it talks with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// Nobody has been there so far.
+    Absent,
+    Present,
+    /// Nothing more will come.
+    Finished,
 }
 
 /// What is to be done now.
@@ -98,7 +107,7 @@ impl Dialogue {
             heard: 0,
             search: None,
             came: Came::default(),
-            has_ended: false,
+            peer: Peer::Absent,
             is_hopeless: false,
             is_known: false,
         };
@@ -141,7 +150,7 @@ impl Dialogue {
         let listens = self.expected().is_some();
         match (words, self.script.input) {
             (Some((at, words)), _) if at < self.heard => Turn::Say(words),
-            _ if listens && self.has_ended => Turn::End,
+            _ if listens && self.peer == Peer::Finished => Turn::End,
             (_, InputUse::Alongside) if listens => Turn::Read,
             (None, _) if listens && self.script.farewell == Farewell::Said => Turn::End,
             _ if listens => Turn::Wait,
@@ -164,7 +173,9 @@ impl Dialogue {
 
     /// Listens to a stretch of a stream, which may hold the ends of several steps; no bytes are the end of the stream.
     fn listen_to_stream(&mut self, mut bytes: &[u8]) {
-        self.has_ended |= bytes.is_empty();
+        if bytes.is_empty() {
+            self.peer = Peer::Finished;
+        }
         while !bytes.is_empty() {
             let (Some(search), Some(Step::Hear(pattern))) =
                 (&mut self.search, self.script.steps.get(self.heard))
@@ -215,10 +226,10 @@ impl Dialogue {
     fn missed(&self, reason: &str) -> Option<Failure> {
         let pattern = self.expected()?;
         let text = missed::explain(pattern, &self.came, reason);
-        let exit = if self.came.is_nothing() {
-            self.script.silence
-        } else {
-            Exit::Unexpected
+        let exit = match self.came.is_nothing() {
+            true if self.peer == Peer::Absent => Exit::TimedOut,
+            true => self.script.silence,
+            false => Exit::Unexpected,
         };
         Some(Failure::new(exit, text))
     }
@@ -226,6 +237,9 @@ impl Dialogue {
 
 impl End for Dialogue {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
+        if self.peer == Peer::Absent {
+            self.peer = Peer::Present;
+        }
         let words = match self.turn() {
             Turn::Say(words) => words,
             Turn::Read => return self.inner.recv(batch, taps),
@@ -287,10 +301,10 @@ impl End for Dialogue {
     fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
         match end {
             Ok(Exit::Done) => {
-                let reason = match (self.is_hopeless, self.has_ended) {
-                    (true, _) => "what came rules it out",
-                    (_, true) => "the peer has finished",
-                    _ => "nothing more came",
+                let reason = match self.peer {
+                    _ if self.is_hopeless => "what came rules it out",
+                    Peer::Finished => "the peer has finished",
+                    Peer::Absent | Peer::Present => "nothing more came",
                 };
                 self.missed(reason).map_or(end, Err)
             }

@@ -97,8 +97,10 @@ pub(super) fn attempt<T>(
     }
     let is_bounded = connect.probe || retry.until().is_some();
     let own = connect.connect_timeout;
+    // To connect in vain is to hear nothing.
+    let silence = session.rules.idle_timeout;
     let limits = Limits {
-        each: own.or(is_bounded.then_some(retry::ATTEMPT)),
+        each: own.or(is_bounded.then_some(retry::ATTEMPT)).or(silence),
         all: session
             .rules
             .deadline

@@ -123,6 +123,8 @@ impl Pump<'_> {
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         } else if let Some(limit) = self.rules.idle_timeout
             && self.now >= self.last_moved + limit
+            // After a time in which this process did not run, what has arrived meanwhile is looked at first.
+            && self.runnable.is_empty()
         {
             let text = format!(
                 "nothing was sent or received for {} (--idle-timeout)",

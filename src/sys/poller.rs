@@ -173,14 +173,20 @@ impl Poller {
         };
         // Times that do not fit are as good as for ever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let result = if self.epoll.is_some() {
+        match self.look(timeout, ready) {
+            // A stopped process that goes on has been interrupted (signal(7)), and much may be ready by then.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.look(Some(Timespec::default()), ready)
+            }
+            other => other,
+        }
+    }
+
+    fn look(&mut self, timeout: Option<Timespec>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        if self.epoll.is_some() {
             self.wait_epoll(timeout.as_ref(), ready)
         } else {
             self.wait_poll(timeout.as_ref(), ready)
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            other => other,
         }
     }
 

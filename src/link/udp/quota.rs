@@ -23,9 +23,10 @@ impl Quota {
         self.datagrams == Some(0) || self.bytes == Some(0)
     }
 
-    /// How many datagrams did not come, of those asked for.
+    /// How many datagrams did not come, of those asked for. None where as many bytes as were asked for have come.
     pub(super) fn missing(self) -> Option<u64> {
-        self.datagrams.filter(|&left| left > 0)
+        self.datagrams
+            .filter(|&left| left > 0 && self.bytes != Some(0))
     }
 
     /// How many datagrams are within the limits, of a run that is `len` bytes long and cut every `stride` bytes.
@@ -37,6 +38,11 @@ impl Quota {
             Some(left) if len.min(count * stride) > left => left / stride,
             _ => count,
         }
+    }
+
+    /// One has come that does not fit: there is no room any more.
+    pub(super) fn refuse(&mut self) {
+        self.bytes = self.bytes.map(|_| 0);
     }
 
     /// Takes `count` datagrams of `len` bytes together off what is left.

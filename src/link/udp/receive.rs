@@ -164,6 +164,7 @@ impl Socket {
         // Datagrams that are too many or too much are the end: what comes after them must not overtake them.
         if count < kept.div_ceil(stride).max(1) {
             self.over = Some(Over::Enough);
+            self.inbox.quota.refuse();
         }
         if count == 0 {
             return;
