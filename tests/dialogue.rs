@@ -271,16 +271,3 @@ fn what_is_met_early_ends_the_run_though_much_is_on_its_way() {
     (&peer).write_all(b"stop").unwrap();
     client.wait().exits(0);
 }
-
-#[test]
-fn a_service_is_tested_in_one_line() {
-    let server = tuplecat("udp-bind 0 --echo").start();
-    let address = server.ready();
-    let began = Instant::now();
-    let done = asks(Transport::Udp)
-        .to(address)
-        .args("--send ping --expect ping --timeout 5")
-        .run();
-    done.exits(0);
-    assert!(began.elapsed() < Duration::from_secs(2));
-}

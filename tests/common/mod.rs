@@ -30,7 +30,7 @@ pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use namespace::Namespace;
 pub(crate) use net::*;
-pub(crate) use recipe::{Recipe, recipe};
+pub(crate) use recipe::{Recipe, recipe, script};
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
 pub(crate) use schema::Schema;
 pub(crate) use servers::{Server, dnsmasq, nginx, redis};

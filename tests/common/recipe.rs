@@ -42,12 +42,16 @@ impl Recipe {
         Self(self.0 + line)
     }
 
-    /// The shell that runs it, which finds the program under test where it looks for programs.
+    /// The shell that runs it.
     pub(crate) fn launch(self) -> Launch {
-        let folder = Path::new(env!("CARGO_BIN_EXE_tuplecat")).parent().unwrap();
-        let path = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{path}", folder.display());
-        let shell = program("/bin/sh", "-c").arg(self.0);
-        shell.env("PATH", &path)
+        script(&self.0)
     }
+}
+
+/// A shell that runs these lines, and finds the program under test where it looks for programs.
+pub(crate) fn script(lines: &str) -> Launch {
+    let folder = Path::new(env!("CARGO_BIN_EXE_tuplecat")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", folder.display());
+    program("/bin/sh", "-c").arg(lines).env("PATH", &path)
 }
