@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 
 use common::*;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 /// A terminal gives a line at a time, and shows what arrives.
@@ -135,4 +136,26 @@ fn keeps_flags(name: &str, input: (OwnedFd, OwnedFd), output: (OwnedFd, OwnedFd)
     read_all(&peer);
     client.wait().exits(0);
     assert_eq!(flags(), before, "{name}, after the run");
+}
+
+/// A socket can keep borders; what waits in it goes out as it was sent, and only what is too long is cut.
+#[test]
+fn messages_of_a_socket_are_a_datagram_each() {
+    let kind = SocketType::SEQPACKET;
+    let (process_in, test_in) =
+        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    let lens = [64, 64, 64, 1, 64, 1472, 2000, 7];
+    for (number, &len) in (b'a'..).zip(&lens) {
+        let sent = send(&test_in, &vec![number; len], SendFlags::empty()).unwrap();
+        assert_eq!(sent, len);
+    }
+    drop(test_in);
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --reply-timeout 0").to(address);
+    client.stdin(Input::From(process_in)).run().exits(0);
+    let mut expected: Vec<(u8, usize)> = (b'a'..).zip(lens).collect();
+    expected.splice(6..7, [(b'g', 1472), (b'g', 528)]);
+    for (number, len) in expected {
+        assert_eq!(receive(&socket).0, vec![number; len]);
+    }
 }

@@ -107,7 +107,7 @@ impl Input {
     /// Implements [`crate::pump::end::End::is_pending`].
     pub(super) fn is_pending(&self) -> bool {
         match &self.way {
-            Way::Straight(straight) => straight.has_ended,
+            Way::Straight(straight) => straight.is_pending(),
             Way::Decoded(decoded) => decoded.is_pending(),
         }
     }

@@ -8,7 +8,7 @@ use crate::batch::{Batch, Run, Shape};
 use crate::framing::decode::LineEnds;
 use crate::framing::{Borders, InputFraming};
 use crate::pump::end::Arrival;
-use crate::sys::inherited::Inherited;
+use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes asked for in one read of a stream.
 const STRETCH: usize = 256 << 10;
@@ -19,6 +19,9 @@ const DATAGRAMS: usize = 512 << 10;
 /// What the kernel takes in one piece and cuts into datagrams: so many, and so many bytes (`UDP_SEGMENT`, udp(7)).
 const PIECE: (usize, usize) = (64, 65_507);
 
+/// How many messages of a socket are taken at once.
+const MESSAGES: usize = 64;
+
 /// Bytes that go from the descriptor into the batch as they are.
 pub(super) struct Straight {
     pub(super) shape: Shape,
@@ -26,7 +29,9 @@ pub(super) struct Straight {
     stretch: usize,
     /// The beginning of a block that is not full.
     held: Option<Vec<u8>>,
-    pub(super) has_ended: bool,
+    /// What went wrong behind what is already given.
+    failure: Option<io::Error>,
+    has_ended: bool,
 }
 
 impl Straight {
@@ -51,17 +56,29 @@ impl Straight {
             shape,
             stretch,
             held,
+            failure: None,
             has_ended: false,
         })
     }
 
+    /// Whether there is more to say without asking the descriptor.
+    pub(super) fn is_pending(&self) -> bool {
+        self.has_ended || self.failure.is_some()
+    }
+
     pub(super) fn recv(
         &mut self,
-        from: Option<&mut Inherited>,
+        mut from: Option<&mut Inherited>,
         batch: &mut Batch,
     ) -> io::Result<Arrival> {
         if self.has_ended {
             return Ok(Arrival::End);
+        }
+        if let (Some(from), Shape::Datagrams(size), None) =
+            (from.as_deref_mut(), self.shape, &self.held)
+            && from.kind() == Kind::Socket
+        {
+            return self.gather(from, size, batch);
         }
         let held = self.held.as_ref().map_or(0, Vec::len);
         let space = &mut batch.space(self.stretch)[..self.stretch];
@@ -94,6 +111,51 @@ impl Straight {
             flow: None,
         });
         Ok(Arrival::Data)
+    }
+
+    /// Takes what a socket has, a message at a time: what comes together goes on together, each within its borders.
+    fn gather(
+        &mut self,
+        from: &mut Inherited,
+        size: usize,
+        batch: &mut Batch,
+    ) -> io::Result<Arrival> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        let mut start = 0;
+        // As long as there is room for a message of any length.
+        while batch.runs().len() < MESSAGES && start <= self.stretch / 2 {
+            match from.read(&mut batch.space(self.stretch)[start..self.stretch]) {
+                Ok(0) => {
+                    self.has_ended = true;
+                    break;
+                }
+                Ok(len) if len <= size => {
+                    batch.push_datagram(start, len);
+                    start += len;
+                }
+                Ok(len) => {
+                    batch.push(Run {
+                        start,
+                        len,
+                        shape: self.shape,
+                        flow: None,
+                    });
+                    start += len;
+                }
+                Err(error) if start == 0 => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(match start {
+            0 => Arrival::End,
+            _ => Arrival::Data,
+        })
     }
 }
 
