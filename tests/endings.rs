@@ -4,7 +4,6 @@
 mod common;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,44 +13,8 @@ use rustix::process::Signal;
 /// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
 const A_WHILE: Duration = Duration::from_millis(200);
 
-/// The two ways into a connection.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Connects,
-    Listens,
-}
-
-const SIDES: [Side; 2] = [Side::Connects, Side::Listens];
-
-/// A connection between the program and a peer in this test.
-fn meet(side: Side, words: &str, input: Input) -> (Running, TcpStream) {
-    launch(side, words, |launch| launch.stdin(input))
-}
-
-fn launch(side: Side, words: &str, with: impl FnOnce(Launch) -> Launch) -> (Running, TcpStream) {
-    match side {
-        Side::Connects => {
-            let (listener, address) = listen();
-            let launch = tuplecat("tcp-connect").args(words).to(address);
-            let running = with(launch).start();
-            let peer = accept(&listener);
-            (running, peer)
-        }
-        Side::Listens => {
-            let running = with(tuplecat("tcp-listen").args(words).args("0")).start();
-            let peer = connect(running.ready());
-            (running, peer)
-        }
-    }
-}
-
 fn says(text: &str) -> Input {
     Input::Bytes(text.as_bytes().to_vec())
-}
-
-/// Ends the peer's direction.
-fn finish(peer: &TcpStream) {
-    peer.shutdown(Shutdown::Write).unwrap();
 }
 
 #[test]
@@ -290,7 +253,7 @@ fn a_reset_is_an_error_while_sending_and_after_the_end_of_input() {
 #[test]
 fn an_output_whose_reader_has_gone_ends_a_silent_session_too() {
     for side in SIDES {
-        let (mut running, _peer) = launch(side, "", |launch| {
+        let (mut running, _peer) = meet_with(side, "", |launch| {
             launch.stdin(Input::Held).stdout(Output::Held)
         });
         drop(running.take_stdout());
@@ -301,7 +264,7 @@ fn an_output_whose_reader_has_gone_ends_a_silent_session_too() {
 #[test]
 fn an_output_whose_reader_goes_ends_a_busy_session() {
     for side in SIDES {
-        let (mut running, peer) = launch(side, "", |launch| {
+        let (mut running, peer) = meet_with(side, "", |launch| {
             launch.stdin(Input::Null).stdout(Output::Held)
         });
         let sender = thread::spawn(move || {

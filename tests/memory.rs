@@ -3,15 +3,12 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use rustix::event::PollFlags;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
@@ -23,26 +20,6 @@ const GROWTH: u64 = 4 << 10;
 
 fn has_grown(running: &Running, since: u64) -> u64 {
     memory(running, "VmHWM").saturating_sub(since)
-}
-
-/// Writes until the other side takes nothing more for a while, or all is written; returns how much it took.
-fn push(mut to: impl Write + AsFd, bytes: &[u8]) -> usize {
-    let flags = fcntl_getfl(&to).unwrap();
-    fcntl_setfl(&to, flags | OFlags::NONBLOCK).unwrap();
-    let mut taken = 0;
-    while taken < bytes.len() {
-        match to.write(&bytes[taken..]) {
-            Ok(count) => taken += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !is_ready_within(&to, PollFlags::OUT, A_WHILE) {
-                    break;
-                }
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    fcntl_setfl(&to, flags).unwrap();
-    taken
 }
 
 /// A listener whose connections have a small receive buffer.

@@ -293,6 +293,22 @@ impl Link for Connection {
         self.socket.take_error().ok().flatten()
     }
 
+    fn is_heard(&self) -> io::Result<bool> {
+        if self.sent.bytes == 0 {
+            return Ok(true);
+        }
+        if let Some(error) = self.fault() {
+            return Err(error);
+        }
+        // A FIN counts as one byte; without it all others have arrived.
+        let fin = usize::from(matches!(self.state, State::HalfClosed | State::Ended));
+        let is_heard = unsent(&self.socket) <= Some(fin);
+        if !is_heard && figures(&self.socket).is_some_and(|path| path.state == "CLOSED") {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        Ok(is_heard)
+    }
+
     /// A reset that comes after the peer's FIN has another name (write(2)), and means the same.
     ///
     /// No report of the network ends a connection (RFC 1122, 4.2.3.9): its time was up, and the last report is the reason.

@@ -110,6 +110,11 @@ pub trait Link: End {
         None
     }
 
+    /// Whether its peer has acknowledged all that was sent; an error where it never will. Asked when nothing more is to be sent.
+    fn is_heard(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// What an error of its socket stands for, where that is not what it says.
     fn meaning(&self, _error: &io::Error) -> Option<io::Error> {
         None

@@ -20,8 +20,8 @@ pub(crate) fn memory(running: &Running, name: &str) -> u64 {
     number.parse().unwrap()
 }
 
-/// The processor time a process has used, in ticks.
-fn ticks(running: &Running) -> u64 {
+/// The processor time a process has used, in hundredths of a second; also of one that has ended and is not waited for.
+pub(crate) fn ticks(running: &Running) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
     let (_, fields) = text.rsplit_once(')').unwrap();
     let fields: Vec<&str> = fields.split_whitespace().collect();

@@ -2,13 +2,17 @@
 //! The bytes are the same in every run, and no two places in them look alike.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
+use std::io::{ErrorKind, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::event::PollFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::is_ready_within;
 
 /// So many bytes, of all values, never in the same order (xorshift).
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
@@ -64,4 +68,24 @@ pub(crate) fn terminal() -> (File, File) {
     options.read(true).write(true).custom_flags(flags);
     let process = options.open(name.to_str().unwrap()).unwrap();
     (File::from(person), process)
+}
+
+/// Writes until the other side takes nothing more for a while, or all is written; returns how much it took.
+pub(crate) fn push(mut to: impl Write + AsFd, bytes: &[u8]) -> usize {
+    let flags = fcntl_getfl(&to).unwrap();
+    fcntl_setfl(&to, flags | OFlags::NONBLOCK).unwrap();
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match to.write(&bytes[taken..]) {
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if !is_ready_within(&to, PollFlags::OUT, Duration::from_millis(200)) {
+                    break;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fcntl_setfl(&to, flags).unwrap();
+    taken
 }

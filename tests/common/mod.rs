@@ -20,13 +20,14 @@ mod recipe;
 mod running;
 mod schema;
 mod servers;
+mod sides;
 mod socket;
 
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
 pub(crate) use children::*;
 pub(crate) use figures::*;
-pub(crate) use files::{bytes, fifo, read_side, terminal, with_text, write_side};
+pub(crate) use files::{bytes, fifo, push, read_side, terminal, with_text, write_side};
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
 pub(crate) use namespace::Namespace;
 pub(crate) use net::*;
@@ -34,6 +35,7 @@ pub(crate) use recipe::{Recipe, recipe, script};
 pub(crate) use running::{Done, Running, nothing_uncounted, number_before};
 pub(crate) use schema::Schema;
 pub(crate) use servers::{Server, dnsmasq, nginx, redis};
+pub(crate) use sides::{SIDES, Side, meet, meet_with};
 pub(crate) use socket::sockets_of;
 
 /// The bound on every wait. It only passes where something is wrong.
