@@ -149,12 +149,14 @@ impl Pump<'_> {
         if port.failure.is_some() {
             return true;
         }
-        match port.party.end_mut().send(batch, at, self.taps) {
+        let before = *at;
+        let result = port.party.end_mut().send(batch, at, self.taps);
+        // What it has got may be what it answers to, and only then take more.
+        if *at != before && port.gives_unasked() {
+            self.runnable.push_back(to);
+        }
+        match result {
             Ok(()) if batch.is_taken(*at) => {
-                // What it has got may be what it answers to.
-                if port.gives_unasked() {
-                    self.runnable.push_back(to);
-                }
                 if port.party.end().is_done() {
                     self.suffice(to);
                 }
