@@ -24,7 +24,7 @@ mod responder;
 mod retry;
 mod socket;
 mod udp;
-mod values;
+pub mod values;
 mod wrong;
 
 pub use access::AccessOptions;

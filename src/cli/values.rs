@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(1_000_000_000);
 const DURATION_FORM: &str = "expected a time such as 5, 1.5, 500ms or 2m";
 
 /// A duration of more than nothing: seconds (`5`, `1.5`), or with units (`500ms`, `2m`).
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("must be more than 0".to_owned()),
         time => Ok(time),
@@ -32,12 +32,25 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// So many decimal digits are less than 2^64, whatever they are.
+const DIGITS: usize = 19;
+
 /// A number of bytes, at least 1; `64k` and `64KiB` are 65,536.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    match parse_size::Config::new().with_binary().parse_size(text) {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(size) => Ok(size),
-        Err(_) => Err("expected a number of bytes such as 1500, 64k or 1.5M".to_owned()),
+pub fn size(text: &str) -> Result<u64, String> {
+    let is_safe = text.bytes().filter(u8::is_ascii_digit).count() <= DIGITS;
+    let size = match text.parse() {
+        Ok(size) => Some(size),
+        // With more digits the library would begin again at 0 without a word.
+        Err(_) if is_safe => parse_size::Config::new()
+            .with_binary()
+            .parse_size(text)
+            .ok(),
+        Err(_) => None,
+    };
+    match size {
+        Some(0) => Err("must be at least 1".to_owned()),
+        Some(size) => Ok(size),
+        None => Err("expected a number of bytes such as 1500, 64k or 1.5M".to_owned()),
     }
 }
 
@@ -45,7 +58,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 const MAX_PAYLOAD: u64 = 65_527;
 
 /// The size of a datagram, in bytes, at least 1.
-pub(super) fn payload(text: &str) -> Result<usize, String> {
+pub fn payload(text: &str) -> Result<usize, String> {
     match size(text)? {
         size if size > MAX_PAYLOAD => Err(format!("more than a datagram holds ({MAX_PAYLOAD})")),
         size => usize::try_from(size).map_err(|error| error.to_string()),
@@ -53,7 +66,7 @@ pub(super) fn payload(text: &str) -> Result<usize, String> {
 }
 
 /// Bytes as text, in which `\n`, `\r`, `\t`, `\0`, `\xHH` and `\\` stand for one byte each.
-pub(super) fn text(text: &str) -> Result<Bytes, String> {
+pub fn text(text: &str) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -98,7 +111,7 @@ fn escaped(letter: u8, tail: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// Bytes as hexadecimal digits; white space means nothing.
-pub(super) fn hexadecimal(text: &str) -> Result<Bytes, String> {
+pub fn hexadecimal(text: &str) -> Result<Bytes, String> {
     let digits: String = text.split_whitespace().collect();
     match hex::decode(&digits) {
         Ok(bytes) => Ok(Bytes(bytes)),
@@ -110,7 +123,7 @@ pub(super) fn hexadecimal(text: &str) -> Result<Bytes, String> {
 }
 
 /// A size that the kernel takes as a C int.
-pub(super) fn kernel_size(text: &str) -> Result<usize, String> {
+pub fn kernel_size(text: &str) -> Result<usize, String> {
     i32::try_from(size(text)?)
         .ok()
         .and_then(|size| usize::try_from(size).ok())
@@ -136,12 +149,12 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// The mark of a packet, 32 bits.
-pub(super) fn mark(text: &str) -> Result<u32, String> {
+pub fn mark(text: &str) -> Result<u32, String> {
     number(text).ok_or_else(|| "expected a number such as 7 or 0x7".to_owned())
 }
 
 /// The eight bits of type of service or traffic class: a number, or a name as in RFC 2474, 2597, 3246, 5865, 8622 and 1349.
-pub(super) fn type_of_service(text: &str) -> Result<u8, String> {
+pub fn type_of_service(text: &str) -> Result<u8, String> {
     let name = text.to_ascii_lowercase();
     let named = match name.as_bytes() {
         b"ef" => Some(46 << 2),
@@ -238,7 +251,15 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "0", "-1", "k", "1x", "99999999999999999999"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "k",
+            "1x",
+            "99999999999999999999",
+            "18446744073709551642",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!(kernel_size("2147483647"), Ok(2_147_483_647));
