@@ -1,0 +1,9 @@
+//! Runs the property `hex` over whatever the fuzzer finds.
+//! What it means is said where it stands.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../properties.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::hex(data));

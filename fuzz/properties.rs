@@ -1,0 +1,444 @@
+//! What has to be true of everything that reads input from outside, whatever the input is: one function for each reader.
+//! The same functions are run by the fuzzer, by random cases in an ordinary test, and over the corpus of what was once worth keeping.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tuplecat::access::{Access, Verdict, Whom, parse_network};
+use tuplecat::address::{Endpoint, Host, Port, parse_bind_point, parse_target, parse_targets};
+use tuplecat::batch::{Batch, Cursor, Run, Shape};
+use tuplecat::cli::values;
+use tuplecat::framing::decode::{LineEnds, Tempo};
+use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
+use tuplecat::framing::{Borders, Budget, Frames, InputFraming, Open, OutputFraming};
+use tuplecat::plain::Plain;
+use tuplecat::tap::events::{Events, Payload};
+use tuplecat::tap::hexdump::{Form, HexDump};
+use tuplecat::tap::lines::Palette;
+use tuplecat::tap::{Console, Event, Sink, Tap};
+use tuplecat::tuple::{Direction, FourTuple, Transport};
+
+/// A reader's name, as that of its fuzz target and of the folder of its corpus, and what has to be true of it.
+pub(crate) type Property = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const ALL: [Property; 9] = [
+    ("cidr", cidr),
+    ("dump", dump),
+    ("endpoint", endpoint),
+    ("escapes", escapes),
+    ("events", events),
+    ("frames", frames),
+    ("hex", hex),
+    ("numbers", numbers),
+    ("tuple", tuple),
+];
+
+/// The text in `data`, and the words that its lines are.
+fn text(data: &[u8]) -> Option<(&str, Vec<&str>)> {
+    let text = std::str::from_utf8(data).ok()?;
+    Some((text, text.split('\n').collect()))
+}
+
+/// An endpoint means the same however it is spelled, and one port is a list of ports.
+pub(crate) fn endpoint(data: &[u8]) {
+    let Some((_, words)) = text(data) else { return };
+    if let Err(error) = parse_bind_point(&words) {
+        assert!(!error.to_string().is_empty());
+    }
+    let several = parse_targets(&words);
+    match parse_target(&words) {
+        Ok(endpoint) => {
+            // What could be the name of a service may be a range of ports, or one that is wrong.
+            let is_range = matches!(&endpoint.port, Port::Service(name)
+                if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
+            if !is_range {
+                let several = several.unwrap();
+                assert_eq!(several.host, endpoint.host);
+                assert_eq!(several.ports.only(), Some(&endpoint.port));
+            }
+            for word in spellings(&endpoint) {
+                let words: Vec<&str> = word.iter().map(String::as_str).collect();
+                assert_eq!(parse_target(&words).unwrap(), endpoint, "{word:?}");
+            }
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            // A list of several ports is no endpoint, and has more than one.
+            assert!(
+                several
+                    .ok()
+                    .is_none_or(|several| several.ports.only().is_none())
+            );
+        }
+    }
+}
+
+/// The ways to write an endpoint.
+fn spellings(endpoint: &Endpoint) -> Vec<Vec<String>> {
+    let Host::Named(host) = &endpoint.host else {
+        panic!("a target without a host: {endpoint:?}");
+    };
+    let port = match &endpoint.port {
+        Port::Number(number) => number.to_string(),
+        Port::Service(name) => name.clone(),
+    };
+    let mut spellings = vec![vec![host.clone(), port.clone()]];
+    if host.contains(':') {
+        spellings.push(vec![format!("[{host}]:{port}")]);
+        spellings.push(vec![format!("[{host}]"), port]);
+    } else {
+        spellings.push(vec![format!("{host}:{port}")]);
+    }
+    spellings
+}
+
+/// Bytes in a text are what the escapes say, and can be written back; what is shown of them has no effect.
+pub(crate) fn escapes(data: &[u8]) {
+    let Some((text, _)) = text(data) else { return };
+    match values::text(text) {
+        Ok(bytes) => {
+            let written: Vec<_> = bytes
+                .0
+                .iter()
+                .map(|byte| format!(r"\x{byte:02X}"))
+                .collect();
+            let written = written.concat();
+            assert_eq!(values::text(&written).unwrap(), bytes);
+            if !text.contains('\\') {
+                assert_eq!(bytes.0, text.as_bytes());
+            }
+        }
+        Err(error) => assert!(text.contains('\\') && !error.is_empty()),
+    }
+    assert!(!Plain(text).to_string().contains(char::is_control));
+}
+
+/// Digits are bytes, on the command line and in the input; lines of them are frames.
+pub(crate) fn hex(data: &[u8]) {
+    if let Some((text, _)) = text(data)
+        && let Ok(bytes) = values::hexadecimal(text)
+    {
+        let digits: String = text.split_whitespace().collect();
+        assert_eq!(hex_digits(&bytes.0), digits.to_ascii_lowercase());
+    }
+    survives(InputFraming::Hex, OutputFraming::Hex, data);
+}
+
+fn hex_digits(bytes: &[u8]) -> String {
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
+
+/// Frames do not depend on how the bytes come, and written anew they are the same frames. The first byte chooses the form.
+pub(crate) fn frames(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else {
+        return;
+    };
+    let (input, output) = match choice % 6 {
+        0 => (InputFraming::Len16, OutputFraming::Len16),
+        1 => (InputFraming::Len32, OutputFraming::Len32),
+        2 => (InputFraming::Nul, OutputFraming::Nul),
+        3 => (InputFraming::Line, OutputFraming::Line),
+        4 => (
+            InputFraming::Dump(Direction::Incoming),
+            OutputFraming::Len32,
+        ),
+        _ => (InputFraming::Block(3), OutputFraming::Raw),
+    };
+    survives(input, output, data);
+}
+
+fn survives(input: InputFraming, output: OutputFraming, data: &[u8]) {
+    let (frames, error) = decoded(input, data, usize::MAX);
+    for step in [1, 3] {
+        assert_eq!(decoded(input, data, step), (frames.clone(), error.clone()));
+    }
+    let mut text = Vec::new();
+    for frame in &frames {
+        let batch = datagram(frame, None);
+        output.encode(&batch, &mut Cursor::default(), &mut text);
+    }
+    let again = match output {
+        OutputFraming::Len16 => InputFraming::Len16,
+        OutputFraming::Len32 => InputFraming::Len32,
+        OutputFraming::Nul => InputFraming::Nul,
+        OutputFraming::Line => InputFraming::Line,
+        OutputFraming::Hex => InputFraming::Hex,
+        _ => input,
+    };
+    assert_eq!(decoded(again, &text, usize::MAX), (frames, None));
+}
+
+/// The frames in `data` that comes in pieces of `step` bytes, and what was wrong.
+fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
+    let mut decoder = framing.decoder(512, LineEnds::Kept, Tempo::Own);
+    let mut open = Open::new(Borders::Kept { limit: 65_507 });
+    let (mut batch, mut found) = (Batch::default(), Vec::new());
+    let mut pieces = data.chunks(step.min(data.len()).max(1));
+    let mut piece: &[u8] = &[];
+    loop {
+        if piece.is_empty() {
+            piece = pieces.next().unwrap_or_default();
+        }
+        let is_end = piece.is_empty();
+        if is_end && !open.has_begun() && !decoder.has_more() {
+            return (found, None);
+        }
+        batch.clear();
+        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        let result = if is_end {
+            decoder.finish(&mut frames)
+        } else {
+            decoder.decode(&mut piece, &mut frames)
+        };
+        frames.close();
+        let mut at = Cursor::default();
+        while let Some((_, bytes)) = batch.next_chunk(&mut at) {
+            found.push(bytes.to_vec());
+        }
+        if let Err(failure) = result {
+            assert!(!failure.message.is_empty());
+            return (found, Some(failure.message));
+        }
+    }
+}
+
+fn datagram(bytes: &[u8], flow: Option<FourTuple>) -> Batch {
+    let mut batch = Batch::default();
+    batch.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+    batch.push(Run {
+        start: 0,
+        len: bytes.len(),
+        shape: Shape::Datagrams(bytes.len().max(1)),
+        flow,
+    });
+    batch
+}
+
+/// What a dump tells of is what is told when it is dumped again, at any width, with colours or without.
+pub(crate) fn dump(data: &[u8]) {
+    let width = data.first().copied().unwrap_or_default().max(1);
+    let read = |text: &[u8]| -> Result<Vec<Recorded>, DumpError> {
+        let mut reader = DumpReader::default();
+        let mut chunks = Vec::new();
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            chunks.extend(reader.line(line)?);
+        }
+        reader.end().map(|()| chunks)
+    };
+    let Ok(mut chunks) = read(data) else { return };
+    // What could not have been recorded: the time is written with four digits for the year, and numbers count from 1.
+    let end = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    chunks.retain(|chunk| (UNIX_EPOCH..=end).contains(&chunk.time));
+    for palette in [Palette::Plain, Palette::Colored] {
+        let memory = Memory::default();
+        let form = Form {
+            width,
+            limit: None,
+            palette,
+        };
+        let mut dump = HexDump::new(memory.sink(), form);
+        for chunk in &chunks {
+            dump.event(&event(chunk), chunk.time);
+        }
+        dump.flush().unwrap();
+        let mut again = read(&memory.0.borrow()).unwrap();
+        assert_eq!(again.len(), chunks.len());
+        for (again, chunk) in again.iter_mut().zip(&chunks) {
+            // A dump counts for itself, to the microsecond.
+            again.number = chunk.number;
+            let late = chunk.time.duration_since(again.time).unwrap();
+            assert!(late < Duration::from_micros(1));
+            again.time = chunk.time;
+        }
+        assert_eq!(again, chunks);
+    }
+}
+
+fn event(chunk: &Recorded) -> Event<'_> {
+    let len = chunk.bytes.len();
+    Event::Data {
+        direction: chunk.direction,
+        flow: chunk.flow,
+        conn: None,
+        len,
+        datagrams: usize::from(chunk.flow.transport == Transport::Udp),
+        stride: len,
+        bytes: Some(&chunk.bytes),
+    }
+}
+
+/// A record in memory.
+#[derive(Clone, Default)]
+struct Memory(Rc<RefCell<Vec<u8>>>);
+
+impl Memory {
+    fn sink(&self) -> Sink {
+        Sink::stdout(self.clone(), "--test", &Console::default())
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Times and sizes are within their bounds, and written plainly they are the same.
+pub(crate) fn numbers(data: &[u8]) {
+    let Some((text, _)) = text(data) else { return };
+    if let Ok(time) = values::duration(text) {
+        assert!(!time.is_zero() && time <= Duration::from_secs(1_000_000_000));
+        let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+        let written = format!("{seconds}s {nanos}ns");
+        assert_eq!(values::duration(&written).unwrap(), time, "{text:?}");
+    }
+    if let Ok(size) = values::size(text) {
+        assert!(size > 0);
+        assert_eq!(values::size(&size.to_string()).unwrap(), size);
+        let payload = values::payload(text);
+        assert_eq!(payload.is_ok(), size <= 65_527);
+        let kernel_size = values::kernel_size(text);
+        assert_eq!(kernel_size.is_ok(), i32::try_from(size).is_ok());
+    }
+    let bits = values::type_of_service(text);
+    if let Ok(bits) = bits {
+        assert_eq!(values::type_of_service(&bits.to_string()), Ok(bits));
+    }
+    if let Ok(mark) = values::mark(text) {
+        assert_eq!(values::mark(&format!("{mark:#x}")), Ok(mark));
+    }
+    for error in [values::duration(text).err(), values::size(text).err()] {
+        assert!(error.is_none_or(|error| !error.is_empty()));
+    }
+}
+
+/// A network written plainly is the same network, has its own address in it, and knows an address in either form.
+pub(crate) fn cidr(data: &[u8]) {
+    let Some((text, _)) = text(data) else { return };
+    let Ok(network) = parse_network(text) else {
+        return;
+    };
+    assert_eq!(parse_network(&network.to_string()), Ok(network));
+    let access = Access::new(&[(Verdict::Allowed, Whom::Network(network))]).unwrap();
+    for address in [network.addr(), network.network(), network.broadcast()] {
+        // Wider than the IPv4-mapped addresses, it is a network of IPv6, and those are IPv4.
+        let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        assert!(access.admits(address) || is_mapped, "{network}");
+        if let IpAddr::V4(v4) = address {
+            assert!(access.admits(IpAddr::V6(v4.to_ipv6_mapped())));
+        }
+    }
+    let denied = Access::new(&[(Verdict::Denied, Whom::Network(network))]).unwrap();
+    for address in [IpAddr::V6(Ipv6Addr::LOCALHOST), network.addr()] {
+        assert_ne!(access.admits(address), denied.admits(address));
+    }
+}
+
+/// A conversation made of any bytes.
+fn conversation(data: &[u8]) -> (FourTuple, Direction, &[u8]) {
+    let (head, rest) = data.split_at(data.len().min(41));
+    let mut fixed = [0; 41];
+    fixed[..head.len()].copy_from_slice(head);
+    let address = |at: usize| -> SocketAddr {
+        let ip: [u8; 16] = fixed[at..at + 16].try_into().unwrap();
+        let number = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+        let (port, scope) = (number(at + 16), number(at + 18));
+        match Ipv6Addr::from(ip) {
+            ip if scope % 2 == 1 => SocketAddr::new(ip.to_canonical(), port),
+            ip => SocketAddrV6::new(ip, port, 0, u32::from(scope)).into(),
+        }
+    };
+    let transport = if fixed[40] & 1 == 0 {
+        Transport::Tcp
+    } else {
+        Transport::Udp
+    };
+    let direction = if fixed[40] & 2 == 0 {
+        Direction::Incoming
+    } else {
+        Direction::Outgoing
+    };
+    (
+        FourTuple::new(transport, address(0), address(20)),
+        direction,
+        rest,
+    )
+}
+
+/// A 4-tuple has one form, which can be read back; an IPv4-mapped address is shown as what it stands for.
+pub(crate) fn tuple(data: &[u8]) {
+    let (flow, direction, _) = conversation(data);
+    let arrow = match direction {
+        Direction::Incoming => "<-",
+        Direction::Outgoing => "->",
+    };
+    for (shown, sign) in [
+        (flow.to_string(), "<->"),
+        (flow.arrow(direction).to_string(), arrow),
+    ] {
+        let words: Vec<&str> = shown.split(' ').collect();
+        let [transport, local, middle, remote] = words[..] else {
+            panic!("not four words: {shown}");
+        };
+        assert_eq!((transport, middle), (&*flow.transport.to_string(), sign));
+        let read = |word: &str| word.parse::<SocketAddr>().unwrap();
+        assert_eq!(
+            FourTuple::new(flow.transport, read(local), read(remote)),
+            flow
+        );
+        assert!(!shown.contains("ffff:") || !shown.contains('.'), "{shown}");
+    }
+}
+
+/// Events and JSON output say of any traffic what it was, and a line is an object.
+pub(crate) fn events(data: &[u8]) {
+    let (flow, direction, bytes) = conversation(data);
+    let memory = Memory::default();
+    let mut events = Events::new(memory.sink(), Payload::Shown);
+    let chunk = Recorded {
+        time: SystemTime::UNIX_EPOCH,
+        direction,
+        flow,
+        number: 1,
+        bytes: bytes.to_vec(),
+    };
+    events.event(&event(&chunk), chunk.time);
+    let shown = String::from_utf8_lossy(bytes);
+    events.event(&Event::Granted { text: &shown }, chunk.time);
+    events.flush().unwrap();
+    let mut text = memory.0.borrow().clone();
+    if !bytes.is_empty() {
+        let batch = datagram(bytes, Some(flow));
+        OutputFraming::Json.encode(&batch, &mut Cursor::default(), &mut text);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.replace('\n', "").contains(char::is_control));
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let digits = hex_digits(bytes);
+    let moved = &lines[0];
+    assert_eq!(moved["proto"], flow.transport.to_string());
+    assert_eq!(moved["local"], flow.local.to_string());
+    assert_eq!(moved["remote"], flow.remote.to_string());
+    assert_eq!(
+        (&moved["bytes"], &moved["payload"]),
+        (&bytes.len().into(), &digits.as_str().into())
+    );
+    if let Some(output) = lines.iter().find(|line| line["hex"].is_string()) {
+        assert_eq!(output["hex"], digits);
+        let text = std::str::from_utf8(bytes).ok();
+        assert_eq!(output["text"].as_str(), text);
+    }
+}
