@@ -130,6 +130,8 @@ both! {
         done.fails(4, &format!("{} [fe80::1]:0: {reason}", bind_act(transport)));
         let done = tuplecat("tcp-connect fe80::1 9").run();
         done.fails(1, &format!("cannot connect to [fe80::1]:9: {reason}"));
+        let done = tuplecat("udp-sendto --connected fe80::1 9").run();
+        done.fails(1, &format!("cannot use a socket for udp [fe80::1]:9: {reason}"));
     }
 
     /// A port that is kept for the system cannot be bound without the right to do so.

@@ -204,6 +204,25 @@ both! {
         assert!(shown.ends_with("\u{1b}[2K") || shown.ends_with('\r'), "{shown:?}");
     }
 
+    /// What is received by the same terminal is never wiped out by the line being drawn again.
+    fn progress_makes_room_for_what_is_received(transport) {
+        let (mut person, process) = terminal();
+        let server = waits(transport, "-q --progress 0").env("TERM", "xterm");
+        let errors = process.try_clone().unwrap().into();
+        let server = server.stdout(Output::To(process.into())).stderr(Output::To(errors)).start();
+        let client = speaks(transport, server.ready()).args("-q --delay 300ms --in hex");
+        client.says("7175\n6974\n6521").run().exits(0);
+        let mut shown = String::new();
+        let mut space = [0; 4096];
+        while let Ok(count @ 1..) = person.read(&mut space) {
+            shown.push_str(&String::from_utf8_lossy(&space[..count]));
+        }
+        server.wait().exits(0);
+        let (before, received) = shown.split_at(shown.find("qu").unwrap());
+        assert!(before.contains("received 0 B"), "{shown:?}");
+        assert_eq!(received, "quite!", "{shown:?}");
+    }
+
     /// Nothing of the kind goes anywhere else.
     fn progress_is_silent_elsewhere(transport) {
         let server = waits(transport, "-q --progress 0").start();

@@ -120,6 +120,11 @@ impl Input {
         }
     }
 
+    /// Whether somebody types it.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.from.as_ref().map(Inherited::kind) == Some(Kind::Terminal)
+    }
+
     /// Whether the kernel may take the bytes as they are.
     pub(super) fn may_be_unseen(&self) -> bool {
         let kind = self.from.as_ref().map(Inherited::kind);

@@ -9,19 +9,31 @@ use super::output::Output;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End};
-use crate::tap::Taps;
+use crate::tap::{Console, Taps};
 
 /// Standard input and output, each of which may be left out.
 pub struct Stdio {
     input: Option<Input>,
     output: Option<Output>,
+    /// What else is shown on a terminal.
+    console: Console,
 }
 
 impl Stdio {
     /// Joins what is given; without input there is nothing to send, without output what arrives is counted and dropped.
     #[must_use]
     pub fn new(input: Option<Input>, output: Option<Output>) -> Self {
-        Self { input, output }
+        Self {
+            input,
+            output,
+            console: Console::default(),
+        }
+    }
+
+    /// Shares a terminal with the console.
+    #[must_use]
+    pub fn beside(self, console: Console) -> Self {
+        Self { console, ..self }
     }
 
     /// Whether a person sees what is written.
@@ -32,10 +44,14 @@ impl Stdio {
 
 impl End for Stdio {
     fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
-        match &mut self.input {
-            Some(input) => input.recv(batch),
-            None => Ok(Arrival::End),
+        let Some(input) = &mut self.input else {
+            return Ok(Arrival::End);
+        };
+        let arrival = input.recv(batch);
+        if input.is_terminal() && matches!(arrival, Ok(Arrival::Data)) {
+            self.console.make_room();
         }
+        arrival
     }
 
     fn is_pending(&self) -> bool {
@@ -44,6 +60,9 @@ impl End for Stdio {
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
         if let Some(output) = &mut self.output {
+            if output.is_terminal() {
+                self.console.make_room();
+            }
             return output.send(batch, at);
         }
         batch.advance(at, usize::MAX);

@@ -154,10 +154,8 @@ impl<'a> Session<'a> {
     fn stdio(&self) -> Stdio {
         let input = self.takes_input.then(Inherited::stdin);
         let output = self.takes_output.then(Inherited::stdout);
-        Stdio::new(
-            self.traffic.input(input),
-            output.map(|to| Output::new(to, self.traffic.output)),
-        )
+        let output = output.map(|to| Output::new(to, self.traffic.output));
+        Stdio::new(self.traffic.input(input), output).beside(self.console.clone())
     }
 
     fn start(

@@ -12,7 +12,7 @@ use super::watch::{self, Watched};
 use super::{script, sockets};
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, describe_at};
 use crate::link::udp::{Accepts, Patience, Settings, Socket, Speech};
 use crate::local::dialogue::InputUse;
 use crate::local::program::Caller;
@@ -87,8 +87,13 @@ fn attempt(
         after_finish: patience(options, retry),
         ..settings(options, target, session.rules.engine)
     };
-    let mut socket = Socket::new(socket, settings)
-        .map_err(|error| Failure::io(format!("cannot use a socket for udp {target}"), &error))?;
+    let mut socket = Socket::new(socket, settings).map_err(|error| {
+        let reason = describe_at(&error, target);
+        Failure::new(
+            Exit::from(&error),
+            format!("cannot use a socket for udp {target}: {reason}"),
+        )
+    })?;
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }

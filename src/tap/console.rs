@@ -23,6 +23,13 @@ impl Console {
         }
     }
 
+    /// Takes the bar away for good: the terminal is for what is typed or received, and drawing would wipe it out.
+    pub fn make_room(&self) {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
+            bar.finish_and_clear();
+        }
+    }
+
     /// The bar, if there is one.
     pub(super) fn bar(&self) -> Option<&ProgressBar> {
         self.bar.as_ref()
