@@ -25,6 +25,32 @@ fn every_example_is_a_valid_command_line() {
     assert!(count > 30, "only {count} examples found");
 }
 
+#[test]
+fn help_has_two_lengths_and_ends_with_examples() {
+    let mut program = Cli::command();
+    program.build();
+    for command in program.get_subcommands_mut() {
+        let name = command.get_name().to_owned();
+        let (short, long) = (command.render_help(), command.render_long_help());
+        let [short, long] = [short, long].map(|text| text.to_string());
+        let [few, many] = [&short, &long].map(|text| text.lines().count());
+        assert!(many > few, "{name}: {few} lines, and {many}");
+        for text in [short, long] {
+            let (_, examples) = text.split_once("\nExamples:\n").expect(&name);
+            for line in examples.trim_end().lines() {
+                let start = line.find("tuplecat ").expect("an example");
+                // What it does stands behind it.
+                let (line, _) = line[start..]
+                    .split_once("  ")
+                    .unwrap_or((&line[start..], ""));
+                if let Err(error) = Cli::read(shell_words(line)) {
+                    panic!("{name}: {line}\n{error}");
+                }
+            }
+        }
+    }
+}
+
 /// The command lines of the program in displays of a page, code blocks of Markdown, and rows of its tables.
 fn examples(text: &str) -> Vec<Vec<String>> {
     let program = Cli::command();

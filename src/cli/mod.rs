@@ -2,13 +2,13 @@
 //! Parsing validates and does nothing else; names are looked up and sockets are opened afterwards.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod access;
 mod compare;
+mod completions;
 mod dialogue;
 mod dump;
 mod endpoint;
@@ -29,6 +29,7 @@ mod wrong;
 
 pub use access::AccessOptions;
 pub use compare::Compare;
+pub use completions::Completions;
 pub use dialogue::{Bytes, DialogueOptions};
 pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, ConnectPoint, Target};
@@ -106,23 +107,8 @@ pub enum Command {
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   tuplecat completions bash > ~/.local/share/bash-completion/completions/tuplecat
-  tuplecat completions fish > ~/.config/fish/completions/tuplecat.fish";
-
-/// The command line of `completions`.
-#[derive(Debug, clap::Args)]
-pub struct Completions {
-    /// The shell to write for
-    pub shell: clap_complete::Shell,
-}
-
-impl Completions {
-    /// Writes the script.
-    pub fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "tuplecat", &mut script);
-        out.write_all(&script)
-    }
-}
+  tuplecat completions fish > ~/.config/fish/completions/tuplecat.fish
+  tuplecat completions zsh > ~/.zfunc/_tuplecat    if that directory is in $fpath";
 
 impl Cli {
     /// Parses a command line, the program's name first.
