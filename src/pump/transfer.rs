@@ -176,7 +176,10 @@ impl Pump<'_> {
     pub(super) fn complete(&mut self, id: PortId, batch: Batch) {
         self.keep(batch);
         self.touched.push(id);
-        let port = &self.ports[id];
+        // What failed at the other end may have ended everything.
+        let Some(port) = self.ports.get(id) else {
+            return;
+        };
         if port.lane.ended.is_some() {
             self.wind_up(id);
         } else if port.gives_unasked() {

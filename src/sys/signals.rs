@@ -47,6 +47,8 @@ impl Signals {
             SIGTERM.unsigned_abs() as usize,
         )?;
         flag::register(SIGUSR1, Arc::clone(&signals.show))?;
+        // Otherwise it would kill without a word; so writing to a file that is too large fails (setrlimit(2)).
+        flag::register(libc::SIGXFSZ, Arc::default())?;
         for signal in [SIGINT, SIGTERM, SIGUSR1] {
             // Registered after the flags: when the byte arrives, the flag is set.
             low_level::pipe::register(signal, write.try_clone()?)?;
