@@ -30,6 +30,7 @@ struct Packet {
     payload: Vec<u8>,
     /// 1 is incoming, 2 outgoing.
     direction: u32,
+    comment: Option<String>,
 }
 
 impl Packet {
@@ -60,6 +61,10 @@ impl Packet {
             EnhancedPacketOption::Flags(flags) => Some(flags & 3),
             _ => None,
         });
+        let comment = block.options.iter().find_map(|option| match option {
+            EnhancedPacketOption::Comment(text) => Some(text.to_string()),
+            _ => None,
+        });
         let mut read = Self {
             from: (source, 0).into(),
             to: (target, 0).into(),
@@ -68,6 +73,7 @@ impl Packet {
             acknowledgment: 0,
             payload: Vec::new(),
             direction: direction.expect("a direction"),
+            comment,
         };
         match packet.transport.unwrap() {
             TransportSlice::Tcp(tcp) => read.add_tcp(&net, &tcp),
@@ -345,6 +351,19 @@ fn every_client_is_a_conversation_of_its_own() {
     server.signal(rustix::process::Signal::INT);
     server.wait().exits(130);
     let packets = read(&fs::read(path).unwrap());
+    // The first segment of each has its number, and no other segment has one.
+    let numbers: Vec<_> = packets
+        .iter()
+        .filter(|packet| packet.comment.is_some())
+        .collect();
+    for (number, name) in names.iter().enumerate() {
+        assert_eq!(
+            (numbers[number].from, &*numbers[number].flags),
+            (*name, "S")
+        );
+        assert_eq!(numbers[number].comment, Some(format!("#{}", number + 1)));
+    }
+    assert_eq!(numbers.len(), 3);
     let mut by_client = BTreeMap::new();
     for name in names {
         by_client.insert(name, payload(&packets, name));

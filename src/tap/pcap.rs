@@ -43,7 +43,8 @@ struct Stream {
 /// What a segment says beside its data (RFC 9293, 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
-    Syn,
+    /// With the number of the client, where there may be many.
+    Syn(Option<u64>),
     SynAck,
     Ack,
     Push,
@@ -62,11 +63,16 @@ impl Pcap {
         }
     }
 
-    /// The three segments that make a connection; `caller` is the direction of the first.
-    fn handshake(&mut self, flow: FourTuple, caller: Direction, times: [SystemTime; 2]) {
+    /// The three segments that make a connection; `caller` is the direction of the first, which has the number of a client.
+    fn handshake(
+        &mut self,
+        flow: FourTuple,
+        caller: Direction,
+        conn: Option<u64>,
+        [begin, end]: [SystemTime; 2],
+    ) {
         self.connections.insert(flow, Ways::default());
-        let [begin, end] = times;
-        self.segment(begin, flow, caller, Control::Syn, b"");
+        self.segment(begin, flow, caller, Control::Syn(conn), b"");
         self.segment(end, flow, reverse(caller), Control::SynAck, b"");
         self.segment(end, flow, caller, Control::Ack, b"");
     }
@@ -123,7 +129,7 @@ impl Pcap {
         let acknowledgment = other.next;
         let stream = connection.of(direction);
         let header = tcp_header(ends(flow, direction), control, stream.next, acknowledgment);
-        let takes_number = matches!(control, Control::Syn | Control::SynAck | Control::Fin);
+        let takes_number = matches!(control, Control::Syn(_) | Control::SynAck | Control::Fin);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a segment is less than 64 KiB"
@@ -133,7 +139,11 @@ impl Pcap {
         stream.open += data.len();
         let packet = ip(ends(flow, direction)).tcp_header(header);
         let size = packet.size(data.len());
-        append_packet(self.sink.room(), time, direction, size, |out| {
+        let comment = match control {
+            Control::Syn(Some(conn)) => format!("#{conn}"),
+            _ => String::new(),
+        };
+        append_packet(self.sink.room(), time, direction, &comment, size, |out| {
             // The sizes are checked before: it fits.
             let _ = packet.write_to_vec(out, data);
         });
@@ -143,7 +153,7 @@ impl Pcap {
         let (from, to) = ends(flow, direction);
         let packet = ip((from, to)).udp(from.port(), to.port());
         let size = packet.size(data.len());
-        append_packet(self.sink.room(), time, direction, size, |out| {
+        append_packet(self.sink.room(), time, direction, "", size, |out| {
             // No datagram that has come through a socket is too long for its headers.
             let _ = packet.write_to_vec(out, data);
         });
@@ -192,12 +202,12 @@ fn tcp_header(
     acknowledgment: u32,
 ) -> TcpHeader {
     let mut header = TcpHeader::new(from.port(), to.port(), sequence, u16::MAX);
-    header.ack = control != Control::Syn;
+    header.ack = !matches!(control, Control::Syn(_));
     header.acknowledgment_number = if header.ack { acknowledgment } else { 0 };
     header.psh = control == Control::Push;
     header.fin = control == Control::Fin;
     header.rst = control == Control::Reset;
-    header.syn = matches!(control, Control::Syn | Control::SynAck);
+    header.syn = matches!(control, Control::Syn(_) | Control::SynAck);
     if header.syn {
         let options = [
             TcpOptionElement::MaximumSegmentSize(SEGMENT),
@@ -215,9 +225,11 @@ impl Tap for Pcap {
         match *event {
             Event::Connected { flow, after } => {
                 let called = time.checked_sub(after).unwrap_or(time);
-                self.handshake(flow, Direction::Outgoing, [called, time]);
+                self.handshake(flow, Direction::Outgoing, None, [called, time]);
             }
-            Event::Accepted { flow, .. } => self.handshake(flow, Direction::Incoming, [time; 2]),
+            Event::Accepted { flow, conn } => {
+                self.handshake(flow, Direction::Incoming, Some(conn), [time; 2]);
+            }
             Event::Data {
                 direction,
                 flow,

@@ -41,11 +41,12 @@ pub(super) fn append_beginning(out: &mut Vec<u8>, comment: &str) {
     });
 }
 
-/// Appends a packet of `len` bytes, which `write` appends.
+/// Appends a packet of `len` bytes, which `write` appends; an empty comment is none.
 pub(super) fn append_packet(
     out: &mut Vec<u8>,
     time: SystemTime,
     direction: Direction,
+    comment: &str,
     len: usize,
     write: impl FnOnce(&mut Vec<u8>),
 ) {
@@ -68,6 +69,9 @@ pub(super) fn append_packet(
         }
         write(out);
         pad(out);
+        if !comment.is_empty() {
+            option(out, COMMENT, comment.as_bytes());
+        }
         option(out, PACKET_FLAGS, &flags.to_le_bytes());
         option(out, 0, b"");
     });
