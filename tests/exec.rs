@@ -218,6 +218,70 @@ fn more_clients_than_children_wait() {
 }
 
 #[test]
+fn two_hundred_children_talk_at_once() {
+    let server = tuplecat("tcp-listen 0 -k --max-children 200 --exec cat").start();
+    let clients: Vec<_> = (0..200).map(|_| connect(server.ready())).collect();
+    for (number, mut client) in clients.iter().enumerate() {
+        client.write_all(format!("{number}\n").as_bytes()).unwrap();
+    }
+    for (number, client) in clients.iter().enumerate() {
+        assert_eq!(read_line(client), format!("{number}\n"));
+    }
+    assert_eq!(children_of(server.pid()).len(), 200);
+    is_calm(&server);
+    drop(clients);
+    wait_until("all are reaped", || children_of(server.pid()).is_empty());
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+#[test]
+fn many_wait_for_few_children_and_some_of_them_leave() {
+    let words = "tcp-listen 0 -k --max-children 3 --max-clients 200 --exec cat";
+    let server = tuplecat(words).start();
+    let busy: Vec<_> = (0..3).map(|_| connect(server.ready())).collect();
+    for mut client in &busy {
+        client.write_all(b"busy\n").unwrap();
+        assert_eq!(read_line(client), "busy\n");
+    }
+    let mut waiting: Vec<_> = (0..60).map(|_| connect(server.ready())).collect();
+    // Every third has spoken.
+    for mut client in waiting.iter().step_by(3) {
+        client.write_all(b"early\n").unwrap();
+    }
+    server.err().wait_for("  #63\n");
+    is_calm(&server);
+    for client in waiting.drain(..40) {
+        reset(client);
+    }
+    drop(busy);
+    for mut client in waiting {
+        client.write_all(b"late\n").unwrap();
+        finish(&client);
+        let text = String::from_utf8(read_all(&client)).unwrap();
+        assert!(["early\nlate\n", "late\n"].contains(&&*text), "{text}");
+    }
+    wait_until("all are reaped", || children_of(server.pid()).is_empty());
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+#[test]
+fn what_a_child_has_started_may_go_on_with_the_conversation() {
+    let server = shell("tcp-listen 0 -k", "exec 3<&0; cat <&3 & echo gone").start();
+    let mut client = connect(server.ready());
+    assert_eq!(read_line(&client), "gone\n");
+    client.write_all(b"still there?\n").unwrap();
+    assert_eq!(read_line(&client), "still there?\n");
+    is_calm(&server);
+    finish(&client);
+    assert_eq!(read_all(&client), b"");
+    wait_until("all are reaped", || children_of(server.pid()).is_empty());
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+#[test]
 fn a_program_that_is_not_there_is_known_at_the_start() {
     let done = tuplecat("tcp-listen 0 --exec no-such-program").run();
     done.fails(1, "cannot run 'no-such-program': no such program in PATH");
