@@ -103,6 +103,28 @@ fn what_is_no_whole_dump_is_an_error() {
 }
 
 #[test]
+fn nothing_to_play_is_an_error() {
+    let one_way = "it shows nothing as received; for what it shows as sent (3) there is --in dump";
+    let cases = [
+        ("dump-received", recording(), one_way),
+        ("dump", "hello\n".to_owned(), "it is no dump"),
+        ("dump", "\u{1}\u{2}".to_owned(), "it is no dump"),
+    ];
+    for (form, input, reason) in cases {
+        let (_socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --reply-timeout 0 --in")
+            .arg(form)
+            .to(address);
+        let message = format!("cannot read the input: {reason}");
+        player.says(input).run().fails(1, &message);
+    }
+    // What has recorded nothing is no mistake.
+    let (_socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --reply-timeout 0 --in dump").to(address);
+    player.says("").run().exits(0);
+}
+
+#[test]
 fn a_record_never_goes_over_what_the_run_reads_or_writes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("session.dump");

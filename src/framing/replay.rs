@@ -23,8 +23,22 @@ pub(super) struct Replay {
     line: Vec<u8>,
     /// The chunk that comes next, if it is read.
     next: Option<Recorded>,
+    found: Found,
     /// When the first chunk went, and when it had been recorded.
     origin: Option<(Instant, SystemTime)>,
+}
+
+/// What the input has shown so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing at all.
+    Nothing,
+    /// Lines, and none of them belongs to a dump.
+    Text,
+    /// So many chunks, all of the other direction.
+    Others(u64),
+    /// Something to play.
+    Chunks,
 }
 
 impl Replay {
@@ -35,6 +49,7 @@ impl Replay {
             tempo,
             line: Vec::new(),
             next: None,
+            found: Found::Nothing,
             origin: None,
         }
     }
@@ -58,10 +73,41 @@ impl Replay {
     fn take_line(&mut self) -> Result<(), Failure> {
         let line = std::mem::take(&mut self.line);
         let chunk = self.reader.line(&line).map_err(|error| failure(&error))?;
+        self.found = match (&chunk, self.found) {
+            (Some(chunk), _) if chunk.direction == self.direction => Found::Chunks,
+            (Some(_), Found::Others(count)) => Found::Others(count + 1),
+            (Some(_), Found::Nothing | Found::Text) => Found::Others(1),
+            (None, Found::Nothing) => Found::Text,
+            (_, found) => found,
+        };
         self.next = chunk.filter(|chunk| chunk.direction == self.direction);
         self.line = line;
         self.line.clear();
         Ok(())
+    }
+}
+
+impl Replay {
+    /// Whether there was anything to play. That nothing is sent must not pass for success.
+    fn check_found(&self) -> Result<(), Failure> {
+        let text = match (self.found, self.direction) {
+            (Found::Nothing | Found::Chunks, _) => return Ok(()),
+            (Found::Text, _) => "it is no dump".to_owned(),
+            (Found::Others(count), Direction::Outgoing) => {
+                format!(
+                    "it shows nothing as sent; for what it shows as received ({count}) there is --in dump-received"
+                )
+            }
+            (Found::Others(count), Direction::Incoming) => {
+                format!(
+                    "it shows nothing as received; for what it shows as sent ({count}) there is --in dump"
+                )
+            }
+        };
+        Err(Failure::new(
+            Exit::Failed,
+            format!("cannot read the input: {text}"),
+        ))
     }
 }
 
@@ -94,11 +140,13 @@ impl Decoder for Replay {
         if self.next.is_some() {
             return self.give(frames).map(|_| ());
         }
-        self.reader.end().map_err(|error| failure(&error))
+        self.reader.end().map_err(|error| failure(&error))?;
+        self.check_found()
     }
 
     fn has_more(&self) -> bool {
-        self.next.is_some() || !self.line.is_empty() || self.reader.end().is_err()
+        let is_open = self.next.is_some() || !self.line.is_empty() || self.reader.end().is_err();
+        is_open || self.check_found().is_err()
     }
 
     fn due(&self) -> Option<Instant> {
