@@ -127,6 +127,7 @@ came: {size}
             ("--expect", "", "nothing"),
             ("--expect-hex", "123", "second digit"),
             ("--expect-regex", "(", "unclosed group"),
+            ("--expect-regex", "", "nothing"),
         ] {
             let done = asks(transport).args("127.0.0.1 9").arg(option).arg(value).run().exits(2);
             assert!(done.err.contains(option) && done.err.contains(says), "{}", done.err);

@@ -100,6 +100,25 @@ both! {
     }
 }
 
+/// The answer is what counts, and not how much of it somebody wanted to read.
+#[test]
+fn a_reader_that_has_seen_enough_changes_no_status() {
+    let server = tuplecat("tcp-listen -k 0 --respond");
+    let server = server.arg(r"PING=+PONG\r\n").start();
+    let address = server.ready().to_string();
+    for run in 0..runs() {
+        let script = script(
+            r#"
+            { tuplecat tcp-connect -q "$ADDRESS" --send 'PING\n' --expect '+PONG\r\n'
+              echo $? > status; } | head -n 1
+            cat status
+            "#,
+        );
+        let done = script.env("ADDRESS", &address).run();
+        assert_eq!(done.text(), "+PONG\r\n0\n", "run {run}:\n{}", done.err);
+    }
+}
+
 /// A whole transfer each way at once, of more than fits into the buffers on the way.
 #[test]
 fn files_are_exchanged_every_time() {

@@ -297,7 +297,7 @@ impl End for Dialogue {
     }
 
     /// What was not heard is told, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
-    /// everything is heard, no failure of the network matters.
+    /// everything is heard, it matters no more how the peer goes, or the reader of the output.
     fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
         match end {
             Ok(Exit::Done) => {
@@ -316,10 +316,15 @@ impl End for Dialogue {
                     None => Err(failure),
                 }
             }
-            Err(failure) if self.is_over() && failure.exit == Exit::Reset => Ok(Exit::Done),
+            Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(Exit::Done),
             end => end,
         }
     }
+}
+
+/// Whether somebody has only gone away.
+fn is_parting(exit: Exit) -> bool {
+    matches!(exit, Exit::Reset | Exit::OutputClosed)
 }
 
 #[cfg(test)]
@@ -491,10 +496,14 @@ mod tests {
         takes(&mut waiting, "", Shape::Stream);
         assert_eq!(gives(&mut waiting), "(ends)");
         let reset = || Err(Failure::new(Exit::Reset, ""));
+        let unread = || Err(Failure::new(Exit::OutputClosed, ""));
         assert_eq!(status(&waiting, reset()), Exit::Reset);
+        assert_eq!(status(&waiting, unread()), Exit::OutputClosed);
         takes(&mut waiting, "a", Shape::Stream);
-        for end in [timed_out(), reset(), Ok(Exit::Done)] {
+        for end in [timed_out(), reset(), unread(), Ok(Exit::Done)] {
             assert_eq!(status(&waiting, end), Exit::Done);
         }
+        let failed = Err(Failure::new(Exit::Failed, "the disk is full"));
+        assert_eq!(status(&waiting, failed), Exit::Failed);
     }
 }

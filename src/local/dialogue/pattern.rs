@@ -40,7 +40,12 @@ impl Pattern {
     }
 
     /// Finds what a regular expression describes. It sees bytes: `\w` and the like mean ASCII, and `.` is any byte but a newline.
+    ///
+    /// Errors: a clause that says what is wrong.
     pub fn regex(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("nothing would match everything; '^$' is an empty datagram".to_owned());
+        }
         Ok(Self {
             automaton: compile(text)?,
             form: Form::Regex(text.to_owned()),
