@@ -224,6 +224,23 @@ fn a_reset_can_take_the_place_of_the_end() {
     let error = peer.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     client.wait().exits(0);
+    // The end of the input sends a FIN all the same, unless it is told not to.
+    let client = tuplecat("tcp-connect --linger-reset --on-stdin-eof keep --idle-timeout 50ms");
+    let client = client.to(address).says("x").start();
+    let mut peer = accept(&listener);
+    assert_eq!(client.wait().status, 6);
+    // What has come before a reset can still be read.
+    let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let client = tuplecat("tcp-connect --linger-reset")
+        .to(address)
+        .says("x")
+        .start();
+    let mut peer = accept(&listener);
+    let mut text = String::new();
+    assert_eq!(peer.read_to_string(&mut text).unwrap(), 1);
+    drop(peer);
+    client.wait().exits(0);
 }
 
 #[test]
