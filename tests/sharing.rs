@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::*;
 use pretty_assertions::assert_eq;
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 /// A client that the server has accepted: its number is how many there were.
 fn join(server: &Running, number: usize) -> TcpStream {
@@ -289,4 +290,22 @@ fn each_client_fills_a_file_of_its_own() {
     assert_eq!(server.wait().exits(130).text(), "");
     let missing = tuplecat("tcp-listen -k 0 --out-dir nowhere").run();
     missing.fails(1, "--out-dir 'nowhere': no such file or directory");
+}
+
+/// Also at the end: what a client has not taken is no reason to keep its place for ever.
+#[test]
+fn who_has_finished_and_takes_nothing_is_dropped_as_well() {
+    let server = tuplecat("tcp-listen -k --echo --max-clients 1 --client-timeout 300ms 0").start();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.ready().into()).unwrap();
+    let mut deaf = TcpStream::from(socket);
+    // More than it has room for, less than there is room for on the way to it.
+    deaf.write_all(&bytes(200_000)).unwrap();
+    finish(&deaf);
+    let broken = server.err().wait_for_line("broken");
+    assert!(broken.contains("  #1  took nothing for 0.3 s"), "{broken}");
+    let mut next = connect(server.ready());
+    next.write_all(b"next").unwrap();
+    assert_eq!(read_len(&next, 4), b"next");
 }

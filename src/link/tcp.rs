@@ -293,20 +293,20 @@ impl Link for Connection {
         self.socket.take_error().ok().flatten()
     }
 
-    fn is_heard(&self) -> io::Result<bool> {
+    fn unheard(&self) -> io::Result<usize> {
         if self.sent.bytes == 0 {
-            return Ok(true);
+            return Ok(0);
         }
         if let Some(error) = self.fault() {
             return Err(error);
         }
         // A FIN counts as one byte; without it all others have arrived.
         let fin = usize::from(matches!(self.state, State::HalfClosed | State::Ended));
-        let is_heard = unsent(&self.socket) <= Some(fin);
-        if !is_heard && figures(&self.socket).is_some_and(|path| path.state == "CLOSED") {
+        let left = unsent(&self.socket).unwrap_or(0).saturating_sub(fin);
+        if left > 0 && figures(&self.socket).is_some_and(|path| path.state == "CLOSED") {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        Ok(is_heard)
+        Ok(left)
     }
 
     /// A reset that comes after the peer's FIN has another name (write(2)), and means the same.

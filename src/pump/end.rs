@@ -110,9 +110,9 @@ pub trait Link: End {
         None
     }
 
-    /// Whether its peer has acknowledged all that was sent; an error where it never will. Asked when nothing more is to be sent.
-    fn is_heard(&self) -> io::Result<bool> {
-        Ok(true)
+    /// How many bytes its peer has not acknowledged; an error where it never will. Asked when nothing more is to be sent.
+    fn unheard(&self) -> io::Result<usize> {
+        Ok(0)
     }
 
     /// What an error of its socket stands for, where that is not what it says.

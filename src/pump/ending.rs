@@ -2,7 +2,6 @@
 //! Each direction ends on its own; a link is closed when both have, and the run is over when no link is left.
 
 use std::io;
-use std::time::Duration;
 
 use super::end::Link;
 use super::lane::{Party, Port, PortId, Route};
@@ -193,42 +192,6 @@ impl Pump<'_> {
         if !self.awaits_receipt(id) {
             self.remove(id);
         }
-    }
-
-    /// Whether a link of which both directions have ended is kept until its peer has acknowledged everything: what is still on
-    /// its way may be lost, and after closing nobody would know.
-    fn awaits_receipt(&mut self, id: PortId) -> bool {
-        let is_orderly = matches!(&self.leaving, None | Some((Ok(Exit::Done), _)));
-        let port = &self.ports[id];
-        let Some(link) = port.party.link() else {
-            return false;
-        };
-        let is_done = port.is_finished || !matches!(port.route, Route::Others(_));
-        if !is_orderly || port.failure.is_some() || !is_done {
-            return false;
-        }
-        match link.is_heard() {
-            Ok(true) => return false,
-            Ok(false) => self.await_receipt(id),
-            Err(error) => self.fail(id, &error),
-        }
-        true
-    }
-
-    /// Asks again after a while: no descriptor tells.
-    fn await_receipt(&mut self, id: PortId) {
-        let silence = self.now - self.last_moved;
-        let port = &mut self.ports[id];
-        if silence >= NOTICE
-            && let Some(socket) = port.party.link().map(Link::identity)
-            && !std::mem::replace(&mut port.lane.noticed, true)
-        {
-            let text = "the peer has not acknowledged all that was sent: waiting until it does";
-            let text = text.to_owned();
-            self.taps.emit(&Event::Waiting { socket, text });
-        }
-        let (least, most) = (Duration::from_millis(1), Duration::from_millis(100));
-        self.set_alarm(id, self.now + (silence / 8).clamp(least, most));
     }
 
     /// Begins to leave: nothing more is sent, and what has already arrived is written out within the grace.

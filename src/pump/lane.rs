@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{End, Link};
+use crate::pump::receipt::Receipt;
 use crate::sys::conduit::Conduit;
 use crate::sys::poller::Interest;
 
@@ -25,6 +26,8 @@ pub(super) struct Port {
     pub(super) queue: Option<Box<Queue>>,
     /// It is to be looked at again at this time.
     pub(super) alarm: Option<Instant>,
+    /// What its peer has still to acknowledge at the end.
+    pub(super) receipt: Option<Box<Receipt>>,
     /// Whether it has been told that nothing more will be sent.
     pub(super) is_finished: bool,
     /// Whether it has said that there is no reason to go on in either direction.
@@ -148,6 +151,7 @@ impl Port {
             fed_by,
             queue: None,
             alarm: None,
+            receipt: None,
             is_finished: false,
             has_enough: false,
             failure: None,

@@ -18,6 +18,7 @@ pub mod end;
 mod ending;
 mod lane;
 mod queue;
+mod receipt;
 pub mod rules;
 #[cfg(test)]
 mod tests;

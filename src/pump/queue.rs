@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use super::Pump;
 use super::lane::{PortId, Queue, Side};
@@ -161,9 +162,14 @@ impl Pump<'_> {
         if self.now < due {
             return self.set_alarm(id, due);
         }
-        let text = format!("took nothing for {} (--client-timeout)", seconds(limit));
-        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
+        self.give_up_on(id, limit);
         // It may go on talking for ever, but nobody listens any more.
         self.end(id);
+    }
+
+    /// Notes that a link has taken nothing for so long.
+    pub(super) fn give_up_on(&mut self, id: PortId, limit: Duration) {
+        let text = format!("took nothing for {} (--client-timeout)", seconds(limit));
+        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
     }
 }
