@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{skip, tuplecat};
+use common::{Namespace, skip, tuplecat};
 use serde_json::Value;
 
 fn statements(report: &Value) -> Vec<&Value> {
@@ -69,4 +69,14 @@ fn a_message_must_say_something() {
         "{}",
         done.err
     );
+}
+
+#[test]
+fn a_machine_without_the_address_is_told_which() {
+    // A new network has no loopback address before its interface is up.
+    let Some(network) = Namespace::new("true") else {
+        return;
+    };
+    let reason = "cannot compare on ::1: an experiment failed: cannot assign requested address";
+    network.tuplecat("compare -6").run().fails(1, reason);
 }

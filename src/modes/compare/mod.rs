@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::Compare;
@@ -46,7 +47,8 @@ struct Report<'a> {
 
 pub(super) fn run(options: &Compare) -> anyhow::Result<Exit> {
     let scene = Scene::new(options)?;
-    let mut steps = experiments::all(&scene)?;
+    let steps = experiments::all(&scene);
+    let mut steps = steps.with_context(|| format!("cannot compare on {}", scene.ip()))?;
     steps.push(speed::measure(&scene)?);
 
     let all = |step: &Step| {
