@@ -3,76 +3,13 @@
 
 mod common;
 
-use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use rustix::process::Signal;
-
-/// A tool, and how it is told to connect to 127.0.0.1 PORT, to listen there, and to send datagrams there.
-struct Tool {
-    program: &'static str,
-    connects: &'static str,
-    listens: &'static str,
-    sends: Option<&'static str>,
-}
-
-const TOOLS: [Tool; 5] = [
-    Tool {
-        program: "nc.openbsd",
-        connects: "-N 127.0.0.1 PORT",
-        listens: "-l 127.0.0.1 PORT",
-        sends: Some("-u 127.0.0.1 PORT"),
-    },
-    Tool {
-        program: "nc.traditional",
-        connects: "-q 1 127.0.0.1 PORT",
-        listens: "-l -s 127.0.0.1 -p PORT",
-        sends: Some("-u 127.0.0.1 PORT"),
-    },
-    Tool {
-        program: "ncat",
-        connects: "127.0.0.1 PORT",
-        listens: "-l 127.0.0.1 PORT",
-        sends: Some("-u 127.0.0.1 PORT"),
-    },
-    Tool {
-        program: "socat",
-        // Without -t it leaves half a second after the first end, whatever is still on its way.
-        connects: "-t 5 - TCP:127.0.0.1:PORT",
-        listens: "-t 5 - TCP-LISTEN:PORT,bind=127.0.0.1",
-        sends: Some("-t 5 - UDP:127.0.0.1:PORT"),
-    },
-    Tool {
-        program: "busybox",
-        connects: "nc 127.0.0.1 PORT",
-        listens: "nc -l -p PORT",
-        sends: None,
-    },
-];
-
-impl Tool {
-    fn launch(&self, words: &str, port: u16) -> Launch {
-        program(self.program, &words.replace("PORT", &port.to_string()))
-    }
-}
-
-/// Runs `test` with every tool that is installed, all at once.
-fn with_each_tool(test: impl Fn(&Tool) + Sync) {
-    thread::scope(|scope| {
-        for tool in &TOOLS {
-            if !is_installed(tool.program) {
-                skip(&format!("{} is not installed", tool.program));
-                continue;
-            }
-            let name = thread::Builder::new().name(tool.program.to_owned());
-            name.spawn_scoped(scope, || test(tool)).unwrap();
-        }
-    });
-}
+use tuplecat::tuple::Transport;
 
 /// Five times 100,000 bytes over two seconds: with pauses, as a build or a slow disk would.
 fn push(running: &mut Running, sent: &[u8]) {
@@ -83,45 +20,6 @@ fn push(running: &mut Running, sent: &[u8]) {
         running.write(piece);
     }
     running.close_stdin();
-}
-
-/// A port of 127.0.0.1 that nobody has now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(LOOPBACK).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Waits until somebody listens at `port`, without connecting, as most of these tools take one client only; false if the process
-/// ends instead.
-fn waits_for_listener(running: &Running, port: u16) -> bool {
-    // In /proc/net/tcp a listening socket has the state 0A, and ports are hexadecimal.
-    let is_it = |line: &str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
-    let start = Instant::now();
-    while !running.has_ended_within(Duration::from_millis(1)) {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-        if tables
-            .iter()
-            .flatten()
-            .any(|table| table.lines().any(is_it))
-        {
-            return true;
-        }
-        assert!(start.elapsed() < BOUND, "nobody listens at {port}");
-    }
-    false
-}
-
-/// A listener of another make, and its address.
-fn listening(tool: &Tool, input: fn() -> Input) -> (Running, SocketAddr) {
-    // Somebody else may be quicker to take a port that was free.
-    for _ in 0..5 {
-        let port = free_port();
-        let running = tool.launch(tool.listens, port).stdin(input()).start();
-        if waits_for_listener(&running, port) {
-            return (running, SocketAddr::new(LOOPBACK.ip(), port));
-        }
-    }
-    panic!("{} does not listen", tool.program);
 }
 
 #[test]
@@ -143,7 +41,7 @@ fn nothing_is_lost_that_other_clients_send() {
 fn nothing_is_lost_that_is_sent_to_other_listeners() {
     let sent = bytes(500_000);
     with_each_tool(|tool| {
-        let (server, address) = listening(tool, || Input::Null);
+        let (server, address) = listening(tool, Transport::Tcp, || Input::Null);
         let mut client = tuplecat("tcp-connect")
             .to(address)
             .stdin(Input::Held)
@@ -165,13 +63,13 @@ fn files_go_to_and_from_every_other_tool() {
         assert!(server.wait().exits(0).out == sent);
         client.wait();
 
-        let (server, address) = listening(tool, || Input::Null);
+        let (server, address) = listening(tool, Transport::Tcp, || Input::Null);
         let client = tuplecat("tcp-connect").to(address);
         client.stdin(Input::From(with_text(&sent))).run().exits(0);
         assert!(server.wait().out == sent);
 
         // And what a listener of theirs has to give.
-        let (mut server, address) = listening(tool, || Input::Held);
+        let (mut server, address) = listening(tool, Transport::Tcp, || Input::Held);
         // Some of them leave at our end, so there is none.
         let client = tuplecat("tcp-connect --on-stdin-eof keep")
             .to(address)

@@ -90,6 +90,11 @@ impl Capture {
         find(&bytes).unwrap()
     }
 
+    /// Waits until so many bytes have been read, or there will not be as many; gives what there is.
+    pub(crate) fn wait_at_most(&self, len: usize) -> Vec<u8> {
+        self.wait(|state| state.bytes.len() >= len).bytes.clone()
+    }
+
     /// Waits for the end, and gives everything.
     #[track_caller]
     pub(crate) fn finish(&self) -> Vec<u8> {

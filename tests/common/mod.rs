@@ -22,6 +22,7 @@ mod schema;
 mod servers;
 mod sides;
 mod socket;
+mod tools;
 
 pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
@@ -37,6 +38,7 @@ pub(crate) use schema::Schema;
 pub(crate) use servers::{Server, dnsmasq, nginx, redis};
 pub(crate) use sides::{SIDES, Side, meet, meet_with};
 pub(crate) use socket::sockets_of;
+pub(crate) use tools::{Tool, listening, with_each_tool};
 
 /// The bound on every wait. It only passes where something is wrong.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);

@@ -1,0 +1,147 @@
+//! The other netcats: how each is told to connect, to listen, and to speak UDP.
+//! Their words differ, and so does what they take for the end; what they do is theirs, what arrives is ours to see to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tuplecat::tuple::Transport;
+
+use super::{BOUND, Input, LOOPBACK, Launch, Running, is_installed, program, refusing, skip};
+
+/// A tool, and how it is told to connect to 127.0.0.1 PORT, to listen there, to send datagrams there, and
+/// to wait for them there.
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) connects: &'static str,
+    pub(crate) listens: &'static str,
+    pub(crate) sends: Option<&'static str>,
+    pub(crate) binds: Option<&'static str>,
+}
+
+pub(crate) const TOOLS: [Tool; 6] = [
+    Tool {
+        program: "nc.openbsd",
+        connects: "-N 127.0.0.1 PORT",
+        listens: "-l 127.0.0.1 PORT",
+        sends: Some("-u 127.0.0.1 PORT"),
+        binds: Some("-u -l 127.0.0.1 PORT"),
+    },
+    Tool {
+        program: "nc.traditional",
+        connects: "-q 1 127.0.0.1 PORT",
+        listens: "-l -s 127.0.0.1 -p PORT",
+        sends: Some("-u 127.0.0.1 PORT"),
+        binds: Some("-u -l -s 127.0.0.1 -p PORT"),
+    },
+    Tool {
+        program: "ncat",
+        connects: "127.0.0.1 PORT",
+        listens: "-l 127.0.0.1 PORT",
+        sends: Some("-u 127.0.0.1 PORT"),
+        binds: Some("-u -l 127.0.0.1 PORT"),
+    },
+    Tool {
+        program: "socat",
+        // Without -t it leaves half a second after the first end, whatever is still on its way.
+        connects: "-t 5 - TCP:127.0.0.1:PORT",
+        listens: "-t 5 - TCP-LISTEN:PORT,bind=127.0.0.1",
+        sends: Some("-t 5 - UDP:127.0.0.1:PORT"),
+        binds: Some("-t 5 - UDP-LISTEN:PORT,bind=127.0.0.1"),
+    },
+    Tool {
+        program: "busybox",
+        connects: "nc 127.0.0.1 PORT",
+        listens: "nc -l -p PORT",
+        sends: None,
+        binds: None,
+    },
+    Tool {
+        program: "toybox",
+        connects: "nc 127.0.0.1 PORT",
+        listens: "nc -s 127.0.0.1 -l -p PORT",
+        sends: Some("nc -u 127.0.0.1 PORT"),
+        binds: Some("nc -u -s 127.0.0.1 -l -p PORT"),
+    },
+];
+
+impl Tool {
+    pub(crate) fn launch(&self, words: &str, port: u16) -> Launch {
+        program(self.program, &words.replace("PORT", &port.to_string()))
+    }
+}
+
+/// Runs `test` with every tool that is installed, all at once.
+pub(crate) fn with_each_tool(test: impl Fn(&Tool) + Sync) {
+    thread::scope(|scope| {
+        for tool in &TOOLS {
+            if !is_installed(tool.program) {
+                skip(&format!("{} is not installed", tool.program));
+                continue;
+            }
+            let name = thread::Builder::new().name(tool.program.to_owned());
+            name.spawn_scoped(scope, || test(tool)).unwrap();
+        }
+    });
+}
+
+/// A port of 127.0.0.1 that nobody has now, and that is not given to anybody else: some of these tools share ports unasked.
+fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        // It does not listen: a child that is being started may keep it for a moment, and would pass for the tool.
+        let (_socket, address) = refusing(Transport::Tcp);
+        let port = address.port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
+}
+
+/// Waits until somebody waits at `port`, without speaking to it, as most of these tools take one peer only; false if the process
+/// ends instead.
+fn waits_for_listener(running: &Running, transport: Transport, port: u16) -> bool {
+    // In /proc/net a listening socket has the state 0A, an unconnected UDP socket 07, and ports are hexadecimal.
+    let (table, state) = match transport {
+        Transport::Tcp => ("tcp", " 0A "),
+        Transport::Udp => ("udp", " 07 "),
+    };
+    let is_it = |line: &str| line.contains(&format!(":{port:04X} ")) && line.contains(state);
+    let start = Instant::now();
+    while !running.has_ended_within(Duration::from_millis(1)) {
+        let tables = ["", "6"].map(|six| fs::read_to_string(format!("/proc/net/{table}{six}")));
+        if tables
+            .iter()
+            .flatten()
+            .any(|table| table.lines().any(is_it))
+        {
+            return true;
+        }
+        assert!(start.elapsed() < BOUND, "nobody listens at {port}");
+    }
+    false
+}
+
+/// A tool that waits for others, and its address.
+pub(crate) fn listening(
+    tool: &Tool,
+    transport: Transport,
+    input: impl Fn() -> Input,
+) -> (Running, SocketAddr) {
+    let words = match transport {
+        Transport::Tcp => tool.listens,
+        Transport::Udp => tool.binds.expect("words for UDP"),
+    };
+    // Somebody else may be quicker to take a port that was free.
+    for _ in 0..20 {
+        let port = free_port();
+        let running = tool.launch(words, port).stdin(input()).start();
+        if waits_for_listener(&running, transport, port) {
+            return (running, SocketAddr::new(LOOPBACK.ip(), port));
+        }
+    }
+    panic!("{} does not listen", tool.program);
+}
