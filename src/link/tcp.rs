@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::{Failure, describe};
+use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::tcp_info::{figures, unread, unsent};
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
 mod listener;
+mod parting;
 
 pub use listener::{Clients, Listener, Settings};
 
@@ -300,32 +301,12 @@ impl Link for Connection {
         if let Some(error) = self.fault() {
             return Err(error);
         }
-        // A FIN counts as one byte; without it all others have arrived.
         let fin = usize::from(matches!(self.state, State::HalfClosed | State::Ended));
-        let count = || unsent(&self.socket).unwrap_or(0).saturating_sub(fin);
-        let left = count();
-        if left > 0 && figures(&self.socket).is_some_and(|path| path.state == "CLOSED") {
-            // It may have closed because the last was acknowledged just now; once it has, the count is final.
-            return match count() {
-                0 => Ok(0),
-                _ => Err(ErrorKind::BrokenPipe.into()),
-            };
-        }
-        Ok(left)
+        parting::unacknowledged(&self.socket, fin)
     }
 
-    /// A reset that comes after the peer's FIN has another name (write(2)), and means the same.
-    ///
-    /// No report of the network ends a connection (RFC 1122, 4.2.3.9): its time was up, and the last report is the reason.
     fn meaning(&self, error: &io::Error) -> Option<io::Error> {
-        match error.kind() {
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-                let text = format!("connection timed out: {}", describe(error));
-                Some(io::Error::new(ErrorKind::TimedOut, text))
-            }
-            ErrorKind::BrokenPipe => Some(io::Error::from_raw_os_error(libc::ECONNRESET)),
-            _ => None,
-        }
+        parting::meaning(error)
     }
 
     fn release(&mut self) {
