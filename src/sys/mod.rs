@@ -5,6 +5,7 @@
 
 pub mod conduit;
 pub mod fast_open;
+pub mod hexadecimal;
 pub mod inherited;
 pub mod limits;
 pub mod multicast;

@@ -1,11 +1,12 @@
 //! Bytes as the lines of `hexdump -C`: offset, pairs of digits, characters.
-//! Made eight bytes at a time, for a dump should cost no more than writing it; with colours, the kinds of bytes are told apart.
+//! Made many bytes at a time, for a dump should cost no more than writing it; with colours, the kinds of bytes are told apart.
 
 use std::io::Write;
 
 use anstyle::{AnsiColor, Effects, Style};
 
 use super::lines::Palette;
+use crate::sys::hexadecimal::show;
 
 /// How many lines are made at once.
 const LINES: usize = 256;
@@ -109,17 +110,18 @@ impl HexLines {
         for (pair, byte) in number.chunks_mut(2).zip(&offset.to_be_bytes()[4..]) {
             pair.copy_from_slice(&DIGITS[usize::from(*byte)][..2]);
         }
-        // Eight bytes take the same 25 columns in every group.
-        let groups = pairs[2..].chunks_mut(25).zip(characters.chunks_mut(8));
-        for ((pairs, characters), bytes) in groups.zip(bytes.chunks(8)) {
-            if let (Some(pairs), Some(&eight)) = (pairs.first_chunk_mut(), bytes.first_chunk()) {
-                put_pairs(pairs, eight);
-                characters.copy_from_slice(&visible(eight));
-                continue;
-            }
-            for (index, &byte) in bytes.iter().enumerate() {
-                pairs[3 * index..][..2].copy_from_slice(&DIGITS[usize::from(byte)][..2]);
-                characters[index] = visible([byte; 8])[0];
+        let halves = pairs[2..].chunks_mut(50).zip(characters.chunks_mut(16));
+        for ((pairs, characters), bytes) in halves.zip(bytes.chunks(16)) {
+            let is_shown = match (
+                bytes.first_chunk(),
+                pairs.first_chunk_mut(),
+                characters.first_chunk_mut(),
+            ) {
+                (Some(bytes), Some(pairs), Some(characters)) => show(bytes, pairs, characters),
+                _ => false,
+            };
+            if !is_shown {
+                put_groups(pairs, characters, bytes);
             }
         }
     }
@@ -144,6 +146,22 @@ impl HexLines {
 /// Where the digits of a byte are in a line without its offset.
 fn place(index: usize) -> usize {
     2 + 3 * index + index / 8
+}
+
+/// Writes bytes a group at a time: eight bytes take the same 25 columns in each.
+fn put_groups(pairs: &mut [u8], characters: &mut [u8], bytes: &[u8]) {
+    let groups = pairs.chunks_mut(25).zip(characters.chunks_mut(8));
+    for ((pairs, characters), bytes) in groups.zip(bytes.chunks(8)) {
+        if let (Some(pairs), Some(&eight)) = (pairs.first_chunk_mut(), bytes.first_chunk()) {
+            put_pairs(pairs, eight);
+            characters.copy_from_slice(&visible(eight));
+            continue;
+        }
+        for (index, &byte) in bytes.iter().enumerate() {
+            pairs[3 * index..][..2].copy_from_slice(&DIGITS[usize::from(byte)][..2]);
+            characters[index] = visible([byte; 8])[0];
+        }
+    }
 }
 
 /// Writes the digits of eight bytes. What stands after a pair is overwritten by the next one, or is blank anyway.
