@@ -2,12 +2,16 @@
 //! What only a shell can do before exec, such as closing a descriptor, a shell does.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Once};
 use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
 use super::{Capture, Done, Namespace, Running};
 
@@ -236,6 +240,7 @@ impl Launch {
             .stdin(input)
             .stdout(leading_to(self.output))
             .stderr(leading_to(self.errors));
+        hear_signals();
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
@@ -251,6 +256,22 @@ impl Launch {
         let stderr = child.stderr.take().map(Capture::start);
         Running::new(text, child, directory, ready, (stdout, stderr))
     }
+}
+
+/// What is ignored here would be ignored by whatever is started, as nohup(1) and shells in the background have it; what is caught is
+/// not (execve(2)).
+fn hear_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        for signal in [SIGHUP, SIGINT, SIGQUIT] {
+            if ignored.is_some_and(|set| set >> (signal - 1) & 1 == 1) {
+                signal_hook::flag::register(signal, Arc::default()).unwrap();
+            }
+        }
+    });
 }
 
 /// A command for `program`, through a shell where there is something to redirect first.
