@@ -89,6 +89,9 @@ both! {
         let address = server.ready();
         let line = server.wait_for_file(&server.path("channel"));
         assert_eq!(line, format!("{transport} {address}\n"));
+        // Once it answers, it has got beyond its beginning.
+        server.signal(Signal::USR1);
+        server.err().wait_for_line("socket");
         let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
         let leads = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.unwrap().path());
         let channel = fs::canonicalize(server.path("channel")).unwrap();
