@@ -167,17 +167,21 @@ const FORMS: [(&str, InputFraming, &str); 8] = [
         InputFraming::Hex,
         "A line of hexadecimal digits; spaces mean nothing",
     ),
-    (
-        "dump",
-        InputFraming::Dump(Direction::Outgoing),
-        "What a dump (--hex) shows as sent",
-    ),
-    (
-        "dump-received",
-        InputFraming::Dump(Direction::Incoming),
-        "What a dump shows as received",
-    ),
+    SENT,
+    RECEIVED,
 ];
+
+/// What goes for datagrams and for a stream alike.
+const SENT: (&str, InputFraming, &str) = (
+    "dump",
+    InputFraming::Dump(Direction::Outgoing),
+    "What a dump (--hex) shows as sent",
+);
+const RECEIVED: (&str, InputFraming, &str) = (
+    "dump-received",
+    InputFraming::Dump(Direction::Incoming),
+    "What a dump shows as received",
+);
 
 /// The same for a stream.
 const STREAM_FORMS: [(&str, InputFraming, &str); 4] = [
@@ -187,16 +191,8 @@ const STREAM_FORMS: [(&str, InputFraming, &str); 4] = [
         InputFraming::Hex,
         "Hexadecimal digits; white space means nothing",
     ),
-    (
-        "dump",
-        InputFraming::Dump(Direction::Outgoing),
-        "What a dump (--hex) shows as sent",
-    ),
-    (
-        "dump-received",
-        InputFraming::Dump(Direction::Incoming),
-        "What a dump shows as received",
-    ),
+    SENT,
+    RECEIVED,
 ];
 
 const BLOCK: &str = "block:";
