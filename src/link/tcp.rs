@@ -16,6 +16,7 @@ use crate::sys::tcp_info::{figures, unread, unsent};
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
+mod backlog;
 mod listener;
 mod parting;
 
@@ -130,7 +131,13 @@ impl Connection {
                 self.received.add(len, 1);
                 self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(len as u64));
             }
-            Direction::Outgoing => self.sent.add(len, 1),
+            Direction::Outgoing => {
+                let before = self.sent.bytes;
+                self.sent.add(len, 1);
+                if before / backlog::LOOK != self.sent.bytes / backlog::LOOK {
+                    backlog::fit(&self.socket);
+                }
+            }
         }
         let (flow, conn) = (self.flow, self.conn());
         taps.emit(&Event::Data {

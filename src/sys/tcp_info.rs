@@ -19,6 +19,10 @@ pub struct Figures {
     pub cwnd: u32,
     /// The most bytes in a segment.
     pub mss: u32,
+    /// How long there has been something to send or to be acknowledged.
+    pub busy: Duration,
+    /// How much of that time the peer's window has held it back (RFC 9293, 3.8.6).
+    pub held_back: Duration,
 }
 
 /// The figures of a TCP socket; also of one whose connection is broken.
@@ -44,6 +48,8 @@ pub fn figures(socket: &impl AsFd) -> Option<Figures> {
         retransmits: info.tcpi_total_retrans,
         cwnd: info.tcpi_snd_cwnd,
         mss: info.tcpi_snd_mss,
+        busy: Duration::from_micros(info.tcpi_busy_time),
+        held_back: Duration::from_micros(info.tcpi_rwnd_limited),
     })
 }
 
