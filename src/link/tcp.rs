@@ -293,19 +293,19 @@ impl Link for Connection {
         }
     }
 
-    fn may_break_off(&self) -> bool {
+    fn may_hang_up(&self) -> bool {
         true
     }
 
-    fn fault(&self) -> Option<io::Error> {
+    fn pending_error(&self) -> Option<io::Error> {
         self.socket.take_error().ok().flatten()
     }
 
-    fn unheard(&self) -> io::Result<usize> {
+    fn unacknowledged(&self) -> io::Result<usize> {
         if self.sent.bytes == 0 {
             return Ok(0);
         }
-        if let Some(error) = self.fault() {
+        if let Some(error) = self.pending_error() {
             return Err(error);
         }
         let fin = usize::from(matches!(self.state, State::HalfClosed | State::Ended));
@@ -316,7 +316,7 @@ impl Link for Connection {
         parting::meaning(error)
     }
 
-    fn release(&mut self) {
+    fn linger(&mut self) {
         let heard = Instant::now();
         let until = heard + LINGER;
         let lingering = Lingering { heard, until };

@@ -1,30 +1,30 @@
-//! Letting the kernel move bytes from end to end, unseen by this process.
-//! Only where nobody looks at them and nobody else shares the way; where the kernel declines, the lane goes on by copying.
+//! The bypass: the kernel moves bytes from one descriptor to the other by itself (splice(2)), and this process never sees them.
+//! Only where no tap looks at them and nobody else shares the way; where the kernel declines, the lane goes on by copying.
 
 use std::io::ErrorKind;
 
 use super::Pump;
-use super::lane::{Bypass, PortId, Route, Side};
+use super::node::{Bypass, NodeId, Route, Side};
 use super::rules::Engine;
 use crate::sys::conduit::{Broken, Conduit, Halt, WORTHWHILE};
 
 impl Pump<'_> {
-    /// Lets the kernel move bytes from `id` unseen; `ready` is the side that was waited for. Returns false where there is
-    /// something to look at, or to copy.
-    pub(super) fn pass(&mut self, id: PortId, ready: Side) -> bool {
-        if matches!(self.ports[id].lane.bypass, Bypass::Closed) {
+    /// Lets the kernel move bytes from `id`; `ready` is the side that was waited for. Returns false where they are to be copied
+    /// instead, or there is something else to look at.
+    pub(super) fn bypass(&mut self, id: NodeId, ready: Side) -> bool {
+        if matches!(self.nodes[id].lane.bypass, Bypass::Closed) {
             return false;
         }
-        if self.leaving.is_some() || self.ports[id].failure.is_some() {
-            return self.give_up(id, Bypass::Closed);
+        if self.leaving.is_some() || self.nodes[id].failure.is_some() {
+            return self.stop_bypass(id, Bypass::Closed);
         }
         let Some(to) = self.only_recipient(id) else {
-            return self.give_up(id, Bypass::Untried);
+            return self.stop_bypass(id, Bypass::Untried);
         };
         if !self.is_worthwhile(id) {
             return false;
         }
-        let Some((from, sink)) = self.ports.get2_mut(id, to) else {
+        let Some((from, sink)) = self.nodes.get2_mut(id, to) else {
             return false;
         };
         let (source_end, sink_end) = (from.party.end_mut(), sink.party.end_mut());
@@ -45,7 +45,7 @@ impl Pump<'_> {
         let passed = match conduit.pass(source_fd, sink_fd, limit) {
             Ok(passed) => passed,
             Err(broken) => {
-                self.break_pass(id, to, broken);
+                self.break_bypass(id, to, broken);
                 return true;
             }
         };
@@ -60,12 +60,12 @@ impl Pump<'_> {
             sink_end.put_unseen(passed.put, self.taps);
             self.last_moved = self.now;
         }
-        self.halt(id, to, passed.halt, ready)
+        self.note_halt(id, to, passed.halt, ready)
     }
 
     /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know.
-    fn is_worthwhile(&self, id: PortId) -> bool {
-        let lane = &self.ports[id].lane;
+    fn is_worthwhile(&self, id: NodeId) -> bool {
+        let lane = &self.nodes[id].lane;
         match (&lane.bypass, lane.last) {
             (Bypass::Open(conduit), Some(last)) => conduit.is_worth(last),
             (_, Some(last)) => last >= WORTHWHILE,
@@ -74,8 +74,8 @@ impl Pump<'_> {
         }
     }
 
-    /// The end that gets all that comes from `id` unseen, if there is just one and it is free.
-    fn only_recipient(&self, id: PortId) -> Option<PortId> {
+    /// The one end that gets all that comes from `id`, if there is just one and it is free.
+    fn only_recipient(&self, id: NodeId) -> Option<NodeId> {
         if self.rules.engine == Engine::Portable || self.taps.wants_bytes() {
             return None;
         }
@@ -83,16 +83,16 @@ impl Pump<'_> {
         let &[link] = self.links.as_slice() else {
             return None;
         };
-        let to = match self.ports[id].route {
+        let to = match self.nodes[id].route {
             Route::To(to) if to != id => to,
             Route::Links => link,
             _ => return None,
         };
-        (self.ports[to].is_open_to_send() && !self.is_busy(to)).then_some(to)
+        (self.nodes[to].is_open_to_send() && !self.is_busy(to)).then_some(to)
     }
 
-    /// Notes what stopped the kernel; returns false if the lane has to be looked at, or copied from now on.
-    fn halt(&mut self, id: PortId, to: PortId, halt: Option<Halt>, ready: Side) -> bool {
+    /// Notes what stopped the kernel; returns false if the lane is to be looked at now, or copied from now on.
+    fn note_halt(&mut self, id: NodeId, to: NodeId, halt: Option<Halt>, ready: Side) -> bool {
         match halt {
             None | Some(Halt::SourceEmpty) => {}
             // What was waited for is ready, or this turn would not be: so it is the other side.
@@ -100,14 +100,14 @@ impl Pump<'_> {
             Some(Halt::Either | Halt::SinkFull) => self.park(id, to),
             // The end is for the link to see.
             Some(Halt::End) => return false,
-            Some(Halt::Declined) => return self.give_up(id, Bypass::Closed),
+            Some(Halt::Declined) => return self.stop_bypass(id, Bypass::Closed),
         }
         true
     }
 
-    /// Stops moving unseen, and delivers what is already on the way; returns whether there was any.
-    fn give_up(&mut self, id: PortId, then: Bypass) -> bool {
-        let bypass = std::mem::replace(&mut self.ports[id].lane.bypass, then);
+    /// Stops the bypass, and delivers what is already on its way in the kernel; returns whether there was any.
+    fn stop_bypass(&mut self, id: NodeId, then: Bypass) -> bool {
+        let bypass = std::mem::replace(&mut self.nodes[id].lane.bypass, then);
         let Bypass::Open(mut conduit) = bypass else {
             return false;
         };
@@ -122,14 +122,14 @@ impl Pump<'_> {
         true
     }
 
-    /// Moving unseen has failed on one side.
-    fn break_pass(&mut self, id: PortId, to: PortId, broken: Broken) {
+    /// Handles a failure of one side of the bypass.
+    fn break_bypass(&mut self, id: NodeId, to: NodeId, broken: Broken) {
         match broken {
             Broken::Sink(error) => self.break_sink(to, &error),
             // Only writing meets a closed pipe; anything else is the network's.
             Broken::Either(error)
                 if error.kind() == ErrorKind::BrokenPipe
-                    || self.ports[to].party.link().is_some() =>
+                    || self.nodes[to].party.link().is_some() =>
             {
                 self.break_sink(to, &error);
             }

@@ -1,5 +1,5 @@
-//! What the pump knows of the things it moves bytes between: two ways to move, one way to finish, one way to wait.
-//! A socket, standard input and output, a child process: each is an end; a link is an end with an identity on the network.
+//! The two traits that are all the pump knows of what it moves bytes between: [`End`], and [`Link`] for an end on the network.
+//! An end mirrors a socket: `recv` and `send` never block, `finish` closes one direction only, and two descriptors say when to try again.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,24 +12,24 @@ use crate::tuple::Identity;
 
 /// What [`End::recv`] found.
 pub enum Arrival {
-    /// The batch holds it.
+    /// Bytes: the batch holds them.
     Data,
-    /// A new link, such as the connection of a client.
+    /// A new link: what `accept` returned, where the end is a listening socket.
     Link(Box<dyn Link>),
     /// Nothing for now: ask again when [`End::source`] is readable, or at that time if it comes first.
     Nothing(Option<Instant>),
-    /// The other side has ended this direction; the other direction goes on.
+    /// The end of this direction, such as the peer's FIN or the end of a file; the other direction goes on.
     End,
     /// All that was asked for has come: there is no reason to go on in either direction.
     Enough,
 }
 
-/// One end of a lane. Every call returns at once: nothing here blocks on a peer.
+/// Something that bytes come from and go to: a socket, standard input and output, a child process.
 ///
-/// Errors: an error of kind `WouldBlock` asks to be called again when the descriptor is ready. An error that wraps a
-/// [`Failure`] (`io::Error::other`) brings its own status and message.
+/// Every call returns at once: nothing here blocks on a peer. Errors: `WouldBlock` asks to be called again when the descriptor is
+/// ready. An error that wraps a [`Failure`] (`io::Error::other`) brings its own status and message.
 pub trait End {
-    /// Takes what has arrived and puts it into `batch`, which is empty.
+    /// Reads what has arrived into `batch`, which is empty: recv(2), recvfrom(2) or read(2), or accept(2) for a listening socket.
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
 
     /// Whether `recv` has more to say although the source may stay silent, such as that it was all.
@@ -37,7 +37,7 @@ pub trait End {
         false
     }
 
-    /// Passes on what `batch` holds from `at` on, as much as can be taken now, and moves `at` on.
+    /// Writes what `batch` holds from `at` on, as much as is taken now, and moves `at` past that: send(2), sendto(2) or write(2).
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()>;
 
     /// Whether this local end sees no reason to go on: what it wants has come, or cannot come. Looked at after each `send`.
@@ -45,7 +45,8 @@ pub trait End {
         false
     }
 
-    /// Says that nothing more will be sent. What was sent before still arrives.
+    /// Says that nothing more will be sent: shutdown(2) of this direction alone, where there is such a thing. What was sent before
+    /// still arrives.
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()>;
 
     /// The descriptor whose readability means that `recv` may find something; `None`: it can be asked at any time.
@@ -59,7 +60,7 @@ pub trait End {
         None
     }
 
-    /// Whether there is anybody to send to by now. While not, nothing is fetched for it.
+    /// Whether it knows of anybody to send to. While it does not, nothing is read for it.
     fn is_addressed(&self) -> bool {
         true
     }
@@ -69,27 +70,27 @@ pub trait End {
         end
     }
 
-    /// Bytes that the kernel may take straight from [`End::source`], seen by nobody: how many at the most. `None` where bytes
-    /// have borders, are counted by content, or are transformed.
+    /// How many bytes the kernel may splice(2) from [`End::source`] at the most, unseen by this process. `None` where bytes have
+    /// borders, are counted by content, or are transformed.
     fn unseen_source(&self) -> Option<usize> {
         None
     }
 
-    /// Whether the kernel may put bytes straight into [`End::sink`].
+    /// Whether the kernel may splice(2) bytes into [`End::sink`].
     fn has_unseen_sink(&self) -> bool {
         false
     }
 
-    /// `len` bytes were taken straight from the source.
+    /// `len` bytes were spliced from the source.
     fn took_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
 
-    /// `len` bytes were put straight into the sink.
+    /// `len` bytes were spliced into the sink.
     fn put_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
 }
 
-/// The network end: an [`End`] that has an identity.
+/// An end on the network: an [`End`] that is a socket, and has its identity.
 pub trait Link: End {
-    /// What its socket is called now.
+    /// What names its socket now: its own address, or a 4-tuple.
     fn identity(&self) -> Identity;
 
     /// Its line in the table of sockets.
@@ -100,30 +101,30 @@ pub trait Link: End {
         vec![self.state()]
     }
 
-    /// Whether its peer may break it off after it has finished, so that the descriptor hangs up.
-    fn may_break_off(&self) -> bool {
+    /// Whether a peer that has finished may still reset it, so that the descriptor hangs up (`POLLHUP`, poll(2)).
+    fn may_hang_up(&self) -> bool {
         false
     }
 
-    /// The error that its socket holds, if there is one. Asked for where nothing more is read that would tell it.
-    fn fault(&self) -> Option<io::Error> {
+    /// The pending error of its socket (`SO_ERROR`, socket(7)). Asked for where nothing more is read that would report it.
+    fn pending_error(&self) -> Option<io::Error> {
         None
     }
 
-    /// How many bytes its peer has not acknowledged; an error where it never will. Asked when nothing more is to be sent.
-    fn unheard(&self) -> io::Result<usize> {
+    /// How many of the bytes sent its peer has not acknowledged; an error where it never will. Asked when nothing more is to be sent.
+    fn unacknowledged(&self) -> io::Result<usize> {
         Ok(0)
     }
 
-    /// What an error of its socket stands for, where that is not what it says.
+    /// What an error of its socket means, where that is not what it says.
     fn meaning(&self, _error: &io::Error) -> Option<io::Error> {
         None
     }
 
-    /// Says that nobody takes what comes from it any more, and nothing more will be sent to it. From now on what comes is for
-    /// nobody, and it may say [`Arrival::Enough`] when its peer had time to finish.
-    fn release(&mut self) {}
+    /// Says that nobody takes what comes from it any more, and that nothing more will be sent to it. It reads on, to give its peer
+    /// time to finish, and says [`Arrival::Enough`] when that was long enough.
+    fn linger(&mut self) {}
 
-    /// Reports that it is over, and how it ended as far as this link is concerned.
+    /// Reports that it is closed, and how it ended as far as this link is concerned. Dropping it is close(2).
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure>;
 }

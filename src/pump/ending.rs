@@ -1,11 +1,21 @@
-//! How links, directions and the whole run come to an end.
+//! How directions, links and the whole run come to an end.
 //! Each direction ends on its own; a link is closed when both have, and the run is over when no link is left.
+//!
+//! The way of a link, step by step, from what it reports to its end:
+//!
+//! | what happens | where |
+//! |---|---|
+//! | the peer has finished: `recv` says so | [`on_end`](Pump::on_end), then [`finish_incoming`](Pump::finish_incoming) once all is delivered |
+//! | the input has ended: nothing more will be sent | [`end_input_for`](Pump::end_input_for) does what `--on-stdin-eof` says, `finish` half-closes |
+//! | the peer has finished, the input has not | [`wait_for_input_end`](Pump::wait_for_input_end) does what `--on-peer-eof` says |
+//! | both have ended | [`close_once_acknowledged`](Pump::close_once_acknowledged), then [`remove`](Pump::remove) closes it |
+//! | it has failed | [`fail`](Pump::fail) notes why, and it is removed when what came before is delivered |
 
 use std::io;
 
 use super::end::Link;
-use super::lane::{Party, Port, PortId, Route};
-use super::rules::{Farewell, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
+use super::node::{Node, NodeId, Party, Route};
+use super::rules::{AfterPeerEnd, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
 use super::{Pump, failure_of};
 use crate::exit::{Exit, Failure};
@@ -13,16 +23,16 @@ use crate::tap::Event;
 use crate::tuple::{FourTuple, Identity};
 
 impl Pump<'_> {
-    /// An end will give nothing more.
-    pub(super) fn end(&mut self, id: PortId) {
-        let port = &mut self.ports[id];
-        port.lane.ended.get_or_insert(self.now);
-        match (port.route, port.party.link()) {
-            (_, Some(_)) if port.lane.is_waiting() => {}
-            (_, Some(_)) => self.wind_up(id),
+    /// Handles [`Arrival::End`](super::end::Arrival::End): nothing more will come from this end.
+    pub(super) fn on_end(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        node.lane.ended.get_or_insert(self.now);
+        match (node.route, node.party.link()) {
+            (_, Some(_)) if node.lane.is_waiting() => {}
+            (_, Some(_)) => self.finish_incoming(id),
             (Route::To(link), None) => {
                 self.end_input_for(link);
-                self.release_link_of(id);
+                self.let_link_linger(id);
             }
             (Route::Links | Route::Others(_), None) => {
                 for link in self.links.clone() {
@@ -32,65 +42,65 @@ impl Pump<'_> {
         }
     }
 
-    /// An end wants nothing more: with a shared one everything is over.
-    pub(super) fn suffice(&mut self, id: PortId) {
-        let port = &mut self.ports[id];
-        if matches!(port.party, Party::Shared(_)) {
+    /// Handles [`Arrival::Enough`](super::end::Arrival::Enough): an end wants nothing more. If it is shared, the run is over.
+    pub(super) fn on_enough(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        if matches!(node.party, Party::Shared(_)) {
             return self.leave(Ok(Exit::Done));
         }
-        port.has_enough = true;
-        self.end(id);
+        node.has_enough = true;
+        self.on_end(id);
     }
 
-    /// Goes on with a link from which nothing more will come, and all that came is delivered.
-    pub(super) fn wind_up(&mut self, id: PortId) {
-        let Some(link) = self.ports[id].party.link().map(Link::identity) else {
+    /// Goes on with a link from which nothing more will come, now that all that came is delivered.
+    pub(super) fn finish_incoming(&mut self, id: NodeId) {
+        let Some(link) = self.nodes[id].party.link().map(Link::identity) else {
             return;
         };
-        let is_marked = std::mem::replace(&mut self.ports[id].lane.is_marked, true);
-        match (link, self.ports[id].route) {
+        let is_marked = std::mem::replace(&mut self.nodes[id].lane.is_marked, true);
+        match (link, self.nodes[id].route) {
             (Identity::Pair(flow), Route::To(to) | Route::Others(to)) if !is_marked => {
-                self.mark_end(id, flow, to);
+                self.show_stream_end(id, flow, to);
             }
-            _ => self.settle(id),
+            _ => self.close_or_wait(id),
         }
     }
 
-    /// Shows a shared end, by an empty stretch, that a stream is at its end: what it holds of a begun line or an open file is over.
-    fn mark_end(&mut self, id: PortId, flow: FourTuple, to: PortId) {
-        let is_shared = |port: &Port| matches!(port.party, Party::Shared(_));
-        if !self.ports.get(to).is_some_and(is_shared) {
-            return self.settle(id);
+    /// Shows a shared end that one stream has ended, by an empty run: it may hold the beginning of a line, or an open file, of it.
+    fn show_stream_end(&mut self, id: NodeId, flow: FourTuple, to: NodeId) {
+        let is_shared = |node: &Node| matches!(node.party, Party::Shared(_));
+        if !self.nodes.get(to).is_some_and(is_shared) {
+            return self.close_or_wait(id);
         }
         let mut batch = self.spare_batch();
         batch.push_stream(0, Some(flow));
         self.deliver_to(&[to], id, batch);
     }
 
-    /// Closes a link of which both directions have ended, or looks after the other one.
-    fn settle(&mut self, id: PortId) {
-        let port = &self.ports[id];
-        let fed_by = port.fed_by;
+    /// Closes a link whose incoming direction has ended if the outgoing one has as well, or waits for that.
+    fn close_or_wait(&mut self, id: NodeId) {
+        let node = &self.nodes[id];
+        let fed_by = node.fed_by;
         // What has come may still be answered by an end of its own.
-        if port.has_enough && !self.is_own(fed_by) {
+        if node.has_enough && !self.is_own(fed_by) {
             self.remove(id);
-        } else if port.failure.is_some() || self.leaving.is_some() || self.has_ended(fed_by) {
-            self.conclude(id);
+        } else if node.failure.is_some() || self.leaving.is_some() || self.has_ended(fed_by) {
+            self.close_once_acknowledged(id);
         } else {
             self.finish_own(fed_by);
-            self.say_farewell(id);
+            self.wait_for_input_end(id);
         }
     }
 
     /// Tells a link's own local end that its peer has finished.
-    fn finish_own(&mut self, id: PortId) {
-        let Some(port) = self.ports.get_mut(id) else {
+    fn finish_own(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        let Party::Own(end) = &mut port.party else {
+        let Party::Own(end) = &mut node.party else {
             return;
         };
-        if std::mem::replace(&mut port.is_finished, true) {
+        if std::mem::replace(&mut node.is_finished, true) {
             return;
         }
         // It may close the descriptor.
@@ -102,30 +112,30 @@ impl Pump<'_> {
         self.runnable.push_back(id);
     }
 
-    /// Lets a link go whose own local end neither gives nor takes any more.
-    pub(super) fn release_link_of(&mut self, own: PortId) {
-        let Some(port) = self.ports.get(own) else {
+    /// Lets a link linger whose own local end neither gives nor takes any more.
+    pub(super) fn let_link_linger(&mut self, own: NodeId) {
+        let Some(node) = self.nodes.get(own) else {
             return;
         };
-        let (Some(_), Some(_), Route::To(id)) = (port.lane.ended, &port.failure, port.route) else {
+        let (Some(_), Some(_), Route::To(id)) = (node.lane.ended, &node.failure, node.route) else {
             return;
         };
-        if let Some(Party::Link(link)) = self.ports.get_mut(id).map(|port| &mut port.party) {
-            link.release();
+        if let Some(Party::Link(link)) = self.nodes.get_mut(id).map(|node| &mut node.party) {
+            link.linger();
             self.runnable.push_back(id);
         }
     }
 
-    /// Looks again at a link whose peer has finished while the input is open: tells what is waited for, or closes it.
-    pub(super) fn say_farewell(&mut self, id: PortId) {
-        let Some(port) = self.ports.get(id) else {
+    /// Looks at a link whose peer has finished while the input is still open: says what is waited for, or closes it.
+    pub(super) fn wait_for_input_end(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(id) else {
             return;
         };
-        let Some(input) = self.ports.get(port.fed_by) else {
+        let Some(input) = self.nodes.get(node.fed_by) else {
             return;
         };
         let (Some(link), Some(ended), None) =
-            (port.party.link(), port.lane.ended, input.lane.ended)
+            (node.party.link(), node.lane.ended, input.lane.ended)
         else {
             return;
         };
@@ -134,31 +144,31 @@ impl Pump<'_> {
             return;
         }
         let (has_given, socket) = (input.lane.last.is_some(), link.identity());
-        let farewell = self.rules.after_peer_end(has_given);
-        if !port.lane.noticed && farewell != Farewell::Leave {
+        let after = self.rules.after_peer_end(has_given);
+        if !node.lane.noticed && after != AfterPeerEnd::Leave {
             let due = ended.max(self.last_moved) + NOTICE;
             if self.now < due {
                 return self.set_alarm(id, due);
             }
-            let text = farewell.notice();
+            let text = after.notice();
             self.taps.emit(&Event::Waiting { socket, text });
-            self.ports[id].lane.noticed = true;
+            self.nodes[id].lane.noticed = true;
         }
-        match farewell {
-            Farewell::Leave => self.remove(id),
-            Farewell::LeaveAfter(limit) if self.now >= ended + limit => self.remove(id),
-            Farewell::LeaveAfter(limit) => self.set_alarm(id, ended + limit),
-            Farewell::Stay => {}
+        match after {
+            AfterPeerEnd::Leave => self.remove(id),
+            AfterPeerEnd::LeaveAfter(limit) if self.now >= ended + limit => self.remove(id),
+            AfterPeerEnd::LeaveAfter(limit) => self.set_alarm(id, ended + limit),
+            AfterPeerEnd::Stay => {}
         }
     }
 
-    /// Does what the rules say for the end of the input, for one link.
-    pub(super) fn end_input_for(&mut self, id: PortId) {
-        let Some(lane) = self.ports.get(id).map(|port| &port.lane) else {
+    /// Does what the rules say at the end of the input, for one link.
+    pub(super) fn end_input_for(&mut self, id: NodeId) {
+        let Some(lane) = self.nodes.get(id).map(|node| &node.lane) else {
             return;
         };
         if lane.ended.is_some() && !lane.is_waiting() {
-            return self.conclude(id);
+            return self.close_once_acknowledged(id);
         }
         match self.rules.on_input_end {
             OnInputEnd::Keep | OnInputEnd::FinishAfterPeer => {}
@@ -171,30 +181,30 @@ impl Pump<'_> {
     }
 
     /// Tells a link that nothing more will be sent.
-    fn finish(&mut self, id: PortId) {
-        let port = &mut self.ports[id];
-        if std::mem::replace(&mut port.is_finished, true) {
+    fn finish(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        if std::mem::replace(&mut node.is_finished, true) {
             return;
         }
-        if let Err(error) = port.party.end_mut().finish(self.taps) {
+        if let Err(error) = node.party.end_mut().finish(self.taps) {
             self.fail(id, &error);
         }
         // From now on it may have a time of its own.
         self.runnable.push_back(id);
     }
 
-    /// Closes a link of which both directions have ended.
-    pub(super) fn conclude(&mut self, id: PortId) {
+    /// Closes a link of which both directions have ended, as soon as its peer has acknowledged everything.
+    pub(super) fn close_once_acknowledged(&mut self, id: NodeId) {
         // Otherwise closing says all there is to say.
-        if self.rules.on_input_end == OnInputEnd::Finish && self.ports[id].failure.is_none() {
+        if self.rules.on_input_end == OnInputEnd::Finish && self.nodes[id].failure.is_none() {
             self.finish(id);
         }
-        if !self.awaits_receipt(id) {
+        if !self.awaits_acknowledgement(id) {
             self.remove(id);
         }
     }
 
-    /// Begins to leave: nothing more is sent, and what has already arrived is written out within the grace.
+    /// Begins to leave: nothing more is sent, and what has already arrived is written out, within [`GRACE`].
     pub(super) fn leave(&mut self, end: Result<Exit, Failure>) {
         if self.leaving.is_some() {
             return;
@@ -202,24 +212,24 @@ impl Pump<'_> {
         self.leaving = Some((end, self.now + GRACE));
         self.runnable.extend(&self.listeners);
         for id in self.links.clone() {
-            let lane = &self.ports[id].lane;
+            let lane = &self.nodes[id].lane;
             if lane.ended.is_some() && !lane.is_waiting() {
-                self.conclude(id);
+                self.close_once_acknowledged(id);
             } else {
                 self.runnable.push_back(id);
             }
         }
     }
 
-    /// Leaves at once: there is no way to write out anything.
+    /// Leaves at once, and drops what has arrived: there is nowhere to write it.
     pub(super) fn abandon(&mut self, end: Result<Exit, Failure>) {
         self.leaving = Some((end, self.now));
         self.close_all();
     }
 
     pub(super) fn close_all(&mut self) {
-        for (_, port) in &mut self.ports {
-            (port.queue, port.lane.under_way) = (None, None);
+        for (_, node) in &mut self.nodes {
+            (node.queue, node.lane.under_way) = (None, None);
         }
         for id in std::mem::take(&mut self.listeners) {
             self.remove(id);
@@ -229,36 +239,36 @@ impl Pump<'_> {
         }
     }
 
-    /// Takes an end out of the pump; a link is let report and close, and takes its own local end with it.
-    pub(super) fn remove(&mut self, id: PortId) {
-        self.let_go(id);
-        let Some(mut port) = self.ports.try_remove(id) else {
+    /// Takes a node out of the pump. A link reports that it is closed, and takes its own local end with it.
+    pub(super) fn remove(&mut self, id: NodeId) {
+        self.release_queue(id);
+        let Some(mut node) = self.nodes.try_remove(id) else {
             return;
         };
         self.poller.forget(source_token(id));
         self.poller.forget(sink_token(id));
-        if let Some(time) = port.alarm {
+        if let Some(time) = node.alarm {
             self.timers.remove(&(time, id));
         }
-        if port.lane.is_waiting() {
-            self.leave_all_lines(id);
+        if node.lane.is_waiting() {
+            self.leave_all_queues(id);
         }
-        if let Party::Link(link) = &mut port.party {
+        if let Party::Link(link) = &mut node.party {
             let closed = link.close(self.taps);
-            let ended = port.failure.map_or(closed, |failure| Err(*failure));
+            let ended = node.failure.map_or(closed, |failure| Err(*failure));
             // A listener that has done its work knows nothing of how its connections ended, which may be before it closes.
             if ended.is_err() || !self.listeners.contains(&id) {
-                self.verdict = ended;
+                self.last_closed = ended;
             }
-            self.part_from(id);
-            if self.is_own(port.fed_by) {
-                self.remove(port.fed_by);
+            self.unlist(id);
+            if self.is_own(node.fed_by) {
+                self.remove(node.fed_by);
             }
         }
     }
 
     /// Strikes a link off the lists.
-    fn part_from(&mut self, id: PortId) {
+    fn unlist(&mut self, id: NodeId) {
         for list in [&mut self.links, &mut self.listeners] {
             if let Some(at) = list.iter().position(|&other| other == id) {
                 list.remove(at);
@@ -266,33 +276,33 @@ impl Pump<'_> {
         }
         // One that takes in no more, or counts the time, may have to do with who is there.
         for &listener in &self.listeners {
-            let port = &self.ports[listener];
-            if port.alarm.is_some() || port.party.end().source().is_none() {
+            let node = &self.nodes[listener];
+            if node.alarm.is_some() || node.party.end().source().is_none() {
                 self.runnable.push_back(listener);
             }
         }
     }
 
-    fn is_own(&self, id: PortId) -> bool {
-        let port = self.ports.get(id);
-        port.is_some_and(|port| matches!(port.party, Party::Own(_)))
+    fn is_own(&self, id: NodeId) -> bool {
+        let node = self.nodes.get(id);
+        node.is_some_and(|node| matches!(node.party, Party::Own(_)))
     }
 
-    /// Notes that a link has failed of which nothing more is read.
-    pub(super) fn break_silently(&mut self, id: PortId) {
-        if let Some(link) = self.ports[id].party.link() {
-            let error = link.fault();
+    /// Fails a link of which nothing more is read: its descriptor has hung up.
+    pub(super) fn fail_on_hangup(&mut self, id: NodeId) {
+        if let Some(link) = self.nodes[id].party.link() {
+            let error = link.pending_error();
             self.fail(id, &error.unwrap_or(io::ErrorKind::BrokenPipe.into()));
         }
     }
 
-    /// Notes that a link has failed. What had arrived before is still delivered, then it is removed.
-    pub(super) fn fail(&mut self, id: PortId, error: &io::Error) {
-        let port = &mut self.ports[id];
-        let Some(link) = port.party.link() else {
+    /// Notes why a link has failed, and reports it. What had arrived before is still delivered, then the link is removed.
+    pub(super) fn fail(&mut self, id: NodeId, error: &io::Error) {
+        let node = &mut self.nodes[id];
+        let Some(link) = node.party.link() else {
             return;
         };
-        if port.failure.is_none() {
+        if node.failure.is_none() {
             let meaning = link.meaning(error);
             let error = meaning.as_ref().unwrap_or(error);
             let identity = link.identity();
@@ -300,7 +310,7 @@ impl Pump<'_> {
                 let conn = link.state().conn;
                 self.taps.emit(&Event::Broken { flow, conn, error });
             }
-            port.failure = Some(Box::new(failure_of(error, identity)));
+            node.failure = Some(Box::new(failure_of(error, identity)));
         }
         self.runnable.push_back(id);
     }

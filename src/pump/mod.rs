@@ -13,12 +13,12 @@ use crate::sys::poller::{Interest, Mechanism, Poller};
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
 
+mod acknowledgement;
 mod bypass;
 pub mod end;
 mod ending;
-mod lane;
+mod node;
 mod queue;
-mod receipt;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -26,17 +26,17 @@ mod transfer;
 mod waiting;
 
 use end::{End, Link};
-use lane::{Party, Port, PortId, Route};
+use node::{Node, NodeId, Party, Route};
 use rules::{Engine, InputTo, Rules};
 use waiting::SIGNALS;
 
-/// What links are joined to.
+/// Which local end each link is joined to.
 pub enum Wiring {
-    /// All share this end: what they give goes to it, and what it gives to those that the rules choose.
+    /// All share this end: what comes from them goes to it, and what comes from it goes to those that the rules choose.
     Shared(Box<dyn End>),
-    /// Each gets back what it gives.
+    /// None: each gets back what comes from it.
     Echo,
-    /// What one gives goes to all others and to this end, and what this end gives goes to all.
+    /// What comes from one goes to all others and to this end, and what comes from this end goes to all.
     Broker(Box<dyn End>),
     /// Each gets an end of its own.
     Each(Attach),
@@ -45,42 +45,42 @@ pub enum Wiring {
 /// Makes the local end of a new link.
 pub type Attach = Box<dyn FnMut(&dyn Link) -> io::Result<Box<dyn End>>>;
 
-/// How a new link is wired.
+/// [`Wiring`], with the local end in its place among the nodes.
 enum Plan {
-    Shared(PortId),
+    Shared(NodeId),
     Echo,
-    Broker(PortId),
+    Broker(NodeId),
     Each(Attach),
 }
 
 /// Moves bytes between local ends and links until the session is over.
 pub struct Pump<'a> {
-    ports: Slab<Port>,
+    nodes: Slab<Node>,
     plan: Plan,
-    /// The ports of links that only bring other links.
-    listeners: Vec<PortId>,
-    /// The ports of all other links, in order of arrival.
-    links: Vec<PortId>,
+    /// Links that only bring other links: listening sockets.
+    listeners: Vec<NodeId>,
+    /// All other links, in order of arrival.
+    links: Vec<NodeId>,
     poller: Poller,
     signals: &'a Signals,
     taps: &'a mut Taps,
     rules: Rules,
-    /// Ports whose interest may have changed.
-    touched: Vec<PortId>,
+    /// Nodes whose interest may have changed.
+    touched: Vec<NodeId>,
     /// Lanes that can go on now.
-    runnable: VecDeque<PortId>,
-    /// Ports to look at when time has come.
-    timers: BTreeSet<(Instant, PortId)>,
-    /// Batches that nobody uses: some, not as many as there are lanes.
+    runnable: VecDeque<NodeId>,
+    /// Nodes to look at, and when.
+    timers: BTreeSet<(Instant, NodeId)>,
+    /// Batches that are not in use, kept for their memory: some, not as many as there are lanes.
     spare: Vec<Batch>,
-    /// Who gets the batch at hand; kept for the memory.
-    recipients: Vec<PortId>,
+    /// The nodes that get the batch at hand; kept for its memory.
+    recipients: Vec<NodeId>,
     now: Instant,
     last_moved: Instant,
     /// How the run ends, once that is decided, and until when arrived bytes may still be written out.
     leaving: Option<(Result<Exit, Failure>, Instant)>,
-    /// What the last link said of itself.
-    verdict: Result<(), Failure>,
+    /// How the last link said that it ended.
+    last_closed: Result<(), Failure>,
 }
 
 impl<'a> Pump<'a> {
@@ -100,10 +100,10 @@ impl<'a> Pump<'a> {
             ..Interest::default()
         };
         poller.set(SIGNALS, signals.wake(), reading)?;
-        let mut ports = Slab::new();
+        let mut nodes = Slab::new();
         let mut share = |end| {
-            let id = ports.vacant_key();
-            ports.insert(Port::new(Party::Shared(end), Route::Links, id))
+            let id = nodes.vacant_key();
+            nodes.insert(Node::new(Party::Shared(end), Route::Links, id))
         };
         let plan = match wiring {
             Wiring::Shared(end) => Plan::Shared(share(end)),
@@ -113,7 +113,7 @@ impl<'a> Pump<'a> {
         };
         let now = Instant::now();
         Ok(Self {
-            ports,
+            nodes,
             plan,
             listeners: Vec::new(),
             links: Vec::new(),
@@ -129,37 +129,37 @@ impl<'a> Pump<'a> {
             now,
             last_moved: now,
             leaving: None,
-            verdict: Ok(()),
+            last_closed: Ok(()),
         })
     }
 
-    /// Adds a link that brings other links, and neither gives nor takes bytes.
+    /// Adds a listening socket: a link that brings other links, and no bytes.
     pub fn listen(&mut self, link: Box<dyn Link>) {
-        let id = self.ports.vacant_key();
-        self.ports
-            .insert(Port::new(Party::Link(link), Route::To(id), id));
+        let id = self.nodes.vacant_key();
+        self.nodes
+            .insert(Node::new(Party::Link(link), Route::To(id), id));
         self.listeners.push(id);
         self.runnable.push_back(id);
     }
 
     /// Adds a link, wired as planned.
     pub fn join(&mut self, link: Box<dyn Link>) {
-        let id = self.ports.vacant_key();
+        let id = self.nodes.vacant_key();
         let (route, fed_by) = match &self.plan {
             Plan::Shared(local) => (Route::To(*local), *local),
             Plan::Broker(local) => (Route::Others(*local), *local),
             Plan::Echo | Plan::Each(_) => (Route::To(id), id),
         };
-        self.ports
-            .insert(Port::new(Party::Link(link), route, fed_by));
+        self.nodes
+            .insert(Node::new(Party::Link(link), route, fed_by));
         self.links.push(id);
         self.attach(id);
-        let Some(port) = self.ports.get(id) else {
+        let Some(node) = self.nodes.get(id) else {
             return;
         };
-        let fed_by = port.fed_by;
+        let fed_by = node.fed_by;
         self.runnable.push_back(id);
-        if self.links.len() == 1 || self.ports.get(fed_by).is_some_and(Port::gives_unasked) {
+        if self.links.len() == 1 || self.nodes.get(fed_by).is_some_and(Node::gives_unasked) {
             self.runnable.push_back(fed_by);
         }
         if fed_by != id && self.has_ended(fed_by) {
@@ -167,28 +167,28 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Adds an end that is joined to nothing, and ends nothing: it is asked when it has something to see to.
+    /// Adds an end that no bytes go through: its `recv` is called when its source is readable, or its time has come.
     pub fn attend(&mut self, end: Box<dyn End>) {
-        let id = self.ports.vacant_key();
-        self.ports
-            .insert(Port::new(Party::Own(end), Route::To(id), id));
+        let id = self.nodes.vacant_key();
+        self.nodes
+            .insert(Node::new(Party::Own(end), Route::To(id), id));
         self.runnable.push_back(id);
     }
 
     /// Gives a link an end of its own, where that is the plan.
-    fn attach(&mut self, id: PortId) {
+    fn attach(&mut self, id: NodeId) {
         let Plan::Each(attach) = &mut self.plan else {
             return;
         };
-        let Some(link) = self.ports[id].party.link() else {
+        let Some(link) = self.nodes[id].party.link() else {
             return;
         };
         match attach(link) {
             Ok(end) => {
-                let own = Port::new(Party::Own(end), Route::To(id), id);
-                let own = self.ports.insert(own);
-                let port = &mut self.ports[id];
-                (port.route, port.fed_by) = (Route::To(own), own);
+                let own = Node::new(Party::Own(end), Route::To(id), id);
+                let own = self.nodes.insert(own);
+                let node = &mut self.nodes[id];
+                (node.route, node.fed_by) = (Route::To(own), own);
                 self.touched.push(own);
             }
             Err(error) => {
@@ -216,20 +216,25 @@ impl<'a> Pump<'a> {
                 self.check_limits();
             }
         }
+        self.verdict()
+    }
+
+    /// How the run has ended, now that no link is left.
+    fn verdict(self) -> Result<Exit, Failure> {
         let end = self.leaving.map_or(Ok(Exit::Done), |(end, _)| end);
         let is_orderly = match &end {
             Ok(_) => true,
             Err(failure) => failure.exit == Exit::TimedOut,
         };
-        let is_lost = matches!(&self.verdict, Err(failure) if failure.exit == Exit::DataLost);
+        let is_lost = matches!(&self.last_closed, Err(failure) if failure.exit == Exit::DataLost);
         // Whoever asked to be told of losses is told, also where a limit or a signal was the way to end.
         let end = if end == Ok(Exit::Done) || is_lost && is_orderly {
-            self.verdict.map(|()| Exit::Done)
+            self.last_closed.map(|()| Exit::Done)
         } else {
             end
         };
         match self.plan {
-            Plan::Shared(local) | Plan::Broker(local) => self.ports[local].party.end().verdict(end),
+            Plan::Shared(local) | Plan::Broker(local) => self.nodes[local].party.end().verdict(end),
             Plan::Echo | Plan::Each(_) => end,
         }
     }
@@ -238,20 +243,20 @@ impl<'a> Pump<'a> {
         self.links.is_empty() && self.listeners.is_empty()
     }
 
-    /// Whether nothing more will come from a port.
-    fn has_ended(&self, id: PortId) -> bool {
-        let port = self.ports.get(id);
-        port.is_none_or(|port| port.lane.ended.is_some())
+    /// Whether nothing more will come from a node.
+    fn has_ended(&self, id: NodeId) -> bool {
+        let node = self.nodes.get(id);
+        node.is_none_or(|node| node.lane.ended.is_some())
     }
 
     /// The links that can be sent to, in order of arrival.
-    fn open_links(&self) -> impl DoubleEndedIterator<Item = PortId> + '_ {
+    fn open_links(&self) -> impl DoubleEndedIterator<Item = NodeId> + '_ {
         let links = self.links.iter().copied();
-        links.filter(|&id| self.ports[id].is_open_to_send())
+        links.filter(|&id| self.nodes[id].is_open_to_send())
     }
 
     /// Adds the links that get what comes from an end that feeds all of them.
-    fn choose_links(&self, chosen: &mut Vec<PortId>) {
+    fn choose_links(&self, chosen: &mut Vec<NodeId>) {
         match self.rules.input_to {
             InputTo::First => chosen.extend(self.open_links().next()),
             InputTo::Last => chosen.extend(self.open_links().next_back()),
@@ -259,12 +264,12 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Whether anybody would get what comes from a port. Links are always listened to: they have ends and errors to tell.
-    fn has_audience(&self, id: PortId) -> bool {
-        match self.ports[id].route {
-            _ if self.ports[id].party.link().is_some() => true,
+    /// Whether anybody would get what comes from a node. Links are always listened to: they have ends and errors to tell.
+    fn has_audience(&self, id: NodeId) -> bool {
+        match self.nodes[id].route {
+            _ if self.nodes[id].party.link().is_some() => true,
             _ if self.leaving.is_some() => false,
-            Route::To(to) => self.ports.get(to).is_some_and(Port::is_open_to_send),
+            Route::To(to) => self.nodes.get(to).is_some_and(Node::is_open_to_send),
             Route::Links | Route::Others(_) => self.open_links().next().is_some(),
         }
     }

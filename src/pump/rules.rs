@@ -79,7 +79,7 @@ pub const GRACE: Duration = Duration::from_secs(1);
 
 /// What becomes of a link whose peer has finished while the input is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum AfterPeerEnd {
     /// It is closed now.
     Leave,
     /// It is closed after so long, unless the input has given something by then.
@@ -94,18 +94,18 @@ impl Rules {
     /// A person at a terminal sees that the peer is gone. A pipe that never gave a byte is most likely only held open by a script
     /// or ssh(1). A producer that has begun is never cut off, however slow it is.
     #[must_use]
-    pub fn after_peer_end(&self, input_has_given: bool) -> Farewell {
+    pub fn after_peer_end(&self, input_has_given: bool) -> AfterPeerEnd {
         match self.on_peer_end {
-            OnPeerEnd::Quit => Farewell::Leave,
-            OnPeerEnd::Wait => Farewell::Stay,
-            OnPeerEnd::Auto if self.input_is_terminal => Farewell::Leave,
-            OnPeerEnd::Auto if input_has_given => Farewell::Stay,
-            OnPeerEnd::Auto => Farewell::LeaveAfter(SILENT_INPUT),
+            OnPeerEnd::Quit => AfterPeerEnd::Leave,
+            OnPeerEnd::Wait => AfterPeerEnd::Stay,
+            OnPeerEnd::Auto if self.input_is_terminal => AfterPeerEnd::Leave,
+            OnPeerEnd::Auto if input_has_given => AfterPeerEnd::Stay,
+            OnPeerEnd::Auto => AfterPeerEnd::LeaveAfter(SILENT_INPUT),
         }
     }
 }
 
-impl Farewell {
+impl AfterPeerEnd {
     /// What a person is told who waits.
     #[must_use]
     pub fn notice(self) -> String {
@@ -142,14 +142,14 @@ mod tests {
     #[test]
     fn a_producer_that_has_begun_is_never_cut_off() {
         let auto = rules(OnPeerEnd::Auto, false);
-        assert_eq!(auto.after_peer_end(true), Farewell::Stay);
+        assert_eq!(auto.after_peer_end(true), AfterPeerEnd::Stay);
         assert_eq!(
             auto.after_peer_end(false),
-            Farewell::LeaveAfter(SILENT_INPUT)
+            AfterPeerEnd::LeaveAfter(SILENT_INPUT)
         );
         assert_eq!(
             rules(OnPeerEnd::Auto, true).after_peer_end(true),
-            Farewell::Leave
+            AfterPeerEnd::Leave
         );
     }
 
@@ -157,11 +157,11 @@ mod tests {
     fn a_choice_is_kept_whatever_the_input_is() {
         assert_eq!(
             rules(OnPeerEnd::Wait, true).after_peer_end(false),
-            Farewell::Stay
+            AfterPeerEnd::Stay
         );
         assert_eq!(
             rules(OnPeerEnd::Quit, false).after_peer_end(true),
-            Farewell::Leave
+            AfterPeerEnd::Leave
         );
     }
 }

@@ -176,7 +176,7 @@ impl Link for Script {
         SocketState::new(self.identity(), Instant::now())
     }
 
-    fn release(&mut self) {
+    fn linger(&mut self) {
         self.log("is released");
     }
 

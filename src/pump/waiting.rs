@@ -1,19 +1,19 @@
-//! Waiting, and what wakes a lane: descriptors, times, signals and limits.
-//! What to wait for is computed from the state of each port that was touched; nothing is remembered beside it.
+//! Waiting, and what ends it: descriptors that are ready, times that have come, signals, limits of the run.
+//! What to wait for is computed from the state of each node that was touched; nothing is remembered beside it.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::end::Link;
-use super::lane::PortId;
+use super::node::NodeId;
 use super::{Plan, Pump};
 use crate::exit::{Exit, Failure};
 use crate::sys::poller::{Interest, Ready};
 use crate::sys::signals::Request;
 use crate::tap::Event;
 
-/// The poller's name for the signals; ports follow, two names each.
+/// The poller's token for the signals; nodes follow, with two tokens each.
 pub(super) const SIGNALS: usize = 0;
 
 impl Pump<'_> {
@@ -38,19 +38,19 @@ impl Pump<'_> {
                 break;
             }
             self.timers.pop_first();
-            if let Some(port) = self.ports.get_mut(id) {
-                port.alarm = None;
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.alarm = None;
             }
-            self.say_farewell(id);
-            self.evict(id);
+            self.wait_for_input_end(id);
+            self.check_client_timeout(id);
             self.runnable.push_back(id);
         }
         Ok(())
     }
 
-    /// Makes sure that a port is looked at again at that time, or before.
-    pub(super) fn set_alarm(&mut self, id: PortId, time: Instant) {
-        let alarm = &mut self.ports[id].alarm;
+    /// Makes sure that a node is looked at again at that time, or before.
+    pub(super) fn set_alarm(&mut self, id: NodeId, time: Instant) {
+        let alarm = &mut self.nodes[id].alarm;
         if alarm.is_some_and(|old| old <= time) {
             return;
         }
@@ -73,19 +73,19 @@ impl Pump<'_> {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Makes runnable the lanes that wait for this port.
-    fn wake(&mut self, id: PortId, ready: Ready) {
-        let Some(port) = self.ports.get(id) else {
+    /// Makes runnable the lanes that wait for this node.
+    fn wake(&mut self, id: NodeId, ready: Ready) {
+        let Some(node) = self.nodes.get(id) else {
             return;
         };
-        if ready.readable && port.may_give() {
+        if ready.readable && node.may_give() {
             self.runnable.push_back(id);
         }
-        if ready.hangup && port.is_half_over() {
-            return self.break_silently(id);
+        if ready.hangup && node.is_half_over() {
+            return self.fail_on_hangup(id);
         }
         // Only what has gone from the sink is lost: a source whose other side has gone is read to its end.
-        if ready.hangup && ready.token == sink_token(id) && port.party.end().sink_lost().is_some() {
+        if ready.hangup && ready.token == sink_token(id) && node.party.end().sink_lost().is_some() {
             self.break_sink(id, &io::ErrorKind::BrokenPipe.into());
         } else if ready.writable {
             self.serve(id);
@@ -99,8 +99,8 @@ impl Pump<'_> {
             }
             Some(Request::End(number)) => self.leave(Ok(Exit::Signal(number))),
             Some(Request::Show) => {
-                let ports = self.listeners.iter().chain(&self.links);
-                let links = ports.filter_map(|&id| self.ports[id].party.link());
+                let nodes = self.listeners.iter().chain(&self.links);
+                let links = nodes.filter_map(|&id| self.nodes[id].party.link());
                 let states: Vec<_> = links.flat_map(Link::states).collect();
                 self.taps.emit(&Event::Sockets(&states));
             }
@@ -134,7 +134,7 @@ impl Pump<'_> {
         }
     }
 
-    /// Makes the poller wait for what the ports need now.
+    /// Makes the poller wait for what the nodes need now.
     pub(super) fn sync_touched(&mut self) -> Result<(), Failure> {
         // Whether a shared end is asked for anything depends on all links.
         if let Plan::Shared(local) | Plan::Broker(local) = self.plan {
@@ -148,12 +148,12 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn sync(&mut self, id: PortId) -> io::Result<()> {
-        let Some(port) = self.ports.get(id) else {
+    fn sync(&mut self, id: NodeId) -> io::Result<()> {
+        let Some(node) = self.nodes.get(id) else {
             return Ok(());
         };
-        let interest = port.interest(self.has_audience(id));
-        let (source, sink) = (port.party.end().source(), port.party.end().sink());
+        let interest = node.interest(self.has_audience(id));
+        let (source, sink) = (node.party.end().source(), node.party.end().sink());
         let shared = source.map(|fd| fd.as_raw_fd()) == sink.map(|fd| fd.as_raw_fd());
         let write = if shared { interest.write } else { false };
         let read = Interest {
@@ -181,13 +181,13 @@ impl Pump<'_> {
     }
 }
 
-/// The poller's name for the descriptor a port is read from.
-pub(super) fn source_token(id: PortId) -> usize {
+/// The poller's token for the descriptor a node is read from.
+pub(super) fn source_token(id: NodeId) -> usize {
     SIGNALS + 1 + 2 * id
 }
 
-/// The poller's name for the descriptor a port is written to.
-pub(super) fn sink_token(id: PortId) -> usize {
+/// The poller's token for the descriptor a node is written to.
+pub(super) fn sink_token(id: NodeId) -> usize {
     source_token(id) + 1
 }
 

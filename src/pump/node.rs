@@ -1,42 +1,42 @@
-//! The state of one end and of the lane that begins at it.
-//! A lane holds one batch at the most: while it is not delivered nothing more is fetched, and that is all the flow control there is.
+//! A node of the pump: one end, and the lane that carries what comes from it to the ends of other nodes.
+//! A lane holds one batch at the most. Until that is delivered nothing more is read: that is all the flow control there is.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
+use crate::pump::acknowledgement::Unacknowledged;
 use crate::pump::end::{End, Link};
-use crate::pump::receipt::Receipt;
 use crate::sys::conduit::Conduit;
 use crate::sys::poller::Interest;
 
-/// Names a port while it is in the pump.
-pub(super) type PortId = usize;
+/// The number of a node, its own for as long as it is in the pump.
+pub(super) type NodeId = usize;
 
 /// An end in the pump, and the lane that carries what comes from it. There may be very many: what is rare is boxed.
-pub(super) struct Port {
+pub(super) struct Node {
     pub(super) party: Party,
     pub(super) lane: Lane,
     /// Where the lane leads to.
     pub(super) route: Route,
-    /// The port whose end is the end of what is sent here.
-    pub(super) fed_by: PortId,
-    /// Lanes that wait until this end takes more, if there are any.
+    /// The node whose input is sent here: when that has ended, this one is told that nothing more will be sent.
+    pub(super) fed_by: NodeId,
+    /// Lanes that wait until this end is writable, if there are any.
     pub(super) queue: Option<Box<Queue>>,
     /// It is to be looked at again at this time.
     pub(super) alarm: Option<Instant>,
-    /// What its peer has still to acknowledge at the end.
-    pub(super) receipt: Option<Box<Receipt>>,
-    /// Whether it has been told that nothing more will be sent.
+    /// What its peer has still to acknowledge before it is closed.
+    pub(super) unacknowledged: Option<Box<Unacknowledged>>,
+    /// Whether it has been told that nothing more will be sent: half-closed, if it is a connection.
     pub(super) is_finished: bool,
-    /// Whether it has said that there is no reason to go on in either direction.
+    /// Whether it has said [`Arrival::Enough`](super::end::Arrival::Enough).
     pub(super) has_enough: bool,
     /// Why nothing more can be sent to it.
     pub(super) failure: Option<Box<Failure>>,
 }
 
-/// Which side of the pump an end is on.
+/// An end, and which side of the pump it is on.
 pub(super) enum Party {
     /// Standard input and output, or what stands for them, for all links together.
     Shared(Box<dyn End>),
@@ -50,11 +50,11 @@ pub(super) enum Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// This one; an echo leads to where it begins.
-    To(PortId),
+    To(NodeId),
     /// The links, as the rules choose among them.
     Links,
     /// Every other link, and this one.
-    Others(PortId),
+    Others(NodeId),
 }
 
 impl Party {
@@ -87,28 +87,28 @@ pub(super) struct Lane {
     pub(super) under_way: Option<Box<UnderWay>>,
     /// What it waits for while it holds no batch: the source, or its turn in the queue of the sink.
     pub(super) waits_for: Side,
-    /// How the kernel carries bytes from here without showing them, once that has been tried.
+    /// Whether the kernel carries bytes from here by itself.
     pub(super) bypass: Bypass,
-    /// How many bytes came from here last; `None` as long as nothing did.
+    /// How many bytes came from here at a time, the last time; `None` if none ever did.
     pub(super) last: Option<usize>,
     /// Since when nothing more will come from here.
     pub(super) ended: Option<Instant>,
-    /// Whether those who hold something begun of it have been told of the end.
+    /// Whether a shared end has been shown the end of this stream.
     pub(super) is_marked: bool,
     /// Whether the user has been told what is being waited for.
     pub(super) noticed: bool,
 }
 
-/// A batch, and how many have still to get it.
+/// A batch, and how many nodes have still to take all of it.
 pub(super) struct UnderWay {
     pub(super) batch: Batch,
     pub(super) awaited: usize,
 }
 
-/// The lanes that wait for one end, in order. Those behind the first have not begun: nobody's bytes come between those of another.
+/// The lanes that wait for one end, in order. Those behind the first have written nothing yet: batches are never interleaved.
 pub(super) struct Queue {
-    /// Each with how much of its batch is taken; a lane without a batch waits to fetch one.
-    pub(super) lanes: VecDeque<(PortId, Cursor)>,
+    /// Each with how much of its batch is taken; a lane without a batch waits to read one.
+    pub(super) lanes: VecDeque<(NodeId, Cursor)>,
     /// Since when the end has taken nothing.
     pub(super) since: Instant,
 }
@@ -136,14 +136,14 @@ pub(super) enum Bypass {
 }
 
 impl Lane {
-    /// Whether it stands in a line, with a batch or without.
+    /// Whether it stands in a queue, with a batch or without.
     pub(super) fn is_waiting(&self) -> bool {
         self.under_way.is_some() || self.waits_for == Side::Sink
     }
 }
 
-impl Port {
-    pub(super) fn new(party: Party, route: Route, fed_by: PortId) -> Self {
+impl Node {
+    pub(super) fn new(party: Party, route: Route, fed_by: NodeId) -> Self {
         Self {
             party,
             lane: Lane::default(),
@@ -151,7 +151,7 @@ impl Port {
             fed_by,
             queue: None,
             alarm: None,
-            receipt: None,
+            unacknowledged: None,
             is_finished: false,
             has_enough: false,
             failure: None,
@@ -163,18 +163,18 @@ impl Port {
         self.failure.is_none() && self.party.end().is_addressed()
     }
 
-    /// Whether its lane could go on if the end had something.
+    /// Whether its lane could go on if the end had something to read.
     pub(super) fn may_give(&self) -> bool {
         self.lane.ended.is_none() && !self.lane.is_waiting()
     }
 
-    /// Whether it is asked for more without waiting for its source.
+    /// Whether it is read without waiting until its source is readable.
     pub(super) fn gives_unasked(&self) -> bool {
         let end = self.party.end();
         self.lane.ended.is_none() && (end.source().is_none() || end.is_pending())
     }
 
-    /// Whether those who wait for it are tried without waiting for its sink.
+    /// Whether the lanes in its queue are tried without waiting until its sink is writable.
     pub(super) fn takes_unasked(&self) -> bool {
         self.queue.is_some() && self.party.end().sink().is_none()
     }
@@ -189,9 +189,10 @@ impl Port {
         }
     }
 
-    /// Whether it is a link to which something may still be sent although nothing more comes from it, not even an error.
+    /// Whether it is a link whose peer has finished, and to which something may still be sent. Nothing is read that would report
+    /// an error of it: only the descriptor does.
     pub(super) fn is_half_over(&self) -> bool {
-        let may_break_off = self.party.link().is_some_and(Link::may_break_off);
-        may_break_off && self.lane.ended.is_some() && !self.is_finished && self.failure.is_none()
+        let may_hang_up = self.party.link().is_some_and(Link::may_hang_up);
+        may_hang_up && self.lane.ended.is_some() && !self.is_finished && self.failure.is_none()
     }
 }
