@@ -1,4 +1,4 @@
-//! One address has many spellings; here is which one is meant where.
+//! The forms of one address: IPv4-mapped or not, with a scope or a flow label or without.
 //! Peers are told apart by one form, the kernel takes another, and what was typed may be a third.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

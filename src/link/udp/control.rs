@@ -1,5 +1,5 @@
-//! Control messages, from and to the forms the rest works with.
-//! What a datagram says about itself beside its bytes is its label; what it is told on its way out is its source and its cut.
+//! Control messages (cmsg(3)): what comes with a datagram beside its bytes, and what is asked for when one is sent.
+//! Coming in, they say which of our addresses it was for and how many were dropped before it; going out, which address it is to leave from.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
@@ -8,18 +8,18 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, RecvMsg, SockaddrSto
 
 use super::addresses::{comparable, in_family};
 
-/// What came with a datagram, or with a run of them that the kernel coalesced.
+/// What is known of a received datagram, or of a run of them that the kernel coalesced, beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Label {
     /// Who sent it.
     pub(super) sender: SocketAddr,
-    /// The address it was sent to, with port 0, where the socket has several.
+    /// Our address that it was sent to, with port 0, where the socket has several (`IP_PKTINFO`, ip(7)).
     pub(super) local: Option<SocketAddr>,
     /// Its size in bytes, also where the buffer was smaller.
     pub(super) len: usize,
-    /// The size of each datagram but the last of a coalesced run.
+    /// The size of each datagram but the last of a coalesced run (`UDP_GRO`, udp(7)).
     pub(super) stride: Option<usize>,
-    /// The kernel's count of drops at the time it was queued.
+    /// How many the kernel had dropped when it was queued (`SO_RXQ_OVFL`, socket(7)).
     pub(super) drops: Option<u32>,
 }
 

@@ -1,5 +1,8 @@
 //! A UDP socket as a link: one socket for every peer, and each datagram brings its addresses.
 //! Nothing here is a connection: whom answers go to is a policy, and an ICMP error is news of one peer, not the end of the socket.
+//!
+//! The calls: recvmmsg(2) or recvmsg(2) in `inbox.rs`, sendmmsg(2) or sendmsg(2) in `parcel.rs`, recvmsg(2) for ICMP errors in
+//! `error_queue.rs`, setsockopt(2) in `options.rs`. There is no accept and no shutdown; connect(2), with `--connected`, is below.
 
 use std::io;
 use std::iter;
@@ -18,8 +21,8 @@ use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 mod addresses;
 mod control;
 mod drops;
-mod errors;
-mod goodbye;
+mod eof_datagram;
+mod error_queue;
 mod icmp;
 mod inbox;
 mod options;
@@ -29,24 +32,24 @@ mod quota;
 mod receive;
 mod route;
 mod send;
+mod send_errors;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod unsent;
 
 pub use addresses::longest_payload;
 pub use settings::{Accepts, Audience, Patience, Refusal, Settings, Speech};
 
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;
-use errors::Verdict;
-use goodbye::Goodbye;
+use eof_datagram::EofDatagram;
+use error_queue::Unreachable;
 use inbox::Inbox;
 use peers::Peers;
 use receive::Over;
 use send::Outbox;
 
-/// A UDP socket and those it talks with.
+/// A UDP socket, and the peers it talks with.
 pub struct Socket {
     inner: socket2::Socket,
     settings: Settings,
@@ -55,13 +58,13 @@ pub struct Socket {
     inbox: Inbox,
     outbox: Outbox,
     totals: Totals,
-    verdict: Option<Verdict>,
-    goodbye: Goodbye,
+    unreachable: Option<Unreachable>,
+    eof: EofDatagram,
     /// Whether the local end has nothing more to send.
     finished: bool,
-    /// Why nothing more is passed on.
+    /// Why nothing more is received.
     over: Option<Over>,
-    /// When something was last passed on, or the local end finished.
+    /// When something was last received, or the local end finished: silence is counted from here.
     heard: Instant,
     opened: Instant,
 }
@@ -76,7 +79,7 @@ struct Totals {
     drops: Drops,
 }
 
-/// The socket's own address, and what follows from it.
+/// What names the socket: its own address, and that of its one peer if it is connected.
 #[derive(Clone, Copy, Debug)]
 struct Name {
     /// As `getsockname` gives it.
@@ -131,8 +134,8 @@ impl Socket {
             inner: socket,
             settings,
             totals: Totals::default(),
-            verdict: None,
-            goodbye: Goodbye::default(),
+            unreachable: None,
+            eof: EofDatagram::default(),
             finished: false,
             heard: Instant::now(),
             opened: Instant::now(),
@@ -153,13 +156,13 @@ impl Socket {
         self.totals.drops.total() + self.totals.truncated
     }
 
-    /// Whether there may be nothing more to send.
+    /// Whether what was sent may have been all: from now on silence counts.
     fn has_spoken(&self) -> bool {
         self.finished || self.settings.speech == Speech::InTurn
     }
 
-    /// Asks the kernel for drops, and reports those not reported yet.
-    fn tell_drops(&mut self, taps: &mut Taps) {
+    /// Asks the kernel how many datagrams it dropped, and reports those not reported yet.
+    fn check_drops(&mut self, taps: &mut Taps) {
         if let Ok(count) = dropped(&self.inner) {
             self.totals.drops.note(count);
         }
@@ -167,8 +170,8 @@ impl Socket {
         self.report_drops(news, taps);
     }
 
-    /// Reports what went to and from each peer, where that is not the same as what went through the socket.
-    fn sum_up_peers(&self, taps: &mut Taps) {
+    /// Reports what went to and from each peer, where there was more than one.
+    fn report_peers(&self, taps: &mut Taps) {
         let states: Vec<SocketState> = self.peers.states().collect();
         if states.len() > 1 {
             taps.emit(&Event::Peers(&states));
@@ -196,12 +199,12 @@ impl End for Socket {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
-        self.dispatch(batch, at, taps)
+        self.send_batch(batch, at, taps)
     }
 
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
         if self.settings.eof_datagram && !self.finished {
-            self.say_goodbye(taps)?;
+            self.send_eof_datagram(taps)?;
         }
         self.drain_errors(taps);
         self.finished = true;
@@ -264,16 +267,16 @@ impl Link for Socket {
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
-        self.tell_drops(taps);
+        self.check_drops(taps);
         if self.settings.eof_datagram {
-            self.answer_goodbye(taps);
-            self.sum_up(taps);
+            self.answer_eof_datagram(taps);
+            self.report_transfer(taps);
         }
-        self.sum_up_peers(taps);
+        self.report_peers(taps);
         taps.emit(&Event::Closed(&self.state()));
         let name = self.identity();
-        if let (Some(verdict), Refusal::Ends) = (&self.verdict, self.settings.refusal) {
-            return Err(Failure::new(verdict.exit, verdict.text.clone()));
+        if let (Some(last), Refusal::Ends) = (&self.unreachable, self.settings.refusal) {
+            return Err(Failure::new(last.exit, last.text.clone()));
         }
         if self.settings.fail_on_loss && self.lost() > 0 {
             let lost = self.lost();

@@ -22,7 +22,7 @@ pub(super) const PARCELS: usize = 64;
 pub(super) struct Parcel {
     /// The first of its bytes.
     pub(super) at: Cursor,
-    /// Where it is in the audience of these bytes.
+    /// Which member of the audience of these bytes it is for.
     pub(super) place: usize,
     /// How many bytes it has.
     pub(super) len: usize,
@@ -49,7 +49,7 @@ impl Parcel {
         &batch.bytes(run)[self.at.offset..][..self.len]
     }
 
-    /// Where the call has to say that it goes to.
+    /// The destination to name in the call.
     fn destination(&self, name: Name) -> Option<SockaddrStorage> {
         // A connected socket has its destination.
         let remote = Some(self.route.flow.remote).filter(|_| name.remote.is_none());
@@ -57,7 +57,8 @@ impl Parcel {
     }
 }
 
-/// Sends at least the first of `parcels`, which all go with it; returns how many the kernel took.
+/// Sends `parcels`, which all go with the first of them, in one call: sendmsg(2), or sendmmsg(2) if there are several. Returns how
+/// many the kernel took, at least one.
 pub(super) fn transmit(
     socket: &socket2::Socket,
     name: Name,

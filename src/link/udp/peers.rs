@@ -1,4 +1,4 @@
-//! Who has written to a socket that serves everybody: a table with a bound, in the order in which they were last heard.
+//! The peers that have written to a socket which serves everybody: a bounded table, in the order in which they were last heard.
 //! The order is a list threaded through the table, so that remembering, finding and forgetting cost the same however many there are.
 
 use std::collections::HashMap;
@@ -64,8 +64,8 @@ impl Peers {
         self.find(remote).map(|at| self.table[at].flow)
     }
 
-    /// Counts what `flow.remote` sent to `flow.local`; returns whom it had to forget for that.
-    pub(super) fn hear(
+    /// Counts what came from `flow.remote` to `flow.local`; returns the peer that had to be forgotten for that.
+    pub(super) fn count_received(
         &mut self,
         flow: FourTuple,
         bytes: usize,
@@ -85,7 +85,7 @@ impl Peers {
     }
 
     /// Counts what was sent to `remote`, if it is remembered.
-    pub(super) fn tell(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
+    pub(super) fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
         if let Some(at) = self.find(remote) {
             self.table[at].sent.add(bytes, chunks);
         }
@@ -186,10 +186,10 @@ mod tests {
     fn the_one_idle_longest_is_forgotten() {
         let mut peers = Peers::new(3);
         for port in [1, 2, 3, 1] {
-            assert_eq!(peers.hear(flow(port), 1, 1), None);
+            assert_eq!(peers.count_received(flow(port), 1, 1), None);
         }
         assert_eq!(ports(&peers), [2, 3, 1]);
-        assert_eq!(peers.hear(flow(4), 1, 1), Some(flow(2)));
+        assert_eq!(peers.count_received(flow(4), 1, 1), Some(flow(2)));
         assert_eq!(ports(&peers), [3, 1, 4]);
         assert_eq!(
             (peers.first(), peers.last()),
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn one_place_is_enough_for_the_last() {
         let mut peers = Peers::new(1);
-        peers.hear(flow(1), 1, 1);
-        assert_eq!(peers.hear(flow(2), 1, 1), Some(flow(1)));
-        assert_eq!(peers.hear(flow(2), 1, 1), None);
+        peers.count_received(flow(1), 1, 1);
+        assert_eq!(peers.count_received(flow(2), 1, 1), Some(flow(1)));
+        assert_eq!(peers.count_received(flow(2), 1, 1), None);
         assert_eq!(ports(&peers), [2]);
         assert_eq!(peers.first(), Some(flow(1)));
     }
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn counts_are_kept_for_each() {
         let mut peers = Peers::new(9);
-        peers.hear(flow(1), 10, 2);
-        peers.hear(flow(2), 1, 1);
-        peers.tell(flow(1).remote, 7, 1);
-        peers.tell(flow(3).remote, 7, 1);
+        peers.count_received(flow(1), 10, 2);
+        peers.count_received(flow(2), 1, 1);
+        peers.count_sent(flow(1).remote, 7, 1);
+        peers.count_sent(flow(3).remote, 7, 1);
         let rows: Vec<_> = peers
             .states()
             .map(|row| (row.received.bytes, row.received.chunks, row.sent.bytes))

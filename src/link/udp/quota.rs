@@ -1,4 +1,4 @@
-//! How much is still to be passed on before it is enough.
+//! How much is still to be received: `--count` and `--replies` in datagrams, `--max-bytes` in bytes.
 //! Both limits are exact, and datagrams are never cut: one that would be too many or too much is the end.
 
 use super::Settings;

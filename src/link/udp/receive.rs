@@ -1,5 +1,5 @@
-//! Receiving: from slots to the runs of a batch.
-//! What is read is handed on at once; what is not passed on is counted and reported; silence has its limits too.
+//! Receiving: from the datagrams that one system call has found to the runs of a batch.
+//! A datagram is passed on, or it is counted and reported why not: who sent it, how long it is, how many came before it decide.
 
 use std::io;
 use std::time::Instant;
@@ -18,12 +18,12 @@ use crate::tuple::{Direction, FourTuple, Transport};
 /// How many errors without an entry in the error queue are taken for leftovers of errors already read.
 const STRAY_ERRORS: usize = 16;
 
-/// Why nothing more is passed on.
+/// Why nothing more is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     /// All that was asked for has come, or nothing came for long enough.
     Enough,
-    /// The peer says that this was all.
+    /// The peer has sent its end (`--eof-datagram`).
     PeerFinished,
 }
 
@@ -45,7 +45,7 @@ impl Socket {
         if !self.read(batch, taps)? {
             return Ok(self.wait(taps));
         }
-        self.sort(batch, taps);
+        self.make_runs(batch, taps);
         self.watch_drops(taps);
         Ok(match (batch.is_empty(), self.over) {
             (false, _) => Arrival::Data,
@@ -55,7 +55,7 @@ impl Socket {
         })
     }
 
-    /// Reads what is queued; false if nothing is.
+    /// Reads what is in the receive buffer; false if nothing is.
     fn read(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<bool> {
         let mut strays = 0;
         loop {
@@ -76,15 +76,15 @@ impl Socket {
 
     /// Whether nothing more can be expected: all is sent, and the last that came back was an error.
     pub(super) fn is_refused(&self) -> bool {
-        let verdict = self.verdict.as_ref();
+        let last = self.unreachable.as_ref();
         self.has_spoken()
             && self.settings.refusal == Refusal::Ends
-            && verdict.is_some_and(|verdict| verdict.sent == self.totals.sent.chunks)
+            && last.is_some_and(|last| last.sent == self.totals.sent.chunks)
     }
 
-    /// Whether silence alone will have it do something. The pump only hears when where it has asked and found nothing queued.
+    /// Whether it has something to do after some silence. When, `recv` says, so the pump has to call it without waiting first.
     pub(super) fn has_time_of_its_own(&self) -> bool {
-        self.silent_until().is_some() || self.goodbye.due().is_some()
+        self.silent_until().is_some() || self.eof.due().is_some()
     }
 
     /// Until when it waits for more, where that has a limit.
@@ -95,13 +95,13 @@ impl Socket {
         }
     }
 
-    /// Nothing is queued: how long that may stay so.
+    /// What to do where nothing is in the receive buffer.
     fn wait(&mut self, taps: &mut Taps) -> Arrival {
         if !std::mem::take(&mut self.inbox.has_found) {
             // There was a reason to ask, and it was no datagram.
             self.drain_errors(taps);
         }
-        self.tell_drops(taps);
+        self.check_drops(taps);
         let until = self.silent_until();
         if self.is_refused() || until.is_some_and(|until| until <= Instant::now()) {
             self.over = Some(Over::Enough);
@@ -109,8 +109,8 @@ impl Socket {
         if let Some(over) = self.over {
             return over.into();
         }
-        self.repeat_goodbye(taps);
-        Arrival::Nothing(until.into_iter().chain(self.goodbye.due()).min())
+        self.repeat_eof_datagram(taps);
+        Arrival::Nothing(until.into_iter().chain(self.eof.due()).min())
     }
 
     /// Looks after drops: at the end of a burst there may be some that no datagram has told of, and before datagrams come coalesced
@@ -128,11 +128,11 @@ impl Socket {
         }
         let is_burst_over = self.inbox.is_drained() && std::mem::take(&mut self.inbox.was_crowded);
         if self.inbox.is_flooded() {
-            self.tell_drops(taps);
+            self.check_drops(taps);
             self.inbox.coalesce(&self.inner);
             self.totals.drops.count_packets();
         } else if is_burst_over {
-            self.tell_drops(taps);
+            self.check_drops(taps);
         } else {
             let news = self.totals.drops.take_due();
             self.report_drops(news, taps);
@@ -140,17 +140,17 @@ impl Socket {
     }
 
     /// Makes runs of what was read, as far as it is to be passed on.
-    fn sort(&mut self, batch: &mut Batch, taps: &mut Taps) {
+    fn make_runs(&mut self, batch: &mut Batch, taps: &mut Taps) {
         let labels = std::mem::take(&mut self.inbox.labels);
         for (slot, label) in labels.iter().enumerate() {
             if let Some(label) = label.filter(|_| self.over.is_none()) {
-                self.pass_on(slot * self.inbox.pitch, &label, batch, taps);
+                self.make_run(slot * self.inbox.pitch, &label, batch, taps);
             }
         }
         self.inbox.labels = labels;
     }
 
-    fn pass_on(&mut self, start: usize, label: &Label, batch: &mut Batch, taps: &mut Taps) {
+    fn make_run(&mut self, start: usize, label: &Label, batch: &mut Batch, taps: &mut Taps) {
         let flow = FourTuple::new(Transport::Udp, self.name.with_ip(label.local), label.sender);
         let kept = label.len.min(self.inbox.max_datagram);
         let stride = label.stride.unwrap_or(kept).max(1);
@@ -180,20 +180,20 @@ impl Socket {
             shape: Shape::Datagrams(stride),
             flow: Some(flow),
         };
-        self.hear(flow, run, batch, taps);
+        self.deliver(flow, run, batch, taps);
     }
 
-    /// Counts and shows a run, and puts it into the batch unless it is the sender's way to say that this was all.
-    fn hear(&mut self, flow: FourTuple, run: Run, batch: &mut Batch, taps: &mut Taps) {
+    /// Counts and reports a run, and puts it into the batch unless it is the end of the sender (`--eof-datagram`).
+    fn deliver(&mut self, flow: FourTuple, run: Run, batch: &mut Batch, taps: &mut Taps) {
         let (len, datagrams) = (run.len, run.count());
         let Shape::Datagrams(stride) = run.shape else {
             return;
         };
         self.totals.received.add(len, datagrams);
-        if let Some(forgotten) = self.peers.hear(flow, len, datagrams) {
+        if let Some(forgotten) = self.peers.count_received(flow, len, datagrams) {
             taps.emit(&Event::Forgotten { flow: forgotten });
         }
-        self.verdict = None;
+        self.unreachable = None;
         taps.emit(&Event::Data {
             direction: Direction::Incoming,
             flow,

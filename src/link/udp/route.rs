@@ -1,4 +1,4 @@
-//! Whom datagrams go to, and from which of our addresses.
+//! Routes: where datagrams go, and which of our addresses they leave from.
 //! An answer leaves from the address that the peer had written to; where the kernel chooses, it is asked what it chose.
 
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use super::addresses::comparable;
 use super::{Audience, Socket};
 use crate::tuple::{FourTuple, Transport, unmapped};
 
-/// How somebody is reached.
+/// The way to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     /// Both addresses, for reports.
@@ -17,8 +17,8 @@ pub(super) struct Route {
 }
 
 impl Socket {
-    /// Brings the list of those whom bytes without addresses go to up to date.
-    pub(super) fn address(&mut self) {
+    /// Brings up to date where bytes without addresses go.
+    pub(super) fn update_routes(&mut self) {
         let mut routes = std::mem::take(&mut self.outbox.routes);
         routes.clear();
         match self.settings.audience {
@@ -31,7 +31,7 @@ impl Socket {
         self.outbox.routes = routes;
     }
 
-    /// The way back to whom a datagram came from.
+    /// The way back to the sender of a datagram.
     pub(super) fn route_back(&self, flow: FourTuple) -> Route {
         let source =
             Some(flow.local).filter(|local| self.name.is_wildcard() && is_ours(local.ip()));

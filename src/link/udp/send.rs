@@ -1,4 +1,4 @@
-//! Sending: from the runs of a batch to whom they are for, as many datagrams a system call as there are.
+//! Sending: from the runs of a batch to the peers that they are for, as many datagrams in a system call as there are.
 //! A datagram counts as sent when the whole audience has it; what the kernel does not take now stays where it is.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
-use super::unsent::Attempts;
+use super::send_errors::Attempts;
 use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::rules::Engine;
@@ -20,7 +20,7 @@ const LONGEST_PARCEL: usize = 65_507;
 
 /// The sending side of a socket.
 pub(super) struct Outbox {
-    /// Whom bytes without addresses go to. It changes only between datagrams.
+    /// Where bytes without addresses go. It changes only between datagrams.
     pub(super) routes: Vec<Route>,
     /// How many of them have got the datagram at the cursor.
     served: usize,
@@ -86,14 +86,14 @@ impl Outbox {
 
 impl Socket {
     /// Implements [`crate::pump::end::End::send`].
-    pub(super) fn dispatch(
+    pub(super) fn send_batch(
         &mut self,
         batch: &Batch,
         at: &mut Cursor,
         taps: &mut Taps,
     ) -> io::Result<()> {
         if self.outbox.served == 0 {
-            self.address();
+            self.update_routes();
         }
         let mut attempts = Attempts::default();
         loop {
@@ -171,7 +171,7 @@ impl Socket {
         if self.name.bound.port() == 0 {
             // The first datagram has bound the socket.
             self.name = Name::of(&self.inner).unwrap_or(self.name);
-            self.address();
+            self.update_routes();
         }
         if self.settings.speech == Speech::InTurn {
             self.heard = Instant::now();
@@ -181,7 +181,7 @@ impl Socket {
             let mut flow = parcel.route.flow;
             flow.local.set_port(self.name.bound.port());
             self.totals.sent.add(len, datagrams);
-            self.peers.tell(flow.remote, len, datagrams);
+            self.peers.count_sent(flow.remote, len, datagrams);
             taps.emit(&Event::Data {
                 direction: Direction::Outgoing,
                 flow,

@@ -1,5 +1,5 @@
-//! The error queue: ICMP errors, each with the address of the datagram it came for.
-//! An error is of one datagram to one peer, though the kernel also makes an innocent later call fail with it: read the queue, try again.
+//! The error queue (`MSG_ERRQUEUE`, recv(2)): ICMP errors, each with the address that the datagram had been sent to.
+//! An error is about one datagram, but the kernel also fails a later call with it that has nothing to do with it: drain the queue, try again.
 
 use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,12 +15,12 @@ use crate::exit::Exit;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
-/// That the target was unreachable when it was last heard of.
+/// The last news of the target is that it cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// The status it means.
+pub(super) struct Unreachable {
+    /// The exit status that it means.
     pub(super) exit: Exit,
-    /// Which addresses it is about, and why.
+    /// The addresses, and why.
     pub(super) text: String,
     /// How many datagrams had been sent by then.
     pub(super) sent: u64,
@@ -50,12 +50,12 @@ impl Socket {
             let Some(report) = report else { continue };
             let is_remote = !report.cause.is_local();
             found |= is_remote;
-            if is_remote && report.is_empty && self.goodbye.is_repeated() {
+            if is_remote && report.is_empty && self.eof.is_repeated() {
                 // The peer has heard it before, and has gone.
                 self.over.get_or_insert(Over::Enough);
                 continue;
             }
-            self.goodbye.errors += u64::from(is_remote);
+            self.eof.errors += u64::from(is_remote);
             // A burst to one closed port brings one error for every datagram.
             if last.replace(report) != Some(report) {
                 self.take_report(&report, taps);
@@ -90,7 +90,7 @@ impl Socket {
                 flow.arrow(Direction::Outgoing),
                 report.cause.reason()
             );
-            self.verdict = Some(Verdict { exit, text, sent });
+            self.unreachable = Some(Unreachable { exit, text, sent });
         }
     }
 }

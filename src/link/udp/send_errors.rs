@@ -1,5 +1,5 @@
-//! What to do about a datagram that the kernel did not take: wait, ask in another way, leave it, or say why it cannot be sent.
-//! The error may be an older datagram's; only one that stands with nothing left in the error queue is this one's.
+//! When sendmsg(2) fails: wait, try again in another way, skip the datagram, or say why it cannot be sent.
+//! The error may be about an older datagram; only one that comes again with the error queue empty is about this one.
 
 use std::io;
 use std::thread;
@@ -17,7 +17,7 @@ use crate::tap::{Event, Taps};
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: u32 = 10;
 
-/// What was tried for one parcel.
+/// What was tried for one parcel so far.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: u32,
@@ -73,7 +73,7 @@ impl Socket {
         Err(io::Error::other(Failure::new(exit, message)))
     }
 
-    /// Gives up what the kernel may have declined: cutting the parcel itself, or the source address. False if neither is left.
+    /// Does without what the kernel may have declined: segmentation (`UDP_SEGMENT`), or the source address. False if it had neither.
     fn ask_for_less(&mut self, parcel: &Parcel, error: Errno) -> bool {
         match (parcel.cut, error) {
             // Too large for the path, or too many: smaller ones may still do.

@@ -1,5 +1,5 @@
-//! The empty datagram that says that this was all, where both sides have agreed on it.
-//! Nothing comes after it that could show its loss, so it is said again until the peer has ended too, or is found to be gone.
+//! The empty datagram that stands for the end, where both sides have agreed on that (`--eof-datagram`): what a FIN is to TCP.
+//! Nothing comes after it that could reveal its loss, so it is sent again until the peer has answered with its own, or is gone.
 
 use std::io;
 use std::thread;
@@ -12,47 +12,47 @@ use crate::pump::end::Link;
 use crate::tap::{Count, Event, Taps};
 use crate::tuple::{Direction, FourTuple};
 
-/// After how long it is said again, each time.
+/// After how long it is sent again, each time.
 const AGAIN: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
 
-/// How long the buffer gets to drain before it, for nobody would call again.
+/// How long the send buffer gets to drain before it, and how often: the pump does not ask a second time.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: u32 = 1000;
 
-/// What was said of the end, and heard.
+/// What was sent of it, and what came back.
 #[derive(Debug, Default)]
-pub(super) struct Goodbye {
-    /// How often it was said.
-    said: usize,
-    /// When it is to be said again.
+pub(super) struct EofDatagram {
+    /// How often it was sent, to the whole audience each time.
+    rounds: usize,
+    /// When it is to be sent again.
     due: Option<Instant>,
-    /// Datagrams that said it, to the whole audience.
+    /// How many datagrams that was in all.
     sent: u64,
-    /// Whether it was said because the peer had said it.
+    /// Whether it was sent because the peer had sent its own.
     is_answer: bool,
     /// Errors that have come back for other datagrams.
     pub(super) errors: u64,
 }
 
-impl Goodbye {
-    /// When it is to be said again, if it is.
+impl EofDatagram {
+    /// When it is to be sent again, if it is.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Whether an error about an empty datagram only means that the peer has heard the end and has gone.
+    /// Whether an ICMP error for an empty datagram only means that the peer has received an earlier one, and has gone.
     pub(super) fn is_repeated(&self) -> bool {
-        self.said > 1
+        self.rounds > 1
     }
 }
 
 impl Socket {
-    /// Says that this was all.
-    pub(super) fn say_goodbye(&mut self, taps: &mut Taps) -> io::Result<()> {
+    /// Sends it to the whole audience.
+    pub(super) fn send_eof_datagram(&mut self, taps: &mut Taps) -> io::Result<()> {
         let mut batch = Batch::default();
         batch.push(Run {
             start: 0,
@@ -62,41 +62,41 @@ impl Socket {
         });
         let before = self.totals.sent.chunks;
         let mut at = Cursor::default();
-        let mut result = self.dispatch(&batch, &mut at, taps);
+        let mut result = self.send_batch(&batch, &mut at, taps);
         for _ in 0..PAUSES {
             match &result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
                 _ => break,
             }
-            result = self.dispatch(&batch, &mut at, taps);
+            result = self.send_batch(&batch, &mut at, taps);
         }
-        let goodbye = &mut self.goodbye;
-        goodbye.is_answer |= goodbye.said == 0 && self.over == Some(Over::PeerFinished);
-        goodbye.sent += self.totals.sent.chunks - before;
-        // Where others are served as well, one that is gone is no news.
-        let again = AGAIN.get(goodbye.said);
-        let again = again.filter(|_| self.settings.refusal == Refusal::Ends && !goodbye.is_answer);
-        goodbye.due = again.map(|&time| Instant::now() + time);
-        goodbye.said += 1;
+        let eof = &mut self.eof;
+        eof.is_answer |= eof.rounds == 0 && self.over == Some(Over::PeerFinished);
+        eof.sent += self.totals.sent.chunks - before;
+        // A socket that serves everybody does not wait for one of them.
+        let again = AGAIN.get(eof.rounds);
+        let again = again.filter(|_| self.settings.refusal == Refusal::Ends && !eof.is_answer);
+        eof.due = again.map(|&time| Instant::now() + time);
+        eof.rounds += 1;
         result
     }
 
-    /// Says it again if it is time.
-    pub(super) fn repeat_goodbye(&mut self, taps: &mut Taps) {
-        if self.goodbye.due.is_some_and(|due| due <= Instant::now()) {
-            // If it cannot be said, this was only to make sure.
-            let _ = self.say_goodbye(taps);
+    /// Sends it again if it is time.
+    pub(super) fn repeat_eof_datagram(&mut self, taps: &mut Taps) {
+        if self.eof.due.is_some_and(|due| due <= Instant::now()) {
+            // It was only to make sure.
+            let _ = self.send_eof_datagram(taps);
         }
     }
 
-    /// Tells the peer, who has ended, that this side has heard it: closing says nothing.
-    pub(super) fn answer_goodbye(&mut self, taps: &mut Taps) {
-        if self.over == Some(Over::PeerFinished) && self.goodbye.said == 0 {
-            let _ = self.say_goodbye(taps);
+    /// Answers that of the peer: closing a UDP socket sends nothing.
+    pub(super) fn answer_eof_datagram(&mut self, taps: &mut Taps) {
+        if self.over == Some(Over::PeerFinished) && self.eof.rounds == 0 {
+            let _ = self.send_eof_datagram(taps);
         }
     }
 
-    /// The addresses of all that was sent and received, where they are always the same.
+    /// The addresses of all datagrams, where they were always the same.
     fn only_flow(&self) -> Option<FourTuple> {
         let mut flows = self.peers.flows();
         match (flows.next(), flows.next(), self.outbox.routes.first()) {
@@ -106,13 +106,13 @@ impl Socket {
         }
     }
 
-    /// Reports for each direction that was used what is known of losses.
-    pub(super) fn sum_up(&self, taps: &mut Taps) {
+    /// Reports what was transferred in each direction that was used, and what is known of losses.
+    pub(super) fn report_transfer(&self, taps: &mut Taps) {
         let has_end = self.over == Some(Over::PeerFinished);
         let (socket, flow, drops) = (self.identity(), self.only_flow(), &self.totals.drops);
         let received = without_end(self.totals.received, has_end.into());
-        let sent = without_end(self.totals.sent, self.goodbye.sent);
-        let has_said = self.goodbye.said > 0 && !self.goodbye.is_answer;
+        let sent = without_end(self.totals.sent, self.eof.sent);
+        let has_said = self.eof.rounds > 0 && !self.eof.is_answer;
         if received.chunks > 0 || has_end && !has_said {
             taps.emit(&Event::Transferred {
                 socket,
@@ -130,8 +130,8 @@ impl Socket {
                 flow,
                 direction: Direction::Outgoing,
                 count: sent,
-                has_end: self.goodbye.said > 0,
-                lost: self.goodbye.errors,
+                has_end: self.eof.rounds > 0,
+                lost: self.eof.errors,
                 or_more: true,
             });
         }
