@@ -56,6 +56,12 @@ impl FourTuple {
         }
     }
 
+    /// Whether both ends are on this machine: what is sent to a loopback address, or to oneself, meets no network.
+    #[must_use]
+    pub fn is_within_machine(&self) -> bool {
+        self.remote.ip().is_loopback() || self.remote.ip() == self.local.ip()
+    }
+
     /// The one-way form: `udp LOCAL <- SENDER` or `udp LOCAL -> TARGET`.
     #[must_use]
     pub fn arrow(self, direction: Direction) -> impl fmt::Display {

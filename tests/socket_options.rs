@@ -214,6 +214,26 @@ fn the_congestion_control_is_set() {
     });
 }
 
+/// Pacing protects a network, and there is none between two ends on one machine. Whoever names a congestion control gets it.
+#[test]
+fn much_within_one_machine_is_not_paced_unless_it_is_asked_for() {
+    let usual = Socket::from(listen().0).tcp_congestion().unwrap();
+    let name = String::from_utf8(usual.clone()).unwrap();
+    let asked_for = format!("--congestion {}", name.trim_end_matches('\0'));
+    for (words, expected) in [("", b"reno".as_slice()), (&asked_for, &usual)] {
+        let (listener, address) = listen();
+        let client = tuplecat("tcp-connect").args(words).to(address);
+        let mut client = client.stdin(Input::Held).start();
+        let mut peer = accept(&listener);
+        let reader = std::thread::spawn(move || peer.read_exact(&mut vec![0; 2 << 20]).unwrap());
+        client.write(vec![0; 2 << 20]);
+        reader.join().unwrap();
+        inspect(&client, |socket| {
+            assert!(socket.tcp_congestion().unwrap().starts_with(expected));
+        });
+    }
+}
+
 #[test]
 fn a_reset_can_take_the_place_of_the_end() {
     let (listener, address) = listen();

@@ -16,7 +16,7 @@ use crate::sys::tcp_info::{figures, unread, unsent};
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
-mod backlog;
+mod bulk;
 mod listener;
 mod parting;
 
@@ -36,7 +36,18 @@ pub struct Connection {
     /// How many bytes more are wanted, if there is a limit.
     wanted: Option<u64>,
     state: State,
+    /// Whether it may be paced although both of its ends are on this machine.
+    is_paced: bool,
     lingering: Option<Box<Lingering>>,
+}
+
+/// What is asked of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// How many bytes to receive at the most.
+    pub wanted: Option<u64>,
+    /// Whether its congestion control is the user's choice (`--congestion`), and so not ours.
+    pub keeps_congestion: bool,
 }
 
 /// A connection that only waits for its peer to finish.
@@ -86,21 +97,20 @@ enum State {
 }
 
 impl Connection {
-    /// Takes over a socket that is connected to `remote`; `client` says so if a listener has accepted it, `wanted` is how
-    /// many bytes to receive at the most.
+    /// Takes over a socket that is connected to `remote`; `client` says so if a listener has accepted it.
     pub fn new(
         socket: Socket,
         remote: SocketAddr,
         client: Option<Client>,
-        wanted: Option<u64>,
+        terms: Terms,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let flow = FourTuple::new(Transport::Tcp, address_of(&socket.local_addr()?)?, remote);
-        Ok(Self::over(socket, flow, client, wanted))
+        Ok(Self::over(socket, flow, client, terms))
     }
 
     /// The same where the addresses are known, and the socket does not block.
-    fn over(socket: Socket, flow: FourTuple, client: Option<Client>, wanted: Option<u64>) -> Self {
+    fn over(socket: Socket, flow: FourTuple, client: Option<Client>, terms: Terms) -> Self {
         Self {
             socket,
             flow,
@@ -108,8 +118,9 @@ impl Connection {
             opened: Instant::now(),
             received: Count::default(),
             sent: Count::default(),
-            wanted,
+            wanted: terms.wanted,
             state: State::Open,
+            is_paced: flow.is_within_machine() && !terms.keeps_congestion,
             lingering: None,
         }
     }
@@ -134,8 +145,8 @@ impl Connection {
             Direction::Outgoing => {
                 let before = self.sent.bytes;
                 self.sent.add(len, 1);
-                if before / backlog::LOOK != self.sent.bytes / backlog::LOOK {
-                    backlog::fit(&self.socket);
+                if before / bulk::LOOK != self.sent.bytes / bulk::LOOK {
+                    self.suit_bulk();
                 }
             }
         }
@@ -149,6 +160,14 @@ impl Connection {
             stride: 0,
             bytes,
         });
+    }
+
+    /// Sets what pays on a connection that carries much, and need not be set on the others.
+    fn suit_bulk(&mut self) {
+        if std::mem::take(&mut self.is_paced) {
+            bulk::stop_pacing(&self.socket);
+        }
+        bulk::limit_backlog(&self.socket);
     }
 
     /// What to do where nothing has come.

@@ -13,7 +13,7 @@ use super::watch::Watched;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::{Course, Limits, Lost, Winner};
-use crate::link::tcp::Connection;
+use crate::link::tcp::{Connection, Terms};
 use crate::pump::end::Link;
 use crate::sys::signals::Request;
 use crate::tap::{Event, Taps};
@@ -51,8 +51,12 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         }
     };
     session.note_shortfalls(&winner.socket, &options.socket)?;
+    let terms = Terms {
+        wanted: ends.max_bytes,
+        keeps_congestion: options.tcp.congestion.is_some(),
+    };
     let connection =
-        Connection::new(winner.socket, winner.remote, None, ends.max_bytes).map_err(|error| {
+        Connection::new(winner.socket, winner.remote, None, terms).map_err(|error| {
             Failure::io(
                 format!("cannot use the connection to {}", winner.remote),
                 &error,

@@ -13,7 +13,7 @@ use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
-use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
+use crate::link::tcp::{Client, Clients, Connection, Listener, Settings, Terms};
 use crate::local::folder::{Folder, Place};
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
@@ -62,6 +62,10 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         (None, Some(answers)) => responder::wiring(answers),
         (None, None) => wire(options, folder, stdio),
     };
+    let terms = Terms {
+        wanted: ends.max_bytes,
+        keeps_congestion: options.tcp.congestion.is_some(),
+    };
     let (socket, reach) = match passed {
         None => sockets::listening(
             &addresses,
@@ -72,7 +76,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         )?,
         Some(Stream::Listening(socket, reach)) => (socket, reach),
         Some(Stream::Connected(socket, remote)) => {
-            let connection = Connection::new(socket, remote, Some(Client::only()), ends.max_bytes)
+            let connection = Connection::new(socket, remote, Some(Client::only()), terms)
                 .map_err(|error| Failure::io("cannot use the connection", &error))?;
             return talk(session, connection, &access, wire);
         }
@@ -81,7 +85,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     let settings = Settings {
         clients: clients(options),
         patience: listen.accept_timeout,
-        wanted: ends.max_bytes,
+        terms,
         access,
     };
     let listener = Listener::new(socket, settings)

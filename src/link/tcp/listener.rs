@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::{Client, Connection, address_of};
+use super::{Client, Connection, Terms, address_of};
 use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
@@ -41,8 +41,8 @@ pub struct Settings {
     pub clients: Clients,
     /// For how long to wait while no client is there.
     pub patience: Option<Duration>,
-    /// How many bytes to receive from each at the most.
-    pub wanted: Option<u64>,
+    /// What is asked of each connection.
+    pub terms: Terms,
     /// Who may connect; the connections of others are closed at once.
     pub access: Access,
 }
@@ -153,7 +153,7 @@ impl Listener {
             number: conn,
             _place: Rc::clone(&self.place),
         };
-        let connection = Connection::over(socket, flow, Some(client), self.settings.wanted);
+        let connection = Connection::over(socket, flow, Some(client), self.settings.terms);
         Ok(Arrival::Link(Box::new(connection)))
     }
 }

@@ -144,7 +144,7 @@ impl Scene {
                 let settings = tcp::Settings {
                     clients,
                     patience: None,
-                    wanted: None,
+                    terms: tcp::Terms::default(),
                     access: Access::default(),
                 };
                 let listener = tcp::Listener::new(socket, settings).map_err(unusable)?;

@@ -1,21 +1,30 @@
-//! How much may lie unsent in the kernel, behind what the peer has room for.
-//! Where the peer is the slower one, a long backlog helps nobody: what it makes room for is then sent while it reads, by the processor
-//! that reads, and bytes that have lain there are in no processor's cache any more. It halves the speed of such a peer on the same machine.
+//! What pays on a connection that carries much: no pacing where there is no network, and no backlog that a slow peer does not want.
+//! Each is only an aid: where the kernel does not know it, bytes go as they did.
 
 use socket2::Socket;
 
 use crate::sys::tcp_info::figures;
 
-/// Bytes sent from one look at the peer to the next.
-pub(super) const LOOK: u64 = 4 << 20;
+/// Bytes sent from one look at a connection to the next.
+pub(super) const LOOK: u64 = 1 << 20;
 
 /// Unsent bytes from which on the kernel asks for no more (`TCP_NOTSENT_LOWAT`, tcp(7)).
 const SHORT: u32 = 32 << 10;
 
+/// Chooses a congestion control that every Linux has, lets everybody use, and does not pace (`TCP_CONGESTION`, tcp(7)).
+///
+/// Where both ends are on one machine there is no network that could be congested, but a system whose congestion control spreads
+/// segments over time, as BBR does, then spends more on timers than on the bytes.
+pub(super) fn stop_pacing(socket: &Socket) {
+    let _ = socket.set_tcp_congestion(b"reno");
+}
+
 /// Keeps the backlog short from now on, if the peer's window has held back what was to be sent for more than an eighth of the time.
-pub(super) fn fit(socket: &Socket) {
+///
+/// A long one is then of no use: what the peer makes room for is sent by the processor on which it reads, out of no processor's cache.
+/// On one machine it halves the speed of such a peer.
+pub(super) fn limit_backlog(socket: &Socket) {
     if figures(socket).is_some_and(|path| path.held_back * 8 > path.busy) {
-        // Only an aid: a kernel without it goes on as it did.
         let _ = socket.set_tcp_notsent_lowat(SHORT);
     }
 }
@@ -46,7 +55,7 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
                 Ok(count) => assert_ne!(count, 0),
             }
-            fit(&sender);
+            limit_backlog(&sender);
         }
         drop(peer);
     }
@@ -59,7 +68,7 @@ mod tests {
             sender.write_all(&[0; 1 << 12]).unwrap();
             peer.read_exact(&mut [0; 1 << 12]).unwrap();
         }
-        fit(&sender);
+        limit_backlog(&sender);
         assert_eq!(sender.tcp_notsent_lowat().unwrap(), usual);
     }
 }
