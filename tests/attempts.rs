@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
+use socket2::Socket;
 use tuplecat::tuple::Transport;
 
 fn probe(ports: &str) -> Launch {
@@ -133,22 +134,40 @@ fn a_list_is_for_probing_and_a_probe_says_nothing() {
     }
 }
 
-/// A port where nobody listens yet; whoever takes it first has it.
-fn later() -> SocketAddr {
-    let (_socket, address) = refusing(Transport::Tcp);
-    address
+/// An address that refuses, and that is nobody else's until [`service_at`] takes it.
+fn later(transport: Transport) -> (Socket, SocketAddr) {
+    let (socket, address) = refusing(transport);
+    // Only now: with it, the port might have been that of another (socket(7)).
+    socket.set_reuse_address(true).unwrap();
+    (socket, address)
+}
+
+/// Takes an address beside the socket that refuses there.
+fn service_at((refusing, address): &(Socket, SocketAddr)) -> Socket {
+    let (domain, kind) = (refusing.domain().unwrap(), refusing.r#type().unwrap());
+    let socket = Socket::new(domain, kind, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&(*address).into()).unwrap();
+    socket
+}
+
+/// The same, and listens there.
+fn listener_at(later: &(Socket, SocketAddr)) -> TcpListener {
+    let socket = service_at(later);
+    socket.listen(4).unwrap();
+    socket.into()
 }
 
 #[test]
 fn a_port_that_opens_in_time_is_found() {
     for words in ["--probe", "--recv-only"] {
-        let address = later();
+        let later = later(Transport::Tcp);
         let client = tuplecat("tcp-connect --retry-for 15")
             .args(words)
-            .to(address);
+            .to(later.1);
         let running = client.start();
         running.err().wait_for("retrying ");
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = listener_at(&later);
         drop(accept(&listener));
         let done = running.wait().exits(0);
         assert!(
@@ -163,11 +182,12 @@ fn a_port_that_opens_in_time_is_found() {
 #[test]
 fn a_list_is_waited_for_until_all_are_open() {
     let (_listener, open) = listen();
-    let closed = later();
+    let later = later(Transport::Tcp);
+    let closed = later.1;
     let list = format!("{},{}", closed.port(), open.port());
     let running = probe(&list).args("--retry-for 15").start();
     running.err().wait_for("retrying ");
-    let _late = TcpListener::bind(closed).unwrap();
+    let _late = listener_at(&later);
     let done = running.wait().exits(0);
     let mut ports: Vec<u16> = told(&done).into_iter().map(|(_, port)| port).collect();
     ports.sort_unstable();
@@ -243,12 +263,11 @@ fn a_signal_ends_the_pause() {
 
 #[test]
 fn a_service_without_connections_is_waited_for_by_asking_again() {
-    let (socket, address) = datagrams();
-    drop(socket);
+    let later = later(Transport::Udp);
     let words = "--retry-for 15 --send ping --expect pong";
-    let running = tuplecat("udp-sendto").args(words).to(address).start();
+    let running = tuplecat("udp-sendto").args(words).to(later.1).start();
     running.err().wait_for("retrying ");
-    let service = UdpSocket::bind(address).unwrap();
+    let service = UdpSocket::from(service_at(&later));
     service.set_read_timeout(Some(BOUND)).unwrap();
     let (question, peer) = receive(&service);
     assert_eq!(question, b"ping");
