@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::Socket;
 
@@ -38,7 +38,7 @@ pub struct Connection {
     state: State,
     /// Whether it may be paced although both of its ends are on this machine.
     is_paced: bool,
-    lingering: Option<Box<Lingering>>,
+    lingering: Option<Box<parting::Lingering>>,
 }
 
 /// What is asked of a connection.
@@ -49,22 +49,6 @@ pub struct Terms {
     /// Whether its congestion control is the user's choice (`--congestion`), and so not ours.
     pub keeps_congestion: bool,
 }
-
-/// A connection that only waits for its peer to finish.
-///
-/// Closed with bytes that nobody has read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not
-/// read yet would be lost.
-#[derive(Clone, Copy, Debug)]
-struct Lingering {
-    /// When bytes last came.
-    heard: Instant,
-    /// When it is closed however much still comes.
-    until: Instant,
-}
-
-/// How long a peer may be silent before it is no longer waited for, and how long it may go on sending to nobody.
-const LINGER_SILENT: Duration = Duration::from_secs(1);
-const LINGER: Duration = Duration::from_secs(30);
 
 /// That a connection is one of a listener's clients.
 pub struct Client {
@@ -172,15 +156,10 @@ impl Connection {
 
     /// What to do where nothing has come.
     fn wait(&self) -> io::Result<Arrival> {
-        let Some(lingering) = &self.lingering else {
-            return Err(ErrorKind::WouldBlock.into());
-        };
-        let until = lingering.until.min(lingering.heard + LINGER_SILENT);
-        Ok(if Instant::now() < until {
-            Arrival::Nothing(Some(until))
-        } else {
-            Arrival::Enough
-        })
+        match &self.lingering {
+            Some(lingering) => Ok(lingering.wait()),
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// The most that may be read at once.
@@ -212,11 +191,10 @@ impl End for Connection {
             });
             return Ok(Arrival::End);
         }
-        if let Some(lingering) = &mut self.lingering {
-            lingering.heard = Instant::now();
-            if lingering.heard >= lingering.until {
-                return Ok(Arrival::Enough);
-            }
+        if let Some(lingering) = &mut self.lingering
+            && !lingering.hear()
+        {
+            return Ok(Arrival::Enough);
         }
         batch.push_stream(len, Some(self.flow));
         let run = batch.runs()[0];
@@ -336,10 +314,7 @@ impl Link for Connection {
     }
 
     fn linger(&mut self) {
-        let heard = Instant::now();
-        let until = heard + LINGER;
-        let lingering = Lingering { heard, until };
-        self.lingering.get_or_insert_with(|| Box::new(lingering));
+        self.lingering.get_or_insert_default();
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {

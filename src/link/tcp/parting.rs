@@ -1,10 +1,55 @@
-//! How a connection parts from its peer: what has not arrived yet, and what an error stands for.
+//! How a connection parts from its peer: what has not arrived yet, for how long it is waited for, and what an error stands for.
 //! The kernel says both in words that need reading: a count that includes the FIN, and the last report of a network that gave up.
 
 use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
 
 use crate::exit::describe;
+use crate::pump::end::Arrival;
 use crate::sys::tcp_info::{figures, unsent};
+
+/// A connection that only waits for its peer to finish.
+///
+/// Closed with bytes that nobody has read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not
+/// read yet would be lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lingering {
+    /// When bytes last came.
+    heard: Instant,
+    /// When it is closed however much still comes.
+    until: Instant,
+}
+
+/// How long a peer may be silent before it is no longer waited for, and how long it may go on sending to nobody.
+const LINGER_SILENT: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(30);
+
+impl Default for Lingering {
+    /// One that begins now.
+    fn default() -> Self {
+        let heard = Instant::now();
+        let until = heard + LINGER;
+        Self { heard, until }
+    }
+}
+
+impl Lingering {
+    /// What to do where nothing has come.
+    pub(super) fn wait(&self) -> Arrival {
+        let until = self.until.min(self.heard + LINGER_SILENT);
+        if Instant::now() < until {
+            Arrival::Nothing(Some(until))
+        } else {
+            Arrival::Enough
+        }
+    }
+
+    /// Bytes have come; returns whether more of them are waited for.
+    pub(super) fn hear(&mut self) -> bool {
+        self.heard = Instant::now();
+        self.heard < self.until
+    }
+}
 
 /// How many bytes the peer has not acknowledged, apart from the `fin` that may be among them: a FIN counts as one byte.
 ///
