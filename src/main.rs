@@ -6,33 +6,39 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anstream::{AutoStream, ColorChoice};
 use tuplecat::cli::Cli;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::modes;
 use tuplecat::plain::Plain;
+use tuplecat::print::print;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let cli = match Cli::read(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => return decline(&error),
+    let exit = match Cli::read(std::env::args_os()) {
+        Ok(cli) => modes::run(&cli.command, start).unwrap_or_else(|failure| report(&failure)),
+        Err(error) => decline(&error),
     };
-    let exit = modes::run(&cli.command, start).unwrap_or_else(|failure| report(&failure));
     ExitCode::from(exit.status())
 }
 
 /// Prints what is wrong with a command line, or the help or version that was asked for.
-fn decline(error: &clap::Error) -> ExitCode {
+fn decline(error: &clap::Error) -> Exit {
     let text = error.render();
-    // Where nobody reads it, the status still says it.
-    let _ = if error.use_stderr() {
+    if error.use_stderr() {
         let text = text.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        write!(std::io::stderr(), "tuplecat: {}", shown("", text))
+        // Where nobody reads it, the status still says it.
+        let _ = write!(std::io::stderr(), "tuplecat: {}", shown("", text));
+        return Exit::Usage;
+    }
+    let is_plain = AutoStream::choice(&std::io::stdout()) == ColorChoice::Never;
+    let text = if is_plain {
+        text.to_string()
     } else {
-        write!(anstream::stdout(), "{}", text.ansi())
+        text.ansi().to_string()
     };
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    print(&text).map_or_else(|failure| report(&failure), |()| Exit::Done)
 }
 
 /// Prints a failure, one line for each of its lines, and gives the status it stands for.

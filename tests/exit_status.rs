@@ -218,7 +218,6 @@ fn no_command_is_a_usage_error_and_help_is_not() {
         assert_eq!(done.err, "", "{words}");
         assert!(done.text().contains("tuplecat"), "{words}");
     }
-    tuplecat("--help").stdout(Output::Closed).run().exits(0);
 }
 
 #[test]
@@ -345,11 +344,27 @@ fn a_source_port_in_use_cannot_be_bound() {
     assert!(UdpSocket::bind(address).is_err());
 }
 
+/// Help and the like are output as well.
 #[test]
-fn completions_that_nobody_reads_are_no_crash() {
-    let done = tuplecat("completions bash").stdout(full()).run();
-    assert!([0, 1].contains(&done.status), "{done:?}");
-    assert!(!done.err.contains("panicked"), "{}", done.err);
-    let done = tuplecat("completions bash").run().exits(0);
-    assert!(done.text().contains("tuplecat"));
+fn what_is_printed_is_written_or_not_done() {
+    for words in [
+        "-h",
+        "--help",
+        "--version",
+        "udp-bind -h",
+        "completions bash",
+        "compare",
+    ] {
+        let launch = || tuplecat(words).bare();
+        assert!(!launch().run().exits(0).out.is_empty(), "{words}");
+        let act = "cannot write to standard output";
+        let done = launch().stdout(full()).run();
+        done.fails(1, &format!("{act}: no space left on device"));
+        let done = launch().stdout(Output::Closed).run();
+        done.fails(1, &format!("{act}: it was closed when the program started"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = launch().stdout(Output::To(writer.into())).run();
+        assert_eq!(done.exits(141).err, "", "{words}");
+    }
 }

@@ -1,8 +1,6 @@
 //! Completion scripts for shells: the modes, their options, and what the values of those may be.
 //! The name of a value says what completes it, so that no option has to say so by itself.
 
-use std::io::{self, Write};
-
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
@@ -28,16 +26,17 @@ const WORDS: [(&str, &[&str]); 4] = [
 ];
 
 impl Completions {
-    /// Writes the script.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// The script.
+    #[must_use]
+    pub fn script(&self) -> String {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program(), "tuplecat", &mut script);
+        let script = String::from_utf8_lossy(&script);
         match self.shell {
-            Shell::Bash => script = with_hosts(&String::from_utf8_lossy(&script)).into(),
-            Shell::Fish => script.extend_from_slice(FISH_WORDS.as_bytes()),
-            _ => {}
+            Shell::Bash => with_hosts(&script),
+            Shell::Fish => script.into_owned() + FISH_WORDS,
+            _ => script.into_owned(),
         }
-        out.write_all(&script)
     }
 }
 

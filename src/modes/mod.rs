@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
+use crate::print::print;
 
 mod children;
 mod compare;
@@ -43,10 +44,6 @@ pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {
             udp_sendto::run(options, watched)
         }),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
-        Command::Completions(options) => {
-            let written = options.write(&mut std::io::stdout());
-            let failed = |error| Failure::io("cannot write to standard output", &error);
-            written.map(|()| Exit::Done).map_err(failed)
-        }
+        Command::Completions(options) => print(&options.script()).map(|()| Exit::Done),
     }
 }

@@ -1,13 +1,12 @@
 //! `tuplecat compare`: TCP and UDP side by side, on real sockets of this process, on loopback.
 //! Nothing is told from memory: each statement is checked by the experiment above it, and one that does not hold is the end with 1.
 
-use std::io::Write;
-
 use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
+use crate::print::print;
 
 mod absence;
 mod experiments;
@@ -69,13 +68,10 @@ pub(super) fn run(options: &Compare) -> anyhow::Result<Exit> {
     } else {
         page::render(&address, &steps)
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::OutputClosed),
-        Err(error) => Err(Failure::io("cannot write to standard output", &error).into()),
-        Ok(()) if holds => Ok(Exit::Done),
-        Ok(()) => {
-            let text = "this kernel behaves otherwise than told: see the lines that are not so";
-            Err(Failure::new(Exit::Failed, text).into())
-        }
+    print(&text)?;
+    if holds {
+        return Ok(Exit::Done);
     }
+    let text = "this kernel behaves otherwise than told: see the lines that are not so";
+    Err(Failure::new(Exit::Failed, text).into())
 }
