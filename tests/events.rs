@@ -271,7 +271,7 @@ fn datagram_events(tap: &mut dyn Tap) {
         data(Direction::Incoming),
         data(Direction::Outgoing),
         Event::Rejected { flow, datagrams: 2 },
-        Event::Unreachable { flow, reason: "port unreachable", offender: Some(flow.remote) },
+        Event::Unreachable { flow, reason: "port unreachable", offender: Some(flow.remote.ip()) },
         Event::Ignored { flow, len: 3 },
         Event::Forgotten { flow },
         Event::Truncated { flow, from: 9, to: 3 },

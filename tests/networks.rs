@@ -229,7 +229,10 @@ fn datagrams_come_again_when_the_cable_is_back() {
         .tuplecat("udp-bind * 0")
         .stdin(Input::Held)
         .start();
-    let words = format!("udp-sendto {THEIRS} {}", server.ready().port());
+    let words = format!(
+        "udp-sendto --events events {THEIRS} {}",
+        server.ready().port()
+    );
     let mut client = cable.ours.tuplecat(&words).stdin(Input::Held).start();
     client.write("one");
     server.out().wait_for("one");
@@ -246,6 +249,9 @@ fn datagrams_come_again_when_the_cable_is_back() {
     server.out().wait_for("onethree");
     server.write("answer");
     client.out().wait_for("answer");
+    let offender = format!(r#""offender":"{OURS}""#);
+    let events = std::fs::read_to_string(client.path("events")).unwrap();
+    assert!(events.contains(&offender), "{events}");
     client.close_stdin();
     let done = client.wait().exits(0);
     assert_eq!(done.text(), "answer");

@@ -1,7 +1,7 @@
 //! What observers are told: every event of a run, with what identifies the socket it is about.
 //! Links and modes say what happened in plain data; how it reads, and where it goes, is for each tap to decide.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ pub enum Event<'a> {
         /// What the error says, such as "port unreachable".
         reason: &'a str,
         /// Who sent the error, where it was not the target itself.
-        offender: Option<SocketAddr>,
+        offender: Option<IpAddr>,
     },
     /// A datagram from somebody else than the peer was not passed on.
     Ignored {

@@ -1,7 +1,7 @@
 //! The form of an event as JSON: when, what, about whom, and what there is to say of it.
 //! A field has one name and one meaning wherever it occurs; what does not apply is left out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -100,7 +100,7 @@ pub(super) enum Details<'a> {
     Unreachable {
         reason: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        offender: Option<SocketAddr>,
+        offender: Option<IpAddr>,
     },
     Rejected {
         #[serde(skip_serializing_if = "Option::is_none")]

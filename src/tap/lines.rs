@@ -84,7 +84,6 @@ impl<W: Write> Lines<W> {
                 let flow = flow.arrow(Direction::Outgoing);
                 match offender {
                     Some(by) => {
-                        let by = by.ip();
                         self.line("refused", format_args!("{flow}  {reason}, says {by}"));
                     }
                     None => self.line("refused", format_args!("{flow}  {reason}")),

@@ -1,7 +1,7 @@
 //! The error queue (`MSG_ERRQUEUE`, recv(2)): ICMP errors, each with the address that the datagram had been sent to.
 //! An error is about one datagram, but the kernel also fails a later call with it that has nothing to do with it: drain the queue, try again.
 
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
@@ -34,7 +34,7 @@ struct Report {
     /// Where it had been sent from, with port 0, where the socket has several addresses.
     local: Option<SocketAddr>,
     /// Who says so.
-    offender: Option<SocketAddr>,
+    offender: Option<IpAddr>,
     cause: Cause,
     /// Whether the datagram was an empty one.
     is_empty: bool,
@@ -75,9 +75,7 @@ impl Socket {
         taps.emit(&Event::Unreachable {
             flow,
             reason: &report.cause.reason(),
-            offender: report
-                .offender
-                .filter(|other| other.ip() != flow.remote.ip()),
+            offender: report.offender.filter(|&other| other != flow.remote.ip()),
         });
         let target = match self.settings.audience {
             Audience::Target(target) => Some(comparable(target)),
@@ -116,7 +114,7 @@ fn read(socket: RawFd) -> nix::Result<Option<Report>> {
     Ok(found.zip(target).map(|((error, offender), target)| Report {
         target: comparable(target),
         local,
-        offender: offender.map(comparable),
+        offender: offender.map(|other| comparable(other).ip()),
         cause: Cause::from(error),
         // There is no room for what was sent, so anything does not fit.
         is_empty: !message.flags.contains(MsgFlags::MSG_TRUNC),
