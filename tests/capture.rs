@@ -250,6 +250,15 @@ both! {
         assert_eq!(all, b"onethree");
     }
 
+    /// It is the output then: its reader going is the end of the run.
+    fn a_capture_without_a_reader_ends_quietly(transport) {
+        let mut server = waits(transport, "-q 0 --pcap -").stdout(Output::Held).stdin(Input::Held).start();
+        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        drop(server.take_stdout());
+        client.write("into the void");
+        assert_eq!(server.wait().exits(141).err, "");
+    }
+
     /// A terminal is no place for it.
     fn a_capture_on_a_terminal_is_an_error(transport) {
         let (_person, process) = terminal();

@@ -2,6 +2,7 @@
 //! What to wait for is computed from the state of each node that was touched; nothing is remembered beside it.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,8 @@ impl Pump<'_> {
     /// Waits for descriptors, signals and times, and makes runnable what they concern.
     pub(super) fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<(), Failure> {
         let timeout = self.timeout();
-        if timeout != Some(Duration::ZERO) {
-            // What cannot be recorded stops nothing, and is not forgotten: it counts when the run is over.
-            let _ = self.taps.flush();
+        if timeout != Some(Duration::ZERO) && self.record().is_break() {
+            return Ok(());
         }
         let waited = self.poller.wait(timeout, ready);
         waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
@@ -46,6 +46,18 @@ impl Pump<'_> {
             self.runnable.push_back(id);
         }
         Ok(())
+    }
+
+    /// Lets the observers write. What cannot be recorded stops nothing, and is not forgotten: it counts when the run is over; but a
+    /// record in the place of the output has a reader whose going is the end.
+    fn record(&mut self) -> ControlFlow<()> {
+        match self.taps.flush() {
+            Err(failure) if failure.exit == Exit::OutputClosed && self.leaving.is_none() => {
+                self.leave(Err(failure));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     /// Makes sure that a node is looked at again at that time, or before.

@@ -41,7 +41,8 @@ pub trait Tap {
 
     /// Nothing more happens for now: what was held back is written, for whoever follows it.
     ///
-    /// Errors: something that happened so far is not recorded; the user has been told why.
+    /// Errors: something that happened so far is not recorded; the user has been told why. [`Exit::OutputClosed`](crate::exit::Exit)
+    /// is the end of the run as well.
     fn flush(&mut self) -> Result<(), Failure> {
         Ok(())
     }

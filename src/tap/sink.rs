@@ -2,7 +2,7 @@
 //! What cannot be written is told at once, and makes the run fail in the end: a record is whole, or known not to be.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -23,7 +23,10 @@ pub struct Sink {
     pace: Pace,
     buffer: Vec<u8>,
     console: Console,
-    broken: bool,
+    /// What it means that its reader has gone.
+    abandoned: Exit,
+    /// What has become of it, if nothing more can be written.
+    broken: Option<Exit>,
 }
 
 /// When a record is written.
@@ -69,11 +72,14 @@ impl Sink {
         Self::new(Box::new(console.clone()), name, Pace::EachEvent, console)
     }
 
-    /// A descriptor that stands for standard output.
+    /// A descriptor that stands for standard output. That its reader goes is not told: it is the end of the run.
     #[must_use]
     pub fn stdout(out: impl Write + 'static, option: &str, console: &Console) -> Self {
         let name = format!("standard output ({option})");
-        Self::new(Box::new(out), name, Pace::AtLeisure, console)
+        Self {
+            abandoned: Exit::OutputClosed,
+            ..Self::new(Box::new(out), name, Pace::AtLeisure, console)
+        }
     }
 
     fn new(out: Box<dyn Write>, name: String, pace: Pace, console: &Console) -> Self {
@@ -83,7 +89,8 @@ impl Sink {
             pace,
             buffer: Vec::with_capacity(FILL),
             console: console.clone(),
-            broken: false,
+            abandoned: Exit::Failed,
+            broken: None,
         }
     }
 
@@ -104,18 +111,17 @@ impl Sink {
 
     /// Writes what is held back.
     ///
-    /// Errors: something could not be written, now or before; the user has been told.
+    /// Errors: something could not be written, now or before; the user has been told. [`Exit::OutputClosed`] ends the run.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.write();
-        if self.broken {
-            Err(Failure::new(Exit::Failed, ""))
-        } else {
-            Ok(())
+        match self.broken {
+            Some(exit) => Err(Failure::new(exit, "")),
+            None => Ok(()),
         }
     }
 
     fn write(&mut self) {
-        if !self.broken
+        if self.broken.is_none()
             && let Err(error) = self.out.write_all(&self.buffer)
         {
             self.give_up(&error);
@@ -124,7 +130,11 @@ impl Sink {
     }
 
     fn give_up(&mut self, error: &io::Error) {
-        self.broken = true;
+        if self.abandoned == Exit::OutputClosed && error.kind() == ErrorKind::BrokenPipe {
+            self.broken = Some(Exit::OutputClosed);
+            return;
+        }
+        self.broken = Some(Exit::Failed);
         let (name, reason) = (&self.name, describe(error));
         let text = format!("cannot write to {name}: {reason}; nothing more goes there");
         let text = format!("tuplecat: {}\n", Plain(text));
