@@ -61,6 +61,8 @@ both! {
         let done = serves(transport).args("--canned /nonexistent/file").run().exits(1);
         let message = "cannot read '/nonexistent/file' (--canned): no such file or directory";
         assert_eq!(done.errors(), message);
+        let done = serves(transport).args("--canned /dev/zero").run();
+        done.fails(1, "cannot read '/dev/zero' (--canned): it has more than 256 MiB");
     }
 }
 

@@ -1,7 +1,8 @@
 //! `--canned` and `--respond`: answers that are known before anybody asks.
 //! What could not be sent as an answer is an error at the start, not at the first request.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,6 +10,9 @@ use crate::cli::ResponderOptions;
 use crate::exit::{Exit, Failure};
 use crate::local::responder::{Answers, Responder};
 use crate::pump::Wiring;
+
+/// The bytes that an answer from a file may have.
+const LARGEST: u64 = 256 << 20;
 
 /// The answers that the options give, none longer than `limit` bytes.
 pub(super) fn answers(
@@ -36,14 +40,20 @@ pub(super) fn answers(
     Ok(Some(Rc::new(answers)))
 }
 
+/// Reads an answer; a file without an end fills no memory.
 fn read(path: &Path) -> Result<Rc<[u8]>, Failure> {
-    let bytes = fs::read(path).map_err(|error| {
-        Failure::io(
-            format!("cannot read '{}' (--canned)", path.display()),
-            &error,
-        )
-    })?;
-    Ok(Rc::from(bytes))
+    let mut bytes = Vec::new();
+    let file = File::open(path);
+    let read = file.and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    let act = format!("cannot read '{}' (--canned)", path.display());
+    match read {
+        Ok(len) if len as u64 > LARGEST => {
+            let text = format!("{act}: it has more than {} MiB", LARGEST >> 20);
+            Err(Failure::new(Exit::Failed, text))
+        }
+        Ok(_) => Ok(Rc::from(bytes)),
+        Err(error) => Err(Failure::io(act, &error)),
+    }
 }
 
 /// A responder for each connection, or for all datagrams of a socket.
