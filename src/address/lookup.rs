@@ -1,5 +1,5 @@
 //! From what the user wrote to addresses: the only place that asks the name service.
-//! It blocks for as long as getaddrinfo(3) does, so it runs before anything else is open.
+//! It blocks for as long as getaddrinfo(3) does, so it runs before anything else is open, and beside the one thread where it may last.
 
 use std::collections::HashSet;
 use std::io;
@@ -83,6 +83,21 @@ impl Source {
 }
 
 impl Resolver {
+    /// The name that a name server may be asked for, if a host or a source is one.
+    #[must_use]
+    pub fn asks(self, host: &Host, source: Option<&str>) -> Option<String> {
+        let stated = match host {
+            Host::Named(name) => Some(name.as_str()),
+            Host::Unstated | Host::Every => None,
+        };
+        let names = stated.into_iter().chain(source);
+        let mut names = names.filter(|name| name.parse::<IpAddr>().is_err());
+        names
+            .next()
+            .filter(|_| self.names == Names::LookedUp)
+            .map(str::to_owned)
+    }
+
     /// All addresses of a target, in the order in which to try them: as getaddrinfo sorts them (RFC 6724), the families taking
     /// turns (RFC 8305, section 4).
     ///

@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::Socket;
 
-use crate::exit::Failure;
-use crate::tap::Taps;
+use crate::exit::{Exit, Failure};
+use crate::sys::signals::Request;
+use crate::tap::{Event, Taps};
 
 mod attempts;
 
@@ -32,8 +33,8 @@ pub struct Winner {
 /// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// The interrupt descriptor became readable.
-    Interrupted,
+    /// This signal ended it.
+    Interrupted(u8),
     /// Every address failed, or the time was up: one line of message for each address that was tried.
     Failed(Failure),
 }
@@ -76,10 +77,19 @@ pub struct Course<'a> {
     pub open: &'a mut Open<'a>,
     /// Ends races.
     pub limits: Limits,
-    /// All ends early when it becomes readable; nothing is read from it.
-    pub interrupt: Option<BorrowedFd<'a>>,
+    /// What may be asked for meanwhile.
+    pub interrupt: Option<Interrupt<'a>>,
     /// Sees the attempts.
     pub taps: &'a mut Taps,
+}
+
+/// What may come in between.
+#[derive(Clone, Copy)]
+pub struct Interrupt<'a> {
+    /// Readable when there is something.
+    pub wake: BorrowedFd<'a>,
+    /// What it is.
+    pub next: &'a dyn Fn() -> Option<Request>,
 }
 
 impl Course<'_> {
@@ -95,7 +105,8 @@ impl Course<'_> {
         self.race_each(&[addresses.to_vec()], 1, &mut keep)?;
         match result {
             Some(ended) => ended.map_err(Lost::Failed),
-            None => Err(Lost::Interrupted),
+            // Only a signal ends a race without a result.
+            None => Err(Failure::new(Exit::Failed, "the race has no result").into()),
         }
     }
 
@@ -135,13 +146,14 @@ impl Course<'_> {
     }
 
     /// Waits until an attempt finishes, or it is time to look again.
-    fn wait(&self, races: &mut [(usize, Race)]) -> Result<(), Lost> {
+    fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), Lost> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<PollFd<'_>> = sockets
             .map(|socket| PollFd::new(socket, PollFlags::OUT))
             .collect();
         let interrupt = self.interrupt;
-        watched.extend(interrupt.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let wake = interrupt.map(|interrupt| interrupt.wake);
+        watched.extend(wake.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let wake = races.iter().filter_map(|(_, race)| race.wake()).min();
         let rest = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
         let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
@@ -156,8 +168,18 @@ impl Course<'_> {
             .iter()
             .map(|watched| !watched.revents().is_empty())
             .collect();
-        if interrupt.is_some() && ready.pop() == Some(true) {
-            return Err(Lost::Interrupted);
+        if let Some(interrupt) = interrupt
+            && ready.pop() == Some(true)
+        {
+            match (interrupt.next)() {
+                Some(Request::End(number)) => return Err(Lost::Interrupted(number)),
+                Some(Request::Show) => {
+                    let races = races.iter().map(|(_, race)| race);
+                    let states: Vec<_> = races.flat_map(Race::states).collect();
+                    self.taps.emit(&Event::Sockets(&states));
+                }
+                None => {}
+            }
         }
         let mut ready = ready.into_iter();
         for (_, race) in races {
@@ -169,7 +191,7 @@ impl Course<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::fd::AsFd;
@@ -181,8 +203,7 @@ mod tests {
     use socket2::{Domain, Type};
 
     use super::*;
-    use crate::exit::Exit;
-    use crate::tap::{Event, Tap};
+    use crate::tap::Tap;
 
     /// Events as texts.
     #[derive(Clone, Default)]
@@ -208,7 +229,7 @@ mod tests {
     fn run(
         addresses: &[SocketAddr],
         limit: Duration,
-        interrupt: Option<BorrowedFd<'_>>,
+        interrupt: Option<Interrupt<'_>>,
     ) -> (Result<Winner, Lost>, Vec<String>) {
         let record = Record::default();
         let mut taps = Taps::default();
@@ -338,13 +359,26 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_ends_the_race_and_is_left_to_be_read() {
+    fn a_signal_shows_the_attempts_or_ends_the_race() {
         let (_full, silent) = black_hole();
         let (mut writer, reader) = UnixStream::pair().unwrap();
-        writer.write_all(b"x").unwrap();
-        let (result, _) = run(&[silent], LONG, Some(reader.as_fd()));
-        assert_eq!(result.unwrap_err(), Lost::Interrupted);
-        assert_eq!((&reader).read(&mut [0; 2]).unwrap(), 1);
+        writer.write_all(b"xx").unwrap();
+        let asked = Cell::new(false);
+        let next = || match (&reader).read(&mut [0]) {
+            Ok(1) if asked.replace(true) => Some(Request::End(2)),
+            _ => Some(Request::Show),
+        };
+        let interrupt = Interrupt {
+            wake: reader.as_fd(),
+            next: &next,
+        };
+        let (result, events) = run(&[silent], LONG, Some(interrupt));
+        assert_eq!(result.unwrap_err(), Lost::Interrupted(2));
+        assert_eq!(events[0], format!("connecting {silent}"));
+        assert!(
+            events[1].contains("connecting") && events.len() == 2,
+            "{events:?}"
+        );
     }
 
     #[test]

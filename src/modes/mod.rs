@@ -7,6 +7,7 @@ use crate::cli::Command;
 use crate::exit::{Exit, Failure};
 use crate::print::print;
 
+mod aside;
 mod children;
 mod compare;
 mod groups;

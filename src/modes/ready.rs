@@ -3,13 +3,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::aside::Aside;
+use super::retry::Stop;
 use crate::cli::ReportOptions;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::sys::inherited::take_for_writing;
+use crate::sys::signals::Signals;
 use crate::sys::systemd::notify_ready;
 use crate::tuple::Identity;
+
+/// How long a reader is waited for in silence.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where a script wants to be told.
 pub(super) struct Ready {
@@ -40,17 +48,30 @@ impl Ready {
     }
 
     /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
-    pub(super) fn announce(&mut self, socket: Identity) -> Result<(), Failure> {
+    /// A FIFO is read when its reader comes: that is waited for, which is told by `tell` after a second.
+    pub(super) fn announce(
+        &mut self,
+        socket: Identity,
+        deadline: Option<(Instant, Duration)>,
+        signals: &Signals,
+        tell: impl FnOnce(String),
+    ) -> Result<(), Stop> {
         let line = format!("{} {}\n", socket.transport(), socket.local());
         // A service manager that does not listen any more is no reason not to serve.
         let _ = notify_ready(line.trim_end());
-        if let Some(path) = &self.file {
-            write_whole(path, &line).map_err(|error| {
-                Failure::io(
-                    format!("cannot write the ready file '{}'", path.display()),
-                    &error,
-                )
-            })?;
+        if let Some(path) = self.file.clone() {
+            let act = format!("cannot write the ready file '{}'", path.display());
+            let reader = format!("for a reader of '{}' (--ready-file)", path.display());
+            let is_fifo = fs::metadata(&path).is_ok_and(|there| there.file_type().is_fifo());
+            let failed = |error| Failure::io(&act, &error);
+            let written = line.clone();
+            let write = move || write_whole(&path, &written);
+            if is_fifo {
+                let aside = Aside::begin(write).map_err(failed)?;
+                wait(aside, deadline, signals, || tell(reader))?.map_err(failed)?;
+            } else {
+                write().map_err(failed)?;
+            }
         }
         if let Some((number, mut file)) = self.descriptor.take() {
             file.write_all(line.as_bytes()).map_err(|error| {
@@ -62,6 +83,27 @@ impl Ready {
         }
         Ok(())
     }
+}
+
+/// Waits for somebody to read, within the limit on the run.
+fn wait<T: Send + 'static>(
+    aside: Aside<T>,
+    deadline: Option<(Instant, Duration)>,
+    signals: &Signals,
+    tell: impl FnOnce(),
+) -> Result<T, Stop> {
+    let left = || deadline.map(|(until, _)| until.saturating_duration_since(Instant::now()));
+    let silent = left().map_or(SILENCE, |left| left.min(SILENCE));
+    let aside = match aside.wait(Some(silent), signals)? {
+        Ok(result) => return Ok(result),
+        Err(aside) => aside,
+    };
+    tell();
+    aside.wait(left(), signals)?.map_err(|_| {
+        let limit = deadline.map_or(Duration::ZERO, |(_, limit)| limit);
+        let text = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
+        Failure::new(Exit::TimedOut, text).into()
+    })
 }
 
 /// Writes a file that nobody ever sees empty or in part: rename(2) is atomic. Only a file gives way to another one: what is a device,

@@ -6,6 +6,7 @@ use socket2::Socket;
 
 use super::children::Children;
 use super::ready::Ready;
+use super::retry::Stop;
 use super::traffic::Traffic;
 use super::watch::{StdoutUse, Watched};
 use super::{script, settings};
@@ -23,6 +24,7 @@ use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::sandbox::Sandbox;
 use crate::sys::signals::Signals;
 use crate::tap::{Console, Event, Taps};
+use crate::tuple::Identity;
 
 /// A run from the options that all modes have.
 pub(super) struct Session<'a> {
@@ -131,6 +133,13 @@ impl<'a> Session<'a> {
             self.taps.emit(&Event::Granted { text });
         }
         Ok(())
+    }
+
+    /// Tells whoever waits for it that the socket is ready.
+    pub(super) fn announce(&mut self, socket: Identity) -> Result<(), Stop> {
+        let tell = |text| self.taps.emit(&Event::Waiting { socket, text });
+        self.ready
+            .announce(socket, self.rules.deadline, &self.signals, tell)
     }
 
     /// Moves bytes between `link` and what `wire` makes of standard input and output, until the session is over.

@@ -2,7 +2,9 @@
 //! A name may stand for many addresses: they are tried in turn, a little apart, and the first that answers is the connection.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use super::aside;
 use super::children::Weight;
 use super::probe;
 use super::retry::{self, Retry, Stop};
@@ -10,12 +12,12 @@ use super::session::{Manners, Session, shared};
 use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
+use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
-use crate::link::connect::{Course, Limits, Lost, Winner};
+use crate::link::connect::{Course, Interrupt, Limits, Lost, Winner};
 use crate::link::tcp::{Connection, Terms};
 use crate::pump::end::Link;
-use crate::sys::signals::Request;
 use crate::tap::{Event, Taps};
 use crate::tuple::Transport;
 
@@ -66,7 +68,9 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         flow: connection.flow(),
         after: winner.after,
     });
-    session.ready.announce(connection.identity())?;
+    if let Err(stop) = session.announce(connection.identity()) {
+        return stop.end();
+    }
     session.run(Box::new(connection), |stdio| match children {
         Some(children) => children.for_connections(),
         None => shared(stdio),
@@ -93,12 +97,6 @@ pub(super) fn attempt<T>(
     mut race: impl FnMut(&mut Course<'_>, &[Vec<SocketAddr>]) -> Result<T, Lost>,
 ) -> Result<T, Stop> {
     let connect = &options.connect;
-    let resolver = options.address.resolver(Transport::Tcp);
-    let source = resolver.source(connect.source.as_deref(), connect.source_port.as_ref())?;
-    let mut lists = Vec::new();
-    for addresses in resolver.each(&options.target.0)? {
-        lists.push(source.reachable(addresses)?);
-    }
     let is_bounded = connect.probe || retry.until().is_some();
     let own = connect.connect_timeout;
     // To connect in vain is to hear nothing.
@@ -112,23 +110,45 @@ pub(super) fn attempt<T>(
             .chain(retry.until())
             .min(),
     };
-    loop {
-        let mut course = Course {
-            open: &mut |remote, taps: &mut Taps| {
-                sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
-            },
-            limits,
-            interrupt: Some(session.signals.wake()),
-            taps: session.taps,
-        };
-        match race(&mut course, &lists) {
-            Ok(result) => return Ok(result),
-            Err(Lost::Failed(failure)) => return Err(failure.into()),
-            Err(Lost::Interrupted) => {
-                if let Some(Request::End(number)) = session.signals.next() {
-                    return Err(Stop::Signal(number));
-                }
-            }
-        }
-    }
+    let (source, lists) = look_up(options, session, limits)?;
+    let signals = &session.signals;
+    let mut course = Course {
+        open: &mut |remote, taps: &mut Taps| {
+            sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
+        },
+        limits,
+        interrupt: Some(Interrupt {
+            wake: signals.wake(),
+            next: &|| signals.next(),
+        }),
+        taps: session.taps,
+    };
+    race(&mut course, &lists).map_err(|lost| match lost {
+        Lost::Failed(failure) => Stop::Failed(failure),
+        Lost::Interrupted(number) => Stop::Signal(number),
+    })
+}
+
+/// Where to speak from, and the addresses of each port.
+fn look_up(
+    options: &TcpConnect,
+    session: &Session<'_>,
+    limits: Limits,
+) -> Result<(Source, Vec<Vec<SocketAddr>>), Stop> {
+    let resolver = options.address.resolver(Transport::Tcp);
+    let (host, port) = (
+        options.connect.source.clone(),
+        options.connect.source_port.clone(),
+    );
+    let targets = options.target.0.clone();
+    let asked = resolver.asks(&targets.host, host.as_deref());
+    let work = move || {
+        let source = resolver.source(host.as_deref(), port.as_ref())?;
+        let lists = resolver.each(&targets)?;
+        let lists = lists.into_iter().map(|list| source.reachable(list));
+        Ok((source, lists.collect::<Result<_, Failure>>()?))
+    };
+    let own = limits.each.map(|limit| (Instant::now() + limit, limit));
+    let limits = own.into_iter().chain(limits.all);
+    aside::look_up(asked, limits, &session.signals, work)
 }

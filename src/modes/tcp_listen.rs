@@ -39,6 +39,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     };
     let (addresses, passed) = place(options)?;
     let access = options.access.access()?;
+    let answers = responder::answers(&options.responder, usize::MAX)?;
     let folder = many.out_dir.as_deref();
     let folder = folder.map(Place::open).transpose()?;
     let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
@@ -53,7 +54,6 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         sandbox.folder = Some(Rc::clone(&place.folder));
     }
     let children = session.employ(&options.program, ends, children(options))?;
-    let answers = responder::answers(&options.responder, usize::MAX)?;
     if answers.is_some() {
         session.replace_input(ends);
     }
@@ -94,7 +94,9 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         socket: listener.identity(),
         reach,
     });
-    session.ready.announce(listener.identity())?;
+    if let Err(stop) = session.announce(listener.identity()) {
+        return stop.end();
+    }
     session.listen(Box::new(listener), wire)
 }
 
@@ -132,7 +134,9 @@ fn talk(
         return Ok(Exit::Done);
     }
     session.taps.emit(&Event::Accepted { flow, conn: 1 });
-    session.ready.announce(connection.identity())?;
+    if let Err(stop) = session.announce(connection.identity()) {
+        return stop.end();
+    }
     session.run(Box::new(connection), wire)
 }
 

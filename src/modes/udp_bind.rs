@@ -49,6 +49,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let traffic =
         Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
     let access = options.access.access()?;
+    let answers = responder::answers(&options.responder, longest_payload(towards))?;
     let mut session = Session::new(
         (ends, &options.dialogue, engine),
         Manners::Listens,
@@ -57,7 +58,6 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     )?;
     let children = (options.local.max_children, Weight::Part);
     let children = session.employ(&options.program, ends, children)?;
-    let answers = responder::answers(&options.responder, longest_payload(towards))?;
     if answers.is_some() {
         session.replace_input(ends);
     }
@@ -95,7 +95,9 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         socket: socket.identity(),
         reach,
     });
-    session.ready.announce(socket.identity())?;
+    if let Err(stop) = session.announce(socket.identity()) {
+        return stop.end();
+    }
     let echo = options.local.echo;
     session.run(Box::new(socket), |stdio| match (children, answers) {
         (Some(children), _) => children.for_datagrams(size),

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::children::Weight;
-use super::retry::Retry;
+use super::retry::{Retry, Stop};
 use super::session::{Manners, Session, shared};
 use super::traffic::Traffic;
 use super::watch::{self, Watched};
-use super::{script, sockets};
+use super::{aside, script, sockets};
+use crate::address::Source;
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at};
@@ -65,9 +66,10 @@ fn attempt(
     retry: &Retry<'_>,
 ) -> anyhow::Result<Exit> {
     let sendto = &options.sendto;
-    let resolver = options.address.resolver(Transport::Udp);
-    let source = resolver.source(sendto.source.as_deref(), sendto.source_port.as_ref())?;
-    let target = choose(&source.reachable(resolver.targets(&options.target.0)?)?)?;
+    let (source, target) = match look_up(options, session, retry) {
+        Ok(found) => found,
+        Err(stop) => return stop.end(),
+    };
     session.traffic = traffic(options, Some(target))?;
 
     let socket = sockets::sending(
@@ -97,7 +99,9 @@ fn attempt(
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }
-    session.ready.announce(socket.identity())?;
+    if let Err(stop) = session.announce(socket.identity()) {
+        return stop.end();
+    }
     let flow = socket.flow();
     let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
     let end = session.run(Box::new(socket), |stdio| match (children, flow) {
@@ -108,6 +112,26 @@ fn attempt(
         return end.map_err(|error| judge(target, error));
     }
     end
+}
+
+/// Where to speak from, and the address to send to.
+fn look_up(
+    options: &UdpSendto,
+    session: &Session<'_>,
+    retry: &Retry<'_>,
+) -> Result<(Source, SocketAddr), Stop> {
+    let resolver = options.address.resolver(Transport::Udp);
+    let sendto = &options.sendto;
+    let (host, port) = (sendto.source.clone(), sendto.source_port.clone());
+    let endpoint = options.target.0.clone();
+    let asked = resolver.asks(&endpoint.host, host.as_deref());
+    let work = move || {
+        let source = resolver.source(host.as_deref(), port.as_ref())?;
+        let target = choose(&source.reachable(resolver.targets(&endpoint)?)?)?;
+        Ok::<_, Failure>((source, target))
+    };
+    let limits = session.rules.deadline.into_iter().chain(retry.until());
+    aside::look_up(asked, limits, &session.signals, work)
 }
 
 /// How long to wait for replies.

@@ -27,7 +27,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to catch them.
+    /// Starts to catch them; but what is ignored stays so, as whoever started the program wants it (POSIX, XCU 1.4, ASYNCHRONOUS EVENTS).
     pub fn new() -> io::Result<Self> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -36,20 +36,20 @@ impl Signals {
             end: Arc::default(),
             show: Arc::default(),
         };
-        flag::register_usize(
-            SIGINT,
-            Arc::clone(&signals.end),
-            SIGINT.unsigned_abs() as usize,
-        )?;
-        flag::register_usize(
-            SIGTERM,
-            Arc::clone(&signals.end),
-            SIGTERM.unsigned_abs() as usize,
-        )?;
+        let mut caught = vec![SIGUSR1];
+        caught.extend(
+            [SIGINT, SIGTERM]
+                .into_iter()
+                .filter(|&signal| !is_ignored(signal)),
+        );
+        for &signal in &caught[1..] {
+            let end = Arc::clone(&signals.end);
+            flag::register_usize(signal, end, signal.unsigned_abs() as usize)?;
+        }
         flag::register(SIGUSR1, Arc::clone(&signals.show))?;
         // Otherwise it would kill without a word; so writing to a file that is too large fails (setrlimit(2)).
         flag::register(libc::SIGXFSZ, Arc::default())?;
-        for signal in [SIGINT, SIGTERM, SIGUSR1] {
+        for signal in caught {
             // Registered after the flags: when the byte arrives, the flag is set.
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
@@ -75,5 +75,15 @@ impl Signals {
                 .then_some(Request::Show),
             number => Some(Request::End(u8::try_from(number).unwrap_or(u8::MAX))),
         }
+    }
+}
+
+/// Whether the process was started with this signal ignored, as nohup(1) and shells in the background have it.
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is changed; where the call succeeds it has filled the structure.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }

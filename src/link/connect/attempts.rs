@@ -12,7 +12,8 @@ use socket2::Socket;
 
 use super::{Open, Winner};
 use crate::exit::{Exit, Failure, describe_at};
-use crate::tap::{Event, Taps};
+use crate::tap::{Event, SocketState, Taps};
+use crate::tuple::{FourTuple, Identity, Transport};
 
 /// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -86,6 +87,20 @@ impl Race {
     /// The sockets of attempts under way, each of which is writable when it has finished.
     pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.running.iter().map(|attempt| &attempt.socket)
+    }
+
+    /// What is known of these sockets.
+    pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
+        self.running.iter().map(|attempt| {
+            let local = attempt.socket.local_addr().ok();
+            let local = local.and_then(|local| local.as_socket());
+            let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+            let flow = FourTuple::new(Transport::Tcp, local.unwrap_or(unknown), attempt.remote);
+            SocketState {
+                state: "connecting",
+                ..SocketState::new(Identity::Pair(flow), attempt.began)
+            }
+        })
     }
 
     /// When to look again although nothing has finished.
