@@ -1,4 +1,4 @@
-//! Connecting to the first of several addresses that answers: happy eyeballs (RFC 8305).
+//! connect(2), to the first of several addresses that answers: happy eyeballs (RFC 8305).
 //! Attempts start a moment apart and run side by side; the first connection wins, and the others are closed.
 
 use std::io;
@@ -19,9 +19,9 @@ mod attempts;
 
 use attempts::Race;
 
-/// The connection that was made first.
+/// A connection that was made.
 #[derive(Debug)]
-pub struct Winner {
+pub struct Established {
     /// The connected socket, non-blocking as it was opened.
     pub socket: Socket,
     /// The address that answered.
@@ -32,14 +32,14 @@ pub struct Winner {
 
 /// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum ConnectError {
     /// This signal ended it.
     Interrupted(u8),
     /// Every address failed, or the time was up: one line of message for each address that was tried.
     Failed(Failure),
 }
 
-impl From<Failure> for Lost {
+impl From<Failure> for ConnectError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
@@ -65,17 +65,18 @@ impl Limits {
 /// Makes the non-blocking socket for an address.
 pub type Open<'a> = dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure> + 'a;
 
-/// Takes the result of a race, and says whether to go on.
-pub type Done<'a> = dyn FnMut(usize, Result<Winner, Failure>, &mut Taps) -> ControlFlow<()> + 'a;
+/// Takes the result for one list of addresses, and says whether to go on.
+pub type Done<'a> =
+    dyn FnMut(usize, Result<Established, Failure>, &mut Taps) -> ControlFlow<()> + 'a;
 
-/// What races have in common.
+/// Makes connections.
 ///
 /// Each attempt reports [`Event::Connecting`](crate::tap::Event::Connecting), and
 /// [`Event::ConnectFailed`](crate::tap::Event::ConnectFailed) if it fails; the winner is for the caller to report.
-pub struct Course<'a> {
-    /// Makes sockets.
+pub struct Connector<'a> {
+    /// Makes the socket of each attempt.
     pub open: &'a mut Open<'a>,
-    /// Ends races.
+    /// How long it may take.
     pub limits: Limits,
     /// What may be asked for meanwhile.
     pub interrupt: Option<Interrupt<'a>>,
@@ -92,19 +93,19 @@ pub struct Interrupt<'a> {
     pub next: &'a dyn Fn() -> Option<Request>,
 }
 
-impl Course<'_> {
+impl Connector<'_> {
     /// Connects to the first of `addresses` that answers.
     ///
     /// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
-    pub fn race(&mut self, addresses: &[SocketAddr]) -> Result<Winner, Lost> {
+    pub fn connect(&mut self, addresses: &[SocketAddr]) -> Result<Established, ConnectError> {
         let mut result = None;
         let mut keep = |_, ended, _: &mut Taps| {
             result = Some(ended);
             ControlFlow::Continue(())
         };
-        self.race_each(&[addresses.to_vec()], 1, &mut keep)?;
+        self.connect_each(&[addresses.to_vec()], 1, &mut keep)?;
         match result {
-            Some(ended) => ended.map_err(Lost::Failed),
+            Some(ended) => ended.map_err(ConnectError::Failed),
             // Only a signal ends a race without a result.
             None => Err(Failure::new(Exit::Failed, "the race has no result").into()),
         }
@@ -112,12 +113,12 @@ impl Course<'_> {
 
     /// Runs a race for each list of addresses, `most` of them at once, and hands each result to `done`, with its place among the
     /// lists, as it comes. All races end where `done` breaks.
-    pub fn race_each(
+    pub fn connect_each(
         &mut self,
         lists: &[Vec<SocketAddr>],
         most: usize,
         done: &mut Done<'_>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), ConnectError> {
         let mut waiting = lists.iter().enumerate().peekable();
         let mut running: Vec<(usize, Race)> = Vec::new();
         loop {
@@ -146,7 +147,7 @@ impl Course<'_> {
     }
 
     /// Waits until an attempt finishes, or it is time to look again.
-    fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), Lost> {
+    fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), ConnectError> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<PollFd<'_>> = sockets
             .map(|socket| PollFd::new(socket, PollFlags::OUT))
@@ -172,7 +173,7 @@ impl Course<'_> {
             && ready.pop() == Some(true)
         {
             match (interrupt.next)() {
-                Some(Request::End(number)) => return Err(Lost::Interrupted(number)),
+                Some(Request::End(number)) => return Err(ConnectError::Interrupted(number)),
                 Some(Request::Show) => {
                     let races = races.iter().map(|(_, race)| race);
                     let states: Vec<_> = races.flat_map(Race::states).collect();
@@ -230,17 +231,17 @@ mod tests {
         addresses: &[SocketAddr],
         limit: Duration,
         interrupt: Option<Interrupt<'_>>,
-    ) -> (Result<Winner, Lost>, Vec<String>) {
+    ) -> (Result<Established, ConnectError>, Vec<String>) {
         let record = Record::default();
         let mut taps = Taps::default();
         taps.add(Box::new(record.clone()));
-        let mut course = Course {
+        let mut connector = Connector {
             open: &mut |remote, _| Ok(open(remote)),
             limits: within(limit),
             interrupt,
             taps: &mut taps,
         };
-        let result = course.race(addresses);
+        let result = connector.connect(addresses);
         (result, record.0.take())
     }
 
@@ -336,7 +337,7 @@ mod tests {
         );
         assert_eq!(
             result.unwrap_err(),
-            Lost::Failed(Failure::new(Exit::Refused, message))
+            ConnectError::Failed(Failure::new(Exit::Refused, message))
         );
     }
 
@@ -353,7 +354,7 @@ mod tests {
         );
         assert_eq!(
             result.unwrap_err(),
-            Lost::Failed(Failure::new(Exit::TimedOut, message))
+            ConnectError::Failed(Failure::new(Exit::TimedOut, message))
         );
         assert_eq!(events.last(), Some(&format!("failed {silent}")));
     }
@@ -373,7 +374,7 @@ mod tests {
             next: &next,
         };
         let (result, events) = run(&[silent], LONG, Some(interrupt));
-        assert_eq!(result.unwrap_err(), Lost::Interrupted(2));
+        assert_eq!(result.unwrap_err(), ConnectError::Interrupted(2));
         assert_eq!(events[0], format!("connecting {silent}"));
         assert!(
             events[1].contains("connecting") && events.len() == 2,
@@ -385,17 +386,17 @@ mod tests {
     fn a_socket_that_meets_itself_is_refused() {
         let (socket, own) = closed();
         let mut socket = Some(socket);
-        let mut course = Course {
+        let mut connector = Connector {
             open: &mut |_, _| Ok(socket.take().unwrap()),
             limits: within(LONG),
             interrupt: None,
             taps: &mut Taps::default(),
         };
-        let result = course.race(&[own]);
+        let result = connector.connect(&[own]);
         let message = format!("cannot connect to {own}: connection refused");
         assert_eq!(
             result.unwrap_err(),
-            Lost::Failed(Failure::new(Exit::Refused, message))
+            ConnectError::Failed(Failure::new(Exit::Refused, message))
         );
     }
 
@@ -403,14 +404,14 @@ mod tests {
     fn a_socket_that_cannot_be_opened_is_told_once() {
         let (_listener, good) = listener();
         let refuse = Failure::new(Exit::Failed, "--mss 5: invalid argument");
-        let mut course = Course {
+        let mut connector = Connector {
             open: &mut |_, _| Err(refuse.clone()),
             limits: Limits::default(),
             interrupt: None,
             taps: &mut Taps::default(),
         };
-        let result = course.race(&[good, good]);
-        assert_eq!(result.unwrap_err(), Lost::Failed(refuse));
+        let result = connector.connect(&[good, good]);
+        assert_eq!(result.unwrap_err(), ConnectError::Failed(refuse));
     }
 
     #[test]
@@ -420,7 +421,7 @@ mod tests {
         let (_closed, bad) = closed();
         let lists = [vec![silent], vec![bad], vec![good], vec![bad, good]];
         let mut taps = Taps::default();
-        let mut course = Course {
+        let mut connector = Connector {
             open: &mut |remote, _| Ok(open(remote)),
             limits: within(SHORT),
             interrupt: None,
@@ -428,12 +429,12 @@ mod tests {
         };
         for most in [1, 2, 9] {
             let mut results = vec![None; lists.len()];
-            let mut keep = |number: usize, ended: Result<Winner, Failure>, _: &mut Taps| {
+            let mut keep = |number: usize, ended: Result<Established, Failure>, _: &mut Taps| {
                 let ended = ended.map(|winner| winner.remote);
                 results[number] = Some(ended.map_err(|failure| failure.exit));
                 ControlFlow::Continue(())
             };
-            course.race_each(&lists, most, &mut keep).unwrap();
+            connector.connect_each(&lists, most, &mut keep).unwrap();
             assert_eq!(
                 results,
                 [
@@ -445,7 +446,7 @@ mod tests {
             );
         }
         let mut stop = |_, _, _: &mut Taps| ControlFlow::Break(());
-        course.race_each(&[], 1, &mut stop).unwrap();
-        course.race_each(&lists[1..], 1, &mut stop).unwrap();
+        connector.connect_each(&[], 1, &mut stop).unwrap();
+        connector.connect_each(&lists[1..], 1, &mut stop).unwrap();
     }
 }

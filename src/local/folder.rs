@@ -23,23 +23,23 @@ use crate::tuple::FourTuple;
 /// How many names are tried for one client before giving up.
 const TRIES: usize = 10_000;
 
-/// Standard input, and a folder in the place of standard output.
-pub struct Folder {
+/// Standard input, and a file for each client in the place of standard output.
+pub struct ClientFiles {
     input: Stdio,
-    place: Place,
-    files: HashMap<FourTuple, File>,
+    folder: Folder,
+    open: HashMap<FourTuple, File>,
 }
 
 /// A folder that is open, whatever its name may lead to later.
 #[derive(Clone)]
-pub struct Place {
+pub struct Folder {
     /// As the user wrote it, for messages.
     path: PathBuf,
-    /// The folder.
-    pub folder: Rc<OwnedFd>,
+    /// Opened at the start (`O_PATH`, open(2)).
+    pub descriptor: Rc<OwnedFd>,
 }
 
-impl Place {
+impl Folder {
     /// The folder `path`, in which new files can be made; the error says why not.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -52,7 +52,7 @@ impl Place {
         let folder = opened.map_err(|error| Failure::new(Exit::Failed, text(error.into())))?;
         Ok(Self {
             path: path.to_owned(),
-            folder: Rc::new(folder),
+            descriptor: Rc::new(folder),
         })
     }
 
@@ -68,31 +68,31 @@ impl Place {
     }
 }
 
-impl Folder {
-    /// Files in `place`.
+impl ClientFiles {
+    /// What each client sends goes to a new file in `folder`.
     #[must_use]
-    pub fn new(input: Stdio, place: Place) -> Self {
+    pub fn new(input: Stdio, folder: Folder) -> Self {
         Self {
             input,
-            place,
-            files: HashMap::new(),
+            folder,
+            open: HashMap::new(),
         }
     }
 
     fn write(&mut self, flow: FourTuple, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
-            self.files.remove(&flow);
+            self.open.remove(&flow);
             return Ok(());
         }
-        let file = match self.files.entry(flow) {
+        let file = match self.open.entry(flow) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let file = create(&self.place.folder, &name_of(flow));
-                entry.insert(file.map_err(|error| self.place.broken(flow, &error))?)
+                let file = create(&self.folder.descriptor, &name_of(flow));
+                entry.insert(file.map_err(|error| self.folder.broken(flow, &error))?)
             }
         };
         let written = file.write_all(bytes);
-        written.map_err(|error| self.place.broken(flow, &error))
+        written.map_err(|error| self.folder.broken(flow, &error))
     }
 }
 
@@ -124,7 +124,7 @@ fn create(folder: impl AsFd, name: &str) -> io::Result<File> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-impl End for Folder {
+impl End for ClientFiles {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         self.input.recv(batch, taps)
     }
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(name_of(flow), "tcp_--1_9000_fe80--1_5");
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("a")).unwrap();
-        let place = Place::open(folder.path()).unwrap();
-        let mut file = create(&place.folder, "a").unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        let mut file = create(&opened.descriptor, "a").unwrap();
         file.write_all(b"new").unwrap();
         let kept = std::fs::read_to_string(folder.path().join("a.1")).unwrap();
         assert_eq!(kept, "new");

@@ -17,36 +17,36 @@ use crate::sys::limits::allow_descriptors;
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
 
-/// Descriptors for one child: its connection, and the two ends of pipes that are ours.
+/// Descriptors for one child: its connection, and our ends of its two pipes.
 const DESCRIPTORS_EACH: u64 = 3;
 
 /// Descriptors that are not for clients: those of the pump, of reports, of a look-up.
 pub(super) const RESERVED: u64 = 32;
 
-/// The program to start, and those that were started.
+/// The program to start, and the children that run it.
 #[derive(Clone)]
 pub(super) struct Children {
     program: Rc<Program>,
     nursery: Nursery,
-    weight: Weight,
+    on_failure: FailedChild,
 }
 
 /// What it means for the run that a child has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
-    /// The run is its conversation: it has failed as well.
-    Whole,
+pub(super) enum FailedChild {
+    /// The run is the conversation of this child: it has failed as well.
+    FailsTheRun,
     /// It is reported, and others go on.
-    Part,
+    IsReported,
 }
 
 impl Session<'_> {
-    /// Prepares for so many children at once, if the options name a program.
-    pub(super) fn employ(
+    /// Prepares for at most so many children at once, if the options name a program.
+    pub(super) fn prepare_program(
         &mut self,
         options: &ProgramOptions,
         ends: &EndOptions,
-        (most, weight): (u64, Weight),
+        (most, on_failure): (u64, FailedChild),
     ) -> anyhow::Result<Option<Children>> {
         let Some(program) = options.program()? else {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Session<'_> {
         let children = Children {
             program: Rc::new(program),
             nursery,
-            weight,
+            on_failure,
         };
         self.replace_input(ends);
         self.children = Some(children.clone());
@@ -97,12 +97,12 @@ impl Children {
         }))
     }
 
-    /// For the pump: what sees to children that have ended, or should have.
+    /// The end that reaps children, for the pump to attend to.
     pub(super) fn nursery(&self) -> Nursery {
         self.nursery.clone()
     }
 
-    /// Lets all children end after a run that has ended so, and says how it ended on the whole.
+    /// Lets all children end after a run that has ended with `end`, and says how it has ended on the whole.
     pub(super) fn settle(
         &self,
         end: Result<Exit, Failure>,
@@ -117,14 +117,14 @@ impl Children {
         let settled = self.nursery.settle(haste, signals, taps);
         let end = end?;
         settled.map_err(|error| Failure::io("cannot wait for children", &error))?;
-        if (end, self.weight) == (Exit::Done, Weight::Whole) {
+        if (end, self.on_failure) == (Exit::Done, FailedChild::FailsTheRun) {
             self.nursery.verdict()?;
         }
         Ok(end)
     }
 }
 
-/// How many peers of a program the limit of descriptors allows, at most so many.
+/// How many children the limit of descriptors allows, of as many as are `wanted`.
 pub(super) fn affordable(wanted: u64) -> u64 {
     let allowed = allow_descriptors(
         DESCRIPTORS_EACH
@@ -136,7 +136,7 @@ pub(super) fn affordable(wanted: u64) -> u64 {
 }
 
 /// Refuses to run a program for others than this machine, unless it is said for whom, or where: every interface is not one place.
-pub(super) fn guard(
+pub(super) fn refuse_open_program(
     options: &ProgramOptions,
     endpoint: &Endpoint,
     addresses: &[BindAddress],

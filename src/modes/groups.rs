@@ -8,7 +8,7 @@ use nix::net::if_::if_nametoindex;
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::Socket;
 
-use super::settings::{Headers, accept};
+use super::settings::{IpVersions, accept};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
@@ -20,10 +20,10 @@ use crate::tap::Reach;
 /// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it.
 pub(super) fn apply(
     socket: &Socket,
-    headers: Headers,
+    versions: IpVersions,
     options: &GroupOptions,
 ) -> Result<(), Failure> {
-    let (v4, v6) = (headers != Headers::V6, headers != Headers::V4);
+    let (v4, v6) = (versions != IpVersions::V6, versions != IpVersions::V4);
     let both = |set_v4: &dyn Fn() -> std::io::Result<()>,
                 set_v6: &dyn Fn() -> std::io::Result<()>| {
         if v4 {
@@ -65,7 +65,7 @@ pub(super) fn apply(
     options
         .join
         .iter()
-        .try_for_each(|membership| join(socket, headers, membership))
+        .try_for_each(|membership| join(socket, versions, membership))
 }
 
 fn send_through(socket: &Socket, index: u32) -> std::io::Result<()> {
@@ -74,15 +74,15 @@ fn send_through(socket: &Socket, index: u32) -> std::io::Result<()> {
     Ok(set?)
 }
 
-fn join(socket: &Socket, headers: Headers, membership: &Membership) -> Result<(), Failure> {
+fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Result<(), Failure> {
     let Membership {
         group,
         source,
         interface,
     } = membership;
     let (is_missing, family) = match group {
-        IpAddr::V4(_) => (headers == Headers::V6, "IPv4"),
-        IpAddr::V6(_) => (headers == Headers::V4, "IPv6"),
+        IpAddr::V4(_) => (versions == IpVersions::V6, "IPv4"),
+        IpAddr::V6(_) => (versions == IpVersions::V4, "IPv6"),
     };
     if is_missing {
         let text = format!("--join {membership}: the socket is not one of {family}");
@@ -160,7 +160,7 @@ mod tests {
     fn a_socket_gets_what_is_asked_for() {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         let words = "--broadcast --multicast-ttl 7 --no-multicast-loop --multicast-if lo --join 239.1.1.1%lo";
-        apply(&socket, Headers::V4, &options(words)).unwrap();
+        apply(&socket, IpVersions::V4, &options(words)).unwrap();
         assert!(socket.broadcast().unwrap());
         assert_eq!(socket.multicast_ttl_v4().unwrap(), 7);
         assert!(!socket.multicast_loop_v4().unwrap());
@@ -171,7 +171,7 @@ mod tests {
     fn what_cannot_be_joined_is_told() {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         let message = |words: &str| {
-            let result = apply(&socket, Headers::V4, &options(words));
+            let result = apply(&socket, IpVersions::V4, &options(words));
             result.unwrap_err().message
         };
         assert_eq!(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Socket, Type};
 
 use super::groups;
-use super::settings::{self, Headers, Role};
+use super::settings::{self, IpVersions, Role};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure};
@@ -31,8 +31,8 @@ pub(super) fn stream(
     tcp: &TcpSocketOptions,
 ) -> Result<Stream, Failure> {
     let (socket, local) = take(Transport::Tcp, name)?;
-    let headers = headers_of(&socket, local);
-    settings::apply(&socket, headers, options)?;
+    let versions = versions_of(&socket, local);
+    settings::apply(&socket, versions, options)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = match remote {
         Some(_) => Role::Connects,
@@ -42,7 +42,7 @@ pub(super) fn stream(
     match remote {
         Some(remote) => Ok(Stream::Connected(socket, remote)),
         None if socket.is_listener().unwrap_or(false) => {
-            Ok(Stream::Listening(socket, reach(headers, local)))
+            Ok(Stream::Listening(socket, reach(versions, local)))
         }
         None => Err(unfit(
             Transport::Tcp,
@@ -58,12 +58,12 @@ pub(super) fn datagrams(
     groups: &GroupOptions,
 ) -> Result<(Socket, BindAddress), Failure> {
     let (socket, local) = take(Transport::Udp, name)?;
-    let headers = headers_of(&socket, local);
-    settings::apply(&socket, headers, options)?;
-    groups::apply(&socket, headers, groups)?;
+    let versions = versions_of(&socket, local);
+    settings::apply(&socket, versions, options)?;
+    groups::apply(&socket, versions, groups)?;
     let bound = BindAddress {
         address: local,
-        reach: reach(headers, local),
+        reach: reach(versions, local),
     };
     Ok((socket, bound))
 }
@@ -99,19 +99,19 @@ fn unfit(transport: Transport, reason: &str) -> Failure {
     Failure::new(Exit::CannotBind, text)
 }
 
-fn headers_of(socket: &Socket, local: SocketAddr) -> Headers {
+fn versions_of(socket: &Socket, local: SocketAddr) -> IpVersions {
     match local {
-        SocketAddr::V4(_) => Headers::V4,
-        SocketAddr::V6(_) if socket.only_v6().unwrap_or(true) => Headers::V6,
-        SocketAddr::V6(_) => Headers::Both,
+        SocketAddr::V4(_) => IpVersions::V4,
+        SocketAddr::V6(_) if socket.only_v6().unwrap_or(true) => IpVersions::V6,
+        SocketAddr::V6(_) => IpVersions::Both,
     }
 }
 
-fn reach(headers: Headers, local: SocketAddr) -> Reach {
-    match headers {
+fn reach(versions: IpVersions, local: SocketAddr) -> Reach {
+    match versions {
         _ if !unmapped(local).ip().is_unspecified() => Reach::Address,
-        Headers::V4 => Reach::EveryIpv4,
-        Headers::V6 => Reach::EveryIpv6,
-        Headers::Both => Reach::DualStack,
+        IpVersions::V4 => Reach::EveryIpv4,
+        IpVersions::V6 => Reach::EveryIpv6,
+        IpVersions::Both => Reach::DualStack,
     }
 }

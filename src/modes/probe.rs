@@ -10,7 +10,7 @@ use super::session::Session;
 use super::tcp_connect::attempt;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
-use crate::link::connect::Winner;
+use crate::link::connect::Established;
 use crate::tap::{Event, Taps};
 use crate::tuple::{FourTuple, Transport};
 
@@ -55,7 +55,7 @@ fn ask(
     answers: &mut Vec<Answer>,
 ) -> Result<(), Stop> {
     let is_last_round = retry.until().is_none();
-    attempt(options, session, retry, |course, lists| {
+    attempt(options, session, retry, |connector, lists| {
         answers.resize_with(lists.len(), || Answer::Unknown);
         let asked: Vec<usize> = (0..lists.len())
             .filter(|&at| !matches!(answers[at], Answer::Open(_)))
@@ -65,7 +65,7 @@ fn ask(
             answers[at] = Answer::Unknown;
         }
         let mut told = 0;
-        course.race_each(&lists, AT_ONCE, &mut |number, ended, taps| {
+        connector.connect_each(&lists, AT_ONCE, &mut |number, ended, taps| {
             answers[asked[number]] = Answer::from(ended);
             while told < answers.len() && tell(&mut answers[told], is_last_round, taps) {
                 told += 1;
@@ -142,15 +142,15 @@ fn verdict(options: &TcpConnect, answers: &[Answer]) -> Option<Failure> {
     }
 }
 
-impl From<Result<Winner, Failure>> for Answer {
-    fn from(ended: Result<Winner, Failure>) -> Self {
-        let winner = match ended {
-            Ok(winner) => winner,
+impl From<Result<Established, Failure>> for Answer {
+    fn from(ended: Result<Established, Failure>) -> Self {
+        let established = match ended {
+            Ok(established) => established,
             Err(failure) => return Self::Failed(failure),
         };
-        let local = winner.socket.local_addr().ok();
+        let local = established.socket.local_addr().ok();
         let local = local.and_then(|local| local.as_socket());
-        let flow = local.map(|local| FourTuple::new(Transport::Tcp, local, winner.remote));
-        Self::Open(flow.map(|flow| (flow, winner.after)))
+        let flow = local.map(|local| FourTuple::new(Transport::Tcp, local, established.remote));
+        Self::Open(flow.map(|flow| (flow, established.after)))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::session::Manners;
+use super::session::Side;
 use super::traffic::Traffic;
 use crate::cli::{DialogueOptions, EndOptions, OnStdinEof};
 use crate::exit::Exit;
@@ -52,11 +52,11 @@ pub(super) fn input_use(dialogue: &DialogueOptions) -> InputUse {
 pub(super) fn patience(
     dialogue: &DialogueOptions,
     ends: &EndOptions,
-    manners: Manners,
+    side: Side,
 ) -> Option<Duration> {
     let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
     let waits = dialogue.expects() && !dialogue.stdin;
-    (waits && !is_limited && manners == Manners::Connects).then_some(SILENCE)
+    (waits && !is_limited && side == Side::Client).then_some(SILENCE)
 }
 
 #[cfg(test)]
@@ -80,9 +80,9 @@ mod tests {
                 panic!("not tcp-connect");
             };
             let (dialogue, ends) = (&options.dialogue, &options.ends);
-            let found = patience(dialogue, ends, Manners::Connects);
+            let found = patience(dialogue, ends, Side::Client);
             assert_eq!(found, limit, "{words}");
-            assert_eq!(patience(dialogue, ends, Manners::Listens), None);
+            assert_eq!(patience(dialogue, ends, Side::Server), None);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What every mode sets up the same way: observers, the local end, and the rules of the pump.
-//! From here on a mode only has to bring its links.
+//! What the modes set up in the same way: signals, the local end, the rules of the pump.
+//! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
 use anyhow::Context;
 use socket2::Socket;
@@ -26,7 +26,7 @@ use crate::sys::signals::Signals;
 use crate::tap::{Console, Event, Taps};
 use crate::tuple::Identity;
 
-/// A run from the options that all modes have.
+/// A run of a mode, from the options that all modes have.
 pub(super) struct Session<'a> {
     /// The observers that the options ask for.
     pub(super) taps: &'a mut Taps,
@@ -36,35 +36,35 @@ pub(super) struct Session<'a> {
     pub(super) rules: Rules,
     /// Where a script wants to be told of the socket.
     pub(super) ready: Ready,
-    /// Those who talk with peers in the place of standard input and output.
+    /// The processes that take the place of standard input and output.
     pub(super) children: Option<Children>,
     /// Where lines go.
     pub(super) console: Console,
     /// What goes in and out of the local end.
     pub(super) traffic: Traffic,
-    /// What is taken away before the first byte moves, if anything.
+    /// The rights that are given up before the first byte moves.
     pub(super) sandbox: Option<Sandbox>,
     script: Option<Script>,
     takes_input: bool,
     takes_output: bool,
 }
 
-/// How a mode uses standard input.
+/// Which side of a conversation a mode is on: that decides what the end of standard input means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manners {
-    /// A client: it ends its direction as soon as the input ends.
-    Connects,
-    /// A server: the same, but with no input at all it lets the peer finish first.
-    Listens,
-    /// Sends to an address: the end of the input is when waiting for answers begins, even if there was none.
-    Sends,
+pub(super) enum Side {
+    /// It connects: its direction ends as soon as the input does.
+    Client,
+    /// It waits for others: the same, but with no input at all it lets the peer finish first.
+    Server,
+    /// It sends to an address: waiting for answers begins at the end of the input, even if there was none.
+    Sender,
 }
 
 impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
     pub(super) fn new(
         (ends, dialogue, engine): (&EndOptions, &DialogueOptions, &EngineOptions),
-        manners: Manners,
+        side: Side,
         traffic: Traffic,
         watched: Watched<'a>,
     ) -> anyhow::Result<Self> {
@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
             on_input_end: if dialogue.sends() {
                 ends.on_stdin_eof.into()
             } else {
-                on_input_end(ends.on_stdin_eof, manners, kind)
+                on_input_end(ends.on_stdin_eof, side, kind)
             },
             on_peer_end: OnPeerEnd::Auto,
             input_to: InputTo::All,
@@ -92,7 +92,7 @@ impl<'a> Session<'a> {
             input_is_terminal: kind == Some(Kind::Terminal),
             idle_timeout: ends
                 .idle_timeout
-                .or_else(|| script::patience(dialogue, ends, manners)),
+                .or_else(|| script::patience(dialogue, ends, side)),
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
@@ -115,14 +115,14 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Lets something that surely has something to say take the place of standard input.
+    /// Notes that something else takes the place of standard input, which has something to send for certain.
     pub(super) fn replace_input(&mut self, ends: &EndOptions) {
         self.rules.input_is_terminal = false;
         self.rules.on_input_end = ends.on_stdin_eof.into();
     }
 
-    /// Tells where the kernel has granted less than the options ask for.
-    pub(super) fn note_shortfalls(
+    /// Reports where the kernel has granted less than the options ask for.
+    pub(super) fn report_shortfalls(
         &mut self,
         socket: &Socket,
         options: &SocketOptions,
@@ -142,7 +142,8 @@ impl<'a> Session<'a> {
             .announce(socket, self.rules.deadline, &self.signals, tell)
     }
 
-    /// Moves bytes between `link` and what `wire` makes of standard input and output, until the session is over.
+    /// Hands a socket to the pump, which moves bytes between it and what `wire` makes of standard input and output, until both
+    /// directions have ended.
     pub(super) fn run(
         &mut self,
         link: Box<dyn Link>,
@@ -151,7 +152,7 @@ impl<'a> Session<'a> {
         self.start(wire, |pump| pump.join(link))
     }
 
-    /// The same with the links that `listener` brings.
+    /// Hands a listening socket to the pump: the same with every connection that it accepts.
     pub(super) fn listen(
         &mut self,
         listener: Box<dyn Link>,
@@ -197,17 +198,15 @@ impl<'a> Session<'a> {
 }
 
 /// The plain local end: standard input and output as they are, for all links.
-pub(super) fn shared(stdio: Stdio) -> Wiring {
+pub(super) fn shared_stdio(stdio: Stdio) -> Wiring {
     Wiring::Shared(Box::new(stdio))
 }
 
-fn on_input_end(chosen: Option<OnStdinEof>, manners: Manners, input: Option<Kind>) -> OnInputEnd {
-    match (chosen, manners, input) {
+fn on_input_end(chosen: Option<OnStdinEof>, side: Side, input: Option<Kind>) -> OnInputEnd {
+    match (chosen, side, input) {
         // Clients of other makes take an early FIN for the end of everything, and cut their own transfer.
-        (None, Manners::Listens, None | Some(Kind::Null | Kind::Closed)) => {
-            OnInputEnd::FinishAfterPeer
-        }
-        (None, Manners::Connects, None) => OnInputEnd::FinishAfterPeer,
+        (None, Side::Server, None | Some(Kind::Null | Kind::Closed))
+        | (None, Side::Client, None) => OnInputEnd::FinishAfterPeer,
         (chosen, ..) => chosen.into(),
     }
 }

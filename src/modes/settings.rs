@@ -12,14 +12,14 @@ use crate::cli::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe};
 use crate::sys::fast_open;
 
-/// Which header fields the packets of a socket have.
+/// Which versions of IP the packets of a socket have: each has its own socket options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Headers {
-    /// Those of IPv4.
+pub(super) enum IpVersions {
+    /// IPv4.
     V4,
-    /// Those of IPv6.
+    /// IPv6.
     V6,
-    /// Now these, now those: an IPv6 socket that takes IPv4 as well.
+    /// Either: an IPv6 socket that takes IPv4 as well.
     Both,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Role {
 /// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it; also below.
 pub(super) fn apply(
     socket: &Socket,
-    headers: Headers,
+    versions: IpVersions,
     options: &SocketOptions,
 ) -> Result<(), Failure> {
     if options.reuse_port {
@@ -62,30 +62,30 @@ pub(super) fn apply(
         accept("--mark", mark, result, "it takes CAP_NET_ADMIN")?;
     }
     if let Some(ttl) = options.ttl {
-        accept("--ttl", ttl, set_ttl(socket, headers, ttl), "")?;
+        accept("--ttl", ttl, set_ttl(socket, versions, ttl), "")?;
     }
     if let Some(tos) = options.tos {
-        let result = set_tos(socket, headers, tos.into());
+        let result = set_tos(socket, versions, tos.into());
         accept("--tos", format_args!("{tos:#04x}"), result, "")?;
     }
     Ok(())
 }
 
-fn set_ttl(socket: &Socket, headers: Headers, ttl: u32) -> io::Result<()> {
-    if headers != Headers::V6 {
+fn set_ttl(socket: &Socket, versions: IpVersions, ttl: u32) -> io::Result<()> {
+    if versions != IpVersions::V6 {
         socket.set_ttl_v4(ttl)?;
     }
-    if headers != Headers::V4 {
+    if versions != IpVersions::V4 {
         socket.set_unicast_hops_v6(ttl)?;
     }
     Ok(())
 }
 
-fn set_tos(socket: &Socket, headers: Headers, tos: u32) -> io::Result<()> {
-    if headers != Headers::V6 {
+fn set_tos(socket: &Socket, versions: IpVersions, tos: u32) -> io::Result<()> {
+    if versions != IpVersions::V6 {
         socket.set_tos_v4(tos)?;
     }
-    if headers != Headers::V4 {
+    if versions != IpVersions::V4 {
         socket.set_tclass_v6(tos)?;
     }
     Ok(())
@@ -244,7 +244,7 @@ mod tests {
                 "--mss 5: invalid argument (the kernel takes 88 to 32767)"
             ))
         );
-        let failure = apply(&stream(), Headers::V4, &socket).unwrap_err();
+        let failure = apply(&stream(), IpVersions::V4, &socket).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
         assert_eq!(failure.message, "--interface nosuch0: no such device");
     }
@@ -264,7 +264,7 @@ mod tests {
             return;
         };
         let (options, _) = options("--ttl 7 --tos af11");
-        apply(&socket, Headers::Both, &options).unwrap();
+        apply(&socket, IpVersions::Both, &options).unwrap();
         let v4 = (socket.ttl_v4().unwrap(), socket.tos_v4().unwrap());
         let v6 = (
             socket.unicast_hops_v6().unwrap(),
@@ -277,7 +277,7 @@ mod tests {
     fn a_buffer_is_granted_or_the_rest_is_reported() {
         let (options, _) = options("--rcvbuf 2047M --sndbuf 8k");
         let socket = stream();
-        apply(&socket, Headers::V4, &options).unwrap();
+        apply(&socket, IpVersions::V4, &options).unwrap();
         let texts = shortfalls(&socket, &options).unwrap();
         assert_eq!(texts.len(), 1, "{texts:?}");
         assert!(texts[0].starts_with("--rcvbuf 2146435072: the kernel grants only "));

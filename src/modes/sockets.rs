@@ -1,5 +1,5 @@
-//! Sockets as the modes need them: made, given their options, and bound, in the order of the man pages.
-//! All of them are non-blocking; what cannot be bound is an error that names the act and the address.
+//! The calls that make a socket what a mode needs: `socket`, the options, `bind`, and for a TCP server `listen`, in that order.
+//! All sockets are non-blocking. What cannot be bound is an error that names the act and the address.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -7,14 +7,15 @@ use std::net::SocketAddr;
 use socket2::{Domain, Socket, Type};
 
 use super::groups;
-use super::settings::{self, Headers, Role};
+use super::settings::{self, IpVersions, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::tap::{Call, Event, Reach, Taps};
 use crate::tuple::{Identity, Transport, unmapped};
 
-/// `socket`, `bind`, `listen`: on the first of `addresses` that this machine has.
+/// For `tcp-listen`: `socket`, `bind`, `listen`, on the first of `addresses` that this machine has. `accept` comes later, in
+/// [`Listener`](crate::link::tcp::Listener).
 ///
 /// `SO_REUSEADDR` lets a port be listened on again while old connections linger in TIME-WAIT (RFC 9293, 3.6.1); another
 /// listener still keeps it for itself (socket(7)).
@@ -27,9 +28,9 @@ pub(super) fn listening(
     tcp: &TcpSocketOptions,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
-    let prepare = |socket: &Socket, headers| {
+    let prepare = |socket: &Socket, versions| {
         allow_reuse(socket)?;
-        settings::apply(socket, headers, options)?;
+        settings::apply(socket, versions, options)?;
         settings::apply_tcp(socket, Role::Listens, tcp)
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
@@ -40,26 +41,26 @@ pub(super) fn listening(
     first_bound(Transport::Tcp, addresses, prepare, listen, taps)
 }
 
-/// `socket`, `bind`: on the first of `addresses` that this machine has.
+/// For `udp-bind`: `socket`, `bind`, on the first of `addresses` that this machine has.
 pub(super) fn receiving(
     addresses: &[BindAddress],
     options: &SocketOptions,
     groups: &GroupOptions,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
-    let prepare = |socket: &Socket, headers| {
-        settings::apply(socket, headers, options)?;
+    let prepare = |socket: &Socket, versions| {
+        settings::apply(socket, versions, options)?;
         settings::apply_udp(socket, options);
         if options.reuse_port && !groups.join.is_empty() {
             // That is how others share the port of a group, and each of them gets every datagram.
             allow_reuse(socket)?;
         }
-        groups::apply(socket, headers, groups)
+        groups::apply(socket, versions, groups)
     };
     first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
 }
 
-/// `socket`, and `bind` if the source is chosen: ready to `connect` to `remote`.
+/// For `tcp-connect`: `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
 pub(super) fn connecting(
     remote: SocketAddr,
     source: Source,
@@ -68,7 +69,7 @@ pub(super) fn connecting(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;
-    settings::apply(&socket, headers_towards(remote), options)?;
+    settings::apply(&socket, version_of(remote), options)?;
     settings::apply_tcp(&socket, Role::Connects, tcp)?;
     if let Some(local) = source.towards(remote) {
         allow_reuse(&socket)?;
@@ -77,7 +78,7 @@ pub(super) fn connecting(
     Ok(socket)
 }
 
-/// `socket`, and `bind` if the source is chosen: ready to `sendto` to `remote`.
+/// For `udp-sendto`: `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
 pub(super) fn sending(
     remote: SocketAddr,
     source: Source,
@@ -86,15 +87,16 @@ pub(super) fn sending(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
-    settings::apply(&socket, headers_towards(remote), options)?;
+    settings::apply(&socket, version_of(remote), options)?;
     settings::apply_udp(&socket, options);
-    groups::apply(&socket, headers_towards(remote), groups)?;
+    groups::apply(&socket, version_of(remote), groups)?;
     if let Some(local) = source.towards(remote) {
         bind_source(Transport::Udp, &socket, local, taps)?;
     }
     Ok(socket)
 }
 
+/// `socket`, of the family of an address.
 fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result<Socket> {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
@@ -115,7 +117,7 @@ fn open_towards(
     open(transport, remote, taps).map_err(|error| Failure::io(act, &error))
 }
 
-/// `bind`, and the name that the socket has then: port 0 has become a real one.
+/// `bind`, and `getsockname`: port 0 has become a real one.
 fn bind(
     transport: Transport,
     socket: &Socket,
@@ -129,11 +131,11 @@ fn bind(
     Ok(name)
 }
 
-fn headers_towards(remote: SocketAddr) -> Headers {
+fn version_of(remote: SocketAddr) -> IpVersions {
     if remote.is_ipv4() {
-        Headers::V4
+        IpVersions::V4
     } else {
-        Headers::V6
+        IpVersions::V6
     }
 }
 
@@ -158,13 +160,13 @@ fn bind_source(
     })
 }
 
-/// Makes a socket, lets `prepare` set its options, binds it, and lets `settle` do the rest. Goes on to the next address only if
+/// Makes a socket, lets `prepare` set its options, binds it, and lets `finish` do the rest. Goes on to the next address only if
 /// the machine lacks the one at hand: an address that is taken must not move the user to another one unasked.
 fn first_bound(
     transport: Transport,
     addresses: &[BindAddress],
-    prepare: impl Fn(&Socket, Headers) -> Result<(), Failure>,
-    settle: impl Fn(&Socket, Identity, &mut Taps) -> io::Result<()>,
+    prepare: impl Fn(&Socket, IpVersions) -> Result<(), Failure>,
+    finish: impl Fn(&Socket, Identity, &mut Taps) -> io::Result<()>,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let act = match transport {
@@ -174,11 +176,11 @@ fn first_bound(
     let mut lines = Vec::new();
     for &BindAddress { address, reach } in addresses {
         let result = match open_at(transport, address, reach, taps) {
-            Ok((socket, headers)) => {
-                prepare(&socket, headers)?;
+            Ok((socket, versions)) => {
+                prepare(&socket, versions)?;
                 let bound = bind(transport, &socket, address, taps);
-                let settled = bound.and_then(|name| settle(&socket, name, taps));
-                settled.map(|()| socket)
+                let finished = bound.and_then(|name| finish(&socket, name, taps));
+                finished.map(|()| socket)
             }
             Err(error) => Err(error),
         };
@@ -200,17 +202,17 @@ fn open_at(
     address: SocketAddr,
     reach: Reach,
     taps: &mut Taps,
-) -> io::Result<(Socket, Headers)> {
+) -> io::Result<(Socket, IpVersions)> {
     let socket = open(transport, address, taps)?;
-    let headers = match (address, reach) {
-        (SocketAddr::V4(_), _) => Headers::V4,
-        (SocketAddr::V6(_), Reach::DualStack) => Headers::Both,
-        (SocketAddr::V6(_), _) => Headers::V6,
+    let versions = match (address, reach) {
+        (SocketAddr::V4(_), _) => IpVersions::V4,
+        (SocketAddr::V6(_), Reach::DualStack) => IpVersions::Both,
+        (SocketAddr::V6(_), _) => IpVersions::V6,
     };
-    if headers != Headers::V4 {
-        socket.set_only_v6(headers == Headers::V6)?;
+    if versions != IpVersions::V4 {
+        socket.set_only_v6(versions == IpVersions::V6)?;
     }
-    Ok((socket, headers))
+    Ok((socket, versions))
 }
 
 /// Whether the machine has no such address, or no such family of addresses.

@@ -1,21 +1,29 @@
-//! socket, connect: speak first, over a connection that is named by its 4-tuple from the start.
+//! `tcp-connect`: socket, connect. It speaks first, over a connection that its 4-tuple names from the start.
 //! A name may stand for many addresses: they are tried in turn, a little apart, and the first that answers is the connection.
+//!
+//! | call | where it is made |
+//! |---|---|
+//! | `socket`, and `bind` with `--source` | [`sockets::connecting`], called below for each attempt |
+//! | `connect` | [`Connector`], in `link/connect/attempts.rs` |
+//! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
+//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
+//! | `close` | when both directions have ended, and the pump drops it (`pump/ending.rs`) |
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::aside;
-use super::children::Weight;
+use super::children::FailedChild;
 use super::probe;
 use super::retry::{self, Retry, Stop};
-use super::session::{Manners, Session, shared};
+use super::session::{Session, Side, shared_stdio};
 use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
 use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
-use crate::link::connect::{Course, Interrupt, Limits, Lost, Winner};
+use crate::link::connect::{ConnectError, Connector, Established, Interrupt, Limits};
 use crate::link::tcp::{Connection, Terms};
 use crate::pump::end::Link;
 use crate::tap::{Event, Taps};
@@ -30,21 +38,17 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
     } = options;
     let traffic = Traffic::stream(&options.framing).with_words(dialogue);
     let start = watched.start;
-    let mut session = Session::new(
-        (ends, dialogue, engine),
-        Manners::Connects,
-        traffic,
-        watched,
-    )?;
-    let children = session.employ(&options.program, ends, (1, Weight::Whole))?;
+    let mut session = Session::new((ends, dialogue, engine), Side::Client, traffic, watched)?;
+    let children =
+        session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
     session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
     let mut retry = Retry::new(&options.retry, start);
     if options.connect.probe {
         return probe::run(options, session, retry);
     }
-    let winner = loop {
+    let established = loop {
         match connect(options, &mut session, &retry) {
-            Ok(winner) => break winner,
+            Ok(established) => break established,
             Err(stop) => {
                 if let Err(stop) = retry.wait(stop, &mut session) {
                     return stop.end();
@@ -52,28 +56,28 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
             }
         }
     };
-    session.note_shortfalls(&winner.socket, &options.socket)?;
+    session.report_shortfalls(&established.socket, &options.socket)?;
     let terms = Terms {
         wanted: ends.max_bytes,
         keeps_congestion: options.tcp.congestion.is_some(),
     };
     let connection =
-        Connection::new(winner.socket, winner.remote, None, terms).map_err(|error| {
+        Connection::new(established.socket, established.remote, None, terms).map_err(|error| {
             Failure::io(
-                format!("cannot use the connection to {}", winner.remote),
+                format!("cannot use the connection to {}", established.remote),
                 &error,
             )
         })?;
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
-        after: winner.after,
+        after: established.after,
     });
     if let Err(stop) = session.announce(connection.identity()) {
         return stop.end();
     }
     session.run(Box::new(connection), |stdio| match children {
         Some(children) => children.for_connections(),
-        None => shared(stdio),
+        None => shared_stdio(stdio),
     })
 }
 
@@ -82,19 +86,19 @@ fn connect(
     options: &TcpConnect,
     session: &mut Session<'_>,
     retry: &Retry<'_>,
-) -> Result<Winner, Stop> {
-    attempt(options, session, retry, |course, lists| {
+) -> Result<Established, Stop> {
+    attempt(options, session, retry, |connector, lists| {
         let addresses = lists.first().map_or(&[][..], Vec::as_slice);
-        course.race(addresses)
+        connector.connect(addresses)
     })
 }
 
-/// Resolves the name, and lets `race` connect to the addresses of each port.
+/// Resolves the name, and lets `connect_to` use a [`Connector`] on the addresses of each port.
 pub(super) fn attempt<T>(
     options: &TcpConnect,
     session: &mut Session<'_>,
     retry: &Retry<'_>,
-    mut race: impl FnMut(&mut Course<'_>, &[Vec<SocketAddr>]) -> Result<T, Lost>,
+    mut connect_to: impl FnMut(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, ConnectError>,
 ) -> Result<T, Stop> {
     let connect = &options.connect;
     let is_bounded = connect.probe || retry.until().is_some();
@@ -112,7 +116,7 @@ pub(super) fn attempt<T>(
     };
     let (source, lists) = look_up(options, session, limits)?;
     let signals = &session.signals;
-    let mut course = Course {
+    let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| {
             sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
         },
@@ -123,9 +127,9 @@ pub(super) fn attempt<T>(
         }),
         taps: session.taps,
     };
-    race(&mut course, &lists).map_err(|lost| match lost {
-        Lost::Failed(failure) => Stop::Failed(failure),
-        Lost::Interrupted(number) => Stop::Signal(number),
+    connect_to(&mut connector, &lists).map_err(|error| match error {
+        ConnectError::Failed(failure) => Stop::Failed(failure),
+        ConnectError::Interrupted(number) => Stop::Signal(number),
     })
 }
 

@@ -1,11 +1,19 @@
-//! socket, bind, listen, accept: wait for a client, which gets a new socket of its own.
-//! The listening socket is named by its address and port alone; the client's socket has the same, and is told apart by the 4-tuple.
+//! `tcp-listen`: socket, bind, listen, accept. It waits for clients, and each of them gets a new socket.
+//! The listening socket is named by its address and port alone; a client's socket has the same, and is told apart by the 4-tuple.
+//!
+//! | call | where it is made |
+//! |---|---|
+//! | `socket`, `bind`, `listen` | [`sockets::listening`], called below |
+//! | `accept` | [`Listener`], in `link/tcp/listener.rs`: what it receives are connections |
+//! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
+//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
+//! | `close` | when both directions have ended, and the pump drops it (`pump/ending.rs`) |
 
 use std::rc::Rc;
 
-use super::children::{RESERVED, Weight, affordable, guard};
+use super::children::{FailedChild, RESERVED, affordable, refuse_open_program};
 use super::passed::{self, Stream};
-use super::session::{Manners, Session, shared};
+use super::session::{Session, Side, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::Watched;
 use super::{responder, sockets};
@@ -14,7 +22,7 @@ use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings, Terms};
-use crate::local::folder::{Folder, Place};
+use crate::local::folder::{ClientFiles, Folder};
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
 use crate::pump::Wiring;
@@ -25,63 +33,48 @@ use crate::tap::Event;
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
-    let TcpListen {
-        ends,
-        engine,
-        listen,
-        many,
-        ..
-    } = options;
+    let TcpListen { listen, many, .. } = options;
     // Input that nobody gets is not read, and its end is not waited for.
     let ends = &EndOptions {
-        recv_only: ends.recv_only || many.stdin_to == StdinTo::None,
-        ..ends.clone()
+        recv_only: options.ends.recv_only || many.stdin_to == StdinTo::None,
+        ..options.ends.clone()
     };
-    let (addresses, passed) = place(options)?;
+    let place = place(options)?;
     let access = options.access.access()?;
     let answers = responder::answers(&options.responder, usize::MAX)?;
-    let folder = many.out_dir.as_deref();
-    let folder = folder.map(Place::open).transpose()?;
-    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
-    let mut session = Session::new(
-        (ends, &options.dialogue, engine),
-        Manners::Listens,
-        traffic,
-        watched,
-    )?;
-    adjust(&mut session.rules, options);
-    if let (Some(sandbox), Some(place)) = (&mut session.sandbox, &folder) {
-        sandbox.folder = Some(Rc::clone(&place.folder));
-    }
-    let children = session.employ(&options.program, ends, children(options))?;
+    let folder = many.out_dir.as_deref().map(Folder::open).transpose()?;
+    let mut session = session(options, ends, folder.as_ref(), watched)?;
+    let children = session.prepare_program(&options.program, ends, child_limit(options))?;
     if answers.is_some() {
         session.replace_input(ends);
     }
     let wire = |stdio| match (children, answers) {
         (Some(children), _) => children.for_connections(),
         (None, Some(answers)) => responder::wiring(answers),
-        (None, None) => wire(options, folder, stdio),
+        (None, None) => wiring(options, folder, stdio),
     };
+
     let terms = Terms {
         wanted: ends.max_bytes,
         keeps_congestion: options.tcp.congestion.is_some(),
     };
-    let (socket, reach) = match passed {
-        None => sockets::listening(
+
+    let (socket, reach) = match place {
+        Place::Addresses(addresses) => sockets::listening(
             &addresses,
             listen.backlog,
             &options.socket,
             &options.tcp,
             session.taps,
         )?,
-        Some(Stream::Listening(socket, reach)) => (socket, reach),
-        Some(Stream::Connected(socket, remote)) => {
+        Place::Passed(Stream::Listening(socket, reach)) => (socket, reach),
+        Place::Passed(Stream::Connected(socket, remote)) => {
             let connection = Connection::new(socket, remote, Some(Client::only()), terms)
                 .map_err(|error| Failure::io("cannot use the connection", &error))?;
-            return talk(session, connection, &access, wire);
+            return serve_accepted(session, connection, &access, wire);
         }
     };
-    session.note_shortfalls(&socket, &options.socket)?;
+    session.report_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
         clients: clients(options),
         patience: listen.accept_timeout,
@@ -100,14 +93,21 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     session.listen(Box::new(listener), wire)
 }
 
-/// Where to listen: on one of these addresses, or on a socket that was passed.
-fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Failure> {
+/// Where to listen.
+enum Place {
+    /// On the first of these that this machine has.
+    Addresses(Vec<BindAddress>),
+    /// On a socket that was passed.
+    Passed(Stream),
+}
+
+fn place(options: &TcpListen) -> Result<Place, Failure> {
     match &options.bind {
         BindPoint::At(endpoint) => {
             let resolver = options.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;
-            guard(&options.program, endpoint, &addresses, &options.access)?;
-            Ok((addresses, None))
+            refuse_open_program(&options.program, endpoint, &addresses, &options.access)?;
+            Ok(Place::Addresses(addresses))
         }
         BindPoint::Passed(name) => {
             let passed = passed::stream(name.as_deref(), &options.socket, &options.tcp)?;
@@ -116,13 +116,29 @@ fn place(options: &TcpListen) -> Result<(Vec<BindAddress>, Option<Stream>), Fail
                     "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
                 return Err(Failure::new(Exit::Usage, text));
             }
-            Ok((Vec::new(), Some(passed)))
+            Ok(Place::Passed(passed))
         }
     }
 }
 
-/// Serves a client that somebody else has accepted.
-fn talk(
+fn session<'a>(
+    options: &TcpListen,
+    ends: &EndOptions,
+    folder: Option<&Folder>,
+    watched: Watched<'a>,
+) -> anyhow::Result<Session<'a>> {
+    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
+    let shared = (ends, &options.dialogue, &options.engine);
+    let mut session = Session::new(shared, Side::Server, traffic, watched)?;
+    adjust(&mut session.rules, options);
+    if let (Some(sandbox), Some(folder)) = (&mut session.sandbox, folder) {
+        sandbox.folder = Some(Rc::clone(&folder.descriptor));
+    }
+    Ok(session)
+}
+
+/// Serves a client whose connection systemd has accepted.
+fn serve_accepted(
     mut session: Session,
     connection: Connection,
     access: &Access,
@@ -156,16 +172,16 @@ fn clients(options: &TcpListen) -> Clients {
     Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
 }
 
-/// How many children there may be, and what each means.
-fn children(options: &TcpListen) -> (u64, Weight) {
+/// How many children there may be, and what it means if one of them fails.
+fn child_limit(options: &TcpListen) -> (u64, FailedChild) {
     if options.many.keep_open {
-        (options.local.max_children, Weight::Part)
+        (options.local.max_children, FailedChild::IsReported)
     } else {
-        (1, Weight::Whole)
+        (1, FailedChild::FailsTheRun)
     }
 }
 
-/// Makes the rules those of a server of many clients.
+/// Adjusts the rules to a server, which may have many clients.
 fn adjust(rules: &mut Rules, options: &TcpListen) {
     let many = &options.many;
     rules.on_peer_end = options.peer_end.on_peer_eof.into();
@@ -186,16 +202,16 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
     }
 }
 
-/// Joins clients to what the options put in the place of standard input and output.
-fn wire(options: &TcpListen, folder: Option<Place>, stdio: Stdio) -> Wiring {
+/// Which local end each client is joined to.
+fn wiring(options: &TcpListen, folder: Option<Folder>, stdio: Stdio) -> Wiring {
     let many = &options.many;
     match folder {
         _ if options.local.echo => Wiring::Echo,
         _ if many.broker && many.prefix => Wiring::Broker(Box::new(Prefixed::new(stdio))),
-        Some(place) if many.broker => Wiring::Broker(Box::new(Folder::new(stdio, place))),
+        Some(folder) if many.broker => Wiring::Broker(Box::new(ClientFiles::new(stdio, folder))),
         None if many.broker => Wiring::Broker(Box::new(stdio)),
         _ if many.prefix => Wiring::Shared(Box::new(Prefixed::new(stdio))),
-        Some(place) => Wiring::Shared(Box::new(Folder::new(stdio, place))),
-        None => shared(stdio),
+        Some(folder) => Wiring::Shared(Box::new(ClientFiles::new(stdio, folder))),
+        None => shared_stdio(stdio),
     }
 }

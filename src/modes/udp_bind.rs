@@ -1,11 +1,18 @@
-//! socket, bind, recvfrom: receive from whoever sends, and answer.
+//! `udp-bind`: socket, bind, recvfrom. It receives from whoever sends, and answers.
 //! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram tells them apart.
+//!
+//! | call | where it is made |
+//! |---|---|
+//! | `socket`, `bind` | [`sockets::receiving`], called below |
+//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/inbox.rs`, whenever the pump finds it ready |
+//! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` says to whom |
+//! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it tells nobody |
 
 use std::net::SocketAddr;
 
-use super::children::{Weight, guard};
+use super::children::{FailedChild, refuse_open_program};
 use super::passed;
-use super::session::{Manners, Session, shared};
+use super::session::{Session, Side, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::Watched;
 use super::{groups, responder, sockets, udp_sendto};
@@ -30,7 +37,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let (addresses, passed) = match &options.bind {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
-            guard(&options.program, endpoint, &addresses, &options.access)?;
+            refuse_open_program(&options.program, endpoint, &addresses, &options.access)?;
             (addresses, None)
         }
         BindPoint::Passed(name) => {
@@ -50,44 +57,28 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
     let access = options.access.access()?;
     let answers = responder::answers(&options.responder, longest_payload(towards))?;
-    let mut session = Session::new(
-        (ends, &options.dialogue, engine),
-        Manners::Listens,
-        traffic,
-        watched,
-    )?;
-    let children = (options.local.max_children, Weight::Part);
-    let children = session.employ(&options.program, ends, children)?;
+    let shared = (ends, &options.dialogue, engine);
+    let mut session = Session::new(shared, Side::Server, traffic, watched)?;
+    let children = (options.local.max_children, FailedChild::IsReported);
+    let children = session.prepare_program(&options.program, ends, children)?;
     if answers.is_some() {
         session.replace_input(ends);
     }
+    let audience = match (&children, &answers) {
+        (None, None) => audience,
+        _ => Audience::Named,
+    };
 
     let (socket, reach) = match passed {
         Some(passed) => passed,
         None => sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
     };
-    session.note_shortfalls(&socket, &options.socket)?;
-    let defaults = Settings::default();
+    session.report_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
-        audience: if children.is_some() || answers.is_some() {
-            Audience::Named
-        } else {
-            audience
-        },
-        accepts: if options.peers.lock_first {
-            Accepts::First
-        } else {
-            Accepts::Anyone
-        },
-        max_peers: options.peers.max_peers.try_into().unwrap_or(usize::MAX),
-        max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
-        fail_on_loss: datagrams.fail_on_loss,
-        wanted: datagrams.count,
-        max_bytes: ends.max_bytes,
+        audience,
         access,
-        eof_datagram: datagrams.eof_datagram,
         engine: session.rules.engine,
-        ..defaults
+        ..settings(options)
     };
     let socket = Socket::new(socket, settings)
         .map_err(|error| Failure::io("cannot use the socket", &error))?;
@@ -103,8 +94,29 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         (Some(children), _) => children.for_datagrams(size),
         (None, Some(answers)) => responder::wiring(answers),
         (None, None) if echo => Wiring::Echo,
-        (None, None) => shared(stdio),
+        (None, None) => shared_stdio(stdio),
     })
+}
+
+fn settings(options: &UdpBind) -> Settings {
+    let UdpBind {
+        peers, datagrams, ..
+    } = options;
+    let defaults = Settings::default();
+    Settings {
+        accepts: if peers.lock_first {
+            Accepts::First
+        } else {
+            Accepts::Anyone
+        },
+        max_peers: peers.max_peers.try_into().unwrap_or(usize::MAX),
+        max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
+        fail_on_loss: datagrams.fail_on_loss,
+        wanted: datagrams.count,
+        max_bytes: options.ends.max_bytes,
+        eof_datagram: datagrams.eof_datagram,
+        ..defaults
+    }
 }
 
 /// Where to bind: as the endpoint says, or where the groups are heard that are to be joined.

@@ -1,12 +1,20 @@
-//! socket, sendto: speak first, to an address, without ever connecting.
-//! The socket has no remote half: it hears everybody, so it passes on only what comes from where it sends to.
+//! `udp-sendto`: socket, sendto. It speaks first, to an address, without ever connecting.
+//! The socket has no remote address: it hears everybody, so it passes on only what comes from where it sends to.
+//!
+//! | call | where it is made |
+//! |---|---|
+//! | `socket`, and `bind` with `--source` | [`sockets::sending`], called below; otherwise the first datagram binds the socket |
+//! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/mod.rs`: it sends nothing |
+//! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/parcel.rs`, as the pump reads the input |
+//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/inbox.rs`, whenever the pump finds it ready |
+//! | `close` | when replies have stopped coming (`pump/ending.rs`): it tells nobody |
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::children::Weight;
+use super::children::FailedChild;
 use super::retry::{Retry, Stop};
-use super::session::{Manners, Session, shared};
+use super::session::{Session, Side, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::{self, Watched};
 use super::{aside, script, sockets};
@@ -35,11 +43,11 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
     let start = watched.start;
     let mut session = Session::new(
         (ends, dialogue, engine),
-        Manners::Sends,
+        Side::Sender,
         traffic(options, None)?,
         watched,
     )?;
-    session.employ(&options.program, ends, (1, Weight::Whole))?;
+    session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
     if let Some(lines) = watch::lines(report, &session.console).filter(|_| sendto.probe) {
         session.taps.add(Box::new(Answer::new(lines)));
     }
@@ -79,7 +87,7 @@ fn attempt(
         &options.groups,
         session.taps,
     )?;
-    session.note_shortfalls(&socket, &options.socket)?;
+    session.report_shortfalls(&socket, &options.socket)?;
     let children = session.children.clone();
     if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
@@ -106,10 +114,10 @@ fn attempt(
     let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
     let end = session.run(Box::new(socket), |stdio| match (children, flow) {
         (Some(children), Some(flow)) => children.for_peer(Caller { flow, conn: None }, shape),
-        _ => shared(stdio),
+        _ => shared_stdio(stdio),
     });
     if sendto.probe {
-        return end.map_err(|error| judge(target, error));
+        return end.map_err(|error| describe_port(target, error));
     }
     end
 }
@@ -155,8 +163,8 @@ fn patience(options: &UdpSendto, retry: &Retry<'_>) -> Patience {
 /// How long a reply may take where nothing else is said.
 const REPLY: Duration = Duration::from_secs(1);
 
-/// What it says of a port that no answer came.
-fn judge(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
+/// What the end of a run says of the port that was probed.
+fn describe_port(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<Failure>() {
         Some(Failure { exit, message }) => {
             let text = match exit {
@@ -170,7 +178,7 @@ fn judge(target: SocketAddr, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Gives a socket without a source a port, if it has none yet, so that there is something to tell.
+/// Binds a socket that has no port yet to one that the kernel chooses, so that there is an address to announce.
 fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Failure> {
     let local = socket.local_addr().ok().and_then(|local| local.as_socket());
     if local.is_some_and(|local| local.port() != 0) {

@@ -1,5 +1,5 @@
-//! One race: the attempts to connect to the addresses of one endpoint.
-//! It is driven from outside, so that many can run beside each other in one loop.
+//! One race: the attempts to connect to the addresses of one endpoint, each with a socket of its own.
+//! connect(2) on a non-blocking socket returns at once, and a writable socket with no pending error (`SO_ERROR`) is connected.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use socket2::Socket;
 
-use super::{Open, Winner};
+use super::{Established, Open};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::tap::{Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport};
@@ -33,20 +33,20 @@ struct Attempt {
     socket: Socket,
     remote: SocketAddr,
     began: Instant,
-    /// Whether something has become of it.
+    /// Whether its socket is writable: connected, or failed.
     is_ready: bool,
 }
 
 /// What came of beginning an attempt.
 enum Started {
-    Won(Winner),
+    Won(Established),
     Runs,
     Failed,
 }
 
 impl Attempt {
-    fn win(self) -> Winner {
-        Winner {
+    fn established(self) -> Established {
+        Established {
             after: self.began.elapsed(),
             socket: self.socket,
             remote: self.remote,
@@ -110,7 +110,7 @@ impl Race {
         deadline.into_iter().chain(next_start).min()
     }
 
-    /// Notes which attempts have finished: one word for each of the sockets.
+    /// Notes which attempts have finished: one answer for each of the sockets.
     pub(super) fn mark(&mut self, ready: &mut impl Iterator<Item = bool>) {
         for (attempt, is_ready) in self.running.iter_mut().zip(ready) {
             attempt.is_ready = is_ready;
@@ -123,9 +123,9 @@ impl Race {
         now: Instant,
         open: &mut Open<'_>,
         taps: &mut Taps,
-    ) -> Option<Result<Winner, Failure>> {
-        if let Some(winner) = self.sort_out(now, taps) {
-            return Some(Ok(self.crown(winner, taps)));
+    ) -> Option<Result<Established, Failure>> {
+        if let Some(winner) = self.take_finished(now, taps) {
+            return Some(Ok(self.end_with(winner, taps)));
         }
         loop {
             if let Some((_, limit)) = self.deadline.filter(|(deadline, _)| *deadline <= now) {
@@ -135,7 +135,7 @@ impl Race {
                 && let Some(remote) = self.waiting.pop_front()
             {
                 match self.start(remote, open, taps) {
-                    Started::Won(winner) => return Some(Ok(self.crown(winner, taps))),
+                    Started::Won(winner) => return Some(Ok(self.end_with(winner, taps))),
                     Started::Runs => self.next_start = now + HEAD_START,
                     Started::Failed => self.next_start = now,
                 }
@@ -148,7 +148,7 @@ impl Race {
     }
 
     /// Ends the race with its winner. What still runs has lost, however near it may have been.
-    fn crown(&mut self, winner: Winner, taps: &mut Taps) -> Winner {
+    fn end_with(&mut self, winner: Established, taps: &mut Taps) -> Established {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
@@ -178,7 +178,7 @@ impl Race {
         };
         let connected = attempt.socket.connect(&remote.into());
         match connected.and_then(|()| attempt.outcome()) {
-            Ok(()) => Started::Won(attempt.win()),
+            Ok(()) => Started::Won(attempt.established()),
             Err(error) if is_under_way(&error) => {
                 self.running.push(attempt);
                 Started::Runs
@@ -190,8 +190,8 @@ impl Race {
         }
     }
 
-    /// Looks at the attempts that have finished: the first connection ends the race, failed ones leave it to the next.
-    fn sort_out(&mut self, now: Instant, taps: &mut Taps) -> Option<Winner> {
+    /// Looks at the attempts that have finished: the first connection ends the race, after a failure the next attempt starts.
+    fn take_finished(&mut self, now: Instant, taps: &mut Taps) -> Option<Established> {
         let mut winner = None;
         for attempt in std::mem::take(&mut self.running) {
             if !attempt.is_ready || winner.is_some() {
@@ -199,7 +199,7 @@ impl Race {
                 continue;
             }
             match attempt.outcome() {
-                Ok(()) => winner = Some(attempt.win()),
+                Ok(()) => winner = Some(attempt.established()),
                 Err(error) => {
                     self.fail(&attempt, &error, taps);
                     self.next_start = now;
