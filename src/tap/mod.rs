@@ -62,6 +62,12 @@ impl Taps {
         self.taps.push(tap);
     }
 
+    /// Whether there is nobody to whom anything could be shown.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taps.is_empty()
+    }
+
     /// Shows `event` to every observer, all with the same time.
     pub fn emit(&mut self, event: &Event<'_>) {
         if self.taps.is_empty() {
