@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use socket2::SockRef;
 
 use crate::ports::HOST;
 
@@ -38,9 +39,11 @@ pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A connection that is not paced, whatever the system's congestion control is: it meets no network.
 fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((HOST, port))?;
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_congestion(b"reno")?;
     Ok(stream)
 }
 
