@@ -1,24 +1,21 @@
 //! What has to be true of everything that reads input from outside, whatever the input is: one function for each reader.
 //! The same functions are run by the fuzzer, by random cases in an ordinary test, and over the corpus of what was once worth keeping.
 
-use std::cell::RefCell;
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tuplecat::access::{Access, Verdict, Whom, parse_network};
 use tuplecat::address::{Endpoint, Host, Port, parse_bind_point, parse_target, parse_targets};
 use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
-use tuplecat::framing::decode::{LineEnds, Tempo};
+use tuplecat::framing::decode::{LineEnds, Tempo, decode_all};
 use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
-use tuplecat::framing::{Borders, Budget, Frames, InputFraming, Open, OutputFraming};
+use tuplecat::framing::{Budget, InputFraming, OutputFraming};
 use tuplecat::plain::Plain;
 use tuplecat::tap::events::{Events, Payload};
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::lines::Palette;
-use tuplecat::tap::{Console, Event, Sink, Tap};
+use tuplecat::tap::{Event, Memory, Tap};
 use tuplecat::tuple::{Direction, FourTuple, Transport};
 
 /// A reader's name, as that of its fuzz target and of the folder of its corpus, and what has to be true of it.
@@ -176,35 +173,10 @@ fn survives(input: InputFraming, output: OutputFraming, data: &[u8]) {
 /// The frames in `data` that comes in pieces of `step` bytes, and what was wrong.
 fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
     let mut decoder = framing.decoder(512, LineEnds::Kept, Tempo::Own);
-    let mut open = Open::new(Borders::Kept { limit: 65_507 });
-    let (mut batch, mut found) = (Batch::default(), Vec::new());
-    let mut pieces = data.chunks(step.min(data.len()).max(1));
-    let mut piece: &[u8] = &[];
-    loop {
-        if piece.is_empty() {
-            piece = pieces.next().unwrap_or_default();
-        }
-        let is_end = piece.is_empty();
-        if is_end && !open.has_begun() && !decoder.has_more() {
-            return (found, None);
-        }
-        batch.clear();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
-        let result = if is_end {
-            decoder.finish(&mut frames)
-        } else {
-            decoder.decode(&mut piece, &mut frames)
-        };
-        frames.close();
-        let mut at = Cursor::default();
-        while let Some((_, bytes)) = batch.next_chunk(&mut at) {
-            found.push(bytes.to_vec());
-        }
-        if let Err(failure) = result {
-            assert!(!failure.message.is_empty());
-            return (found, Some(failure.message));
-        }
-    }
+    let (frames, failure) = decode_all(&mut *decoder, data, step, Budget::ALL);
+    let error = failure.map(|failure| failure.message);
+    assert!(error.as_ref().is_none_or(|error| !error.is_empty()));
+    (frames, error)
 }
 
 fn datagram(bytes: &[u8], flow: Option<FourTuple>) -> Batch {
@@ -269,27 +241,6 @@ fn event(chunk: &Recorded) -> Event<'_> {
         datagrams: usize::from(chunk.flow.transport == Transport::Udp),
         stride: len,
         bytes: Some(&chunk.bytes),
-    }
-}
-
-/// A record in memory.
-#[derive(Clone, Default)]
-struct Memory(Rc<RefCell<Vec<u8>>>);
-
-impl Memory {
-    fn sink(&self) -> Sink {
-        Sink::stdout(self.clone(), "--test", &Console::default())
-    }
-}
-
-impl Write for Memory {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

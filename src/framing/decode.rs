@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use super::blocks::{Blocks, Rest, Terminated};
 use super::delimited::Delimited;
-use super::frames::Frames;
+use super::frames::{Borders, Budget, Frames, Open};
 use super::hex_text::HexText;
 use super::prefixed::{Prefixed, Width};
 use super::replay::Replay;
+use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::tuple::Direction;
 
@@ -95,46 +96,57 @@ impl InputFraming {
     }
 }
 
+/// All frames that `decoder` makes of `text`, which comes in pieces of `step` bytes, each decoded as far as `budget` allows; and why
+/// it stopped, if it could not go on.
+pub fn decode_all(
+    decoder: &mut dyn Decoder,
+    text: &[u8],
+    step: usize,
+    budget: Budget,
+) -> (Vec<Vec<u8>>, Option<Failure>) {
+    let mut open = Open::new(Borders::Kept { limit: 65_507 });
+    let (mut batch, mut found) = (Batch::default(), Vec::new());
+    let mut pieces = text.chunks(step.min(text.len()).max(1));
+    let mut piece: &[u8] = &[];
+    loop {
+        if piece.is_empty() {
+            piece = pieces.next().unwrap_or_default();
+        }
+        let is_end = piece.is_empty();
+        if is_end && !open.has_begun() && !decoder.has_more() {
+            return (found, None);
+        }
+        batch.clear();
+        let mut frames = Frames::new(&mut batch, &mut open, budget);
+        let result = if is_end {
+            decoder.finish(&mut frames)
+        } else {
+            decoder.decode(&mut piece, &mut frames)
+        };
+        frames.close();
+        let mut at = Cursor::default();
+        while let Some((_, bytes)) = batch.next_chunk(&mut at) {
+            found.push(bytes.to_vec());
+        }
+        if let Err(failure) = result {
+            return (found, Some(failure));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::batch::{Batch, Cursor};
-    use crate::framing::{Borders, Budget, Open};
 
-    /// What a decoder makes of `text` that comes in pieces of `step` bytes, each as far as `budget` allows.
+    /// [`decode_all`], where what came before an error does not matter.
     pub(in crate::framing) fn decoded(
         decoder: &mut dyn Decoder,
         text: &[u8],
         step: usize,
         budget: Budget,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let mut open = Open::new(Borders::Kept { limit: 65_507 });
-        let mut found = Vec::new();
-        let mut batch = Batch::default();
-        let mut pieces = text.chunks(step);
-        let mut piece: &[u8] = &[];
-        loop {
-            if piece.is_empty() {
-                piece = pieces.next().unwrap_or_default();
-            }
-            let is_end = piece.is_empty();
-            if is_end && !open.has_begun() && !decoder.has_more() {
-                return Ok(found);
-            }
-            batch.clear();
-            let mut frames = Frames::new(&mut batch, &mut open, budget);
-            let result = if is_end {
-                decoder.finish(&mut frames)
-            } else {
-                decoder.decode(&mut piece, &mut frames)
-            };
-            frames.close();
-            let mut at = Cursor::default();
-            while let Some((_, bytes)) = batch.next_chunk(&mut at) {
-                found.push(bytes.to_vec());
-            }
-            result?;
-        }
+        let (frames, failure) = decode_all(decoder, text, step, budget);
+        failure.map_or(Ok(frames), Err)
     }
 
     /// The same in one piece, as texts.

@@ -12,7 +12,8 @@ use socket2::Socket;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Link};
-use crate::sys::tcp_info::{figures, unread, unsent};
+use crate::sys::buffers::{unread, unsent};
+use crate::sys::tcp_info::figures;
 use crate::tap::{Count, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod buffers;
 pub mod conduit;
 pub mod fast_open;
 pub mod hexadecimal;
@@ -15,4 +16,3 @@ pub mod signals;
 pub mod startup;
 pub mod systemd;
 pub mod tcp_info;
-pub mod udp;

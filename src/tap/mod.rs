@@ -14,6 +14,7 @@ pub mod explain;
 pub mod hexdump;
 mod hexlines;
 pub mod lines;
+mod memory;
 pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;
@@ -24,8 +25,7 @@ pub mod stats;
 
 pub use console::Console;
 pub use event::{Call, Event, Reach};
-#[cfg(test)]
-pub(crate) use sink::memory::Memory;
+pub use memory::Memory;
 pub use sink::{Sink, Used};
 pub use state::{Count, Parting, SocketState, Ways};
 

@@ -181,43 +181,6 @@ fn regular(file: impl AsFd) -> Option<FileId> {
     is_regular.then_some((status.st_dev, status.st_ino))
 }
 
-/// A record in memory, for tests.
-#[cfg(test)]
-pub(crate) mod memory {
-    use std::cell::RefCell;
-    use std::io::{self, Write};
-    use std::rc::Rc;
-
-    use super::{Console, Sink};
-
-    /// What was written so far.
-    #[derive(Clone, Default)]
-    pub(crate) struct Memory(pub(crate) Rc<RefCell<Vec<u8>>>);
-
-    impl Memory {
-        /// A sink that writes here.
-        pub(crate) fn sink(&self) -> Sink {
-            Sink::stdout(self.clone(), "--test", &Console::default())
-        }
-
-        /// What was written, as text.
-        pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.borrow().clone()).unwrap()
-        }
-    }
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::exit::describe;
 use crate::pump::end::Arrival;
-use crate::sys::tcp_info::{figures, unsent};
+use crate::sys::buffers::unsent;
+use crate::sys::tcp_info::figures;
 
 /// A connection that only waits for its peer to finish.
 ///

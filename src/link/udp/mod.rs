@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
-use crate::sys::tcp_info::{unread, unsent};
-use crate::sys::udp::dropped;
+use crate::sys::buffers::{dropped, unread, unsent};
 use crate::tap::{Call, Count, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 

@@ -11,7 +11,7 @@ use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
 use crate::pump::end::Arrival;
 use crate::pump::rules::Engine;
-use crate::sys::udp::dropped;
+use crate::sys::buffers::dropped;
 use crate::tap::{Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
