@@ -25,7 +25,7 @@ impl DialogueOptions {
     #[must_use]
     pub fn expects(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.any(|step| matches!(step, Step::Hear(_)))
+        steps.any(|step| matches!(step, Step::Expect(_)))
     }
 
     /// Why the options do not go together with those that say how input is read, if they do not.
@@ -38,7 +38,7 @@ impl DialogueOptions {
     #[must_use]
     pub fn sends(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.any(|step| matches!(step, Step::Say(_)))
+        steps.any(|step| matches!(step, Step::Send(_)))
     }
 }
 
@@ -88,8 +88,8 @@ fn expected_hexadecimal(text: &str) -> Result<Pattern, String> {
 impl FromArgMatches for DialogueOptions {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let words = Words::from_arg_matches(matches)?;
-        let says = |said: Vec<Bytes>| said.into_iter().map(|bytes| Step::Say(bytes.0)).collect();
-        let hears = |heard: Vec<Pattern>| heard.into_iter().map(Step::Hear).collect();
+        let says = |said: Vec<Bytes>| said.into_iter().map(|bytes| Step::Send(bytes.0)).collect();
+        let hears = |heard: Vec<Pattern>| heard.into_iter().map(Step::Expect).collect();
         let kinds: [Vec<Step>; 5] = [
             says(words.send),
             says(words.send_hex),
@@ -141,8 +141,8 @@ mod tests {
             panic!("not tcp-connect");
         };
         let steps = options.dialogue.steps.iter().map(|step| match step {
-            Step::Say(bytes) => format!("say {}", bytes.escape_ascii()),
-            Step::Hear(pattern) => match pattern.form() {
+            Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
+            Step::Expect(pattern) => match pattern.form() {
                 Form::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
                 Form::Regex(text) => format!("hear /{text}/"),
             },

@@ -1,5 +1,5 @@
-//! A dialogue: what is to be said and what has to be heard, in one order, between the network and another local end.
-//! It says a thing when all that has to be heard before it has come; what comes is passed on as if nobody had listened.
+//! A dialogue: what to send (`--send`) and what to expect (`--expect`), in one order, between the network and another local end.
+//! It sends a thing once all that is expected before it has come; what comes is passed on to the other local end unchanged.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -14,28 +14,28 @@ mod pattern;
 
 pub use pattern::{Form, Pattern};
 
-use missed::Came;
+use missed::Received;
 use pattern::{Found, Search};
 
 /// One step of a [`Script`].
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Send this: over UDP, as one datagram.
-    Say(Vec<u8>),
-    /// Wait until this has come: anywhere in the stream after what was heard before, or in one datagram.
-    Hear(Pattern),
+    Send(Vec<u8>),
+    /// Wait until this has come: anywhere in the stream after what was expected before it, or in one datagram.
+    Expect(Pattern),
 }
 
 /// What a dialogue consists of.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What is said and heard, in order.
+    /// What to send and to expect, in order.
     pub steps: Vec<Step>,
     /// What becomes of the input of the other local end.
     pub input: InputUse,
-    /// When the peer is told that nothing more will be said.
-    pub farewell: Farewell,
-    /// The status where something was to be heard and nothing at all has come from a peer that is there.
+    /// When the peer is told that nothing more will be sent.
+    pub finish: Finish,
+    /// The status where something was expected and nothing at all has come from a peer that is there.
     pub silence: Exit,
 }
 
@@ -44,38 +44,38 @@ pub struct Script {
 pub enum InputUse {
     /// It is not read.
     Unread,
-    /// It is sent from the beginning, while the script only listens.
+    /// It is sent from the beginning, while the script only expects.
     Alongside,
     /// It is sent when the script is over, and the session goes on.
     Afterwards,
 }
 
-/// When the peer is told that nothing more will be said.
+/// When the peer is told that nothing more will be sent: half-closed, if it is a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// As soon as everything is said.
-    Said,
-    /// When everything is heard as well: many a server takes an earlier end for a client that has gone.
-    Heard,
+pub enum Finish {
+    /// As soon as everything is sent.
+    OnceSent,
+    /// When everything expected has come as well: many a server takes an earlier FIN for a client that has gone.
+    OnceExpected,
 }
 
 /// Another local end, with a script between it and the network.
 pub struct Dialogue {
     inner: Box<dyn End>,
     script: Script,
-    /// How many of the steps before this one are said, and heard.
-    said: usize,
-    heard: usize,
+    /// The steps before these are done: of those that send, and of those that expect.
+    sent: usize,
+    met: usize,
     search: Option<Search>,
-    came: Came,
+    received: Received,
     peer: Peer,
-    /// Whether what comes can never be what is to be heard.
+    /// Whether what is expected cannot come any more, whatever follows.
     is_hopeless: bool,
-    /// Whether the batch that is being passed on was listened to.
-    is_known: bool,
+    /// Whether the batch that is being passed on was searched already.
+    is_searched: bool,
 }
 
-/// Whom it talks with.
+/// The peer it talks with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     /// Nobody has been there so far.
@@ -87,11 +87,11 @@ enum Peer {
 
 /// What is to be done now.
 enum Turn<'a> {
-    Say(&'a [u8]),
+    Send(&'a [u8]),
     /// Send what the other end reads.
     Read,
     Wait,
-    /// Nothing more will be said.
+    /// Nothing more will be sent.
     End,
     Leave,
 }
@@ -103,67 +103,67 @@ impl Dialogue {
         let mut dialogue = Self {
             inner,
             script,
-            said: 0,
-            heard: 0,
+            sent: 0,
+            met: 0,
             search: None,
-            came: Came::default(),
+            received: Received::default(),
             peer: Peer::Absent,
             is_hopeless: false,
-            is_known: false,
+            is_searched: false,
         };
-        dialogue.listen_from(0);
+        dialogue.expect_from(0);
         dialogue
     }
 
-    /// Waits for what is to be heard at `step` or after it.
-    fn listen_from(&mut self, step: usize) {
+    /// Waits for what is expected at `step` or after it.
+    fn expect_from(&mut self, step: usize) {
         let mut steps = self.script.steps.iter().enumerate().skip(step);
         let next = steps.find_map(|(at, step)| match step {
-            Step::Hear(pattern) => Some((at, pattern)),
-            Step::Say(_) => None,
+            Step::Expect(pattern) => Some((at, pattern)),
+            Step::Send(_) => None,
         });
-        self.heard = next.map_or(self.script.steps.len(), |(at, _)| at);
+        self.met = next.map_or(self.script.steps.len(), |(at, _)| at);
         self.search = next.map(|(_, pattern)| pattern.search());
-        self.came = Came::default();
+        self.received = Received::default();
     }
 
-    /// What is to be heard next.
+    /// What is expected next.
     fn expected(&self) -> Option<&Pattern> {
-        match self.script.steps.get(self.heard) {
-            Some(Step::Hear(pattern)) => Some(pattern),
+        match self.script.steps.get(self.met) {
+            Some(Step::Expect(pattern)) => Some(pattern),
             _ => None,
         }
     }
 
-    /// What is to be said next, whether its turn has come or not, and where in the script that is.
-    fn next_words(&self) -> Option<(usize, &[u8])> {
-        let steps = self.script.steps.iter().enumerate().skip(self.said);
+    /// What is to be sent next, whether its turn has come or not, and where in the script that is.
+    fn next_to_send(&self) -> Option<(usize, &[u8])> {
+        let steps = self.script.steps.iter().enumerate().skip(self.sent);
         let mut words = steps.filter_map(|(at, step)| match step {
-            Step::Say(words) => Some((at, words.as_slice())),
-            Step::Hear(_) => None,
+            Step::Send(words) => Some((at, words.as_slice())),
+            Step::Expect(_) => None,
         });
         words.next()
     }
 
     fn turn(&self) -> Turn<'_> {
-        let words = self.next_words();
-        let listens = self.expected().is_some();
+        let words = self.next_to_send();
+        let expects = self.expected().is_some();
         match (words, self.script.input) {
-            (Some((at, words)), _) if at < self.heard => Turn::Say(words),
-            _ if listens && self.peer == Peer::Finished => Turn::End,
-            (_, InputUse::Alongside) if listens => Turn::Read,
-            (None, _) if listens && self.script.farewell == Farewell::Said => Turn::End,
-            _ if listens => Turn::Wait,
+            (Some((at, words)), _) if at < self.met => Turn::Send(words),
+            _ if expects && self.peer == Peer::Finished => Turn::End,
+            (_, InputUse::Alongside) if expects => Turn::Read,
+            (None, _) if expects && self.script.finish == Finish::OnceSent => Turn::End,
+            _ if expects => Turn::Wait,
             (_, InputUse::Afterwards) => Turn::Read,
-            _ if self.has_to_hear() => Turn::Leave,
+            _ if self.has_expectations() => Turn::Leave,
             _ => Turn::End,
         }
     }
 
-    /// Whether there was anything to be heard at all.
-    fn has_to_hear(&self) -> bool {
+    /// Whether anything was expected at all.
+    fn has_expectations(&self) -> bool {
         let mut steps = self.script.steps.iter();
-        steps.any(|step| matches!(step, Step::Hear(_)))
+        steps.any(|step| matches!(step, Step::Expect(_)))
     }
 
     /// Whether the script is done and there is nothing to go on with.
@@ -171,24 +171,24 @@ impl Dialogue {
         matches!(self.turn(), Turn::Leave)
     }
 
-    /// Listens to a stretch of a stream, which may hold the ends of several steps; no bytes are the end of the stream.
-    fn listen_to_stream(&mut self, mut bytes: &[u8]) {
+    /// Searches a piece of a stream, which may hold what several steps expect; no bytes are the end of the stream.
+    fn search_stream(&mut self, mut bytes: &[u8]) {
         if bytes.is_empty() {
             self.peer = Peer::Finished;
         }
         while !bytes.is_empty() {
-            let (Some(search), Some(Step::Hear(pattern))) =
-                (&mut self.search, self.script.steps.get(self.heard))
+            let (Some(search), Some(Step::Expect(pattern))) =
+                (&mut self.search, self.script.steps.get(self.met))
             else {
                 return;
             };
             match search.go_on(pattern, bytes) {
                 Found::Until(end) => {
                     bytes = &bytes[end..];
-                    self.listen_from(self.heard + 1);
+                    self.expect_from(self.met + 1);
                 }
                 found => {
-                    self.came.add_stretch(bytes);
+                    self.received.add_stretch(bytes);
                     self.is_hopeless = found == Found::Never;
                     return;
                 }
@@ -196,37 +196,35 @@ impl Dialogue {
         }
     }
 
-    /// Listens to a datagram, which can be what one step waits for.
-    fn listen_to_datagram(&mut self, bytes: &[u8]) {
+    /// Searches a datagram, which can be what one step expects.
+    fn search_datagram(&mut self, bytes: &[u8]) {
         let Some(pattern) = self.expected() else {
             return;
         };
         match pattern.search().go_on(pattern, bytes) {
-            Found::Until(_) => self.listen_from(self.heard + 1),
-            Found::NotYet | Found::Never => self.came.add_datagram(bytes),
+            Found::Until(_) => self.expect_from(self.met + 1),
+            Found::NotYet | Found::Never => self.received.add_datagram(bytes),
         }
     }
 
-    fn listen(&mut self, batch: &Batch) {
+    fn search_batch(&mut self, batch: &Batch) {
         for run in batch.runs() {
             let bytes = batch.bytes(run);
             match run.shape {
-                Shape::Stream => self.listen_to_stream(bytes),
-                Shape::Datagrams(_) if bytes.is_empty() => self.listen_to_datagram(bytes),
+                Shape::Stream => self.search_stream(bytes),
+                Shape::Datagrams(_) if bytes.is_empty() => self.search_datagram(bytes),
                 Shape::Datagrams(size) => {
-                    bytes
-                        .chunks(size)
-                        .for_each(|one| self.listen_to_datagram(one));
+                    bytes.chunks(size).for_each(|one| self.search_datagram(one));
                 }
             }
         }
     }
 
-    /// What to tell of something that did not come, and why it is not waited for any longer.
+    /// The failure that something expected did not come, and why it is not waited for any longer.
     fn missed(&self, reason: &str) -> Option<Failure> {
         let pattern = self.expected()?;
-        let text = missed::explain(pattern, &self.came, reason);
-        let exit = match self.came.is_nothing() {
+        let text = missed::explain(pattern, &self.received, reason);
+        let exit = match self.received.is_nothing() {
             true if self.peer == Peer::Absent => Exit::TimedOut,
             true => self.script.silence,
             false => Exit::Unexpected,
@@ -241,7 +239,7 @@ impl End for Dialogue {
             self.peer = Peer::Present;
         }
         let words = match self.turn() {
-            Turn::Say(words) => words,
+            Turn::Send(words) => words,
             Turn::Read => return self.inner.recv(batch, taps),
             Turn::Wait => return Ok(Arrival::Nothing(None)),
             Turn::End => return Ok(Arrival::End),
@@ -256,7 +254,7 @@ impl End for Dialogue {
             shape: Shape::Datagrams(len.max(1)),
             flow: None,
         });
-        self.said = self.next_words().map_or(self.said, |(at, _)| at + 1);
+        self.sent = self.next_to_send().map_or(self.sent, |(at, _)| at + 1);
         Ok(Arrival::Data)
     }
 
@@ -265,11 +263,11 @@ impl End for Dialogue {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
-        if !std::mem::replace(&mut self.is_known, true) {
-            self.listen(batch);
+        if !std::mem::replace(&mut self.is_searched, true) {
+            self.search_batch(batch);
         }
         self.inner.send(batch, at, taps)?;
-        self.is_known = !batch.is_taken(*at);
+        self.is_searched = !batch.is_taken(*at);
         Ok(())
     }
 
@@ -296,8 +294,8 @@ impl End for Dialogue {
         self.inner.sink_lost()
     }
 
-    /// What was not heard is told, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
-    /// everything is heard, it matters no more how the peer goes, or the reader of the output.
+    /// What did not come is a failure, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
+    /// everything has come, it does not matter any more how the peer goes, or the reader of the output.
     fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
         match end {
             Ok(Exit::Done) => {
@@ -362,18 +360,18 @@ mod tests {
     }
 
     fn say(text: &str) -> Step {
-        Step::Say(text.into())
+        Step::Send(text.into())
     }
 
     fn hear(text: &str) -> Step {
-        Step::Hear(Pattern::bytes(text.into()).unwrap())
+        Step::Expect(Pattern::bytes(text.into()).unwrap())
     }
 
     fn dialogue(steps: Vec<Step>, input: InputUse) -> Dialogue {
         let script = Script {
             steps,
             input,
-            farewell: Farewell::Heard,
+            finish: Finish::OnceExpected,
             silence: Exit::TimedOut,
         };
         Dialogue::new(Box::new(Other), script)

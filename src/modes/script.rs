@@ -7,7 +7,7 @@ use super::session::Side;
 use super::traffic::Traffic;
 use crate::cli::{DialogueOptions, EndOptions, OnStdinEof};
 use crate::exit::Exit;
-use crate::local::dialogue::{Farewell, InputUse, Script};
+use crate::local::dialogue::{Finish, InputUse, Script};
 
 /// How long something expected from a server may keep it silent, where no option says so.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -26,9 +26,9 @@ pub(super) fn script(
     Some(Script {
         steps: dialogue.steps.clone(),
         input: input_use(dialogue),
-        farewell: match ends.on_stdin_eof {
-            Some(OnStdinEof::Shutdown) => Farewell::Said,
-            Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => Farewell::Heard,
+        finish: match ends.on_stdin_eof {
+            Some(OnStdinEof::Shutdown) => Finish::OnceSent,
+            Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => Finish::OnceExpected,
         },
         // A connection shows that somebody is there. Without one, silence is no answer, not a wrong one.
         silence: if traffic.is_datagrams() {

@@ -80,8 +80,8 @@ impl Traffic {
             return self;
         }
         let words = dialogue.steps.iter().filter_map(|step| match step {
-            Step::Say(words) => Some(words.clone()),
-            Step::Hear(_) => None,
+            Step::Send(words) => Some(words.clone()),
+            Step::Expect(_) => None,
         });
         let payload = Payload::Words(words.collect());
         Self { payload, ..self }

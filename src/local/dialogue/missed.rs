@@ -18,7 +18,7 @@ const TITLE: usize = 60;
 
 /// What came while something else was expected.
 #[derive(Debug, Default)]
-pub(super) struct Came {
+pub(super) struct Received {
     /// The beginning of the stream, or of the last datagram.
     first: Vec<u8>,
     /// How long that is in all, in bytes.
@@ -26,7 +26,7 @@ pub(super) struct Came {
     datagrams: u64,
 }
 
-impl Came {
+impl Received {
     pub(super) fn is_nothing(&self) -> bool {
         self.len == 0 && self.datagrams == 0
     }
@@ -57,7 +57,7 @@ impl Came {
 }
 
 /// Several lines: what was expected and why it is no longer, then both in hexadecimal.
-pub(super) fn explain(pattern: &Pattern, came: &Came, reason: &str) -> String {
+pub(super) fn explain(pattern: &Pattern, came: &Received, reason: &str) -> String {
     let mut text = match pattern.form() {
         Form::Bytes(bytes) => format!("--expect '{}': {reason}", title(&shown(bytes))),
         Form::Regex(regex) => {
@@ -172,7 +172,7 @@ mod tests {
 
     fn told(expected: &[u8], came: &[u8]) -> String {
         let pattern = Pattern::bytes(expected.to_vec()).unwrap();
-        let mut stream = Came::default();
+        let mut stream = Received::default();
         stream.add_stretch(came);
         explain(&pattern, &stream, "the peer has finished")
     }
@@ -231,7 +231,7 @@ came: 32 bytes
     #[test]
     fn of_datagrams_the_last_is_shown() {
         let pattern = Pattern::regex("^PONG$").unwrap();
-        let mut came = Came::default();
+        let mut came = Received::default();
         assert!(explain(&pattern, &came, "").ends_with("came: nothing"));
         came.add_datagram(b"one");
         came.add_datagram(b"two");

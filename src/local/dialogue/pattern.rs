@@ -1,4 +1,4 @@
-//! What is to be heard: bytes, or a regular expression over bytes.
+//! What is expected: bytes, or a regular expression over bytes.
 //! Both become an automaton that is fed piece by piece, so nothing is kept, and how a stream is cut into pieces changes nothing.
 
 use std::sync::Arc;
