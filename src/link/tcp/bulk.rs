@@ -22,9 +22,11 @@ pub(super) fn stop_pacing(socket: &Socket) {
 /// Keeps the backlog short from now on, if the peer's window has held back what was to be sent for more than an eighth of the time.
 ///
 /// A long one is then of no use: what the peer makes room for is sent by the processor on which it reads, out of no processor's cache.
-/// On one machine it halves the speed of such a peer.
+/// On one machine it halves the speed of such a peer. Where Nagle's algorithm waits for full segments (RFC 9293, 3.7.4), a backlog
+/// that is shorter than a segment would make each of them wait for an acknowledgement: there it stays as it is.
 pub(super) fn limit_backlog(socket: &Socket) {
-    if figures(socket).is_some_and(|path| path.held_back * 8 > path.busy) {
+    let is_held_back = figures(socket).is_some_and(|path| path.held_back * 8 > path.busy);
+    if is_held_back && socket.tcp_nodelay().unwrap_or(false) {
         let _ = socket.set_tcp_notsent_lowat(SHORT);
     }
 }
@@ -42,6 +44,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         sender.set_nonblocking(true).unwrap();
+        sender.set_nodelay(true).unwrap();
         (sender.into(), listener.accept().unwrap().0)
     }
 
