@@ -15,7 +15,8 @@
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
 //! - [`link`] holds the ends on the network, [`local`] those on this side; [`framing`] cuts what is read, and dresses what is written.
 //! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names them, [`tap`] those who watch.
-//! - [`plain`] shows what others wrote without letting it take effect, and [`mod@print`] prints what is a run by itself.
+//! - [`plain`] shows what others wrote without letting it take effect, [`stamp`] shows any time of day,
+//!   and [`mod@print`] prints what is a run by itself.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
 pub mod access;
@@ -30,6 +31,7 @@ pub mod modes;
 pub mod plain;
 pub mod print;
 pub mod pump;
+pub mod stamp;
 pub mod sys;
 pub mod tap;
 pub mod tuple;

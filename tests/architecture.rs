@@ -61,6 +61,22 @@ fn unsafe_code_is_in_one_place_and_says_why_it_is_sound() {
     });
 }
 
+/// Whatever else takes time is measured by a clock that nobody sets.
+#[test]
+fn only_what_is_stamped_has_the_time_of_day() {
+    let clock = concat!("SystemTime", "::now");
+    let stamps = ["src/tap/mod.rs", "src/framing/encode.rs"];
+    let rule = "a clock is read that may be set at any time";
+    holds(&sources("src"), rule, |path, text| {
+        stamps.iter().any(|stamp| path.ends_with(stamp)) || !text.contains(clock)
+    });
+    let form = concat!("format_", "rfc3339");
+    let rule = "a time is written that need not have a form";
+    holds(&sources("src"), rule, |path, text| {
+        path.ends_with("src/stamp.rs") || !text.contains(form)
+    });
+}
+
 #[test]
 fn every_file_opens_with_two_lines_that_say_what_it_is_for() {
     holds(

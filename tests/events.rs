@@ -311,6 +311,26 @@ fn told(path: &Path, payload: Payload) -> Vec<Value> {
 }
 
 #[test]
+fn an_event_has_its_form_whatever_the_clock_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events");
+    let sink = Sink::file(
+        &path,
+        "--events",
+        &Console::default(),
+        &mut Used::standard(),
+    )
+    .unwrap();
+    let mut tap = Events::new(sink, Payload::Shown);
+    let (now, year) = (SystemTime::now(), Duration::from_hours(365 * 24));
+    for time in [now, now - 100 * year, now + 9000 * year] {
+        tap.event(&Event::Granted { text: "less" }, time);
+    }
+    tap.flush().unwrap();
+    assert_eq!(read(&fs::read_to_string(path).unwrap()).len(), 3);
+}
+
+#[test]
 fn each_event_has_the_form_that_the_schema_describes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events");

@@ -69,6 +69,31 @@ fn the_pauses_can_be_kept() {
 }
 
 /// What is known to come later comes at its time, whether or not anything more will be read.
+/// A clock that was set while it was recorded: what seems to come before the beginning goes at once.
+#[test]
+fn times_that_go_backwards_keep_nothing_back() {
+    let times = [
+        "2026-11-20T12:00:00.000000Z",
+        "2026-11-20T11:00:00.000000Z",
+        "1970-01-01T00:00:00.000000Z",
+        "2026-11-20T12:00:00.100000Z",
+        "2026-11-20T12:00:00.050000Z",
+    ];
+    let chunk = |(number, time): (usize, &str)| {
+        let head = format!("{time} > udp 127.0.0.1:1 -> 127.0.0.1:9 #{number} 1 byte");
+        format!("{head}\n00000000  {:02x}\n", 0x61 + number)
+    };
+    let dump: String = times.into_iter().enumerate().map(chunk).collect();
+    for words in ["--delay original", ""] {
+        let (socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --in dump --reply-timeout 0").args(words);
+        player.to(address).says(&dump).run().exits(0);
+        for text in ["a", "b", "c", "d", "e"] {
+            assert_eq!(receive(&socket).0, text.as_bytes());
+        }
+    }
+}
+
 #[test]
 fn the_last_pause_ends_although_the_input_does_not() {
     let (socket, address) = datagrams();

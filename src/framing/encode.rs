@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::prefixed::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
 use crate::plain;
+use crate::stamp::Stamp;
 use crate::tuple::FourTuple;
 
 /// The forms of output.
@@ -110,7 +111,7 @@ fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
 
 fn append_json(bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
     let line = Line {
-        time: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
+        time: Stamp(SystemTime::now()).to_string(),
         flow: flow.map(Addresses::from),
         bytes: bytes.len(),
         hex: hex::encode(bytes),

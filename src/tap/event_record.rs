@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use super::{Count, Reach};
+use crate::stamp::Stamp;
 use crate::sys::tcp_info::Figures;
 use crate::tuple::{FourTuple, Identity, Transport};
 
@@ -24,7 +25,7 @@ pub(super) struct Record<'a> {
 
 /// Writes a time as RFC 3339 has it, to the microsecond.
 fn stamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+    serializer.collect_str(&Stamp(*time))
 }
 
 /// The socket or the addresses that an event is about.

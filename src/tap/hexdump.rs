@@ -13,6 +13,7 @@ use super::lines::Palette;
 use super::phrases::Bytes;
 use super::{Event, Sink, Tap, Ways, pieces};
 use crate::exit::Failure;
+use crate::stamp::Stamp;
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
 /// Writes a dump.
@@ -136,7 +137,7 @@ impl Tap for HexDump {
                 ..
             } => {
                 self.stamp.clear();
-                let _ = write!(self.stamp, "{}", humantime::format_rfc3339_micros(time));
+                let _ = write!(self.stamp, "{}", Stamp(time));
                 match flow.transport {
                     Transport::Tcp => self.stream(direction, flow, conn, bytes),
                     Transport::Udp => self.run(direction, flow, pieces(bytes, stride)),
@@ -163,6 +164,8 @@ impl Tap for HexDump {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use pretty_assertions::assert_eq;
 
     use super::*;
@@ -225,6 +228,22 @@ mod tests {
 00000006  61 67 61 69 6e                                    |again|
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_clock_may_be_set_to_anything() {
+        let memory = Memory::default();
+        let mut dump = HexDump::new(memory.sink(), PLAIN);
+        let (flow, hour) = (flow(Transport::Udp), Duration::from_hours(1));
+        let data = data(flow, Outgoing, 1, b"a");
+        for time in [UNIX_EPOCH + hour, UNIX_EPOCH, UNIX_EPOCH - hour] {
+            dump.event(&data, time);
+        }
+        dump.flush().unwrap();
+        let text = memory.text();
+        let stamps = text.lines().step_by(2).map(|line| &line[..20]);
+        let epoch = "1970-01-01T00:00:00.";
+        assert!(stamps.eq(["1970-01-01T01:00:00.", epoch, epoch]), "{text}");
     }
 
     #[test]

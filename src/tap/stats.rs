@@ -2,7 +2,7 @@
 //! They come from the same events as everything else, so they agree with it.
 
 use std::fmt::{self, Display};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::BinaryBytes;
 
@@ -17,7 +17,7 @@ pub struct Stats {
     palette: Palette,
     transport: Transport,
     /// When the conversation began: the call of the first peer, or the first datagram.
-    began: Option<SystemTime>,
+    began: Option<Instant>,
     moved: Ways<Moved>,
 }
 
@@ -25,8 +25,8 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default)]
 struct Moved {
     count: Count,
-    first: Option<SystemTime>,
-    last: Option<SystemTime>,
+    first: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl Stats {
@@ -74,7 +74,9 @@ impl Stats {
 }
 
 impl Tap for Stats {
-    fn event(&mut self, event: &Event<'_>, time: SystemTime) {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
+        // The clock that is shown may be set in the meantime.
+        let time = Instant::now();
         match *event {
             Event::Connecting { .. } | Event::Accepted { .. } => {
                 self.began.get_or_insert(time);
@@ -104,7 +106,7 @@ impl Tap for Stats {
 struct Rate {
     moved: Moved,
     transport: Transport,
-    began: Option<SystemTime>,
+    began: Option<Instant>,
 }
 
 impl Display for Rate {
@@ -117,8 +119,8 @@ impl Display for Rate {
             (Transport::Udp, _) => "datagrams",
         };
         write!(f, "{} in {chunks} {unit}", Bytes(bytes))?;
-        let since = |time: Option<SystemTime>| {
-            let time = time?.duration_since(self.began?).ok()?;
+        let since = |time: Option<Instant>| {
+            let time = time?.duration_since(self.began?);
             Some(time).filter(|time| !time.is_zero())
         };
         if let Some(time) = since(self.moved.last).filter(|_| bytes > 0) {
