@@ -155,9 +155,9 @@ pub enum Event<'a> {
         /// Whether there may have been more: datagrams that come coalesced are dropped as one.
         or_more: bool,
     },
-    /// One side has finished, and this is waiting for the other.
+    /// What the run waits for is not there for long: the other side's end, or what the system has run out of.
     Waiting {
-        /// The link whose peer has finished.
+        /// The link that it is about.
         socket: Identity,
         /// What is waited for, how long, and how to change it.
         text: String,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::receive::Over;
 use super::{Refusal, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::{Exit, Failure};
 use crate::pump::end::Link;
 use crate::tap::{Count, Event, Taps};
 use crate::tuple::{Direction, FourTuple};
@@ -19,9 +20,9 @@ const AGAIN: [Duration; 3] = [
     Duration::from_millis(400),
 ];
 
-/// How long the send buffer gets to drain before it, and how often: the pump does not ask a second time.
+/// How long the send buffer gets to drain before it is sent for the first time, looked at so often: the pump does not ask again.
+const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(1);
-const PAUSES: u32 = 1000;
 
 /// What was sent of it, and what came back.
 #[derive(Debug, Default)]
@@ -62,14 +63,17 @@ impl Socket {
         });
         let before = self.totals.sent.chunks;
         let mut at = Cursor::default();
-        let mut result = self.send_batch(&batch, &mut at, taps);
-        for _ in 0..PAUSES {
-            match &result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
-                _ => break,
+        let is_first = self.eof.rounds == 0;
+        let deadline = Instant::now() + if is_first { PATIENCE } else { Duration::ZERO };
+        let result = loop {
+            match self.send_batch(&batch, &mut at, taps) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break Err(error),
+                Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+                Err(_) if is_first => return Err(self.cannot_end()),
+                Err(error) => break Err(error),
+                Ok(()) => break Ok(()),
             }
-            result = self.send_batch(&batch, &mut at, taps);
-        }
+        };
         let eof = &mut self.eof;
         eof.is_answer |= eof.rounds == 0 && self.over == Some(Over::PeerFinished);
         eof.sent += self.totals.sent.chunks - before;
@@ -79,6 +83,15 @@ impl Socket {
         eof.due = again.map(|&time| Instant::now() + time);
         eof.rounds += 1;
         result
+    }
+
+    fn cannot_end(&self) -> io::Error {
+        let text = format!(
+            "{}: the datagram that stands for the end could not be sent within {} s",
+            self.identity(),
+            PATIENCE.as_secs()
+        );
+        io::Error::other(Failure::new(Exit::Failed, text))
     }
 
     /// Sends it again if it is time.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
-use super::send_errors::Attempts;
+use super::send_errors::{Attempts, Congestion};
 use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::rules::Engine;
@@ -36,6 +36,8 @@ pub(super) struct Outbox {
     pub(super) detour: Option<Route>,
     /// What the kernel said of the path when a datagram was too long for it, in bytes with headers.
     pub(super) path_mtu: Option<u32>,
+    /// Whether the interface takes nothing at present.
+    pub(super) congestion: Option<Congestion>,
 }
 
 impl Outbox {
@@ -53,6 +55,7 @@ impl Outbox {
             chosen: None,
             detour: None,
             path_mtu: None,
+            congestion: None,
         }
     }
 
@@ -176,6 +179,7 @@ impl Socket {
         if self.settings.speech == Speech::InTurn {
             self.heard = Instant::now();
         }
+        self.outbox.congestion = None;
         for parcel in parcels {
             let (len, datagrams) = (parcel.len, parcel.count());
             let mut flow = parcel.route.flow;

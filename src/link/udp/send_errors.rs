@@ -3,7 +3,7 @@
 
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -11,11 +11,22 @@ use super::addresses::longest_payload;
 use super::parcel::Parcel;
 use super::{Refusal, Socket};
 use crate::exit::{Exit, Failure, describe};
+use crate::pump::end::Link;
 use crate::tap::{Event, Taps};
 
 /// How long the queue of a network interface gets to drain, and how often before others are seen to.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: u32 = 10;
+
+/// After how long it is told that the kernel takes nothing.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// Since when the kernel has taken no datagram, and whether that is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Congestion {
+    since: Instant,
+    is_told: bool,
+}
 
 /// What was tried for one parcel so far.
 #[derive(Debug, Default)]
@@ -45,9 +56,11 @@ impl Socket {
                 thread::sleep(PAUSE);
                 return Ok(false);
             }
-            Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => {
+            Errno::ENOBUFS | Errno::ENOMEM => {
+                self.note_congestion(parcel, error, taps);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            Errno::EAGAIN => return Err(io::ErrorKind::WouldBlock.into()),
             _ => {}
         }
         attempts.failed += 1;
@@ -71,6 +84,22 @@ impl Socket {
         let exit = Exit::from(&io::Error::from(error));
         let message = format!("cannot send to {}: {reason}", flow.remote);
         Err(io::Error::other(Failure::new(exit, message)))
+    }
+
+    /// Tells, once, of an interface that takes nothing for long: it is waited for as long as the run may last.
+    fn note_congestion(&mut self, parcel: &Parcel, error: Errno, taps: &mut Taps) {
+        let congestion = self.outbox.congestion.get_or_insert(Congestion {
+            since: Instant::now(),
+            is_told: false,
+        });
+        if congestion.is_told || congestion.since.elapsed() < NOTICE {
+            return;
+        }
+        congestion.is_told = true;
+        let (target, reason) = (parcel.route.flow.remote, describe(&error.into()));
+        let text = format!("nothing can be sent to {target}: {reason}; trying again until it can");
+        let socket = self.identity();
+        taps.emit(&Event::Waiting { socket, text });
     }
 
     /// Does without what the kernel may have declined: segmentation (`UDP_SEGMENT`), or the source address. False if it had neither.
