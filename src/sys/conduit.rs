@@ -209,7 +209,16 @@ fn moved(result: rustix::io::Result<usize>, blocked: Halt) -> io::Result<Passed>
         }
         Err(Errno::AGAIN) => blocked,
         Err(Errno::INTR) => return Ok(Passed::default()),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::SPIPE) => Halt::Declined,
+        // The last three are of memory, which copying may do without, or of a disk on either side, and copying tells of which.
+        Err(
+            Errno::INVAL
+            | Errno::NOSYS
+            | Errno::OPNOTSUPP
+            | Errno::SPIPE
+            | Errno::NOMEM
+            | Errno::NOBUFS
+            | Errno::IO,
+        ) => Halt::Declined,
         Err(error) => return Err(error.into()),
     };
     Ok(Passed {
