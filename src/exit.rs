@@ -150,6 +150,16 @@ pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
+/// Whether the process or the system has run out of something that it may have again later: descriptors, memory, buffers
+/// (accept(2), socket(2)).
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|number| shortages.contains(&number))
+}
+
 /// How a child process has ended, as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
 #[must_use]
 pub fn describe_status(status: ExitStatus) -> String {

@@ -286,6 +286,7 @@ fn running_out_of_descriptors_is_survived() {
     allow(open + 2);
     let mut clients = connect_all(server.ready(), 4);
     are_served(&clients[..2]);
+    server.err().wait_for("too many open files; trying again");
     assert!(is_silent_for(&clients[2], A_WHILE));
     is_calm(&server);
     drop(clients.remove(0));

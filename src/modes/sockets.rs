@@ -10,7 +10,7 @@ use super::groups;
 use super::settings::{self, IpVersions, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
-use crate::exit::{Exit, Failure, describe_at};
+use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::tap::{Call, Event, Reach, Taps};
 use crate::tuple::{Identity, Transport, unmapped};
 
@@ -173,7 +173,7 @@ fn first_bound(
         Transport::Tcp => "cannot listen on",
         Transport::Udp => "cannot bind udp",
     };
-    let mut lines = Vec::new();
+    let (mut lines, mut exit) = (Vec::new(), Exit::CannotBind);
     for &BindAddress { address, reach } in addresses {
         let result = match open_at(transport, address, reach, taps) {
             Ok((socket, versions)) => {
@@ -188,13 +188,16 @@ fn first_bound(
             Ok(socket) => return Ok((socket, reach)),
             Err(error) => {
                 lines.push(format!("{act} {address}: {}", unbindable(&error, address)));
+                if is_shortage(&error) {
+                    exit = Exit::Failed;
+                }
                 if !is_lacking(&error) {
                     break;
                 }
             }
         }
     }
-    Err(Failure::new(Exit::CannotBind, lines.join("\n")))
+    Err(Failure::new(exit, lines.join("\n")))
 }
 
 fn open_at(

@@ -13,7 +13,7 @@ use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
-use super::{Capture, Done, Namespace, Running};
+use super::{Capture, Done, Faults, Namespace, Running};
 
 /// Where standard input comes from.
 pub(crate) enum Input {
@@ -50,6 +50,7 @@ pub(crate) struct Launch {
     /// Words that run the rest somewhere else.
     entrance: Vec<String>,
     environment: Vec<(String, String)>,
+    faults: Vec<Faults>,
     input: Input,
     output: Output,
     errors: Output,
@@ -88,6 +89,7 @@ pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
         words: words.split_whitespace().map(OsString::from).collect(),
         entrance: Vec::new(),
         environment: Vec::new(),
+        faults: Vec::new(),
         input: Input::Null,
         output: Output::Captured,
         errors: Output::Captured,
@@ -178,6 +180,30 @@ impl Launch {
         self
     }
 
+    /// Lets system calls fail; only where there are [`super::has_faults`].
+    pub(crate) fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults.push(faults);
+        self
+    }
+
+    /// Lets a system call fail so often before it works; only where there is [`super::has_strace`].
+    pub(crate) fn failing_at_first(mut self, calls: &str, error: &str, times: u32) -> Self {
+        let inject = format!("inject={calls}:error={error}:when=1..{times}");
+        // The tracer is not its parent: signals and the status are those of the program.
+        let words = [
+            "strace",
+            "-D",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &inject,
+        ];
+        self.entrance = words.map(str::to_owned).to_vec();
+        self
+    }
+
     /// No ready file: the words are all there is.
     pub(crate) fn bare(mut self) -> Self {
         self.ready_file = Ready::Nowhere;
@@ -241,9 +267,8 @@ impl Launch {
             .stdout(leading_to(self.output))
             .stderr(leading_to(self.errors));
         hear_signals();
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
+        let started = Faults::start(&self.faults, &mut command);
+        let mut child = started.unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
         // The parent's copies of what the child got would keep pipes and terminals open.
         drop(command);
         if let Some(bytes) = feed

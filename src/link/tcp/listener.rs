@@ -14,7 +14,7 @@ use socket2::Socket;
 use super::{Client, Connection, Terms, address_of};
 use crate::access::Access;
 use crate::batch::{Batch, Cursor};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::pump::end::{Arrival, End, Link};
 use crate::tap::{Call, Event, SocketState, Taps};
 use crate::tuple::{FourTuple, Identity, Transport, unmapped};
@@ -29,6 +29,8 @@ pub struct Listener {
     alone: Option<Instant>,
     /// No client is accepted before this time: the system has run out of what one needs.
     paused: Option<Instant>,
+    /// What it has run out of while clients are waiting, once that is told.
+    shortage: Option<Errno>,
     /// Held once here, and once by each client that is there.
     place: Rc<()>,
     settings: Settings,
@@ -55,9 +57,6 @@ pub enum Clients {
     /// Any number, so many of them at once; others wait in the backlog.
     AtOnce(u64),
 }
-
-/// What the system may run out of, and have again later (accept(2)).
-const SHORTAGES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
 
 /// The client had gone before it was accepted, or the network or a filter between took it (accept(2)).
 const GONE: [Errno; 9] = [
@@ -87,6 +86,7 @@ impl Listener {
             accepted: 0,
             alone: None,
             paused: None,
+            shortage: None,
             place: Rc::new(()),
             settings,
         })
@@ -125,6 +125,22 @@ impl Listener {
             patience.as_secs_f64()
         );
         Err(io::Error::other(Failure::new(Exit::TimedOut, text)))
+    }
+
+    /// Accepts nobody for a while, as the system has run out of what a client needs. Time goes on for who waits for a client.
+    fn pause(&mut self, error: Errno, taps: &mut Taps) -> io::Result<Arrival> {
+        if self.shortage.replace(error) != Some(error) {
+            let reason = describe(&error.into());
+            let text = format!("no client can be accepted: {reason}; trying again until one can");
+            let socket = self.identity();
+            taps.emit(&Event::Waiting { socket, text });
+        }
+        let until = Instant::now() + PAUSE;
+        self.paused = Some(until);
+        Ok(match self.wait()? {
+            Arrival::Nothing(Some(deadline)) => Arrival::Nothing(Some(deadline.min(until))),
+            _ => Arrival::Nothing(Some(until)),
+        })
     }
 
     /// Makes a link of a socket that was accepted.
@@ -171,11 +187,11 @@ impl End for Listener {
         match acceptfrom_with(&self.socket, flags) {
             Ok((socket, Some(remote))) => self.greet(socket.into(), remote.try_into()?, taps),
             Ok((_, None)) => Ok(Arrival::Nothing(None)),
-            Err(Errno::AGAIN) => self.wait(),
-            Err(error) if SHORTAGES.contains(&error) => {
-                self.paused = Some(Instant::now() + PAUSE);
-                Ok(Arrival::Nothing(self.paused))
+            Err(Errno::AGAIN) => {
+                self.shortage = None;
+                self.wait()
             }
+            Err(error) if is_shortage(&error.into()) => self.pause(error, taps),
             // Others may be waiting behind it.
             Err(error) if GONE.contains(&error) => Ok(Arrival::Nothing(Some(Instant::now()))),
             Err(error) => Err(error.into()),
