@@ -1,11 +1,11 @@
-//! The bytes in flight in one direction, and for each piece of them whom it concerns.
+//! A batch: the bytes in flight in one direction, in runs that each know the addresses they came with.
 //! Stream bytes have no borders; datagrams keep theirs: a run is cut every `stride` bytes, and an empty run is an empty datagram.
 
 use std::io::IoSlice;
 
 use crate::tuple::FourTuple;
 
-/// A stretch of a [`Batch`] that arrived together and concerns the same addresses.
+/// Bytes of a [`Batch`] that arrived together, with the same addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Where it starts in the batch, in bytes.
@@ -28,7 +28,7 @@ pub enum Shape {
 }
 
 impl Run {
-    /// The number of datagrams, at least 1; a stretch of a stream counts as one chunk.
+    /// The number of datagrams, at least 1; a run of a stream counts as one chunk.
     #[must_use]
     pub fn count(&self) -> usize {
         match self.shape {
@@ -38,7 +38,7 @@ impl Run {
     }
 }
 
-/// How far a receiver of a [`Batch`] has got.
+/// How much of a [`Batch`] one receiver has taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Index of the first run that is not wholly taken.
@@ -47,10 +47,10 @@ pub struct Cursor {
     pub offset: usize,
 }
 
-/// The space begins at the border of a page: into unaligned memory some processors copy at a fifth of the speed.
+/// The space begins at a page: into unaligned memory some processors copy at a fifth of the speed.
 const PAGE: usize = 4096;
 
-/// The least that is asked for where more may follow.
+/// The least that is allocated where more may follow, in bytes.
 const LEAST: usize = 64 << 10;
 
 /// One buffer of bytes in flight, with its runs in order.
@@ -63,7 +63,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Forgets what was in flight; the memory stays.
+    /// Removes all runs; the memory stays.
     pub fn clear(&mut self) {
         self.runs.clear();
     }
@@ -78,7 +78,7 @@ impl Batch {
         &mut self.memory[self.origin..]
     }
 
-    /// The same, and what is there is kept.
+    /// The same, but what the space holds is kept.
     pub fn grow(&mut self, size: usize) -> &mut [u8] {
         if self.memory.len() < self.origin + size {
             let (old, origin) = (std::mem::take(&mut self.memory), self.origin);
@@ -90,14 +90,14 @@ impl Batch {
         &mut self.memory[self.origin..]
     }
 
-    /// Declares that `run` of the space is filled.
+    /// Adds a run, whose bytes are in the space already.
     pub fn push(&mut self, run: Run) {
         debug_assert!(self.origin + run.start + run.len <= self.memory.len());
         debug_assert_ne!(run.shape, Shape::Datagrams(0));
         self.runs.push(run);
     }
 
-    /// Declares the first `len` bytes as one piece of a stream.
+    /// Adds the first `len` bytes of the space as a run of a stream.
     pub fn push_stream(&mut self, len: usize, flow: Option<FourTuple>) {
         self.push(Run {
             start: 0,
@@ -107,8 +107,8 @@ impl Batch {
         });
     }
 
-    /// Declares one datagram. It joins the last run if it lies right behind it and is as long as the others there, or the first that
-    /// is shorter.
+    /// Adds one datagram. It joins the last run if it lies right behind it and is as long as the datagrams there, or shorter, which
+    /// only the last may be.
     pub fn push_datagram(&mut self, start: usize, len: usize) {
         if let Some(run) = self.runs.last_mut()
             && let Shape::Datagrams(stride) = run.shape

@@ -1,4 +1,4 @@
-//! tuplecat joins standard input and output to TCP and UDP: four modes that share one I/O pump.
+//! tuplecat connects standard input and output to TCP and UDP sockets: four modes that share one I/O pump.
 //! Every event says what identifies the conversation: the 4-tuple of a TCP connection, the sender of a UDP datagram.
 //!
 //! | | TCP | UDP |
@@ -9,14 +9,18 @@
 //! | boundaries | none: a byte stream | one send is one datagram |
 //! | the end | each side ends its own direction (FIN); RST is an error | none: a datagram may be empty, and that ends nothing |
 //!
+//! To follow a mode from the command line to the system calls, begin with its file in `modes`, such as `modes/tcp_listen.rs`: a table at
+//! its head says where socket, bind, listen, accept, recv, send, shutdown and close are. Then read `pump/end.rs`, the interface between
+//! sockets and the pump; `link/tcp.rs` and `link/udp/mod.rs`, which implement it; and `pump/mod.rs`, the loop that drives them.
+//!
 //! How the parts fit together:
 //!
-//! - [`cli`] reads the command line, [`address`] finds addresses, and [`modes`] makes sockets in the order of the man pages.
+//! - [`cli`] reads the command line, [`address`] resolves names, and [`modes`] makes sockets in the order of the man pages.
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
-//! - [`link`] holds the ends on the network, [`local`] those on this side; [`framing`] cuts what is read, and dresses what is written.
-//! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names them, [`tap`] those who watch.
+//! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
+//! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names their conversation, [`tap`] the observers that report it.
 //! - [`plain`] shows what others wrote without letting it take effect, [`stamp`] shows any time of day,
-//!   and [`mod@print`] prints what is a run by itself.
+//!   and [`mod@print`] prints the output of commands that move no traffic.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
 pub mod access;

@@ -1,4 +1,4 @@
-//! Framing: how a text or a stream of bytes is cut into chunks, and chunks are made into one again.
+//! Framing: how input is cut into frames, each of which becomes a datagram, and how received datagrams are written as output.
 //! Codecs are fed bytes and know no descriptors, so whoever reads or writes may stop and go on anywhere.
 
 mod blocks;
@@ -8,10 +8,10 @@ pub mod dump;
 pub mod encode;
 mod frames;
 mod hex_text;
+pub mod literal;
 pub mod pace;
 mod prefixed;
 mod replay;
-pub mod words;
 
 pub use decode::InputFraming;
 pub use encode::OutputFraming;

@@ -1,5 +1,5 @@
-//! The network ends that the pump can drive.
-//! Everything that is particular to one transport is in the file of its name.
+//! The sockets that the pump can drive: TCP's listening sockets and connections, UDP's one socket for every peer.
+//! Everything that is particular to one transport is below the name of that transport.
 
 pub mod connect;
 pub mod tcp;

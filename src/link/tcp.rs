@@ -1,4 +1,4 @@
-//! Stream links: a listening socket, whose data are connections, and a connection, which is named by its 4-tuple.
+//! TCP: a listening socket, from which connections come, and a connection, which is named by its 4-tuple.
 //! Each connection has a socket of its own; all those of one listener share its port, and only the 4-tuple tells them apart.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
@@ -23,7 +23,7 @@ mod parting;
 
 pub use listener::{Clients, Listener, Settings};
 
-/// Bytes asked for in one read.
+/// Bytes asked for in one recv(2).
 const STRETCH: usize = 256 << 10;
 
 /// A connection: a byte stream in each direction, each ended on its own.
@@ -51,16 +51,16 @@ pub struct Terms {
     pub keeps_congestion: bool,
 }
 
-/// That a connection is one of a listener's clients.
+/// What a listener gives each connection that it has accepted.
 pub struct Client {
     /// Its number, from 1.
     number: u64,
-    /// Its place among them, free again when this is gone.
+    /// Its place among the clients that may be there at once, free again when this is dropped.
     _place: Rc<()>,
 }
 
 impl Client {
-    /// The client of a listener that is not ours, and has no other for us.
+    /// For a connection that another process has accepted: the only one.
     #[must_use]
     pub fn only() -> Self {
         Self {
@@ -82,7 +82,7 @@ enum State {
 }
 
 impl Connection {
-    /// Takes over a socket that is connected to `remote`; `client` says so if a listener has accepted it.
+    /// Takes over a socket that is connected to `remote`; with a `client` if a listener has accepted it.
     pub fn new(
         socket: Socket,
         remote: SocketAddr,
@@ -163,7 +163,7 @@ impl Connection {
         }
     }
 
-    /// The most that may be read at once.
+    /// The most bytes that may still be received (`--max-bytes`).
     fn limit(&self) -> usize {
         let wanted = self.wanted.and_then(|wanted| usize::try_from(wanted).ok());
         wanted.unwrap_or(usize::MAX)

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Shape};
 use crate::framing::decode::{Decoder, LineEnds, Tempo};
+use crate::framing::literal::Literal;
 use crate::framing::pace::Pace;
-use crate::framing::words::Words;
 use crate::framing::{Borders, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::{Inherited, Kind};
@@ -89,10 +89,10 @@ impl Input {
 
     /// Gives these frames, and then is at its end.
     #[must_use]
-    pub fn of_words(words: Vec<Vec<u8>>, cutting: Cutting) -> Self {
+    pub fn literal(frames: Vec<Vec<u8>>, cutting: Cutting) -> Self {
         Self {
             from: None,
-            way: Way::decoded(Box::new(Words::new(words)), cutting),
+            way: Way::decoded(Box::new(Literal::new(frames)), cutting),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The local ends that a link can be joined to.
+//! The local ends that a socket can be joined to: standard input and output, child processes, scripted dialogues, canned answers.
 //! For the pump they are ends like any other.
 
 pub mod child;

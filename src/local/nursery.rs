@@ -36,7 +36,7 @@ use record::Record;
 pub struct Nursery(Rc<Inner>);
 
 struct Inner {
-    /// Readable when a child has ended, or the time of one has begun to run.
+    /// Readable when a child has ended, or has been given a time to end.
     wake: UnixStream,
     bell: UnixStream,
     /// Readable while there is room for another child.
@@ -56,7 +56,7 @@ pub struct Started {
     pub input: Option<ChildStdin>,
     /// Its standard output.
     pub output: ChildStdout,
-    /// That it is talked with.
+    /// To be kept for as long as it is talked with.
     pub ward: Ward,
 }
 
@@ -66,7 +66,7 @@ pub struct Turn {
     number: u64,
 }
 
-/// That a child is talked with. When this is gone, its conversation is over.
+/// The conversation of a child: it is over when this is dropped, and the child should end then.
 pub struct Ward {
     nursery: Nursery,
     key: usize,
@@ -239,7 +239,7 @@ impl Nursery {
         due.min()
     }
 
-    /// How long it is worth waiting for those that were killed.
+    /// Until when it is worth waiting for those that were killed.
     fn given_up(&self) -> Option<Instant> {
         let records = self.0.records.borrow();
         let killed = records.iter().filter_map(|(_, record)| record.given_up());
@@ -264,7 +264,7 @@ impl Nursery {
         }
     }
 
-    /// Notes that a child has come a step further.
+    /// Changes the record of a child, and has the pump look at it.
     fn change(&self, key: usize, change: impl FnOnce(&mut Record)) {
         if let Some(record) = self.0.records.borrow_mut().get_mut(key) {
             change(record);

@@ -36,7 +36,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         dialogue,
         ..
     } = options;
-    let traffic = Traffic::stream(&options.framing).with_words(dialogue);
+    let traffic = Traffic::stream(&options.framing).with_literal(dialogue);
     let start = watched.start;
     let mut session = Session::new((ends, dialogue, engine), Side::Client, traffic, watched)?;
     let children =

@@ -127,7 +127,7 @@ fn session<'a>(
     folder: Option<&Folder>,
     watched: Watched<'a>,
 ) -> anyhow::Result<Session<'a>> {
-    let traffic = Traffic::stream(&options.framing).with_words(&options.dialogue);
+    let traffic = Traffic::stream(&options.framing).with_literal(&options.dialogue);
     let shared = (ends, &options.dialogue, &options.engine);
     let mut session = Session::new(shared, Side::Server, traffic, watched)?;
     adjust(&mut session.rules, options);

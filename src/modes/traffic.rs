@@ -1,4 +1,4 @@
-//! How a mode's bytes are cut and dressed: the options, and what the transport says to them.
+//! What a mode sends and how it is cut, and how what it receives is written: the options, fitted to the transport.
 //! A stream has no borders to keep; a datagram has a size that nothing in it may exceed.
 
 use std::net::SocketAddr;
@@ -30,8 +30,8 @@ enum Payload {
     Input,
     /// The same, or one empty datagram where that gives nothing.
     Question,
-    /// These datagrams.
-    Words(Vec<Vec<u8>>),
+    /// These datagrams, or these pieces of a stream.
+    Literal(Vec<Vec<u8>>),
 }
 
 impl Traffic {
@@ -74,16 +74,16 @@ impl Traffic {
         }
     }
 
-    /// Sends what is to be said, if there is nothing to wait for in between, in the place of what is read.
-    pub(super) fn with_words(self, dialogue: &DialogueOptions) -> Self {
+    /// Sends what `--send` gives in the place of standard input, if nothing is expected in between.
+    pub(super) fn with_literal(self, dialogue: &DialogueOptions) -> Self {
         if dialogue.expects() || dialogue.stdin || !dialogue.sends() {
             return self;
         }
-        let words = dialogue.steps.iter().filter_map(|step| match step {
-            Step::Send(words) => Some(words.clone()),
+        let frames = dialogue.steps.iter().filter_map(|step| match step {
+            Step::Send(frame) => Some(frame.clone()),
             Step::Expect(_) => None,
         });
-        let payload = Payload::Words(words.collect());
+        let payload = Payload::Literal(frames.collect());
         Self { payload, ..self }
     }
 
@@ -105,12 +105,12 @@ impl Traffic {
     pub(super) fn input(&self, from: Option<Inherited>) -> Option<Input> {
         let cutting = self.cutting.clone();
         Some(match (&self.payload, from) {
-            (Payload::Words(words), _) => Input::of_words(words.clone(), cutting),
+            (Payload::Literal(frames), _) => Input::literal(frames.clone(), cutting),
             (_, None) => return None,
             (Payload::Input, Some(from)) => Input::new(from, cutting),
             // A person at a terminal who has given no question has none.
             (Payload::Question, Some(from)) if from.kind() == Kind::Terminal => {
-                Input::of_words(vec![Vec::new()], cutting)
+                Input::literal(vec![Vec::new()], cutting)
             }
             (Payload::Question, Some(from)) => Input::never_nothing(from, cutting),
         })

@@ -54,7 +54,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     };
     let size = datagrams.size_towards(towards);
     let traffic =
-        Traffic::datagrams(&options.framing, datagrams, towards)?.with_words(&options.dialogue);
+        Traffic::datagrams(&options.framing, datagrams, towards)?.with_literal(&options.dialogue);
     let access = options.access.access()?;
     let answers = responder::answers(&options.responder, longest_payload(towards))?;
     let shared = (ends, &options.dialogue, engine);

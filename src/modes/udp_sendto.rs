@@ -195,7 +195,7 @@ fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Fai
 /// What is sent: standard input, or what the command line gives instead.
 fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, Failure> {
     let traffic = Traffic::datagrams(&options.framing, &options.datagrams, target)?;
-    let traffic = traffic.with_words(&options.dialogue);
+    let traffic = traffic.with_literal(&options.dialogue);
     Ok(if options.sendto.probe {
         traffic.with_question()
     } else {

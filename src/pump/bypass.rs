@@ -1,4 +1,4 @@
-//! The bypass: the kernel moves bytes from one descriptor to the other by itself (splice(2)), and this process never sees them.
+//! The bypass: the kernel moves bytes from one descriptor to the other by itself (splice(2), sendfile(2)), and this process never sees them.
 //! Only where no tap looks at them and nobody else shares the way; where the kernel declines, the lane goes on by copying.
 
 use std::io::ErrorKind;

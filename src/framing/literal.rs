@@ -1,5 +1,5 @@
 //! Frames that were given on the command line, and need no reading.
-//! To the rest they are an input that is at its end before it begins, with everything still to say.
+//! To the rest they are an input that is at its end before it begins, with everything still to give.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use super::frames::Frames;
 use crate::exit::Failure;
 
 /// Frames to be sent in order.
-pub struct Words(VecDeque<Vec<u8>>);
+pub struct Literal(VecDeque<Vec<u8>>);
 
-impl Words {
+impl Literal {
     /// Each element is a frame.
-    pub fn new(words: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        Self(words.into_iter().collect())
+    pub fn new(frames: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self(frames.into_iter().collect())
     }
 }
 
-impl Decoder for Words {
+impl Decoder for Literal {
     fn decode(&mut self, text: &mut &[u8], _: &mut Frames<'_>) -> Result<(), Failure> {
         *text = &[];
         Ok(())
@@ -25,9 +25,9 @@ impl Decoder for Words {
 
     fn finish(&mut self, frames: &mut Frames<'_>) -> Result<(), Failure> {
         while !frames.is_full()
-            && let Some(word) = self.0.pop_front()
+            && let Some(frame) = self.0.pop_front()
         {
-            frames.extend(&word)?;
+            frames.extend(&frame)?;
             frames.cut()?;
         }
         Ok(())
@@ -48,12 +48,12 @@ mod tests {
 
     #[test]
     fn each_word_is_a_frame() {
-        let words = || Words::new([b"one".to_vec(), Vec::new(), b"two".to_vec()]);
-        assert_eq!(texts(&mut words(), b"").unwrap(), ["one", "", "two"]);
+        let frames = || Literal::new([b"one".to_vec(), Vec::new(), b"two".to_vec()]);
+        assert_eq!(texts(&mut frames(), b"").unwrap(), ["one", "", "two"]);
         let one = Budget {
             frames: 1,
             bytes: 1,
         };
-        assert_eq!(decoded(&mut words(), b"", 1, one).unwrap().len(), 3);
+        assert_eq!(decoded(&mut frames(), b"", 1, one).unwrap().len(), 3);
     }
 }
