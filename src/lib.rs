@@ -20,7 +20,7 @@
 //! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
 //! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names their conversation, [`tap`] the observers that report it.
 //! - [`plain`] shows what others wrote without letting it take effect, [`stamp`] shows any time of day,
-//!   and [`mod@print`] prints the output of commands that move no traffic.
+//!   and [`mod@print`] prints what is the whole output of a run, such as help.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
 pub mod access;
