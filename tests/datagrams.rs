@@ -322,3 +322,19 @@ fn a_port_that_opens_meanwhile_is_reached() {
     client.signal(Signal::INT);
     client.wait().exits(130);
 }
+
+/// An empty frame would be the end before its time, and what comes after it lost without a word.
+#[test]
+fn an_empty_datagram_is_not_sent_where_it_is_the_end() {
+    for fast in ["", "--no-fast-path"] {
+        let (socket, address) = datagrams();
+        let client = tuplecat("udp-sendto --eof-datagram --in line").args(fast);
+        let done = client.to(address).says("one\ntwo\n\nthree\n").run();
+        let text = "cannot send an empty datagram: it would be the end (--eof-datagram)";
+        done.fails(1, text);
+        for expected in ["one", "two"] {
+            assert_eq!(receive(&socket).0, expected.as_bytes());
+        }
+        assert!(is_silent_for(&socket, Duration::ZERO));
+    }
+}

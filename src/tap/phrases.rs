@@ -169,16 +169,29 @@ pub(super) struct Transfer {
 
 impl Display for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, none, some) = match self.direction {
-            Direction::Incoming => ("received", "nothing was lost here", "lost here"),
-            Direction::Outgoing => ("sent", "no error came back", "errors came back"),
+        let (word, none, one, some) = match self.direction {
+            Direction::Incoming => (
+                "received",
+                "nothing was lost here",
+                "lost here",
+                "lost here",
+            ),
+            Direction::Outgoing => (
+                "sent",
+                "no error came back",
+                "error came back",
+                "errors came back",
+            ),
         };
         let end = if self.has_end { "and" } else { "without" };
         write!(f, "{word} {} {end} the end: ", Datagrams(self.count))?;
         match (self.lost, self.or_more) {
             (0, _) => f.write_str(none),
-            (lost, true) => write!(f, "at least {lost} {some}"),
-            (lost, false) => write!(f, "{lost} {some}"),
+            (lost, or_more) => {
+                let least = if or_more { "at least " } else { "" };
+                let some = if lost == 1 { one } else { some };
+                write!(f, "{least}{lost} {some}")
+            }
         }
     }
 }

@@ -198,7 +198,15 @@ impl End for Socket {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
-        self.send_batch(batch, at, taps)
+        self.outbox.stops_at_empty = self.settings.eof_datagram;
+        let sent = self.send_batch(batch, at, taps);
+        self.outbox.stops_at_empty = false;
+        sent?;
+        if batch.is_taken(*at) {
+            return Ok(());
+        }
+        let text = "cannot send an empty datagram: it would be the end (--eof-datagram)";
+        Err(io::Error::other(Failure::new(Exit::Failed, text)))
     }
 
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {

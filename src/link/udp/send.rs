@@ -26,6 +26,8 @@ pub(super) struct Outbox {
     served: usize,
     /// The parcels of one call, kept for the memory.
     parcels: Vec<Parcel>,
+    /// Whether an empty datagram is left where it is, because the peer would take it for the end.
+    pub(super) stops_at_empty: bool,
     /// How many parcels a call takes.
     most: usize,
     /// Only datagrams smaller than this are left to the kernel to cut.
@@ -50,6 +52,7 @@ impl Outbox {
             routes: Vec::new(),
             served: 0,
             parcels: Vec::new(),
+            stops_at_empty: false,
             most,
             cut_below: if can_cut { usize::MAX } else { 0 },
             chosen: None,
@@ -88,7 +91,7 @@ impl Outbox {
 }
 
 impl Socket {
-    /// Implements [`crate::pump::end::End::send`].
+    /// Sends all that may be sent.
     pub(super) fn send_batch(
         &mut self,
         batch: &Batch,
@@ -133,6 +136,7 @@ impl Socket {
         while let Some(run) = batch
             .runs()
             .get(next.run)
+            .filter(|run| run.len > 0 || !self.outbox.stops_at_empty)
             .filter(|_| parcels.len() < self.outbox.most)
         {
             let Some((route, audience)) = self.audience_of(run, place) else {
