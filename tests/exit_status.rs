@@ -297,6 +297,13 @@ fn fewer_replies_than_asked_for_are_too_few() {
 }
 
 #[test]
+fn two_numbers_of_replies_contradict_each_other() {
+    let done = tuplecat("udp-sendto --replies 2 --count 1 ::1 9").run();
+    let text = "the argument '--replies <N>' cannot be used with '--count <N>'";
+    assert!(done.exits(2).err.contains(text));
+}
+
+#[test]
 fn a_reset_has_its_status() {
     let (listener, address) = listen();
     let running = tuplecat("tcp-connect")

@@ -203,6 +203,20 @@ fn what_cannot_be_joined_is_an_error() {
     ] {
         tuplecat("udp-bind").args(words).run().fails(1, message);
     }
+    for (words, reason) in [
+        (
+            "-4 --join ff02::1%lo",
+            "it is an IPv6 address, but -4 is given",
+        ),
+        (
+            "-6 --join 239.1.1.1",
+            "it is an IPv4 address, but -6 is given",
+        ),
+    ] {
+        let group = words.rsplit(' ').next().unwrap();
+        let done = tuplecat("udp-bind 0").args(words).run();
+        done.fails(2, &format!("--join {group}: {reason}"));
+    }
     for words in [
         "--join 10.0.0.1 0",
         "--join 239.1.1.1@nosuch 0",

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 
-use super::{Endpoint, Family, Host, Item, Port, Targets, is_ipv6};
+use super::{Endpoint, Family, Host, Item, Port, Targets};
 use crate::exit::{Exit, Failure, describe};
 use crate::tap::Reach;
 use crate::tuple::{Transport, unmapped};
@@ -262,16 +262,22 @@ impl Resolver {
         }
     }
 
+    /// Why an address is none of those that are wanted, if that is so.
+    #[must_use]
+    pub fn excludes(self, ip: IpAddr) -> Option<&'static str> {
+        match self.family {
+            Family::V4 if ip.is_ipv6() => Some("it is an IPv6 address, but -4 is given"),
+            Family::V6 if ip.is_ipv4() => Some("it is an IPv4 address, but -6 is given"),
+            _ => None,
+        }
+    }
+
     /// Why a host has no address, as far as what was written tells; else in the words of the name service.
     fn explain(self, host: &str, error: LookupError) -> String {
-        match self.family {
-            Family::V4 if is_ipv6(host) => {
-                return "it is an IPv6 address, but -4 is given".to_owned();
-            }
-            Family::V6 if host.parse::<Ipv4Addr>().is_ok() => {
-                return "it is an IPv4 address, but -6 is given".to_owned();
-            }
-            _ => {}
+        let literal = host.split('%').next().unwrap_or_default();
+        let literal = literal.parse().ok();
+        if let Some(reason) = literal.and_then(|ip| self.excludes(ip)) {
+            return reason.to_owned();
         }
         if let Some((address, scope)) = host.split_once('%')
             && let Ok(address) = address.parse::<Ipv6Addr>()

@@ -111,7 +111,12 @@ pub struct SendtoOptions {
     #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
     pub reply_timeout: Option<ReplyTimeout>,
     /// End after N replies; status 6 if they do not come
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with = "count"
+    )]
     pub replies: Option<u64>,
     /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
     ///

@@ -125,6 +125,14 @@ fn addresses(
     endpoint: &Endpoint,
     resolver: Resolver,
 ) -> Result<Vec<BindAddress>, Failure> {
+    let mut groups = options.groups.join.iter();
+    let excluded = groups.find_map(|join| Some((join, resolver.excludes(join.group)?)));
+    if let Some((join, reason)) = excluded {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("--join {join}: {reason}"),
+        ));
+    }
     let addresses = resolver.bind_addresses(endpoint)?;
     let port = addresses.first().map_or(0, |bind| bind.address.port());
     let of_groups = groups::bind_address(&options.groups, port);
