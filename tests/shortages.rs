@@ -293,6 +293,61 @@ fn what_cannot_even_begin_is_an_error_in_every_mode() {
     }
 }
 
+/// Only who is to get a child has none.
+#[test]
+fn a_child_that_cannot_be_started_costs_one_client() {
+    if !has_strace() {
+        return;
+    }
+    let reason = "cannot start 'cat': resource temporarily unavailable";
+    let start = |words: &str| {
+        let launch = tuplecat(words).failing_at_first("clone,clone3,fork,vfork", "EAGAIN", 1);
+        launch.start()
+    };
+    let server = start("tcp-listen -k 0 --exec cat");
+    let (first, mut second) = (connect(server.ready()), connect(server.ready()));
+    assert_eq!(read_all(&first), b"");
+    server.err().wait_for(&format!("#1  {reason}"));
+    second.write_all(b"hello").unwrap();
+    assert_eq!(read_len(&second, 5), b"hello");
+    is_calm(&server);
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+
+    let server = start("tcp-listen 0 --exec cat");
+    let _client = connect(server.ready());
+    server.wait().fails(1, reason);
+
+    let server = start("udp-bind 0 --exec cat");
+    let (first, second) = (datagrams().0, datagrams().0);
+    first.send_to(b"hello", server.ready()).unwrap();
+    server.err().wait_for(&format!("#1  {reason}"));
+    second.send_to(b"hello", server.ready()).unwrap();
+    assert_eq!(receive(&second).0, b"hello");
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+/// Blocks of `ulimit -f` have 512 bytes.
+#[test]
+fn a_folder_without_room_is_an_error() {
+    let sent = bytes(100_000);
+    let server = tuplecat("tcp-listen -k --out-dir . 0").limited("-f 16");
+    let server = server.start();
+    let mut client = connect(server.ready());
+    // It may be over before all is sent.
+    let _ = client.write_all(&sent);
+    let name = client.local_addr().unwrap().to_string().replace(':', "_");
+    let kept = server.path(&format!(
+        "tcp_{}_{name}",
+        server.ready().to_string().replace(':', "_")
+    ));
+    assert!(server.has_ended_within(BOUND));
+    assert!(std::fs::read(kept).unwrap() == sent[..8192]);
+    let told = server.wait().exits(1).errors();
+    assert!(told.ends_with("in '.': file too large"), "{told}");
+}
+
 #[test]
 fn an_input_that_breaks_is_an_error_in_every_mode() {
     if !has_faults() {
