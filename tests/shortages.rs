@@ -210,7 +210,7 @@ fn datagrams_that_found_no_room_arrive_when_there_is_some() {
             let server = server.start();
             let client = tuplecat("udp-sendto --eof-datagram").args(words);
             let client = client.to(server.ready()).says(&sent);
-            let client = client.failing_at_first("sendmsg,sendmmsg", error, 25);
+            let client = client.failing_at("sendmsg,sendmmsg", error, "1..25");
             client.run().exits(0);
             assert!(server.wait().exits(0).out == sent);
         }
@@ -223,7 +223,7 @@ fn a_client_that_could_not_be_accepted_is_accepted_later() {
         return;
     }
     for words in ["tcp-listen --echo 0", "tcp-listen -k --echo 0"] {
-        let server = tuplecat(words).failing_at_first("accept4", "ENFILE", 3);
+        let server = tuplecat(words).failing_at("accept4", "ENFILE", "1..3");
         let server = server.start();
         let mut client = connect(server.ready());
         client.write_all(b"hello").unwrap();
@@ -301,7 +301,7 @@ fn a_child_that_cannot_be_started_costs_one_client() {
     }
     let reason = "cannot start 'cat': resource temporarily unavailable";
     let start = |words: &str| {
-        let launch = tuplecat(words).failing_at_first("clone,clone3,fork,vfork", "EAGAIN", 1);
+        let launch = tuplecat(words).failing_at("clone,clone3,fork,vfork", "EAGAIN", "1..1");
         launch.start()
     };
     let server = start("tcp-listen -k 0 --exec cat");
@@ -324,6 +324,26 @@ fn a_child_that_cannot_be_started_costs_one_client() {
     server.err().wait_for(&format!("#1  {reason}"));
     second.send_to(b"hello", server.ready()).unwrap();
     assert_eq!(receive(&second).0, b"hello");
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+/// The first two descriptors are those of the signals and the listening socket.
+#[test]
+fn a_client_that_cannot_be_waited_for_costs_no_other() {
+    if !has_strace() {
+        return;
+    }
+    let server = tuplecat("tcp-listen -k --echo 0").env("TUPLECAT_NO_FAST_PATH", "0");
+    let server = server.failing_at("epoll_ctl", "ENOSPC", "3").start();
+    let client = connect(server.ready());
+    let reason = "#1  cannot wait for a descriptor: no space left on device";
+    server.err().wait_for(reason);
+    assert_eq!(read_all(&client), b"");
+    let mut client = connect(server.ready());
+    is_calm(&server);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(read_len(&client, 5), b"hello");
     server.signal(Signal::TERM);
     server.wait().exits(143);
 }

@@ -155,7 +155,13 @@ impl Pump<'_> {
         self.touched.dedup();
         while let Some(id) = self.touched.pop() {
             let synced = self.sync(id);
-            synced.map_err(|error| Failure::io("cannot wait for a descriptor", &error))?;
+            let Err(error) = synced else { continue };
+            let failure = Failure::io("cannot wait for a descriptor", &error);
+            // Among many, it costs the one that the system has no room for (epoll_ctl(2), ENOSPC).
+            if self.listeners.is_empty() || !self.links.contains(&id) {
+                return Err(failure);
+            }
+            self.fail(id, &io::Error::other(failure));
         }
         Ok(())
     }

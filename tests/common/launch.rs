@@ -186,9 +186,9 @@ impl Launch {
         self
     }
 
-    /// Lets a system call fail so often before it works; only where there is [`super::has_strace`].
-    pub(crate) fn failing_at_first(mut self, calls: &str, error: &str, times: u32) -> Self {
-        let inject = format!("inject={calls}:error={error}:when=1..{times}");
+    /// Lets system calls fail at some of the times, in the words of strace(1); only where there is [`super::has_strace`].
+    pub(crate) fn failing_at(mut self, calls: &str, error: &str, times: &str) -> Self {
+        let inject = format!("inject={calls}:error={error}:when={times}");
         // The tracer is not its parent: signals and the status are those of the program.
         let words = [
             "strace",
