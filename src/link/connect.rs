@@ -71,8 +71,8 @@ pub type Done<'a> =
 
 /// Makes connections.
 ///
-/// Each attempt reports [`Event::Connecting`](crate::tap::Event::Connecting), and
-/// [`Event::ConnectFailed`](crate::tap::Event::ConnectFailed) if it fails; the winner is for the caller to report.
+/// Each attempt reports [`Event::Connecting`], and
+/// [`Event::ConnectFailed`] if it fails; the winner is for the caller to report.
 pub struct Connector<'a> {
     /// Makes the socket of each attempt.
     pub open: &'a mut Open<'a>,
