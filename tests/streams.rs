@@ -11,6 +11,7 @@ use std::path::Path;
 use std::thread;
 
 use common::*;
+use rustix::net::{SendFlags, send};
 use tuplecat::tuple::Transport;
 
 /// Ten megabytes: more than any buffer on the way holds.
@@ -240,4 +241,32 @@ fn a_file_is_read_from_where_it_is_and_left_at_its_end() {
     client.run().exits(0);
     assert_eq!(server.wait().exits(0).text(), "and sent");
     assert_eq!(file.stream_position().unwrap(), 17);
+}
+
+/// Urgent data is a part of the stream like all other, wherever it comes.
+#[test]
+fn urgent_data_is_received_in_its_place() {
+    for fast in ["", "--no-fast-path"] {
+        let server = tuplecat("tcp-listen 0").args(fast).start();
+        let peer = connect(server.ready());
+        let mut expected = Vec::new();
+        for piece in bytes(MUCH).chunks(MUCH / 10) {
+            (&peer).write_all(piece).unwrap();
+            send(&peer, b"!", SendFlags::OOB).unwrap();
+            expected.extend_from_slice(piece);
+            expected.push(b'!');
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(server.wait().exits(0).out == expected, "other bytes");
+
+        // Alone, and at the end.
+        let (listener, address) = listen();
+        let client = tuplecat("tcp-connect").args(fast).to(address).start();
+        let peer = accept(&listener);
+        send(&peer, b"?", SendFlags::OOB).unwrap();
+        client.out().wait_for("?");
+        send(&peer, b"!", SendFlags::OOB).unwrap();
+        drop(peer);
+        assert_eq!(client.wait().exits(0).text(), "?!");
+    }
 }

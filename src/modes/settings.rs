@@ -99,6 +99,9 @@ pub(super) fn apply_tcp(
 ) -> Result<(), Failure> {
     let nodelay = options.nodelay == Switch::On;
     accept("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
+    // Urgent data is data of the stream (RFC 6093, section 3.1); the kernel would take a byte out of it. A client's socket inherits it.
+    let inline = socket.set_out_of_band_inline(true);
+    inline.map_err(|error| Failure::io("cannot set SO_OOBINLINE", &error))?;
     if let Some(keepalive) = options.keepalive {
         set_keepalive(socket, keepalive)?;
     }

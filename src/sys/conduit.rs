@@ -2,7 +2,7 @@
 //! Always an attempt: where the kernel declines, nothing is lost and the caller copies instead.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -115,8 +115,12 @@ impl Conduit {
     ) -> Result<Passed, Broken> {
         let limit = limit.min(STRETCH);
         match &mut self.way {
-            Way::FromPipe | Way::ToPipe => {
+            Way::FromPipe => {
                 Ok(moved(splice(source, sink, limit), Halt::Either).map_err(Broken::Either)?)
+            }
+            Way::ToPipe => {
+                let passed = moved(splice(source, sink, limit), Halt::Either);
+                Ok(passed_mark(passed.map_err(Broken::Either)?, source))
             }
             Way::SendFile => {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
@@ -131,6 +135,7 @@ impl Conduit {
                 if *held == 0 {
                     let taken = splice(source, writer.as_fd(), limit);
                     passed = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
+                    passed = passed_mark(passed, source);
                     *held = passed.taken;
                     passed.put = 0;
                 }
@@ -166,6 +171,23 @@ impl Conduit {
         }
         *held = 0;
         filled
+    }
+}
+
+/// Asks whether the next byte is urgent (tcp(7)); the libc crate does not name it.
+const SIOCATMARK: libc::Ioctl = 0x8905;
+
+/// The same, but where nothing has come because the next byte is urgent, which splice(2) does not take, the kernel has declined.
+fn passed_mark(passed: Passed, source: BorrowedFd<'_>) -> Passed {
+    let mut is_at_mark: libc::c_int = 0;
+    if matches!(passed.halt, Some(Halt::Either | Halt::SourceEmpty)) {
+        // SAFETY: the descriptor is open, and the call fills an integer.
+        unsafe { libc::ioctl(source.as_raw_fd(), SIOCATMARK, &raw mut is_at_mark) };
+    }
+    let declined = (is_at_mark != 0).then_some(Halt::Declined);
+    Passed {
+        halt: declined.or(passed.halt),
+        ..passed
     }
 }
 
