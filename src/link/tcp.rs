@@ -34,11 +34,13 @@ pub struct Connection {
     opened: Instant,
     received: Count,
     sent: Count,
-    /// How many bytes more are wanted, if there is a limit.
-    wanted: Option<u64>,
+    /// How many bytes more are wanted; without a limit, more than there can be.
+    wanted: u64,
     state: State,
     /// Whether it may be paced although both of its ends are on this machine.
     is_paced: bool,
+    /// What is known of it once it has carried much.
+    bulk: Option<Box<bulk::Bulk>>,
     lingering: Option<Box<parting::Lingering>>,
 }
 
@@ -103,9 +105,10 @@ impl Connection {
             opened: Instant::now(),
             received: Count::default(),
             sent: Count::default(),
-            wanted: terms.wanted,
+            wanted: terms.wanted.unwrap_or(u64::MAX),
             state: State::Open,
             is_paced: flow.is_within_machine() && !terms.keeps_congestion,
+            bulk: None,
             lingering: None,
         }
     }
@@ -125,7 +128,7 @@ impl Connection {
         match direction {
             Direction::Incoming => {
                 self.received.add(len, 1);
-                self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(len as u64));
+                self.wanted = self.wanted.saturating_sub(len as u64);
             }
             Direction::Outgoing => {
                 let before = self.sent.bytes;
@@ -149,10 +152,10 @@ impl Connection {
 
     /// Sets what pays on a connection that carries much, and need not be set on the others.
     fn suit_bulk(&mut self) {
-        if std::mem::take(&mut self.is_paced) {
+        if self.bulk.is_none() && self.is_paced {
             bulk::stop_pacing(&self.socket);
         }
-        bulk::limit_backlog(&self.socket);
+        self.bulk.get_or_insert_default().look(&self.socket);
     }
 
     /// What to do where nothing has come.
@@ -165,8 +168,7 @@ impl Connection {
 
     /// The most bytes that may still be received (`--max-bytes`).
     fn limit(&self) -> usize {
-        let wanted = self.wanted.and_then(|wanted| usize::try_from(wanted).ok());
-        wanted.unwrap_or(usize::MAX)
+        usize::try_from(self.wanted).unwrap_or(usize::MAX)
     }
 }
 
@@ -204,7 +206,7 @@ impl End for Connection {
     }
 
     fn is_pending(&self) -> bool {
-        self.wanted == Some(0) || self.lingering.is_some()
+        self.wanted == 0 || self.lingering.is_some()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
