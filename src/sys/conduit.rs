@@ -120,7 +120,7 @@ impl Conduit {
             }
             Way::ToPipe => {
                 let passed = moved(splice(source, sink, limit), Halt::Either);
-                Ok(passed_mark(passed.map_err(Broken::Either)?, source))
+                Ok(unless_urgent(passed.map_err(Broken::Either)?, source))
             }
             Way::SendFile => {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
@@ -135,7 +135,7 @@ impl Conduit {
                 if *held == 0 {
                     let taken = splice(source, writer.as_fd(), limit);
                     passed = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
-                    passed = passed_mark(passed, source);
+                    passed = unless_urgent(passed, source);
                     *held = passed.taken;
                     passed.put = 0;
                 }
@@ -174,19 +174,21 @@ impl Conduit {
     }
 }
 
-/// Asks whether the next byte is urgent (tcp(7)); the libc crate does not name it.
-const SIOCATMARK: libc::Ioctl = 0x8905;
+unsafe extern "C" {
+    /// Whether the next byte is urgent: 1, 0, or -1 where that cannot be known (sockatmark(3)). The libc crate does not have it.
+    safe fn sockatmark(socket: libc::c_int) -> libc::c_int;
+}
 
-/// The same, but where nothing has come because the next byte is urgent, which splice(2) does not take, the kernel has declined.
-fn passed_mark(passed: Passed, source: BorrowedFd<'_>) -> Passed {
-    let mut is_at_mark: libc::c_int = 0;
-    if matches!(passed.halt, Some(Halt::Either | Halt::SourceEmpty)) {
-        // SAFETY: the descriptor is open, and the call fills an integer.
-        unsafe { libc::ioctl(source.as_raw_fd(), SIOCATMARK, &raw mut is_at_mark) };
-    }
-    let declined = (is_at_mark != 0).then_some(Halt::Declined);
+/// Says that the kernel has declined where it is an urgent byte that has stopped it: splice(2) does not take one.
+fn unless_urgent(passed: Passed, source: BorrowedFd<'_>) -> Passed {
+    let has_stopped = matches!(passed.halt, Some(Halt::Either | Halt::SourceEmpty));
+    let declined = has_stopped && sockatmark(source.as_raw_fd()) == 1;
     Passed {
-        halt: declined.or(passed.halt),
+        halt: if declined {
+            Some(Halt::Declined)
+        } else {
+            passed.halt
+        },
         ..passed
     }
 }
