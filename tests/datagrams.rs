@@ -323,18 +323,31 @@ fn a_port_that_opens_meanwhile_is_reached() {
     client.wait().exits(130);
 }
 
-/// An empty frame would be the end before its time, and what comes after it lost without a word.
+/// An empty frame is the end: one before its time is an error, or what comes after it would be lost without a word.
 #[test]
-fn an_empty_datagram_is_not_sent_where_it_is_the_end() {
+fn nothing_is_sent_after_an_empty_datagram_where_it_is_the_end() {
     for fast in ["", "--no-fast-path"] {
         let (socket, address) = datagrams();
         let client = tuplecat("udp-sendto --eof-datagram --in line").args(fast);
         let done = client.to(address).says("one\ntwo\n\nthree\n").run();
-        let text = "cannot send an empty datagram: it would be the end (--eof-datagram)";
+        let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
         done.fails(1, text);
         for expected in ["one", "two"] {
             assert_eq!(receive(&socket).0, expected.as_bytes());
         }
         assert!(is_silent_for(&socket, Duration::ZERO));
+
+        let client = tuplecat("udp-sendto --eof-datagram --in line --reply-timeout 0").args(fast);
+        client.to(address).says("one\n\n").run().exits(0);
+        for expected in ["one", ""] {
+            assert_eq!(receive(&socket).0, expected.as_bytes());
+        }
+        while !is_silent_for(&socket, Duration::ZERO) {
+            assert_eq!(
+                receive(&socket).0,
+                b"",
+                "the end may be said again, and nothing else"
+            );
+        }
     }
 }

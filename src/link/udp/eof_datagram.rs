@@ -35,6 +35,8 @@ pub(super) struct EofDatagram {
     sent: u64,
     /// Whether it was sent because the peer had sent its own.
     is_answer: bool,
+    /// Whether there was an empty datagram in the input, which stands for it.
+    pub(super) is_in_input: bool,
     /// Errors that have come back for other datagrams.
     pub(super) errors: u64,
 }

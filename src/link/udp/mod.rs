@@ -198,14 +198,21 @@ impl End for Socket {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
-        self.outbox.stops_at_empty = self.settings.eof_datagram;
-        let sent = self.send_batch(batch, at, taps);
-        self.outbox.stops_at_empty = false;
-        sent?;
+        if !self.eof.is_in_input {
+            self.outbox.stops_at_empty = self.settings.eof_datagram;
+            let sent = self.send_batch(batch, at, taps);
+            self.outbox.stops_at_empty = false;
+            sent?;
+            if !batch.is_taken(*at) {
+                // It is an empty datagram that is left, and the end: that goes when the input is at its end as well.
+                self.eof.is_in_input = true;
+                at.run += 1;
+            }
+        }
         if batch.is_taken(*at) {
             return Ok(());
         }
-        let text = "cannot send an empty datagram: it would be the end (--eof-datagram)";
+        let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
         Err(io::Error::other(Failure::new(Exit::Failed, text)))
     }
 
