@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
-use crate::cli::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
+use crate::cli::{EndOptions, Keepalive, SocketOptions, Switch, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe};
+use crate::link::tcp::Terms;
 use crate::sys::fast_open;
 
 /// Which versions of IP the packets of a socket have: each has its own socket options.
@@ -131,6 +132,14 @@ pub(super) fn apply_tcp(
         accept("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
     }
     Ok(())
+}
+
+/// What is asked of each connection once it is made.
+pub(super) fn terms(ends: &EndOptions, options: &TcpSocketOptions) -> Terms {
+    Terms {
+        wanted: ends.max_bytes,
+        keeps_congestion: options.congestion.is_some(),
+    }
 }
 
 /// Clients that may wait with data from their SYN. Few, because each of them costs memory before it is proven to exist.

@@ -17,14 +17,14 @@ use super::children::FailedChild;
 use super::probe;
 use super::retry::{self, Retry, Stop};
 use super::session::{Session, Side, shared_stdio};
-use super::sockets;
 use super::traffic::Traffic;
 use super::watch::Watched;
+use super::{settings, sockets};
 use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::{ConnectError, Connector, Established, Interrupt, Limits};
-use crate::link::tcp::{Connection, Terms};
+use crate::link::tcp::Connection;
 use crate::pump::end::Link;
 use crate::tap::{Event, Taps};
 use crate::tuple::Transport;
@@ -57,10 +57,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         }
     };
     session.report_shortfalls(&established.socket, &options.socket)?;
-    let terms = Terms {
-        wanted: ends.max_bytes,
-        keeps_congestion: options.tcp.congestion.is_some(),
-    };
+    let terms = settings::terms(ends, &options.tcp);
     let connection =
         Connection::new(established.socket, established.remote, None, terms).map_err(|error| {
             Failure::io(

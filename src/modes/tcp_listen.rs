@@ -16,12 +16,12 @@ use super::passed::{self, Stream};
 use super::session::{Session, Side, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::Watched;
-use super::{responder, sockets};
+use super::{responder, settings, sockets};
 use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
-use crate::link::tcp::{Client, Clients, Connection, Listener, Settings, Terms};
+use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
 use crate::local::folder::{ClientFiles, Folder};
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
@@ -54,10 +54,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         (None, None) => wiring(options, folder, stdio),
     };
 
-    let terms = Terms {
-        wanted: ends.max_bytes,
-        keeps_congestion: options.tcp.congestion.is_some(),
-    };
+    let terms = settings::terms(ends, &options.tcp);
 
     let (socket, reach) = match place {
         Place::Addresses(addresses) => sockets::listening(

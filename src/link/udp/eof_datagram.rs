@@ -68,7 +68,7 @@ impl Socket {
         let is_first = self.eof.rounds == 0;
         let deadline = Instant::now() + if is_first { PATIENCE } else { Duration::ZERO };
         let result = loop {
-            match self.send_batch(&batch, &mut at, taps) {
+            match self.send_batch(&batch, &mut at, 1, taps) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => break Err(error),
                 Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(_) if is_first => return Err(self.cannot_end()),

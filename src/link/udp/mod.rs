@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::buffers::{dropped, unread, unsent};
@@ -199,12 +199,12 @@ impl End for Socket {
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
         if !self.eof.is_in_input {
-            self.outbox.stops_at_empty = self.settings.eof_datagram;
-            let sent = self.send_batch(batch, at, taps);
-            self.outbox.stops_at_empty = false;
-            sent?;
+            let runs = batch.runs();
+            let is_end = |run: &Run| run.len == 0 && self.settings.eof_datagram;
+            let until = runs.iter().position(is_end).unwrap_or(runs.len());
+            self.send_batch(batch, at, until, taps)?;
             if !batch.is_taken(*at) {
-                // It is an empty datagram that is left, and the end: that goes when the input is at its end as well.
+                // It is the end: an empty datagram, which goes when the input is at its end as well.
                 self.eof.is_in_input = true;
                 at.run += 1;
             }

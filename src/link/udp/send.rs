@@ -26,8 +26,6 @@ pub(super) struct Outbox {
     served: usize,
     /// The parcels of one call, kept for the memory.
     parcels: Vec<Parcel>,
-    /// Whether an empty datagram is left where it is, because the peer would take it for the end.
-    pub(super) stops_at_empty: bool,
     /// How many parcels a call takes.
     most: usize,
     /// Only datagrams smaller than this are left to the kernel to cut.
@@ -52,7 +50,6 @@ impl Outbox {
             routes: Vec::new(),
             served: 0,
             parcels: Vec::new(),
-            stops_at_empty: false,
             most,
             cut_below: if can_cut { usize::MAX } else { 0 },
             chosen: None,
@@ -91,11 +88,12 @@ impl Outbox {
 }
 
 impl Socket {
-    /// Sends all that may be sent.
+    /// Sends the runs from `at` on, up to the one with the index `until`.
     pub(super) fn send_batch(
         &mut self,
         batch: &Batch,
         at: &mut Cursor,
+        until: usize,
         taps: &mut Taps,
     ) -> io::Result<()> {
         if self.outbox.served == 0 {
@@ -103,7 +101,7 @@ impl Socket {
         }
         let mut attempts = Attempts::default();
         loop {
-            let parcels = self.gather(batch, at);
+            let parcels = self.gather(batch, at, until);
             let Some(first) = parcels.first() else {
                 self.outbox.parcels = parcels;
                 return Ok(());
@@ -127,8 +125,8 @@ impl Socket {
         }
     }
 
-    /// Collects what can go with the next call, from `at` on; nothing is left of the batch where that is empty.
-    fn gather(&mut self, batch: &Batch, at: &mut Cursor) -> Vec<Parcel> {
+    /// Collects what can go with the next call, from `at` on; nothing is left before `until` where that is empty.
+    fn gather(&mut self, batch: &Batch, at: &mut Cursor, until: usize) -> Vec<Parcel> {
         let mut parcels = std::mem::take(&mut self.outbox.parcels);
         parcels.clear();
         let mut next = *at;
@@ -136,8 +134,7 @@ impl Socket {
         while let Some(run) = batch
             .runs()
             .get(next.run)
-            .filter(|run| run.len > 0 || !self.outbox.stops_at_empty)
-            .filter(|_| parcels.len() < self.outbox.most)
+            .filter(|_| next.run < until && parcels.len() < self.outbox.most)
         {
             let Some((route, audience)) = self.audience_of(run, place) else {
                 // Nobody is addressed.
