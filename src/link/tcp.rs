@@ -24,7 +24,7 @@ mod parting;
 pub use listener::{Clients, Listener, Settings};
 
 /// Bytes asked for in one recv(2).
-const STRETCH: usize = 256 << 10;
+const STRETCH: usize = 64 << 10;
 
 /// A connection: a byte stream in each direction, each ended on its own.
 pub struct Connection {

@@ -1,23 +1,26 @@
 //! Sixteen bytes as hexadecimal digits and characters at once, where the processor can put bytes into any order (SSSE3).
 //! Everything else that a dump costs is then the writing of it. Other processors get there eight bytes at a time.
 
-/// Writes what `bytes` look like in a dump: twice eight pairs of digits, each followed by a blank, with another between the eights; and
-/// the bytes that are printable ASCII, with dots for the others. False, and nothing is written, where this processor has no quick way.
+/// Where a line of a dump shows sixteen bytes: the columns of their digits, and their characters.
+type Line<'a> = (&'a [u8; 16], &'a mut [u8; 49], &'a mut [u8; 16]);
+
+/// Writes what the bytes of each line look like: twice eight pairs of digits, each followed by a blank, with another between the eights;
+/// and those that are printable ASCII, with dots for the others. False, and nothing is done, where this processor has no quick way.
 #[cfg(target_arch = "x86_64")]
 #[must_use]
-pub fn show(bytes: &[u8; 16], columns: &mut [u8; 49], characters: &mut [u8; 16]) -> bool {
+pub fn show<'a>(lines: impl Iterator<Item = Line<'a>>) -> bool {
     let is_able = std::arch::is_x86_feature_detected!("ssse3");
     if is_able {
         // SAFETY: the processor has what the function needs.
-        unsafe { x86::show(bytes, columns, characters) };
+        unsafe { x86::show(lines) };
     }
     is_able
 }
 
-/// Writes nothing: this processor has no quick way that is known here.
+/// Does nothing: this processor has no quick way that is known here.
 #[cfg(not(target_arch = "x86_64"))]
 #[must_use]
-pub fn show(_bytes: &[u8; 16], _columns: &mut [u8; 49], _characters: &mut [u8; 16]) -> bool {
+pub fn show<'a>(_lines: impl Iterator<Item = Line<'a>>) -> bool {
     false
 }
 
@@ -39,8 +42,17 @@ mod x86 {
     ];
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
 
+    /// Many lines in one call, because this cannot be a part of a function that is for every processor.
     #[target_feature(enable = "ssse3")]
-    pub(super) fn show(bytes: &[u8; 16], columns: &mut [u8; 49], characters: &mut [u8; 16]) {
+    pub(super) fn show<'a>(lines: impl Iterator<Item = super::Line<'a>>) {
+        for (bytes, columns, characters) in lines {
+            show_one(bytes, columns, characters);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "ssse3")]
+    fn show_one(bytes: &[u8; 16], columns: &mut [u8; 49], characters: &mut [u8; 16]) {
         let (bytes, digits, low) = (load(*bytes), load(DIGITS), _mm_set1_epi8(0x0f));
         let highs = _mm_shuffle_epi8(digits, _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
         let lows = _mm_shuffle_epi8(digits, _mm_and_si128(bytes, low));
@@ -97,7 +109,8 @@ mod tests {
                 next
             });
             let (mut columns, mut characters) = ([b' '; 49], [0; 16]);
-            if !show(&bytes, &mut columns, &mut characters) {
+            let lines = [(&bytes, &mut columns, &mut characters)];
+            if !show(lines.into_iter()) {
                 return;
             }
             let pair = |byte: &u8| format!("{byte:02x} ");

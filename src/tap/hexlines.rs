@@ -14,6 +14,12 @@ const LINES: usize = 256;
 /// How many digits an offset has, if it does not need more.
 const OFFSET: usize = 8;
 
+/// How many bytes there are in a line, if nobody asks for others.
+const USUAL: usize = 16;
+
+/// How long a line is then: an offset, pairs of digits in two groups, characters between bars.
+const USUAL_LEN: usize = OFFSET + 2 + 49 + 2 + USUAL + 2;
+
 /// The form of the lines.
 #[derive(Clone, Debug)]
 pub(super) struct HexLines {
@@ -90,13 +96,22 @@ impl HexLines {
             let _ = write!(out, "{high:x}");
         }
         let start = out.len();
-        let lines = bytes.chunks(self.width);
-        out.extend_from_slice(&self.blank[..lines.len() * self.len]);
-        for (line, bytes) in out[start..].chunks_mut(self.len).zip(lines) {
+        let count = bytes.len().div_ceil(self.width);
+        out.extend_from_slice(&self.blank[..count * self.len]);
+        let done = match self.width {
+            USUAL => fill_usual(&mut out[start..], offset, bytes),
+            _ => 0,
+        };
+        let left = out[start..]
+            .chunks_mut(self.len)
+            .zip(bytes.chunks(self.width))
+            .skip(done);
+        offset += (done * self.width) as u64;
+        for (line, bytes) in left {
             self.fill(line, offset, bytes);
             offset += bytes.len() as u64;
         }
-        let missing = bytes.len().next_multiple_of(self.width) - bytes.len();
+        let missing = count * self.width - bytes.len();
         if missing > 0 {
             out.truncate(out.len() - missing - 2);
             out.extend_from_slice(b"|\n");
@@ -107,23 +122,8 @@ impl HexLines {
     fn fill(&self, line: &mut [u8], offset: u64, bytes: &[u8]) {
         let (number, line) = line.split_at_mut(OFFSET);
         let (pairs, characters) = line.split_at_mut(self.characters);
-        for (pair, byte) in number.chunks_mut(2).zip(&offset.to_be_bytes()[4..]) {
-            pair.copy_from_slice(&DIGITS[usize::from(*byte)][..2]);
-        }
-        let halves = pairs[2..].chunks_mut(50).zip(characters.chunks_mut(16));
-        for ((pairs, characters), bytes) in halves.zip(bytes.chunks(16)) {
-            let is_shown = match (
-                bytes.first_chunk(),
-                pairs.first_chunk_mut(),
-                characters.first_chunk_mut(),
-            ) {
-                (Some(bytes), Some(pairs), Some(characters)) => show(bytes, pairs, characters),
-                _ => false,
-            };
-            if !is_shown {
-                put_groups(pairs, characters, bytes);
-            }
-        }
+        number.copy_from_slice(&eight_digits(offset));
+        put_groups(&mut pairs[2..], characters, bytes);
     }
 
     fn append_colored(&self, out: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
@@ -141,6 +141,33 @@ impl HexLines {
         paint(out, bytes, |out, _, byte| out.push(visible([byte; 8])[0]));
         out.extend_from_slice(b"|\n");
     }
+}
+
+/// The last eight digits of a number, made all at once.
+fn eight_digits(number: u64) -> [u8; 8] {
+    // The half bytes are moved apart until each has a byte of its own.
+    let word = number & 0xffff_ffff;
+    let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+    let word = (word | word << 4) & (0x0f * EACH);
+    let is_letter = (word + 0x06 * EACH) >> 4 & EACH;
+    let letters = u64::from(b'a' - b'9' - 1);
+    (word + u64::from(b'0') * EACH + letters * is_letter).to_be_bytes()
+}
+
+/// Writes into the empty lines of the usual width what fills a whole one; returns how many lines that are.
+fn fill_usual(lines: &mut [u8], offset: u64, bytes: &[u8]) -> usize {
+    let (lines, _) = lines.as_chunks_mut::<USUAL_LEN>();
+    let (full, _) = bytes.as_chunks::<USUAL>();
+    let offsets = (offset..).step_by(USUAL);
+    let parts = lines.iter_mut().zip(full).zip(offsets);
+    let is_done = show(parts.filter_map(|((line, bytes), offset)| {
+        let (number, line) = line.split_first_chunk_mut()?;
+        *number = eight_digits(offset);
+        let (columns, line) = line[2..].split_first_chunk_mut()?;
+        Some((bytes, columns, line[2..].first_chunk_mut()?))
+    }));
+    if is_done { full.len() } else { 0 }
 }
 
 /// Where the digits of a byte are in a line without its offset.
@@ -257,9 +284,11 @@ mod tests {
     fn colours_change_nothing_but_colours() {
         let bytes: Vec<u8> = (0..=255).collect();
         for width in [1, 7, 8, 16, 17, 255] {
-            let colored = lines(width, Palette::Colored, 3, &bytes);
-            let stripped = anstream::adapter::strip_str(&colored).to_string();
-            assert_eq!(stripped, lines(width, Palette::Plain, 3, &bytes));
+            for offset in [3, 0x0123_4567, 0x89ab_cdef, 0xffff_ff80] {
+                let colored = lines(width, Palette::Colored, offset, &bytes);
+                let stripped = anstream::adapter::strip_str(&colored).to_string();
+                assert_eq!(stripped, lines(width, Palette::Plain, offset, &bytes));
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::pump::end::Arrival;
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes asked for in one read of a stream.
-const STRETCH: usize = 256 << 10;
+const STRETCH: usize = 64 << 10;
 
 /// Bytes read at once for datagrams, about: a call to read and one to send for many of them.
 const DATAGRAMS: usize = 512 << 10;
