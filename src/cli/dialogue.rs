@@ -87,7 +87,14 @@ fn expected_hexadecimal(text: &str) -> Result<Pattern, String> {
 
 impl FromArgMatches for DialogueOptions {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let words = Words::from_arg_matches(matches)?;
+        Self::from_arg_matches_mut(&mut matches.clone())
+    }
+
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, Error> {
+        let indices = |option| matches.indices_of(option).into_iter().flatten();
+        // Gone from the matches with the words.
+        let order = DIALOGUE.map(|option| indices(option).collect::<Vec<_>>());
+        let words = Words::from_arg_matches_mut(matches)?;
         let says = |said: Vec<Bytes>| said.into_iter().map(|bytes| Step::Send(bytes.0)).collect();
         let hears = |heard: Vec<Pattern>| heard.into_iter().map(Step::Expect).collect();
         let kinds: [Vec<Step>; 5] = [
@@ -97,12 +104,10 @@ impl FromArgMatches for DialogueOptions {
             hears(words.expect_hex),
             hears(words.expect_regex),
         ];
-        let placed = DIALOGUE.into_iter().zip(kinds).flat_map(|(option, steps)| {
-            let places = matches.indices_of(option).into_iter().flatten();
-            places.zip(steps).collect::<Vec<_>>()
-        });
-        let mut placed: Vec<_> = placed.collect();
-        placed.sort_by_key(|(place, _)| *place);
+        let placed = order.into_iter().zip(kinds);
+        let placed = placed.flat_map(|(indices, steps)| indices.into_iter().zip(steps));
+        let mut placed: Vec<(usize, Step)> = placed.collect();
+        placed.sort_by_key(|(index, _)| *index);
         Ok(Self {
             steps: placed.into_iter().map(|(_, step)| step).collect(),
             stdin: words.stdin,

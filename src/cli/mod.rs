@@ -121,20 +121,20 @@ impl Cli {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(&words);
-        let matches = matches.map_err(|error| wrong::explained(error, &words, Self::command()))?;
-        let read = Self::from_arg_matches(&matches).and_then(|cli| match cli.contradiction() {
+        let mut matches =
+            matches.map_err(|error| wrong::explained(error, &words, Self::command()))?;
+        let mode = matches.subcommand_name().map(str::to_owned);
+        let read = Self::from_arg_matches_mut(&mut matches);
+        let read = read.and_then(|cli| match cli.contradiction() {
             Some(text) => Err(clap::Error::raw(ErrorKind::ArgumentConflict, text)),
             None => Ok(cli),
         });
-        read.map_err(|error| {
-            let mode = matches
-                .subcommand_name()
-                .and_then(|name| command.find_subcommand_mut(name));
-            match mode {
+        read.map_err(
+            |error| match mode.and_then(|mode| command.find_subcommand_mut(mode)) {
                 Some(mode) => error.format(mode),
                 None => error.format(&mut command),
-            }
-        })
+            },
+        )
     }
 
     /// Why options that are right by themselves are not right together, if they are not.
