@@ -16,3 +16,4 @@ pub mod signals;
 pub mod startup;
 pub mod systemd;
 pub mod tcp_info;
+mod unwinder;
