@@ -4,7 +4,6 @@
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
 use std::time::Instant;
 
 use socket2::Socket;
@@ -21,15 +20,16 @@ mod bulk;
 mod listener;
 mod parting;
 
-pub use listener::{Clients, Listener, Settings};
+pub use listener::{Client, Clients, Listener, Settings};
 
 /// Bytes asked for in one recv(2).
 const STRETCH: usize = 64 << 10;
 
-/// A connection: a byte stream in each direction, each ended on its own.
+/// A connection: a byte stream in each direction, each ended on its own. There may be very many: what is rare is boxed.
 pub struct Connection {
     socket: Socket,
-    flow: FourTuple,
+    local: SocketAddr,
+    remote: SocketAddr,
     client: Option<Client>,
     opened: Instant,
     received: Count,
@@ -39,9 +39,15 @@ pub struct Connection {
     state: State,
     /// Whether it may be paced although both of its ends are on this machine.
     is_paced: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few connections come to need.
+#[derive(Default)]
+struct Rare {
     /// What is known of it once it has carried much.
-    bulk: Option<Box<bulk::Bulk>>,
-    lingering: Option<Box<parting::Lingering>>,
+    bulk: Option<bulk::Bulk>,
+    lingering: Option<parting::Lingering>,
 }
 
 /// What is asked of a connection.
@@ -51,25 +57,6 @@ pub struct Terms {
     pub wanted: Option<u64>,
     /// Whether its congestion control is the user's choice (`--congestion`), and so not ours.
     pub keeps_congestion: bool,
-}
-
-/// What a listener gives each connection that it has accepted.
-pub struct Client {
-    /// Its number, from 1.
-    number: u64,
-    /// Its place among the clients that may be there at once, free again when this is dropped.
-    _place: Rc<()>,
-}
-
-impl Client {
-    /// For a connection that another process has accepted: the only one.
-    #[must_use]
-    pub fn only() -> Self {
-        Self {
-            number: 1,
-            _place: Rc::new(()),
-        }
-    }
 }
 
 /// Which directions have ended (RFC 9293, 3.6).
@@ -100,7 +87,8 @@ impl Connection {
     fn over(socket: Socket, flow: FourTuple, client: Option<Client>, terms: Terms) -> Self {
         Self {
             socket,
-            flow,
+            local: flow.local,
+            remote: flow.remote,
             client,
             opened: Instant::now(),
             received: Count::default(),
@@ -108,15 +96,18 @@ impl Connection {
             wanted: terms.wanted.unwrap_or(u64::MAX),
             state: State::Open,
             is_paced: flow.is_within_machine() && !terms.keeps_congestion,
-            bulk: None,
-            lingering: None,
+            rare: None,
         }
     }
 
     /// The 4-tuple.
     #[must_use]
     pub fn flow(&self) -> FourTuple {
-        self.flow
+        FourTuple {
+            transport: Transport::Tcp,
+            local: self.local,
+            remote: self.remote,
+        }
     }
 
     fn conn(&self) -> Option<u64> {
@@ -138,7 +129,7 @@ impl Connection {
                 }
             }
         }
-        let (flow, conn) = (self.flow, self.conn());
+        let (flow, conn) = (self.flow(), self.conn());
         taps.emit(&Event::Data {
             direction,
             flow,
@@ -152,15 +143,20 @@ impl Connection {
 
     /// Sets what pays on a connection that carries much, and need not be set on the others.
     fn suit_bulk(&mut self) {
-        if self.bulk.is_none() && self.is_paced {
+        let bulk = &mut self.rare.get_or_insert_default().bulk;
+        if bulk.is_none() && self.is_paced {
             bulk::stop_pacing(&self.socket);
         }
-        self.bulk.get_or_insert_default().look(&self.socket);
+        bulk.get_or_insert_default().look(&self.socket);
+    }
+
+    fn lingering(&self) -> Option<&parting::Lingering> {
+        self.rare.as_ref()?.lingering.as_ref()
     }
 
     /// What to do where nothing has come.
     fn wait(&self) -> io::Result<Arrival> {
-        match &self.lingering {
+        match self.lingering() {
             Some(lingering) => Ok(lingering.wait()),
             None => Err(ErrorKind::WouldBlock.into()),
         }
@@ -189,24 +185,25 @@ impl End for Connection {
                 State::HalfClosed | State::Ended => State::Ended,
             };
             taps.emit(&Event::PeerFinished {
-                flow: self.flow,
+                flow: self.flow(),
                 conn: self.conn(),
             });
             return Ok(Arrival::End);
         }
-        if let Some(lingering) = &mut self.lingering
+        let rare = self.rare.as_mut();
+        if let Some(lingering) = rare.and_then(|rare| rare.lingering.as_mut())
             && !lingering.hear()
         {
             return Ok(Arrival::Enough);
         }
-        batch.push_stream(len, Some(self.flow));
+        batch.push_stream(len, Some(self.flow()));
         let run = batch.runs()[0];
         self.note(Direction::Incoming, len, Some(batch.bytes(&run)), taps);
         Ok(Arrival::Data)
     }
 
     fn is_pending(&self) -> bool {
-        self.wanted == 0 || self.lingering.is_some()
+        self.wanted == 0 || self.lingering().is_some()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
@@ -239,7 +236,7 @@ impl End for Connection {
             State::PeerFinished | State::Ended => State::Ended,
         };
         taps.emit(&Event::HalfClosed {
-            flow: self.flow,
+            flow: self.flow(),
             conn: self.conn(),
         });
         Ok(())
@@ -272,7 +269,7 @@ impl End for Connection {
 
 impl Link for Connection {
     fn identity(&self) -> Identity {
-        Identity::Pair(self.flow)
+        Identity::Pair(self.flow())
     }
 
     fn state(&self) -> SocketState {
@@ -317,7 +314,8 @@ impl Link for Connection {
     }
 
     fn linger(&mut self) {
-        self.lingering.get_or_insert_default();
+        let rare = self.rare.get_or_insert_default();
+        rare.lingering.get_or_insert_default();
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::{Client, Connection, Terms, address_of};
+use super::{Connection, Terms, address_of};
 use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
@@ -56,6 +56,25 @@ pub enum Clients {
     First(u64),
     /// Any number, so many of them at once; others wait in the backlog.
     AtOnce(u64),
+}
+
+/// What a listener gives each connection that it has accepted.
+pub struct Client {
+    /// Its number, from 1.
+    pub(super) number: u64,
+    /// Its place among the clients that may be there at once, free again when this is dropped.
+    _place: Rc<()>,
+}
+
+impl Client {
+    /// For a connection that another process has accepted: the only one.
+    #[must_use]
+    pub fn only() -> Self {
+        Self {
+            number: 1,
+            _place: Rc::new(()),
+        }
+    }
 }
 
 /// The client had gone before it was accepted, or the network or a filter between took it (accept(2)).
