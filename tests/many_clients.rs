@@ -19,7 +19,7 @@ const CLIENTS: usize = 2000;
 const OTHERS: usize = 100;
 
 /// What an idle client may cost, in bytes.
-const COST: u64 = 1024;
+const COST: u64 = 384;
 
 /// As many clients as there should be, or as many as descriptors allow.
 fn count() -> usize {

@@ -26,7 +26,7 @@ impl Pump<'_> {
         let Some(link) = node.party.link() else {
             return false;
         };
-        let is_done = node.is_finished || !matches!(node.route, Route::Others(_));
+        let is_done = node.is_finished || node.route != Route::Others;
         if !is_orderly || node.failure.is_some() || !is_done {
             return false;
         }
@@ -62,6 +62,6 @@ impl Pump<'_> {
             self.taps.emit(&Event::Waiting { socket, text });
         }
         let (least, most) = (Duration::from_millis(1), Duration::from_millis(100));
-        self.set_alarm(id, now + (silence / 8).clamp(least, most));
+        self.timers.set(id, now + (silence / 8).clamp(least, most));
     }
 }

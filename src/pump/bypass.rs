@@ -4,22 +4,22 @@
 use std::io::ErrorKind;
 
 use super::Pump;
-use super::node::{Bypass, NodeId, Route, Side};
+use super::node::{Amount, Node, NodeId, Route, Side};
 use super::rules::Engine;
-use crate::sys::conduit::{Broken, Conduit, Halt, WORTHWHILE};
+use crate::sys::conduit::{Broken, Conduit, Halt};
 
 impl Pump<'_> {
     /// Lets the kernel move bytes from `id`; `ready` is the side that was waited for. Returns false where they are to be copied
     /// instead, or there is something else to look at.
     pub(super) fn bypass(&mut self, id: NodeId, ready: Side) -> bool {
-        if matches!(self.nodes[id].lane.bypass, Bypass::Closed) {
+        if self.nodes[id].lane.is_copied {
             return false;
         }
         if self.leaving.is_some() || self.nodes[id].failure.is_some() {
-            return self.stop_bypass(id, Bypass::Closed);
+            return self.end_bypass(id);
         }
         let Some(to) = self.only_recipient(id) else {
-            return self.stop_bypass(id, Bypass::Untried);
+            return self.stop_bypass(id);
         };
         if !self.is_worthwhile(id) {
             return false;
@@ -34,12 +34,11 @@ impl Pump<'_> {
         let (Some(source_fd), Some(sink_fd)) = (source_end.source(), sink_end.sink()) else {
             return false;
         };
-        if matches!(from.lane.bypass, Bypass::Untried) {
-            let conduit = Conduit::open(source_fd, sink_fd);
-            from.lane.bypass =
-                conduit.map_or(Bypass::Closed, |conduit| Bypass::Open(conduit.into()));
+        if from.lane.bypass.is_none() {
+            from.lane.bypass = Conduit::open(source_fd, sink_fd).map(Box::new);
         }
-        let Bypass::Open(conduit) = &mut from.lane.bypass else {
+        let Some(conduit) = &mut from.lane.bypass else {
+            from.lane.is_copied = true;
             return false;
         };
         let passed = match conduit.pass(source_fd, sink_fd, limit) {
@@ -50,7 +49,7 @@ impl Pump<'_> {
             }
         };
         if passed.taken > 0 {
-            from.lane.last = Some(passed.taken);
+            from.lane.last = Amount::of(passed.taken);
             source_end.took_unseen(passed.taken, self.taps);
             if source_end.is_pending() {
                 self.runnable.push_back(id);
@@ -66,11 +65,11 @@ impl Pump<'_> {
     /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know.
     fn is_worthwhile(&self, id: NodeId) -> bool {
         let lane = &self.nodes[id].lane;
-        match (&lane.bypass, lane.last) {
-            (Bypass::Open(conduit), Some(last)) => conduit.is_worth(last),
-            (_, Some(last)) => last >= WORTHWHILE,
+        match lane.last {
+            Amount::Much => true,
+            Amount::Little => (lane.bypass.as_ref()).is_some_and(|conduit| conduit.is_for_little()),
             // Most clients that come and go say little; a lone peer may be about to say much.
-            (_, None) => self.listeners.is_empty(),
+            Amount::Nothing => self.listeners.is_empty(),
         }
     }
 
@@ -83,8 +82,9 @@ impl Pump<'_> {
         let &[link] = self.links.as_slice() else {
             return None;
         };
-        let to = match self.nodes[id].route {
-            Route::To(to) if to != id => to,
+        let Node { route, partner, .. } = self.nodes[id];
+        let to = match route {
+            Route::Partner if partner != id => partner,
             Route::Links => link,
             _ => return None,
         };
@@ -100,15 +100,20 @@ impl Pump<'_> {
             Some(Halt::Either | Halt::SinkFull) => self.park(id, to),
             // The end is for the link to see.
             Some(Halt::End) => return false,
-            Some(Halt::Declined) => return self.stop_bypass(id, Bypass::Closed),
+            Some(Halt::Declined) => return self.end_bypass(id),
         }
         true
     }
 
+    /// Stops the bypass for good.
+    fn end_bypass(&mut self, id: NodeId) -> bool {
+        self.nodes[id].lane.is_copied = true;
+        self.stop_bypass(id)
+    }
+
     /// Stops the bypass, and delivers what is already on its way in the kernel; returns whether there was any.
-    fn stop_bypass(&mut self, id: NodeId, then: Bypass) -> bool {
-        let bypass = std::mem::replace(&mut self.nodes[id].lane.bypass, then);
-        let Bypass::Open(mut conduit) = bypass else {
+    fn stop_bypass(&mut self, id: NodeId) -> bool {
+        let Some(mut conduit) = self.nodes[id].lane.bypass.take() else {
             return false;
         };
         let mut batch = self.spare_batch();

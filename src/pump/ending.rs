@@ -14,7 +14,7 @@
 use std::io;
 
 use super::end::Link;
-use super::node::{Node, NodeId, Party, Route};
+use super::node::{Amount, Node, NodeId, Party, Route};
 use super::rules::{AfterPeerEnd, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
 use super::{Pump, failure_of};
@@ -30,11 +30,12 @@ impl Pump<'_> {
         match (node.route, node.party.link()) {
             (_, Some(_)) if node.lane.is_waiting() => {}
             (_, Some(_)) => self.finish_incoming(id),
-            (Route::To(link), None) => {
+            (Route::Partner, None) => {
+                let link = node.partner;
                 self.end_input_for(link);
                 self.let_link_linger(id);
             }
-            (Route::Links | Route::Others(_), None) => {
+            (Route::Links | Route::Others, None) => {
                 for link in self.links.clone() {
                     self.end_input_for(link);
                 }
@@ -58,16 +59,15 @@ impl Pump<'_> {
             return;
         };
         let is_marked = std::mem::replace(&mut self.nodes[id].lane.is_marked, true);
-        match (link, self.nodes[id].route) {
-            (Identity::Pair(flow), Route::To(to) | Route::Others(to)) if !is_marked => {
-                self.show_stream_end(id, flow, to);
-            }
+        match link {
+            Identity::Pair(flow) if !is_marked => self.show_stream_end(id, flow),
             _ => self.close_or_wait(id),
         }
     }
 
     /// Shows a shared end that one stream has ended, by an empty run: it may hold the beginning of a line, or an open file, of it.
-    fn show_stream_end(&mut self, id: NodeId, flow: FourTuple, to: NodeId) {
+    fn show_stream_end(&mut self, id: NodeId, flow: FourTuple) {
+        let to = self.nodes[id].partner;
         let is_shared = |node: &Node| matches!(node.party, Party::Shared(_));
         if !self.nodes.get(to).is_some_and(is_shared) {
             return self.close_or_wait(id);
@@ -80,14 +80,14 @@ impl Pump<'_> {
     /// Closes a link whose incoming direction has ended if the outgoing one has as well, or waits for that.
     fn close_or_wait(&mut self, id: NodeId) {
         let node = &self.nodes[id];
-        let fed_by = node.fed_by;
+        let partner = node.partner;
         // What has come may still be answered by an end of its own.
-        if node.has_enough && !self.is_own(fed_by) {
+        if node.has_enough && !self.is_own(partner) {
             self.remove(id);
-        } else if node.failure.is_some() || self.leaving.is_some() || self.has_ended(fed_by) {
+        } else if node.failure.is_some() || self.leaving.is_some() || self.has_ended(partner) {
             self.close_once_acknowledged(id);
         } else {
-            self.finish_own(fed_by);
+            self.finish_own(partner);
             self.wait_for_input_end(id);
         }
     }
@@ -117,9 +117,10 @@ impl Pump<'_> {
         let Some(node) = self.nodes.get(own) else {
             return;
         };
-        let (Some(_), Some(_), Route::To(id)) = (node.lane.ended, &node.failure, node.route) else {
+        if node.lane.ended.is_none() || node.failure.is_none() {
             return;
-        };
+        }
+        let id = node.partner;
         if let Some(Party::Link(link)) = self.nodes.get_mut(id).map(|node| &mut node.party) {
             link.linger();
             self.runnable.push_back(id);
@@ -131,7 +132,7 @@ impl Pump<'_> {
         let Some(node) = self.nodes.get(id) else {
             return;
         };
-        let Some(input) = self.nodes.get(node.fed_by) else {
+        let Some(input) = self.nodes.get(node.partner) else {
             return;
         };
         let (Some(link), Some(ended), None) =
@@ -143,12 +144,12 @@ impl Pump<'_> {
         if matches!(input.party, Party::Own(_)) && self.rules.on_peer_end != OnPeerEnd::Quit {
             return;
         }
-        let (has_given, socket) = (input.lane.last.is_some(), link.identity());
+        let (has_given, socket) = (input.lane.last != Amount::Nothing, link.identity());
         let after = self.rules.after_peer_end(has_given);
         if !node.lane.noticed && after != AfterPeerEnd::Leave {
             let due = ended.max(self.last_moved) + NOTICE;
             if self.now < due {
-                return self.set_alarm(id, due);
+                return self.timers.set(id, due);
             }
             let text = after.notice();
             self.taps.emit(&Event::Waiting { socket, text });
@@ -157,7 +158,7 @@ impl Pump<'_> {
         match after {
             AfterPeerEnd::Leave => self.remove(id),
             AfterPeerEnd::LeaveAfter(limit) if self.now >= ended + limit => self.remove(id),
-            AfterPeerEnd::LeaveAfter(limit) => self.set_alarm(id, ended + limit),
+            AfterPeerEnd::LeaveAfter(limit) => self.timers.set(id, ended + limit),
             AfterPeerEnd::Stay => {}
         }
     }
@@ -247,9 +248,7 @@ impl Pump<'_> {
         };
         self.poller.forget(source_token(id));
         self.poller.forget(sink_token(id));
-        if let Some(time) = node.alarm {
-            self.timers.remove(&(time, id));
-        }
+        self.timers.cancel(id);
         if node.lane.is_waiting() {
             self.leave_all_queues(id);
         }
@@ -261,8 +260,8 @@ impl Pump<'_> {
                 self.last_closed = ended;
             }
             self.unlist(id);
-            if self.is_own(node.fed_by) {
-                self.remove(node.fed_by);
+            if self.is_own(node.partner) {
+                self.remove(node.partner);
             }
         }
     }
@@ -276,8 +275,8 @@ impl Pump<'_> {
         }
         // One that takes in no more, or counts the time, may have to do with who is there.
         for &listener in &self.listeners {
-            let node = &self.nodes[listener];
-            if node.alarm.is_some() || node.party.end().source().is_none() {
+            let is_timed = self.timers.is_set(listener);
+            if is_timed || self.nodes[listener].party.end().source().is_none() {
                 self.runnable.push_back(listener);
             }
         }

@@ -1,7 +1,7 @@
 //! The pump: one thread and one loop that moves bytes between ends, whatever they are.
 //! It knows neither transports nor options: links bring identities, rules bring choices, taps see what happens.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
@@ -22,12 +22,14 @@ mod queue;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod transfer;
 mod waiting;
 
 use end::{End, Link};
 use node::{Node, NodeId, Party, Route};
 use rules::{Engine, InputTo, Rules};
+use timers::Timers;
 use waiting::SIGNALS;
 
 /// Which local end each link is joined to.
@@ -70,7 +72,7 @@ pub struct Pump<'a> {
     /// Lanes that can go on now.
     runnable: VecDeque<NodeId>,
     /// Nodes to look at, and when.
-    timers: BTreeSet<(Instant, NodeId)>,
+    timers: Timers,
     /// Batches that are not in use, kept for their memory: some, not as many as there are lanes.
     spare: Vec<Batch>,
     /// The nodes that get the batch at hand; kept for its memory.
@@ -123,7 +125,7 @@ impl<'a> Pump<'a> {
             rules,
             touched: Vec::new(),
             runnable: VecDeque::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             spare: Vec::new(),
             recipients: Vec::new(),
             now,
@@ -137,7 +139,7 @@ impl<'a> Pump<'a> {
     pub fn listen(&mut self, link: Box<dyn Link>) {
         let id = self.nodes.vacant_key();
         self.nodes
-            .insert(Node::new(Party::Link(link), Route::To(id), id));
+            .insert(Node::new(Party::Link(link), Route::Partner, id));
         self.listeners.push(id);
         self.runnable.push_back(id);
     }
@@ -145,24 +147,24 @@ impl<'a> Pump<'a> {
     /// Adds a link, wired as planned.
     pub fn join(&mut self, link: Box<dyn Link>) {
         let id = self.nodes.vacant_key();
-        let (route, fed_by) = match &self.plan {
-            Plan::Shared(local) => (Route::To(*local), *local),
-            Plan::Broker(local) => (Route::Others(*local), *local),
-            Plan::Echo | Plan::Each(_) => (Route::To(id), id),
+        let (route, partner) = match &self.plan {
+            Plan::Shared(local) => (Route::Partner, *local),
+            Plan::Broker(local) => (Route::Others, *local),
+            Plan::Echo | Plan::Each(_) => (Route::Partner, id),
         };
         self.nodes
-            .insert(Node::new(Party::Link(link), route, fed_by));
+            .insert(Node::new(Party::Link(link), route, partner));
         self.links.push(id);
         self.attach(id);
         let Some(node) = self.nodes.get(id) else {
             return;
         };
-        let fed_by = node.fed_by;
+        let partner = node.partner;
         self.runnable.push_back(id);
-        if self.links.len() == 1 || self.nodes.get(fed_by).is_some_and(Node::gives_unasked) {
-            self.runnable.push_back(fed_by);
+        if self.links.len() == 1 || self.nodes.get(partner).is_some_and(Node::gives_unasked) {
+            self.runnable.push_back(partner);
         }
-        if fed_by != id && self.has_ended(fed_by) {
+        if partner != id && self.has_ended(partner) {
             self.end_input_for(id);
         }
     }
@@ -171,7 +173,7 @@ impl<'a> Pump<'a> {
     pub fn attend(&mut self, end: Box<dyn End>) {
         let id = self.nodes.vacant_key();
         self.nodes
-            .insert(Node::new(Party::Own(end), Route::To(id), id));
+            .insert(Node::new(Party::Own(end), Route::Partner, id));
         self.runnable.push_back(id);
     }
 
@@ -185,10 +187,9 @@ impl<'a> Pump<'a> {
         };
         match attach(link) {
             Ok(end) => {
-                let own = Node::new(Party::Own(end), Route::To(id), id);
+                let own = Node::new(Party::Own(end), Route::Partner, id);
                 let own = self.nodes.insert(own);
-                let node = &mut self.nodes[id];
-                (node.route, node.fed_by) = (Route::To(own), own);
+                self.nodes[id].partner = own;
                 self.touched.push(own);
             }
             Err(error) => {
@@ -266,11 +267,15 @@ impl<'a> Pump<'a> {
 
     /// Whether anybody would get what comes from a node. Links are always listened to: they have ends and errors to tell.
     fn has_audience(&self, id: NodeId) -> bool {
-        match self.nodes[id].route {
-            _ if self.nodes[id].party.link().is_some() => true,
+        let node = &self.nodes[id];
+        match node.route {
+            _ if node.party.link().is_some() => true,
             _ if self.leaving.is_some() => false,
-            Route::To(to) => self.nodes.get(to).is_some_and(Node::is_open_to_send),
-            Route::Links | Route::Others(_) => self.open_links().next().is_some(),
+            Route::Partner => {
+                let partner = self.nodes.get(node.partner);
+                partner.is_some_and(Node::is_open_to_send)
+            }
+            Route::Links | Route::Others => self.open_links().next().is_some(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::acknowledgement::Unacknowledged;
 use crate::pump::end::{End, Link};
-use crate::sys::conduit::Conduit;
+use crate::sys::conduit::{Conduit, WORTHWHILE};
 use crate::sys::poller::Interest;
 
 /// The number of a node, its own for as long as it is in the pump.
@@ -20,12 +20,12 @@ pub(super) struct Node {
     pub(super) lane: Lane,
     /// Where the lane leads to.
     pub(super) route: Route,
-    /// The node whose input is sent here: when that has ended, this one is told that nothing more will be sent.
-    pub(super) fed_by: NodeId,
+    /// Whom it talks with: a link with the local end that it is joined to, a local end of one link alone with that link, and all
+    /// others with themselves. When nothing more will come from the partner of a link, the link is told that nothing more will be
+    /// sent.
+    pub(super) partner: NodeId,
     /// Lanes that wait until this end is writable, if there are any.
     pub(super) queue: Option<Box<Queue>>,
-    /// It is to be looked at again at this time.
-    pub(super) alarm: Option<Instant>,
     /// What its peer has still to acknowledge before it is closed.
     pub(super) unacknowledged: Option<Box<Unacknowledged>>,
     /// Whether it has been told that nothing more will be sent: half-closed, if it is a connection.
@@ -49,12 +49,12 @@ pub(super) enum Party {
 /// Who gets what comes from an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// This one; an echo leads to where it begins.
-    To(NodeId),
+    /// The partner of the end; an echo is its own.
+    Partner,
     /// The links, as the rules choose among them.
     Links,
-    /// Every other link, and this one.
-    Others(NodeId),
+    /// The partner of the end, and every other link.
+    Others,
 }
 
 impl Party {
@@ -87,10 +87,12 @@ pub(super) struct Lane {
     pub(super) under_way: Option<Box<UnderWay>>,
     /// What it waits for while it holds no batch: the source, or its turn in the queue of the sink.
     pub(super) waits_for: Side,
-    /// Whether the kernel carries bytes from here by itself.
-    pub(super) bypass: Bypass,
-    /// How many bytes came from here at a time, the last time; `None` if none ever did.
-    pub(super) last: Option<usize>,
+    /// By which the kernel carries bytes from here by itself, once it has been asked to.
+    pub(super) bypass: Option<Box<Conduit>>,
+    /// Whether it cannot, or is not to.
+    pub(super) is_copied: bool,
+    /// How much came from here at a time, the last time.
+    pub(super) last: Amount,
     /// Since when nothing more will come from here.
     pub(super) ended: Option<Instant>,
     /// Whether a shared end has been shown the end of this stream.
@@ -123,16 +125,27 @@ pub(super) enum Side {
     Sink,
 }
 
-/// Whether the kernel can move the bytes of a lane by itself.
-#[derive(Default)]
-pub(super) enum Bypass {
-    /// Not tried yet.
+/// How much came from an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Amount {
+    /// Not even an empty datagram.
     #[default]
-    Untried,
-    /// It does so.
-    Open(Box<Conduit>),
-    /// It cannot.
-    Closed,
+    Nothing,
+    /// So little that it costs less to copy it from a pipe than to move its pages.
+    Little,
+    /// More than that.
+    Much,
+}
+
+impl Amount {
+    /// That of something that came and has `len` bytes.
+    pub(super) fn of(len: usize) -> Self {
+        if len < WORTHWHILE {
+            Self::Little
+        } else {
+            Self::Much
+        }
+    }
 }
 
 impl Lane {
@@ -143,14 +156,13 @@ impl Lane {
 }
 
 impl Node {
-    pub(super) fn new(party: Party, route: Route, fed_by: NodeId) -> Self {
+    pub(super) fn new(party: Party, route: Route, partner: NodeId) -> Self {
         Self {
             party,
             lane: Lane::default(),
             route,
-            fed_by,
+            partner,
             queue: None,
-            alarm: None,
             unacknowledged: None,
             is_finished: false,
             has_enough: false,

@@ -31,7 +31,7 @@ impl Pump<'_> {
             && node.queue.is_none()
             && node.party.link().is_some()
         {
-            self.set_alarm(to, since + limit);
+            self.timers.set(to, since + limit);
         }
         let lanes = VecDeque::new();
         let queue = self.nodes[to]
@@ -160,7 +160,7 @@ impl Pump<'_> {
         };
         let due = queue.since + limit;
         if self.now < due {
-            return self.set_alarm(id, due);
+            return self.timers.set(id, due);
         }
         self.fail_stalled(id, limit);
         // It may go on talking for ever, but nobody listens any more.

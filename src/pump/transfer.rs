@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::Instant;
 
 use super::end::Arrival;
-use super::node::{Node, NodeId, Party, Route, Side, UnderWay};
+use super::node::{Amount, Node, NodeId, Party, Route, Side, UnderWay};
 use super::{Pump, failure_of};
 use crate::batch::{Batch, Cursor};
 
@@ -41,18 +41,17 @@ impl Pump<'_> {
         if !self.has_audience(id) {
             return;
         }
-        if let Route::To(to) | Route::Others(to) = self.nodes[id].route
-            && self.is_busy(to)
-        {
+        let Node { route, partner, .. } = self.nodes[id];
+        if route != Route::Links && self.is_busy(partner) {
             // Nothing is read that could only lie about: memory does not grow with the number of lanes that wait.
-            return self.park(id, to);
+            return self.park(id, partner);
         }
         if self.bypass(id, ready) {
             return;
         }
         if let Some(batch) = self.fetch(id) {
             self.last_moved = self.now;
-            self.nodes[id].lane.last = Some(batch.len());
+            self.nodes[id].lane.last = Amount::of(batch.len());
             self.deliver(id, batch);
         }
     }
@@ -103,11 +102,12 @@ impl Pump<'_> {
     pub(super) fn deliver(&mut self, id: NodeId, batch: Batch) {
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
-        match self.nodes[id].route {
-            Route::To(one) => recipients.push(one),
+        let Node { route, partner, .. } = self.nodes[id];
+        match route {
+            Route::Partner => recipients.push(partner),
             Route::Links => self.choose_links(&mut recipients),
-            Route::Others(local) => {
-                recipients.push(local);
+            Route::Others => {
+                recipients.push(partner);
                 recipients.extend(self.open_links().filter(|&link| link != id));
             }
         }
@@ -197,7 +197,7 @@ impl Pump<'_> {
             return self.on_end(id);
         }
         if let Some(time) = time {
-            self.set_alarm(id, time);
+            self.timers.set(id, time);
         }
     }
 
@@ -206,9 +206,7 @@ impl Pump<'_> {
         match &self.nodes[id].party {
             Party::Shared(_) => self.abandon(Err(failure_of(error, "cannot read standard input"))),
             Party::Own(_) => {
-                if let Route::To(link) = self.nodes[id].route {
-                    self.fail(link, error);
-                }
+                self.fail(self.nodes[id].partner, error);
                 self.on_end(id);
             }
             Party::Link(link) if self.listeners.contains(&id) => {

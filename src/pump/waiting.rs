@@ -33,14 +33,7 @@ impl Pump<'_> {
                 Some(token) => self.wake(token / 2, ready),
             }
         }
-        while let Some(&(time, id)) = self.timers.first() {
-            if time > self.now {
-                break;
-            }
-            self.timers.pop_first();
-            if let Some(node) = self.nodes.get_mut(id) {
-                node.alarm = None;
-            }
+        while let Some(id) = self.timers.pop(self.now) {
             self.wait_for_input_end(id);
             self.check_client_timeout(id);
             self.runnable.push_back(id);
@@ -60,18 +53,6 @@ impl Pump<'_> {
         }
     }
 
-    /// Makes sure that a node is looked at again at that time, or before.
-    pub(super) fn set_alarm(&mut self, id: NodeId, time: Instant) {
-        let alarm = &mut self.nodes[id].alarm;
-        if alarm.is_some_and(|old| old <= time) {
-            return;
-        }
-        if let Some(old) = alarm.replace(time) {
-            self.timers.remove(&(old, id));
-        }
-        self.timers.insert((time, id));
-    }
-
     /// How long nothing needs to be done, `None` for ever.
     fn timeout(&self) -> Option<Duration> {
         if !self.runnable.is_empty() {
@@ -80,7 +61,7 @@ impl Pump<'_> {
         let idle = self.rules.idle_timeout.map(|limit| self.last_moved + limit);
         let total = self.rules.deadline.map(|(deadline, _)| deadline);
         let grace = self.leaving.as_ref().map(|(_, deadline)| *deadline);
-        let timer = self.timers.first().map(|&(time, _)| time);
+        let timer = self.timers.first();
         let next = [idle, total, grace, timer].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

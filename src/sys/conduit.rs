@@ -100,10 +100,10 @@ impl Conduit {
         Some(Self { way })
     }
 
-    /// Whether so many bytes should go this way, although they could be copied.
+    /// Whether less than [`WORTHWHILE`] should go this way as well, although it could be copied.
     #[must_use]
-    pub fn is_worth(&self, len: usize) -> bool {
-        len >= WORTHWHILE || !matches!(self.way, Way::FromPipe)
+    pub fn is_for_little(&self) -> bool {
+        !matches!(self.way, Way::FromPipe)
     }
 
     /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
