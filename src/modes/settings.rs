@@ -26,7 +26,7 @@ pub(super) enum IpVersions {
 
 /// How many bytes may wait in a UDP socket where the user asks for no other number: what comes while it is full is lost, and a burst
 /// of small datagrams takes several times its length. It is a limit, and costs nothing as long as nothing waits.
-const ROOM: usize = 16 << 20;
+const ROOM: usize = 64 << 20;
 
 /// What a TCP socket is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
