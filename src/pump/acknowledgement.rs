@@ -43,9 +43,10 @@ impl Pump<'_> {
         let now = self.now;
         let node = &mut self.nodes[id];
         let latest = Unacknowledged { left, since: now };
-        let unacknowledged = match &mut node.unacknowledged {
+        let ended = node.lane.end(now);
+        let unacknowledged = match &mut ended.unacknowledged {
             Some(unacknowledged) if unacknowledged.left <= left => unacknowledged,
-            older => older.insert(Box::new(latest)),
+            older => older.insert(latest),
         };
         let silence = now - unacknowledged.since;
         if let Some(limit) = self.rules.client_timeout
@@ -55,7 +56,7 @@ impl Pump<'_> {
         }
         if silence >= NOTICE
             && let Some(socket) = node.party.link().map(Link::identity)
-            && !std::mem::replace(&mut node.lane.noticed, true)
+            && !std::mem::replace(&mut ended.is_told, true)
         {
             let text = "the peer has not acknowledged all that was sent: waiting until it does";
             let text = text.to_owned();

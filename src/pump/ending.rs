@@ -26,7 +26,7 @@ impl Pump<'_> {
     /// Handles [`Arrival::End`](super::end::Arrival::End): nothing more will come from this end.
     pub(super) fn on_end(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
-        node.lane.ended.get_or_insert(self.now);
+        node.lane.end(self.now);
         match (node.route, node.party.link()) {
             (_, Some(_)) if node.lane.is_waiting() => {}
             (_, Some(_)) => self.finish_incoming(id),
@@ -58,7 +58,8 @@ impl Pump<'_> {
         let Some(link) = self.nodes[id].party.link().map(Link::identity) else {
             return;
         };
-        let is_marked = std::mem::replace(&mut self.nodes[id].lane.is_marked, true);
+        let ended = self.nodes[id].lane.end(self.now);
+        let is_marked = std::mem::replace(&mut ended.is_marked, true);
         match link {
             Identity::Pair(flow) if !is_marked => self.show_stream_end(id, flow),
             _ => self.close_or_wait(id),
@@ -136,7 +137,7 @@ impl Pump<'_> {
             return;
         };
         let (Some(link), Some(ended), None) =
-            (node.party.link(), node.lane.ended, input.lane.ended)
+            (node.party.link(), &node.lane.ended, &input.lane.ended)
         else {
             return;
         };
@@ -146,19 +147,20 @@ impl Pump<'_> {
         }
         let (has_given, socket) = (input.lane.last != Amount::Nothing, link.identity());
         let after = self.rules.after_peer_end(has_given);
-        if !node.lane.noticed && after != AfterPeerEnd::Leave {
-            let due = ended.max(self.last_moved) + NOTICE;
+        let since = ended.since;
+        if !ended.is_told && after != AfterPeerEnd::Leave {
+            let due = since.max(self.last_moved) + NOTICE;
             if self.now < due {
                 return self.timers.set(id, due);
             }
             let text = after.notice();
             self.taps.emit(&Event::Waiting { socket, text });
-            self.nodes[id].lane.noticed = true;
+            self.nodes[id].lane.end(self.now).is_told = true;
         }
         match after {
             AfterPeerEnd::Leave => self.remove(id),
-            AfterPeerEnd::LeaveAfter(limit) if self.now >= ended + limit => self.remove(id),
-            AfterPeerEnd::LeaveAfter(limit) => self.timers.set(id, ended + limit),
+            AfterPeerEnd::LeaveAfter(limit) if self.now >= since + limit => self.remove(id),
+            AfterPeerEnd::LeaveAfter(limit) => self.timers.set(id, since + limit),
             AfterPeerEnd::Stay => {}
         }
     }

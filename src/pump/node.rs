@@ -26,8 +26,6 @@ pub(super) struct Node {
     pub(super) partner: NodeId,
     /// Lanes that wait until this end is writable, if there are any.
     pub(super) queue: Option<Box<Queue>>,
-    /// What its peer has still to acknowledge before it is closed.
-    pub(super) unacknowledged: Option<Box<Unacknowledged>>,
     /// Whether it has been told that nothing more will be sent: half-closed, if it is a connection.
     pub(super) is_finished: bool,
     /// Whether it has said [`Arrival::Enough`](super::end::Arrival::Enough).
@@ -93,12 +91,19 @@ pub(super) struct Lane {
     pub(super) is_copied: bool,
     /// How much came from here at a time, the last time.
     pub(super) last: Amount,
-    /// Since when nothing more will come from here.
-    pub(super) ended: Option<Instant>,
+    /// That nothing more will come from here.
+    pub(super) ended: Option<Box<Ended>>,
+}
+
+/// What has happened since nothing more comes from an end.
+pub(super) struct Ended {
+    pub(super) since: Instant,
     /// Whether a shared end has been shown the end of this stream.
     pub(super) is_marked: bool,
     /// Whether the user has been told what is being waited for.
-    pub(super) noticed: bool,
+    pub(super) is_told: bool,
+    /// What the peer has still to acknowledge before the link is closed.
+    pub(super) unacknowledged: Option<Unacknowledged>,
 }
 
 /// A batch, and how many nodes have still to take all of it.
@@ -153,6 +158,18 @@ impl Lane {
     pub(super) fn is_waiting(&self) -> bool {
         self.under_way.is_some() || self.waits_for == Side::Sink
     }
+
+    /// Notes that nothing more will come from here, if that is not noted yet.
+    pub(super) fn end(&mut self, now: Instant) -> &mut Ended {
+        self.ended.get_or_insert_with(|| {
+            Box::new(Ended {
+                since: now,
+                is_marked: false,
+                is_told: false,
+                unacknowledged: None,
+            })
+        })
+    }
 }
 
 impl Node {
@@ -163,7 +180,6 @@ impl Node {
             route,
             partner,
             queue: None,
-            unacknowledged: None,
             is_finished: false,
             has_enough: false,
             failure: None,
