@@ -112,7 +112,8 @@ fn an_output_that_is_not_read_slows_the_sender_down() {
 /// Nobody can slow a sender of datagrams down: what does not fit is dropped by the kernel, which counts it.
 #[test]
 fn an_output_that_is_not_read_leaves_datagrams_to_the_kernel() {
-    let mut server = tuplecat("udp-bind 0").stdout(Output::Held).start();
+    let server = tuplecat("udp-bind --rcvbuf 1m 0");
+    let mut server = server.stdout(Output::Held).start();
     let address = server.ready();
     let before = memory(&server, "VmRSS");
     let (socket, _) = datagrams();
