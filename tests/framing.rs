@@ -4,9 +4,10 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -110,6 +111,54 @@ fn each_form_of_input_becomes_datagrams() {
     assert_eq!(sent("--in block:3", b"abcdefgh", 3), ["abc", "def", "gh"]);
     assert_eq!(sent("--in hex", b"61 62\n\n0aFf", 3), ["ab", "", r"\n\xff"]);
     assert_eq!(sent("--in raw", b"a\n", 1), [r"a\n"]);
+}
+
+/// A file that does not begin where it is read from, and whose last block is short. On a connected socket the kernel cuts it itself.
+#[test]
+fn blocks_of_a_file_have_the_same_borders_whoever_cuts_them() {
+    for (size, count) in [
+        (1_usize, 130),
+        (7, 65),
+        (1200, 60),
+        (8192, 9),
+        (30_720, 3),
+        (61_440, 2),
+        (61_441, 2),
+    ] {
+        let text = bytes(size * count + size.div_ceil(2));
+        for words in [
+            format!("--in block:{size}"),
+            format!("--connected --in block:{size}"),
+            format!("--connected --datagram-size {size}"),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[b'x'; 777]).unwrap();
+            file.write_all(&text).unwrap();
+            file.seek(SeekFrom::Start(777)).unwrap();
+
+            let (socket, address) = datagrams();
+            // All of it may be there before the first is taken.
+            socket2::SockRef::from(&socket)
+                .set_recv_buffer_size(4 << 20)
+                .unwrap();
+            let taker = thread::spawn(move || {
+                let take = || receive(&socket).0;
+                std::iter::repeat_with(take)
+                    .take(count + 1)
+                    .collect::<Vec<_>>()
+            });
+            let launch = tuplecat("udp-sendto --reply-timeout 0")
+                .args(&words)
+                .to(address);
+            let done = launch.stdin(Input::From(file.into())).run().exits(0);
+            assert!(
+                taker.join().unwrap().iter().eq(text.chunks(size)),
+                "{words}"
+            );
+            let total = format!("sent {} datagrams ({} bytes)", count + 1, text.len());
+            assert!(done.line("closed").contains(&total), "{}", done.err);
+        }
+    }
 }
 
 #[test]

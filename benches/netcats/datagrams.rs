@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::cmsg_space;
@@ -17,6 +17,9 @@ use crate::ports::HOST;
 /// The most datagrams that the kernel cuts from one piece, and the most bytes in it (`UDP_MAX_SEGMENTS` before Linux 6.9).
 const SEGMENTS: usize = 64;
 const LONGEST: usize = 65_507;
+
+/// Bytes that sendfile(2) gathers at once, wherever in a page they begin.
+const GATHERED: usize = 15 << 12;
 
 /// Pieces that one call takes in, and the room for each.
 const SLOTS: usize = 16;
@@ -122,6 +125,17 @@ impl Outlet {
     /// Sends up to a piece.
     pub(crate) fn send_piece(&self, bytes: &[u8]) -> io::Result<()> {
         again(|| self.socket.send(bytes).map(|_| ()))
+    }
+
+    /// Sends up to a piece of a file, which the kernel takes from where it has it; returns how many bytes that were.
+    pub(crate) fn send_piece_of(&self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let piece = (GATHERED / self.size).clamp(1, SEGMENTS) * self.size;
+        let mut sent = 0;
+        again(|| {
+            sent = rustix::fs::sendfile(&self.socket, file, None, piece)?;
+            Ok(())
+        })?;
+        Ok(sent)
     }
 
     /// Sends datagrams one by one, though with one call, where there is no cutting.

@@ -172,7 +172,7 @@ const OURS: &[(Job, &str)] = &[
     (Job::Talk, "tcp-connect -q HOST PORT"),
     (
         Job::SendBlocks,
-        "udp-sendto -q --reply-timeout 0 --datagram-size SIZE HOST PORT",
+        "udp-sendto -q --connected --reply-timeout 0 --datagram-size SIZE HOST PORT",
     ),
     (
         Job::SendMessages,

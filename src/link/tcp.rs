@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::pump::end::{Arrival, End, Link};
+use crate::pump::end::{Arrival, End, Link, Unseen};
 use crate::sys::buffers::{unread, unsent};
 use crate::sys::tcp_info::figures;
 use crate::tap::{Count, Event, SocketState, Taps};
@@ -250,19 +250,20 @@ impl End for Connection {
         Some(self.socket.as_fd())
     }
 
-    fn unseen_source(&self) -> Option<usize> {
-        Some(self.limit()).filter(|&limit| limit > 0)
+    fn unseen_source(&self) -> Option<Unseen> {
+        let limit = Some(self.limit()).filter(|&limit| limit > 0);
+        limit.map(Unseen::stream)
     }
 
-    fn has_unseen_sink(&self) -> bool {
-        true
+    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
+        stride.is_none()
     }
 
     fn took_unseen(&mut self, len: usize, taps: &mut Taps) {
         self.note(Direction::Incoming, len, None, taps);
     }
 
-    fn put_unseen(&mut self, len: usize, taps: &mut Taps) {
+    fn put_unseen(&mut self, len: usize, _stride: Option<usize>, taps: &mut Taps) {
         self.note(Direction::Outgoing, len, None, taps);
     }
 }

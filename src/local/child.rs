@@ -10,7 +10,7 @@ use super::nursery::{Nursery, Started, Turn, Ward};
 use super::program::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Unseen};
 use crate::tap::Taps;
 
 /// Bytes asked for in one read: what a pipe holds.
@@ -174,12 +174,12 @@ impl End for Child {
         self.sink().map(|_| Failure::new(Exit::Failed, ""))
     }
 
-    fn unseen_source(&self) -> Option<usize> {
+    fn unseen_source(&self) -> Option<Unseen> {
         let is_talking = matches!(self.state, State::Talking { .. });
-        (is_talking && self.shape == Shape::Stream).then_some(usize::MAX)
+        (is_talking && self.shape == Shape::Stream).then_some(Unseen::stream(usize::MAX))
     }
 
-    fn has_unseen_sink(&self) -> bool {
-        self.sink().is_some()
+    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
+        stride.is_none() && self.sink().is_some()
     }
 }

@@ -10,7 +10,7 @@ use crate::framing::decode::{Decoder, LineEnds, Tempo};
 use crate::framing::literal::Literal;
 use crate::framing::pace::Pace;
 use crate::framing::{Borders, InputFraming};
-use crate::pump::end::Arrival;
+use crate::pump::end::{Arrival, Unseen};
 use crate::sys::inherited::{Inherited, Kind};
 
 mod decoded;
@@ -125,11 +125,20 @@ impl Input {
         self.from.as_ref().map(Inherited::kind) == Some(Kind::Terminal)
     }
 
-    /// Whether the kernel may take the bytes as they are.
-    pub(super) fn may_be_unseen(&self) -> bool {
-        let kind = self.from.as_ref().map(Inherited::kind);
-        matches!(&self.way, Way::Straight(straight) if straight.shape == Shape::Stream)
-            && matches!(kind, Some(Kind::Pipe | Kind::Regular))
+    /// What the kernel may take as it is: bytes without borders, and of a file, which is read at will, those with regular ones.
+    pub(super) fn unseen(&self) -> Option<Unseen> {
+        let Way::Straight(straight) = &self.way else {
+            return None;
+        };
+        let stride = match (straight.shape, self.from.as_ref()?.kind()) {
+            (Shape::Stream, Kind::Pipe | Kind::Regular) => None,
+            (Shape::Datagrams(size), Kind::Regular) if straight.is_at_border() => Some(size),
+            _ => return None,
+        };
+        Some(Unseen {
+            limit: usize::MAX,
+            stride,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::input::Input;
 use super::output::Output;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Unseen};
 use crate::tap::{Console, Taps};
 
 /// Standard input and output, each of which may be left out.
@@ -85,12 +85,11 @@ impl End for Stdio {
         self.output.as_ref().and_then(Output::sink_lost)
     }
 
-    fn unseen_source(&self) -> Option<usize> {
-        let is_fit = self.input.as_ref().is_some_and(Input::may_be_unseen);
-        is_fit.then_some(usize::MAX)
+    fn unseen_source(&self) -> Option<Unseen> {
+        self.input.as_ref().and_then(Input::unseen)
     }
 
-    fn has_unseen_sink(&self) -> bool {
-        self.output.as_ref().is_some_and(Output::may_be_unseen)
+    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
+        stride.is_none() && self.output.as_ref().is_some_and(Output::may_be_unseen)
     }
 }

@@ -28,20 +28,23 @@ impl Pump<'_> {
             return false;
         };
         let (source_end, sink_end) = (from.party.end_mut(), sink.party.end_mut());
-        let (Some(limit), true) = (source_end.unseen_source(), sink_end.has_unseen_sink()) else {
+        let Some(unseen) = source_end.unseen_source() else {
             return false;
         };
+        if !sink_end.has_unseen_sink(unseen.stride) {
+            return false;
+        }
         let (Some(source_fd), Some(sink_fd)) = (source_end.source(), sink_end.sink()) else {
             return false;
         };
         if from.lane.bypass.is_none() {
-            from.lane.bypass = Conduit::open(source_fd, sink_fd).map(Box::new);
+            from.lane.bypass = Conduit::open(source_fd, sink_fd, unseen.stride).map(Box::new);
         }
         let Some(conduit) = &mut from.lane.bypass else {
             from.lane.is_copied = true;
             return false;
         };
-        let passed = match conduit.pass(source_fd, sink_fd, limit) {
+        let passed = match conduit.pass(source_fd, sink_fd, unseen.limit) {
             Ok(passed) => passed,
             Err(broken) => {
                 self.break_bypass(id, to, broken);
@@ -56,7 +59,7 @@ impl Pump<'_> {
             }
         }
         if passed.put > 0 {
-            sink_end.put_unseen(passed.put, self.taps);
+            sink_end.put_unseen(passed.put, unseen.stride, self.taps);
             self.last_moved = self.now;
         }
         self.note_halt(id, to, passed.halt, ready)

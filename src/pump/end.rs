@@ -24,6 +24,26 @@ pub enum Arrival {
     Enough,
 }
 
+/// Bytes that the kernel may move by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// How many at the most.
+    pub limit: usize,
+    /// How many there are from one border to the next, where they have borders. The last may come sooner.
+    pub stride: Option<usize>,
+}
+
+impl Unseen {
+    /// A byte stream.
+    #[must_use]
+    pub fn stream(limit: usize) -> Self {
+        Self {
+            limit,
+            stride: None,
+        }
+    }
+}
+
 /// Something that bytes come from and go to: a socket, standard input and output, a child process.
 ///
 /// Every call returns at once: nothing here blocks on a peer. Errors: `WouldBlock` asks to be called again when the descriptor is
@@ -70,22 +90,22 @@ pub trait End {
         end
     }
 
-    /// How many bytes the kernel may splice(2) from [`End::source`] at the most, unseen by this process. `None` where bytes have
-    /// borders, are counted by content, or are transformed.
-    fn unseen_source(&self) -> Option<usize> {
+    /// What the kernel may splice(2) from [`End::source`], unseen by this process. `None` where bytes are counted by content, are
+    /// transformed, or have borders that are not regular.
+    fn unseen_source(&self) -> Option<Unseen> {
         None
     }
 
-    /// Whether the kernel may splice(2) bytes into [`End::sink`].
-    fn has_unseen_sink(&self) -> bool {
+    /// Whether the kernel may splice(2) bytes into [`End::sink`], with a border every `stride` bytes if it is given.
+    fn has_unseen_sink(&self, _stride: Option<usize>) -> bool {
         false
     }
 
     /// `len` bytes were spliced from the source.
     fn took_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
 
-    /// `len` bytes were spliced into the sink.
-    fn put_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
+    /// `len` bytes were spliced into the sink, with a border every `stride` bytes if it is given.
+    fn put_unseen(&mut self, _len: usize, _stride: Option<usize>, _taps: &mut Taps) {}
 }
 
 /// An end on the network: an [`End`] that is a socket, and has its identity.

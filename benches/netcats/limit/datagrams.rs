@@ -1,5 +1,5 @@
 //! Datagrams in one direction, with the kernel's own cutting and coalescing.
-//! A file is cut without looking at it; messages keep their borders, since all have one size.
+//! A file is cut without even a copy of it; messages keep their borders, since all have one size.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
@@ -15,20 +15,8 @@ const MESSAGES: usize = 64;
 pub(super) fn send_blocks(port: u16, size: usize) -> io::Result<()> {
     let outlet = Outlet::connect(port, size)?;
     outlet.cut()?;
-    let mut buffer = vec![0; outlet.piece()];
-    loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match rustix::io::read(rustix::stdio::stdin(), &mut buffer[filled..])? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        if filled == 0 {
-            return Ok(());
-        }
-        outlet.send_piece(&buffer[..filled])?;
-    }
+    while outlet.send_piece_of(rustix::stdio::stdin())? > 0 {}
+    Ok(())
 }
 
 /// Messages of `size` bytes on standard input to datagrams.

@@ -238,6 +238,18 @@ impl End for Socket {
         Some(self.inner.as_fd())
     }
 
+    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
+        // The kernel has no other address to send it to than the one it is connected to.
+        self.name.remote.is_some() && stride.is_some_and(|stride| stride < self.outbox.cut_below)
+    }
+
+    fn put_unseen(&mut self, len: usize, stride: Option<usize>, taps: &mut Taps) {
+        if let Audience::Target(target) = self.settings.audience {
+            let flow = self.route_to_target(target).flow;
+            self.note_sent(flow, len, stride.unwrap_or(len), None, taps);
+        }
+    }
+
     fn is_addressed(&self) -> bool {
         match self.settings.audience {
             Audience::Target(_) | Audience::Named => true,

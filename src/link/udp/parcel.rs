@@ -33,11 +33,6 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// How many datagrams it is.
-    pub(super) fn count(&self) -> usize {
-        self.cut.map_or(1, |cut| self.len.div_ceil(cut.into()))
-    }
-
     /// Whether it can go in one call with `first`: the control messages are the same for all.
     pub(super) fn goes_with(&self, first: &Self) -> bool {
         let uncut = self.cut.is_none() && first.cut.is_some_and(|cut| self.len <= cut.into());

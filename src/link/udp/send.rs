@@ -12,7 +12,7 @@ use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::rules::Engine;
 use crate::tap::{Event, Taps};
-use crate::tuple::Direction;
+use crate::tuple::{Direction, FourTuple};
 
 /// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
 const SEGMENTS: usize = 64;
@@ -177,27 +177,40 @@ impl Socket {
             self.name = Name::of(&self.inner).unwrap_or(self.name);
             self.update_routes();
         }
+        for parcel in parcels {
+            let stride = parcel.cut.map_or(parcel.len, usize::from);
+            let bytes = Some(parcel.bytes(batch));
+            self.note_sent(parcel.route.flow, parcel.len, stride, bytes, taps);
+            self.move_past(parcel, batch, at);
+        }
+    }
+
+    /// Counts and reports `len` bytes that were sent, as a datagram for each `stride` of them.
+    pub(super) fn note_sent(
+        &mut self,
+        mut flow: FourTuple,
+        len: usize,
+        stride: usize,
+        bytes: Option<&[u8]>,
+        taps: &mut Taps,
+    ) {
         if self.settings.speech == Speech::InTurn {
             self.heard = Instant::now();
         }
         self.outbox.congestion = None;
-        for parcel in parcels {
-            let (len, datagrams) = (parcel.len, parcel.count());
-            let mut flow = parcel.route.flow;
-            flow.local.set_port(self.name.bound.port());
-            self.totals.sent.add(len, datagrams);
-            self.peers.count_sent(flow.remote, len, datagrams);
-            taps.emit(&Event::Data {
-                direction: Direction::Outgoing,
-                flow,
-                conn: None,
-                len,
-                datagrams,
-                stride: parcel.cut.map_or(len, usize::from),
-                bytes: Some(parcel.bytes(batch)),
-            });
-            self.move_past(parcel, batch, at);
-        }
+        let datagrams = len.div_ceil(stride.max(1)).max(1);
+        flow.local.set_port(self.name.bound.port());
+        self.totals.sent.add(len, datagrams);
+        self.peers.count_sent(flow.remote, len, datagrams);
+        taps.emit(&Event::Data {
+            direction: Direction::Outgoing,
+            flow,
+            conn: None,
+            len,
+            datagrams,
+            stride,
+            bytes,
+        });
     }
 
     fn move_past(&mut self, parcel: &Parcel, batch: &Batch, at: &mut Cursor) {

@@ -61,6 +61,11 @@ impl Straight {
         })
     }
 
+    /// Whether nothing is held that was read before.
+    pub(super) fn is_at_border(&self) -> bool {
+        self.held.as_ref().is_none_or(Vec::is_empty) && !self.is_pending()
+    }
+
     /// Whether there is more to say without asking the descriptor.
     pub(super) fn is_pending(&self) -> bool {
         self.has_ended || self.failure.is_some()
