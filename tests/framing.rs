@@ -161,6 +161,27 @@ fn blocks_of_a_file_have_the_same_borders_whoever_cuts_them() {
     }
 }
 
+/// Blocks that are too long for the path go in parts, which the kernel does not make of what it is to cut as well.
+#[test]
+fn blocks_that_are_longer_than_the_path_takes_arrive() {
+    let Some(namespace) = Namespace::new("ip link set lo mtu 1500 up") else {
+        return;
+    };
+    // All of it less than the kernel takes at once, and more.
+    for count in [5, 50] {
+        let text = bytes(2000 * count);
+        let list: Vec<_> = text.chunks(2000).map(<[u8]>::to_vec).collect();
+        for words in ["", "--connected"] {
+            let server = namespace.tuplecat("udp-bind --rcvbuf 1M --out len16 0");
+            let server = server.args(&format!("--count {count}")).start();
+            let client = namespace.tuplecat("udp-sendto --reply-timeout 0 --in block:2000");
+            let client = client.args(words).to(server.ready());
+            client.stdin(Input::From(with_text(&text))).run().exits(0);
+            assert!(server.wait().exits(0).out == prefixed(&list), "{words}");
+        }
+    }
+}
+
 #[test]
 fn a_block_waits_until_it_is_full() {
     let (socket, address) = datagrams();

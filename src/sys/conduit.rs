@@ -4,11 +4,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
+use super::pieces::Pieces;
 use crate::batch::Batch;
 
 /// Bytes asked for in one call, and the size asked for each pipe on the way.
@@ -16,13 +16,6 @@ const STRETCH: usize = 1 << 20;
 
 /// From so many bytes on, moving pages from a pipe costs less than copying them: two pages.
 pub const WORTHWHILE: usize = 8 << 10;
-
-/// Bytes of a file that go to a datagram socket in one piece at the most: sendfile(2) gathers 16 pages, and the first and the last
-/// may be parts of one. What it gathers in two goes would have a border between them.
-const PIECE: usize = 15 << 12;
-
-/// The most datagrams in a piece (`UDP_MAX_SEGMENTS` before Linux 6.9).
-const SEGMENTS: usize = 64;
 
 /// What a call has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +55,8 @@ enum Way {
     ToPipe,
     /// From a regular file.
     SendFile,
-    /// From a regular file, so many bytes at a time, which the kernel cuts into datagrams (`UDP_SEGMENT`, udp(7)).
-    SendPieces(usize),
+    /// From a regular file, a piece at a time, which the kernel cuts into datagrams (`UDP_SEGMENT`, udp(7)).
+    SendPieces(Pieces),
     /// Neither is a pipe: through one of our own, which holds this many bytes.
     Through {
         reader: OwnedFd,
@@ -74,7 +67,7 @@ enum Way {
 
 impl Conduit {
     /// Chooses the way from `source` to `sink`, if there is one for their kinds. With a `stride`, a datagram for each so many bytes of a
-    /// regular file: what else is sent from that socket then must not be longer.
+    /// regular file.
     #[must_use]
     pub fn open(
         source: BorrowedFd<'_>,
@@ -98,7 +91,7 @@ impl Conduit {
             // Files below /proc and /sys have size 0 and content: sendfile sees none of it.
             (FileType::RegularFile, FileType::Socket) if from.st_size > 0 => match stride {
                 None => Way::SendFile,
-                Some(stride) => Way::SendPieces(cut(sink, stride)?),
+                Some(stride) => Way::SendPieces(Pieces::of(stride)?),
             },
             (
                 FileType::Socket,
@@ -144,21 +137,7 @@ impl Conduit {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
                 Ok(moved(sent, Halt::SinkFull).map_err(Broken::Either)?)
             }
-            Way::SendPieces(piece) => {
-                let mut passed = Passed::default();
-                while passed.put < limit && passed.halt.is_none() {
-                    let sent = rustix::fs::sendfile(sink, source, None, *piece);
-                    // It may be news of an older datagram, or one is too long: sending them one by one tells.
-                    let sent = moved(sent, Halt::SinkFull).unwrap_or(DECLINED);
-                    if sent == Passed::default() {
-                        break;
-                    }
-                    passed.taken += sent.taken;
-                    passed.put += sent.put;
-                    passed.halt = sent.halt;
-                }
-                Ok(passed)
-            }
+            Way::SendPieces(pieces) => Ok(pieces.pass(source, sink, limit)),
             Way::Through {
                 reader,
                 writer,
@@ -237,25 +216,6 @@ pub enum Broken {
     Either(io::Error),
 }
 
-/// Makes the kernel cut what is sent on a socket into datagrams of `stride` bytes; returns how many bytes to give it at a time.
-fn cut(socket: BorrowedFd<'_>, stride: usize) -> Option<usize> {
-    let length = libc::c_int::try_from(stride).ok()?;
-    let piece = stride * (PIECE / stride.max(1)).min(SEGMENTS);
-    if piece == 0 || !gathers_pages() {
-        return None;
-    }
-    setsockopt(&socket, sockopt::UdpGsoSegment, &length).ok()?;
-    Some(piece)
-}
-
-/// Whether sendfile(2) gives a socket all pages of a call together. Before Linux 6.5 each came by itself.
-fn gathers_pages() -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_str().unwrap_or_default();
-    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-    [numbers.next(), numbers.next()] >= [Some(6), Some(5)]
-}
-
 fn enlarge(pipe: BorrowedFd<'_>) {
     // Only an aid: the limit for all pipes of one user may be reached.
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, STRETCH);
@@ -274,13 +234,14 @@ fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> rustix::io:
 }
 
 /// Nothing moves this way.
-const DECLINED: Passed = Passed {
+pub(super) const DECLINED: Passed = Passed {
     taken: 0,
     put: 0,
     halt: Some(Halt::Declined),
 };
 
-fn moved(result: rustix::io::Result<usize>, blocked: Halt) -> io::Result<Passed> {
+/// What a call that has moved so many bytes, or has failed, means; `blocked`: what `EAGAIN` does.
+pub(super) fn moved(result: rustix::io::Result<usize>, blocked: Halt) -> io::Result<Passed> {
     let halt = match result {
         Ok(0) => Halt::End,
         Ok(count) => {

@@ -10,6 +10,7 @@ pub mod hexadecimal;
 pub mod inherited;
 pub mod limits;
 pub mod multicast;
+mod pieces;
 pub mod poller;
 pub mod sandbox;
 pub mod signals;
