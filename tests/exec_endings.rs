@@ -151,6 +151,22 @@ fn a_child_whose_peer_is_gone_is_let_finish_and_then_ended() {
     server.wait().exits(7);
 }
 
+/// What it says then has nobody to go to; it takes what had come for it all the same, instead of waiting to be heard.
+#[test]
+fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
+    let server = shell("tcp-listen 0 -k", "cat; echo done > done").start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    // Until the child waits for the client, and the client for the child.
+    while (&client).write(&text).is_ok() {}
+    reset(client);
+    server.err().wait_for_line("broken");
+    assert_eq!(server.wait_for_file(&server.path("done")), "done\n");
+    server.err().wait_for_line("closed");
+    wait_until("it is reaped", || children_of(server.pid()).is_empty());
+}
+
 #[test]
 fn a_child_that_has_closed_its_output_ends_in_its_own_time() {
     let server = shell(

@@ -273,7 +273,8 @@ impl<'a> Pump<'a> {
             _ if self.leaving.is_some() => false,
             Route::Partner => {
                 let partner = self.nodes.get(node.partner);
-                partner.is_some_and(Node::is_open_to_send)
+                // What is for a link that has failed is dropped: unread, it would keep its own end from taking what came before.
+                partner.is_some_and(|link| link.failure.is_some() || link.is_open_to_send())
             }
             Route::Links | Route::Others => self.open_links().next().is_some(),
         }
