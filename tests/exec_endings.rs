@@ -167,6 +167,25 @@ fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
     wait_until("it is reaped", || children_of(server.pid()).is_empty());
 }
 
+/// A child that takes nothing of what had come for it is not heard for ever.
+#[test]
+fn a_child_that_only_speaks_to_nobody_costs_no_time() {
+    let server = shell("tcp-listen 0 -k --client-timeout 200ms", "exec yes").start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    while (&client).write(&text).is_ok() {}
+    server.err().wait_for_line("broken");
+    wait_until("it is calm", || {
+        let before = ticks(&server);
+        assert!(!server.has_ended_within(A_WHILE));
+        ticks(&server) - before < 10
+    });
+    drop(client);
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
 #[test]
 fn a_child_that_has_closed_its_output_ends_in_its_own_time() {
     let server = shell(

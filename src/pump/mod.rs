@@ -274,7 +274,8 @@ impl<'a> Pump<'a> {
             Route::Partner => {
                 let partner = self.nodes.get(node.partner);
                 // What is for a link that has failed is dropped: unread, it would keep its own end from taking what came before.
-                partner.is_some_and(|link| link.failure.is_some() || link.is_open_to_send())
+                let is_dropped = |link: &Node| link.failure.is_some() && self.takes(node);
+                partner.is_some_and(|link| link.is_open_to_send() || is_dropped(link))
             }
             Route::Links | Route::Others => self.open_links().next().is_some(),
         }

@@ -6,9 +6,12 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::Pump;
-use super::node::{NodeId, Queue, Side};
+use super::node::{Node, NodeId, Queue, Side};
 use super::waiting::seconds;
 use crate::batch::Cursor;
+
+/// How long an end that takes nothing may still be about to, where no time is given (`--client-timeout`).
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Pump<'_> {
     /// Whether a batch waits at the head of a queue, so that all others have to wait behind it.
@@ -148,6 +151,13 @@ impl Pump<'_> {
                 self.touched.push(to);
             }
         }
+    }
+
+    /// Whether an end takes what waits for it, as far as that is known.
+    pub(super) fn takes(&self, node: &Node) -> bool {
+        let patience = self.rules.client_timeout.unwrap_or(PATIENCE);
+        let queue = node.queue.as_ref();
+        queue.is_none_or(|queue| self.now < queue.since + patience)
     }
 
     /// Gives up a link that has taken nothing of what waits for it for longer than `--client-timeout`.
