@@ -167,6 +167,23 @@ fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
     wait_until("it is reaped", || children_of(server.pid()).is_empty());
 }
 
+/// The same where the client is still there, and takes nothing.
+#[test]
+fn a_child_whose_client_does_not_listen_is_let_finish_as_well() {
+    let server = shell(
+        "tcp-listen 0 -k --client-timeout 200ms",
+        "cat; echo done > done",
+    )
+    .start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    while (&client).write(&text).is_ok() {}
+    server.err().wait_for_line("broken");
+    assert_eq!(server.wait_for_file(&server.path("done")), "done\n");
+    server.err().wait_for_line("closed");
+}
+
 /// A child that takes nothing of what had come for it is not heard for ever.
 #[test]
 fn a_child_that_only_speaks_to_nobody_costs_no_time() {

@@ -312,6 +312,12 @@ impl Pump<'_> {
                 self.taps.emit(&Event::Broken { flow, conn, error });
             }
             node.failure = Some(Box::new(failure_of(error, identity)));
+            // What comes from its own end is dropped from now on, so that end may take again what it is given.
+            let partner = node.partner;
+            let partner = self.nodes.get_mut(partner);
+            if let Some(queue) = partner.and_then(|own| own.queue.as_mut()) {
+                queue.since = self.now;
+            }
         }
         self.runnable.push_back(id);
     }
