@@ -270,3 +270,20 @@ fn urgent_data_is_received_in_its_place() {
         assert_eq!(client.wait().exits(0).text(), "?!");
     }
 }
+
+/// The kernel carries what comes in large pieces, and small ones are copied after a while: one after the other, and none is lost.
+#[test]
+fn small_pieces_and_large_ones_arrive_in_order() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "", Input::Null);
+        let text = bytes(20 << 20);
+        let (small, large) = text.split_at(40 * 1000);
+        for (count, piece) in (1..).zip(small.chunks(1000)) {
+            peer.write_all(piece).unwrap();
+            running.out().wait_for_len(count * 1000);
+        }
+        peer.write_all(large).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(running.wait().exits(0).out == text);
+    }
+}

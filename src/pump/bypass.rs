@@ -8,11 +8,24 @@ use super::node::{Amount, Node, NodeId, Route, Side};
 use super::rules::Engine;
 use crate::sys::conduit::{Broken, Conduit, Halt};
 
+/// So often in a row fewer bytes than this: the peer sends in small pieces. To carry each at once, and to wake the reader for it, takes
+/// the processor from those who make the next; while one is copied, more come.
+const SCRAP: usize = 96 << 10;
+const SCRAPS: u8 = 16;
+
+/// How many batches are copied then.
+const COPIES: u8 = u8::MAX;
+
 impl Pump<'_> {
     /// Lets the kernel move bytes from `id`; `ready` is the side that was waited for. Returns false where they are to be copied
     /// instead, or there is something else to look at.
     pub(super) fn bypass(&mut self, id: NodeId, ready: Side) -> bool {
-        if self.nodes[id].lane.is_copied {
+        let lane = &mut self.nodes[id].lane;
+        if lane.is_copied {
+            return false;
+        }
+        if let Some(left) = lane.copies.checked_sub(1) {
+            lane.copies = left;
             return false;
         }
         if self.leaving.is_some() || self.nodes[id].failure.is_some() {
@@ -53,6 +66,10 @@ impl Pump<'_> {
         };
         if passed.taken > 0 {
             from.lane.last = Amount::of(passed.taken);
+            // Where the reader is what was waited for, little is what it has room for.
+            let is_scrap =
+                conduit.wakes_a_reader() && ready == Side::Source && passed.taken < SCRAP;
+            from.lane.scraps = if is_scrap { from.lane.scraps + 1 } else { 0 };
             source_end.took_unseen(passed.taken, self.taps);
             if source_end.is_pending() {
                 self.runnable.push_back(id);
@@ -62,7 +79,15 @@ impl Pump<'_> {
             sink_end.put_unseen(passed.put, unseen.stride, self.taps);
             self.last_moved = self.now;
         }
-        self.note_halt(id, to, passed.halt, ready)
+        let are_scraps = from.lane.scraps >= SCRAPS;
+        if are_scraps {
+            (from.lane.scraps, from.lane.copies) = (0, COPIES);
+        }
+        let has_moved = self.note_halt(id, to, passed.halt, ready);
+        if has_moved && are_scraps {
+            self.stop_bypass(id);
+        }
+        has_moved
     }
 
     /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know.

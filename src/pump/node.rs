@@ -91,6 +91,10 @@ pub(super) struct Lane {
     pub(super) is_copied: bool,
     /// How much came from here at a time, the last time.
     pub(super) last: Amount,
+    /// How often in a row there was only a little for the kernel to carry.
+    pub(super) scraps: u8,
+    /// How many batches are copied before the kernel is asked again.
+    pub(super) copies: u8,
     /// That nothing more will come from here.
     pub(super) ended: Option<Box<Ended>>,
 }

@@ -117,6 +117,12 @@ impl Conduit {
         !matches!(self.way, Way::FromPipe)
     }
 
+    /// Whether somebody waits at the other end of it.
+    #[must_use]
+    pub fn wakes_a_reader(&self) -> bool {
+        matches!(self.way, Way::ToPipe)
+    }
+
     /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
     pub fn pass(
         &mut self,
