@@ -20,12 +20,7 @@ impl Pump<'_> {
     /// Lets the kernel move bytes from `id`; `ready` is the side that was waited for. Returns false where they are to be copied
     /// instead, or there is something else to look at.
     pub(super) fn bypass(&mut self, id: NodeId, ready: Side) -> bool {
-        let lane = &mut self.nodes[id].lane;
-        if lane.is_copied {
-            return false;
-        }
-        if let Some(left) = lane.copies.checked_sub(1) {
-            lane.copies = left;
+        if self.nodes[id].lane.is_copied {
             return false;
         }
         if self.leaving.is_some() || self.nodes[id].failure.is_some() {
@@ -90,9 +85,13 @@ impl Pump<'_> {
         has_moved
     }
 
-    /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know.
-    fn is_worthwhile(&self, id: NodeId) -> bool {
-        let lane = &self.nodes[id].lane;
+    /// Whether there is likely to be enough for the kernel: as much as came last, as far as anybody can know, and not in small pieces.
+    fn is_worthwhile(&mut self, id: NodeId) -> bool {
+        let lane = &mut self.nodes[id].lane;
+        if let Some(left) = lane.copies.checked_sub(1) {
+            lane.copies = left;
+            return false;
+        }
         match lane.last {
             Amount::Much => true,
             Amount::Little => (lane.bypass.as_ref()).is_some_and(|conduit| conduit.is_for_little()),
