@@ -4,17 +4,14 @@
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use rustix::event::{Timespec, epoll};
+use anyhow::{Context, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::{SOON, Stage, start_and_wait, task};
 use crate::contest::{Better, Contest, Measure};
-use crate::crew::{Worker, hire};
 use crate::pattern;
 use crate::ports::{HOST, State};
 use crate::scene::{Actor, Scene, children_of};
@@ -91,60 +88,52 @@ fn connect(port: u16, count: usize) -> anyhow::Result<Vec<TcpStream>> {
 fn stay_idle(tool: &Tool, count: usize) -> anyhow::Result<Vec<f64>> {
     let mut scene = Scene::new();
     let task = task()?;
-    let (output, stdout) = io::pipe()?;
+    let (mut output, stdout) = io::pipe()?;
     let job = (tool, Job::Gather, &task);
     let actor = start_and_wait(&mut scene, job, Stdio::null(), stdout, State::Listening)?;
-    let total = Arc::new(AtomicU64::new(0));
-    let counted = count_bytes(output, Arc::clone(&total));
     let mut first = connect(task.port, 1)?.remove(0);
     first.write_all(&[0; 8])?;
-    reach(&total, 8)?;
+    hear(&mut output, 8)?;
     let before = memory(&scene, actor);
     let mut clients = connect(task.port, count)?;
     for client in &mut clients {
         client.write_all(&[0; 8])?;
     }
-    reach(&total, 8 * (count as u64 + 1))?;
+    hear(&mut output, 8 * count)?;
     let each = (memory(&scene, actor) - before) / count as f64;
 
     let mut times = Vec::new();
-    for number in 1..=QUESTIONS as u64 {
+    for _ in 0..QUESTIONS {
         let began = Instant::now();
         first.write_all(&[0; MESSAGE])?;
-        reach(&total, 8 * (count as u64 + 1) + number * MESSAGE as u64)?;
+        hear(&mut output, MESSAGE)?;
         times.push(began.elapsed().as_secs_f64() * 1e6);
     }
     times.sort_by(f64::total_cmp);
     scene.clear();
-    counted.result(&mut scene)?;
+    ensure!(output.read(&mut [0])? == 0, "more came out than went in");
     Ok(vec![each, times[QUESTIONS / 2]])
 }
 
-/// Counts what comes out, where others can see it.
-fn count_bytes(mut output: PipeReader, total: Arc<AtomicU64>) -> Worker<()> {
-    hire("reading what arrives", move || {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match output.read(&mut buffer)? {
-                0 => return Ok(()),
-                len => total.fetch_add(len as u64, Ordering::Release),
-            };
+/// Reads as many bytes as are to come out, and never waits for more of them for long.
+fn hear(output: &mut PipeReader, mut awaited: usize) -> anyhow::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    let tick = Timespec::try_from(SOON)?;
+    while awaited > 0 {
+        let mut reader = [PollFd::new(output, PollFlags::IN)];
+        poll(&mut reader, Some(&tick))?;
+        ensure!(
+            !reader[0].revents().is_empty(),
+            "{awaited} bytes are missing"
+        );
+        match output.read(&mut buffer)? {
+            0 => bail!("the end came out, and {awaited} bytes did not"),
+            len => {
+                awaited = (awaited.checked_sub(len)).context("more came out than went in")?;
+            }
         }
-    })
-}
-
-/// Waits until so many bytes have come out.
-fn reach(total: &AtomicU64, wanted: u64) -> anyhow::Result<()> {
-    let until = Instant::now() + SOON;
-    loop {
-        let come = total.load(Ordering::Acquire);
-        ensure!(come <= wanted, "{come} bytes instead of {wanted}");
-        if come == wanted {
-            return Ok(());
-        }
-        ensure!(Instant::now() < until, "only {come} of {wanted} bytes came");
-        thread::yield_now();
     }
+    Ok(())
 }
 
 /// The memory that a tool and its children would free, in KiB (`proc_pid_smaps(5)`, Pss).
