@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+use anyhow::{Context, ensure};
+
 /// What a tool is to the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -76,7 +78,8 @@ pub(crate) struct Line {
 }
 
 /// All participants that are installed here; `before` is another build of this project's program.
-pub(crate) fn all(before: Option<PathBuf>) -> std::io::Result<Vec<Tool>> {
+pub(crate) fn all(before: Option<PathBuf>) -> anyhow::Result<Vec<Tool>> {
+    build_ours()?;
     let mut tools = vec![ours()];
     tools.extend(before.map(|program| Tool::new("before", Kind::Before, program, OURS)));
     let limit = std::env::current_exe()?;
@@ -91,6 +94,20 @@ pub(crate) fn all(before: Option<PathBuf>) -> std::io::Result<Vec<Tool>> {
 pub(crate) fn ours() -> Tool {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_tuplecat"));
     Tool::new("tuplecat", Kind::Ours, program, OURS)
+}
+
+/// Builds what `cargo install` would: for a benchmark, Cargo has built it to unwind when it panics, and so larger and slower to start.
+fn build_ours() -> anyhow::Result<()> {
+    let folder = Path::new(env!("CARGO_BIN_EXE_tuplecat")).ancestors().nth(2);
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "--bin", "tuplecat"])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(folder.context("the folder that programs are built in")?)
+        .status()?;
+    ensure!(built.success(), "the program cannot be built: {built}");
+    Ok(())
 }
 
 /// Where a program is, by `PATH`.
