@@ -195,10 +195,13 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
         .stdout(Output::To(File::create(&path).unwrap().into()))
         .start();
     let _ = connect(server.ready()).write_all(&sent);
-    server
+    let done = server
         .wait()
         .fails(1, "cannot write to standard output: file too large");
     assert!(fs::read(&path).unwrap() == sent[..8192]);
+    // What has been written has been received before, and is counted.
+    let received = number_before(done.line("closed"), ", sent");
+    assert!(received >= 8192, "{}", done.err);
 
     let server = tuplecat("udp-bind 0").limited("-f 16");
     let server = server

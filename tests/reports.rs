@@ -112,6 +112,12 @@ both! {
         let done = waits(transport, "0").ready_at("/nonexistent/ready").run();
         let reason = "no such file or directory";
         done.fails(1, &format!("cannot write the ready file '/nonexistent/ready': {reason}"));
+        // Half a line is of no use to anybody.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ready");
+        let done = waits(transport, "0").ready_at(&path).limited("-f 0").run();
+        done.exits(1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     /// Colours are for people who look: on a terminal, unless they want none, or where they are asked for.

@@ -118,9 +118,9 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let draft = path.with_file_name(name);
-    fs::write(&draft, text)?;
-    fs::rename(&draft, path).inspect_err(|_| {
-        // The draft is of no use to anybody; the rename's error is what counts.
+    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
+    written.inspect_err(|_| {
+        // The draft is of no use to anybody; the first error is what counts.
         let _ = fs::remove_file(&draft);
     })
 }

@@ -123,37 +123,38 @@ impl Conduit {
         matches!(self.way, Way::ToPipe)
     }
 
-    /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
+    /// Moves up to `limit` bytes. An error is one of the source or the sink; `passed` tells what has moved, also before an error.
     pub fn pass(
         &mut self,
         source: BorrowedFd<'_>,
         sink: BorrowedFd<'_>,
         limit: usize,
-    ) -> Result<Passed, Broken> {
+        passed: &mut Passed,
+    ) -> Result<(), Broken> {
         let limit = limit.min(STRETCH);
         match &mut self.way {
             Way::FromPipe => {
-                Ok(moved(splice(source, sink, limit), Halt::Either).map_err(Broken::Either)?)
+                let sent = splice(source, sink, limit);
+                *passed = moved(sent, Halt::Either).map_err(Broken::Either)?;
             }
             Way::ToPipe => {
-                let passed = moved(splice(source, sink, limit), Halt::Either);
-                Ok(unless_urgent(passed.map_err(Broken::Either)?, source))
+                let sent = moved(splice(source, sink, limit), Halt::Either);
+                *passed = unless_urgent(sent.map_err(Broken::Either)?, source);
             }
             Way::SendFile => {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
-                Ok(moved(sent, Halt::SinkFull).map_err(Broken::Either)?)
+                *passed = moved(sent, Halt::SinkFull).map_err(Broken::Either)?;
             }
-            Way::SendPieces(pieces) => Ok(pieces.pass(source, sink, limit)),
+            Way::SendPieces(pieces) => *passed = pieces.pass(source, sink, limit),
             Way::Through {
                 reader,
                 writer,
                 held,
             } => {
-                let mut passed = Passed::default();
                 if *held == 0 {
                     let taken = splice(source, writer.as_fd(), limit);
-                    passed = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
-                    passed = unless_urgent(passed, source);
+                    let taken = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
+                    *passed = unless_urgent(taken, source);
                     *held = passed.taken;
                     passed.put = 0;
                 }
@@ -167,9 +168,9 @@ impl Conduit {
                         break;
                     }
                 }
-                Ok(passed)
             }
         }
+        Ok(())
     }
 
     /// Takes back all that was taken and not put, as bytes in front of `batch`; returns how many.
