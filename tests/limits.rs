@@ -272,3 +272,19 @@ fn who_asks_for_an_answer_waits_for_one() {
         assert!(done.errors().contains("--reply-timeout 0"), "{}", done.err);
     }
 }
+
+/// What has come is still written out for a moment; a reader that takes nothing is waited for, and not asked again and again.
+#[test]
+fn a_limit_that_has_passed_is_not_waited_for() {
+    for limit in ["--idle-timeout 1", "--timeout 3"] {
+        let server = tuplecat("tcp-listen 0").args(limit).stdout(Output::Held);
+        let server = server.start();
+        let peer = connect(server.ready());
+        push(&peer, &bytes(16 << 20));
+        let before = ticks(&server);
+        assert!(server.has_ended_within(BOUND));
+        // A tick is a hundredth of a second: spinning would use about a hundred.
+        assert!(ticks(&server) - before < 20, "it spins");
+        server.wait().exits(6);
+    }
+}

@@ -58,11 +58,15 @@ impl Pump<'_> {
         if !self.runnable.is_empty() {
             return Some(Duration::ZERO);
         }
-        let idle = self.rules.idle_timeout.map(|limit| self.last_moved + limit);
-        let total = self.rules.deadline.map(|(deadline, _)| deadline);
-        let grace = self.leaving.as_ref().map(|(_, deadline)| *deadline);
-        let timer = self.timers.first();
-        let next = [idle, total, grace, timer].into_iter().flatten().min()?;
+        let limit = if let Some((_, until)) = self.leaving {
+            // The limits have had their say: as times to wait for they would lie in the past.
+            Some(until)
+        } else {
+            let idle = self.rules.idle_timeout.map(|limit| self.last_moved + limit);
+            let total = self.rules.deadline.map(|(deadline, _)| deadline);
+            idle.into_iter().chain(total).min()
+        };
+        let next = limit.into_iter().chain(self.timers.first()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
