@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use super::Pump;
 use super::node::{Amount, Node, NodeId, Route, Side};
 use super::rules::Engine;
-use crate::sys::conduit::{Broken, Conduit, Halt, Passed};
+use crate::sys::conduit::{Broken, Conduit, Halt};
 
 /// So often in a row fewer bytes than this: the peer sends in small pieces. To carry each at once, and to wake the reader for it, takes
 /// the processor from those who make the next; while one is copied, more come.
@@ -52,8 +52,13 @@ impl Pump<'_> {
             from.lane.is_copied = true;
             return false;
         };
-        let mut passed = Passed::default();
-        let result = conduit.pass(source_fd, sink_fd, unseen.limit, &mut passed);
+        let passed = match conduit.pass(source_fd, sink_fd, unseen.limit) {
+            Ok(passed) => passed,
+            Err(broken) => {
+                self.break_bypass(id, to, broken);
+                return true;
+            }
+        };
         if passed.taken > 0 {
             from.lane.last = Amount::of(passed.taken);
             // Where the reader is what was waited for, little is what it has room for.
@@ -68,10 +73,6 @@ impl Pump<'_> {
         if passed.put > 0 {
             sink_end.put_unseen(passed.put, unseen.stride, self.taps);
             self.last_moved = self.now;
-        }
-        if let Err(broken) = result {
-            self.break_bypass(id, to, broken);
-            return true;
         }
         let are_scraps = from.lane.scraps >= SCRAPS;
         if are_scraps {
@@ -156,7 +157,6 @@ impl Pump<'_> {
     /// Handles a failure of one side of the bypass.
     fn break_bypass(&mut self, id: NodeId, to: NodeId, broken: Broken) {
         match broken {
-            Broken::Sink(error) => self.break_sink(to, &error),
             // Only writing meets a closed pipe; anything else is the network's.
             Broken::Either(error)
                 if error.kind() == ErrorKind::BrokenPipe

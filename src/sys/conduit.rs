@@ -93,10 +93,7 @@ impl Conduit {
                 None => Way::SendFile,
                 Some(stride) => Way::SendPieces(Pieces::of(stride)?),
             },
-            (
-                FileType::Socket,
-                FileType::Socket | FileType::RegularFile | FileType::CharacterDevice,
-            ) => {
+            (FileType::Socket, FileType::RegularFile | FileType::CharacterDevice) => {
                 let (reader, writer) =
                     rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
                 enlarge(writer.as_fd());
@@ -123,44 +120,44 @@ impl Conduit {
         matches!(self.way, Way::ToPipe)
     }
 
-    /// Moves up to `limit` bytes. An error is one of the source or the sink; `passed` tells what has moved, also before an error.
+    /// Moves up to `limit` bytes. An error is one of the source or the sink, and nothing moved in that call.
     pub fn pass(
         &mut self,
         source: BorrowedFd<'_>,
         sink: BorrowedFd<'_>,
         limit: usize,
-        passed: &mut Passed,
-    ) -> Result<(), Broken> {
+    ) -> Result<Passed, Broken> {
         let limit = limit.min(STRETCH);
         match &mut self.way {
             Way::FromPipe => {
-                let sent = splice(source, sink, limit);
-                *passed = moved(sent, Halt::Either).map_err(Broken::Either)?;
+                Ok(moved(splice(source, sink, limit), Halt::Either).map_err(Broken::Either)?)
             }
             Way::ToPipe => {
-                let sent = moved(splice(source, sink, limit), Halt::Either);
-                *passed = unless_urgent(sent.map_err(Broken::Either)?, source);
+                let passed = moved(splice(source, sink, limit), Halt::Either);
+                Ok(unless_urgent(passed.map_err(Broken::Either)?, source))
             }
             Way::SendFile => {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
-                *passed = moved(sent, Halt::SinkFull).map_err(Broken::Either)?;
+                Ok(moved(sent, Halt::SinkFull).map_err(Broken::Either)?)
             }
-            Way::SendPieces(pieces) => *passed = pieces.pass(source, sink, limit),
+            Way::SendPieces(pieces) => Ok(pieces.pass(source, sink, limit)),
             Way::Through {
                 reader,
                 writer,
                 held,
             } => {
+                let mut passed = Passed::default();
                 if *held == 0 {
                     let taken = splice(source, writer.as_fd(), limit);
-                    let taken = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
-                    *passed = unless_urgent(taken, source);
+                    passed = moved(taken, Halt::SourceEmpty).map_err(Broken::Source)?;
+                    passed = unless_urgent(passed, source);
                     *held = passed.taken;
                     passed.put = 0;
                 }
                 while *held > 0 {
                     let put = splice(reader.as_fd(), sink, *held);
-                    let put = moved(put, Halt::SinkFull).map_err(Broken::Sink)?;
+                    // Whatever went wrong, copying the rest tells of it, and what has moved is counted.
+                    let put = moved(put, Halt::SinkFull).unwrap_or(DECLINED);
                     *held -= put.put;
                     passed.put += put.put;
                     if put.halt.is_some() {
@@ -168,9 +165,9 @@ impl Conduit {
                         break;
                     }
                 }
+                Ok(passed)
             }
         }
-        Ok(())
     }
 
     /// Takes back all that was taken and not put, as bytes in front of `batch`; returns how many.
@@ -217,8 +214,6 @@ fn unless_urgent(passed: Passed, source: BorrowedFd<'_>) -> Passed {
 pub enum Broken {
     /// Reading failed.
     Source(io::Error),
-    /// Writing failed.
-    Sink(io::Error),
     /// The kernel does not say which; copying will.
     Either(io::Error),
 }
