@@ -15,7 +15,7 @@ use tuplecat::plain::Plain;
 use tuplecat::tap::events::{Events, Payload};
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::lines::Palette;
-use tuplecat::tap::{Event, Memory, Tap};
+use tuplecat::tap::{Data, Event, Memory, Tap};
 use tuplecat::tuple::{Direction, FourTuple, Transport};
 
 /// A reader's name, as that of its fuzz target and of the folder of its corpus, and what has to be true of it.
@@ -233,15 +233,17 @@ pub(crate) fn dump(data: &[u8]) {
 
 fn event(chunk: &Recorded) -> Event<'_> {
     let len = chunk.bytes.len();
-    Event::Data {
+    Event::Data(Data {
         direction: chunk.direction,
         flow: chunk.flow,
         conn: None,
         len,
-        datagrams: usize::from(chunk.flow.transport == Transport::Udp),
-        stride: len,
+        shape: match chunk.flow.transport {
+            Transport::Tcp => Shape::Stream,
+            Transport::Udp => Shape::Datagrams(len.max(1)),
+        },
         bytes: Some(&chunk.bytes),
-    }
+    })
 }
 
 /// Times and sizes are within their bounds, and written plainly they are the same.

@@ -18,7 +18,7 @@ pub struct Run {
     pub flow: Option<FourTuple>,
 }
 
-/// Where the borders in a [`Run`] are.
+/// Where the borders between bytes are, such as those of a [`Run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A byte stream: no borders.
@@ -27,14 +27,31 @@ pub enum Shape {
     Datagrams(usize),
 }
 
+impl Shape {
+    /// How many datagrams `len` bytes are, at least 1; a stretch of a stream counts as one chunk.
+    #[must_use]
+    pub fn count(self, len: usize) -> usize {
+        match self {
+            Self::Stream => 1,
+            Self::Datagrams(stride) => len.div_ceil(stride).max(1),
+        }
+    }
+
+    /// The size of each of these, in bytes.
+    pub fn sizes(self, len: usize) -> impl Iterator<Item = usize> {
+        let stride = match self {
+            Self::Stream => len,
+            Self::Datagrams(stride) => stride,
+        };
+        (0..self.count(len)).map(move |index| stride.min(len - index * stride))
+    }
+}
+
 impl Run {
-    /// The number of datagrams, at least 1; a run of a stream counts as one chunk.
+    /// The number of datagrams; see [`Shape::count`].
     #[must_use]
     pub fn count(&self) -> usize {
-        match self.shape {
-            Shape::Stream => 1,
-            Shape::Datagrams(stride) => self.len.div_ceil(stride).max(1),
-        }
+        self.shape.count(self.len)
     }
 }
 
@@ -230,6 +247,15 @@ mod tests {
     fn a_run_counts_its_datagrams_and_an_empty_one_is_one() {
         let counts: Vec<usize> = batch(&[0, 4, 5, 8]).runs().iter().map(Run::count).collect();
         assert_eq!(counts, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn bytes_are_cut_where_their_borders_are() {
+        let sizes = |shape: Shape, len| shape.sizes(len).collect::<Vec<_>>();
+        assert_eq!(sizes(Shape::Datagrams(2), 5), [2, 2, 1]);
+        assert_eq!(sizes(Shape::Datagrams(2), 0), [0]);
+        assert_eq!(sizes(Shape::Stream, 7), [7]);
+        assert_eq!(sizes(Shape::Stream, 0), [0]);
     }
 
     #[test]

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 use common::*;
 use rustix::process::Signal;
 use serde_json::Value;
+use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::tap::events::{Events, Payload};
-use tuplecat::tap::{Console, Count, Event, Reach, Sink, SocketState, Tap, Used};
+use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, Used};
 use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 
 fn schema() -> Schema {
@@ -264,7 +265,8 @@ fn stream_events(tap: &mut dyn Tap) {
 fn datagram_events(tap: &mut dyn Tap) {
     let (flow, socket) = (flow(Transport::Udp), socket(Transport::Udp));
     let (count, conn, bytes) = (Count::default(), None, Some(&b"abc"[..]));
-    let data = |direction| Event::Data { direction, flow, conn, len: 3, datagrams: 2, stride: 2, bytes };
+    let shape = Shape::Datagrams(2);
+    let data = |direction| Event::Data(Data { direction, flow, conn, len: 3, shape, bytes });
     let (direction, has_end, lost, or_more) = (Direction::Incoming, true, 0, false);
     emit(tap, &[
         Event::Bound { socket, reach: Reach::DualStack },

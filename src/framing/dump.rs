@@ -268,9 +268,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batch::Shape;
     use crate::tap::hexdump::{Form, HexDump};
     use crate::tap::lines::Palette;
-    use crate::tap::{Event, Memory, Tap};
+    use crate::tap::{Data, Event, Memory, Tap};
 
     fn read(text: &str) -> Result<Vec<Recorded>, DumpError> {
         let mut reader = DumpReader::default();
@@ -377,15 +378,17 @@ mod tests {
         let mut dump = HexDump::new(memory.sink(), form);
         for chunk in chunks {
             let len = chunk.bytes.len();
-            let event = Event::Data {
+            let event = Event::Data(Data {
                 direction: chunk.direction,
                 flow: chunk.flow,
                 conn: None,
                 len,
-                datagrams: 1,
-                stride: len,
+                shape: match chunk.flow.transport {
+                    Transport::Tcp => Shape::Stream,
+                    Transport::Udp => Shape::Datagrams(len.max(1)),
+                },
                 bytes: Some(&chunk.bytes),
-            };
+            });
             dump.event(&event, chunk.time);
         }
         dump.flush().unwrap();

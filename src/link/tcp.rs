@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use socket2::Socket;
 
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Link, Unseen};
 use crate::sys::buffers::{unread, unsent};
 use crate::sys::tcp_info::figures;
-use crate::tap::{Count, Event, SocketState, Taps};
+use crate::tap::{Count, Data, Event, SocketState, Taps};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
 mod bulk;
@@ -130,15 +130,14 @@ impl Connection {
             }
         }
         let (flow, conn) = (self.flow(), self.conn());
-        taps.emit(&Event::Data {
+        taps.emit(&Event::Data(Data {
             direction,
             flow,
             conn,
             len,
-            datagrams: 0,
-            stride: 0,
+            shape: Shape::Stream,
             bytes,
-        });
+        }));
     }
 
     /// Sets what pays on a connection that carries much, and need not be set on the others.

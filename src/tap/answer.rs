@@ -28,18 +28,15 @@ impl<W: Write> Answer<W> {
 
 impl<W: Write> Tap for Answer<W> {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        let &Event::Data {
-            direction, flow, ..
-        } = event
-        else {
+        let Event::Data(data) = event else {
             return;
         };
-        match (direction, self.asked) {
+        match (data.direction, self.asked) {
             (Direction::Outgoing, None) => self.asked = Some(Instant::now()),
             (Direction::Incoming, Some(asked)) if !self.is_answered => {
                 self.is_answered = true;
                 let millis = asked.elapsed().as_secs_f64() * 1000.0;
-                let flow = flow.arrow(direction);
+                let flow = data.flow.arrow(data.direction);
                 self.lines.line(
                     "open",
                     format_args!("{flow}  answered after {millis:.1} ms"),

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::{Count, SocketState};
+use crate::batch::Shape;
 use crate::exit::{Exit, Failure};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
@@ -69,23 +70,8 @@ pub enum Event<'a> {
         /// Its number.
         conn: u64,
     },
-    /// Bytes moved: part of a stream, or datagrams of one size.
-    Data {
-        /// Whether they came or went.
-        direction: Direction,
-        /// The connection, or the addresses of the datagrams.
-        flow: FourTuple,
-        /// Number of the connection, where it has one.
-        conn: Option<u64>,
-        /// How many bytes; 0 with `datagrams` 1 is an empty datagram.
-        len: usize,
-        /// How many datagrams the bytes are; 0 for a stream.
-        datagrams: usize,
-        /// The size of each datagram but the last, in bytes; 0 for a stream.
-        stride: usize,
-        /// The bytes, unless the kernel moved them without showing them.
-        bytes: Option<&'a [u8]>,
-    },
+    /// Bytes moved.
+    Data(Data<'a>),
     /// This side has sent its FIN: nothing more will be sent, receiving goes on.
     HalfClosed {
         /// The connection.
@@ -212,6 +198,43 @@ pub enum Event<'a> {
         /// How long it has run.
         lasted: Duration,
     },
+}
+
+/// Bytes that moved at once: part of a stream, or datagrams of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'a> {
+    /// Whether they came or went.
+    pub direction: Direction,
+    /// The connection, or the addresses of the datagrams.
+    pub flow: FourTuple,
+    /// Number of the connection, where it has one.
+    pub conn: Option<u64>,
+    /// How many bytes; 0 is one empty datagram.
+    pub len: usize,
+    /// Where their borders are.
+    pub shape: Shape,
+    /// The bytes, unless the kernel moved them without showing them.
+    pub bytes: Option<&'a [u8]>,
+}
+
+impl<'a> Data<'a> {
+    /// How many datagrams they are; a piece of a stream counts as one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shape.count(self.len)
+    }
+
+    /// The bytes of each datagram, or of the piece of a stream; nothing if they were not shown.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let shape = self.shape;
+        self.bytes.into_iter().flat_map(move |mut bytes| {
+            shape.sizes(bytes.len()).map(move |size| {
+                let (piece, rest) = bytes.split_at(size);
+                bytes = rest;
+                piece
+            })
+        })
+    }
 }
 
 /// A call of the sockets API, and what the socket is called after it.

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, SystemTime};
 
 use super::event_record::{Details, Path, Record, Who};
-use super::{Count, Event, Sink, SocketState, Tap, Ways, sizes};
+use super::{Count, Data, Event, Sink, SocketState, Tap, Ways};
 use crate::exit::{Exit, Failure, describe};
 use crate::plain;
 use crate::tuple::{Direction, Transport};
@@ -53,36 +53,20 @@ impl Events {
     }
 
     /// One event for each piece: an event is about one datagram, as a datagram is.
-    fn moved(&mut self, time: SystemTime, event: &Event<'_>) {
-        let Event::Data {
-            direction,
-            flow,
-            conn,
-            len,
-            datagrams,
-            stride,
-            bytes,
-        } = *event
-        else {
-            return;
-        };
-        self.totals.of(direction).add(len, datagrams.max(1));
-        let name = name_of(direction);
-        let mut shown = bytes.filter(|_| self.payload == Payload::Shown);
-        for size in sizes(len, stride) {
-            let piece = shown.map(|bytes| bytes.split_at(size));
-            shown = piece.map(|(_, rest)| rest);
+    fn moved(&mut self, time: SystemTime, data: &Data<'_>) {
+        self.totals.of(data.direction).add(data.len, data.count());
+        let name = name_of(data.direction);
+        let mut pieces = data.pieces();
+        for bytes in data.shape.sizes(data.len) {
+            let shown = pieces.next().filter(|_| self.payload == Payload::Shown);
             let mut digits = std::mem::take(&mut self.digits);
-            digits.resize(2 * size, 0);
-            let payload = piece.and_then(|(piece, _)| {
+            digits.resize(2 * bytes, 0);
+            let payload = shown.and_then(|piece| {
                 hex::encode_to_slice(piece, &mut digits).ok()?;
                 std::str::from_utf8(&digits).ok()
             });
-            let details = Details::Moved {
-                bytes: size,
-                payload,
-            };
-            self.put(time, name, Who::pair(flow, conn), details);
+            let details = Details::Moved { bytes, payload };
+            self.put(time, name, Who::pair(data.flow, data.conn), details);
             self.digits = digits;
         }
     }
@@ -282,7 +266,7 @@ impl Tap for Events {
             Event::Bound { socket, reach } => {
                 self.put(time, "bound", Who::socket(socket), Details::Reach { reach });
             }
-            Event::Data { .. } => self.moved(time, event),
+            Event::Data(ref data) => self.moved(time, data),
             Event::Waiting { socket, ref text } => {
                 self.put(time, "waiting", Who::socket(socket), Details::Text { text });
             }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, Number, Size};
-use super::{Call, Console, Event, Parting, SocketState, Tap, Ways};
+use super::{Call, Console, Data, Event, Parting, SocketState, Tap, Ways};
 use crate::exit::describe;
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
@@ -134,7 +134,14 @@ impl Explain {
     }
 
     /// A call that has moved data.
-    fn moved(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, size: Size) {
+    fn moved(&mut self, data: &Data<'_>) {
+        let &Data {
+            direction,
+            flow,
+            conn,
+            ..
+        } = data;
+        let size = Size(data);
         let is_new = !self.told.contains_key(&flow);
         if is_new && self.told.len() >= REMEMBERED {
             return;
@@ -162,17 +169,17 @@ impl Explain {
                 self.step(call, format_args!("{flow}{}  {size}", Number(conn)));
             }
             Transport::Udp => {
-                let lesson = self.lesson(direction, size, is_new);
+                let lesson = self.lesson(data, is_new);
                 self.step(call, format_args!("{arrow}  {size}{lesson}"));
             }
         }
     }
 
     /// What is to be learned from a datagram.
-    fn lesson(&mut self, way: Direction, size: Size, is_new: bool) -> &'static str {
+    fn lesson(&mut self, data: &Data<'_>, is_new: bool) -> &'static str {
         let was_named = std::mem::replace(&mut self.is_named, true);
-        match way {
-            _ if size.len == 0 => ": an empty datagram is no end",
+        match data.direction {
+            _ if data.len == 0 => ": an empty datagram is no end",
             Direction::Outgoing if !was_named => "; the kernel chose our port",
             Direction::Incoming if is_new => "; a new sender, the same socket",
             _ => "",
@@ -223,22 +230,7 @@ impl Tap for Explain {
             Event::Bound { .. } => {
                 self.step("waiting", "in recvfrom() for a datagram from anybody");
             }
-            Event::Data {
-                direction,
-                flow,
-                conn,
-                len,
-                datagrams,
-                stride,
-                ..
-            } => {
-                let size = Size {
-                    len,
-                    datagrams,
-                    stride,
-                };
-                self.moved(direction, flow, conn, size);
-            }
+            Event::Data(ref data) => self.moved(data),
             Event::Closed(state) => self.closed(state),
             _ => self.connection(event),
         }

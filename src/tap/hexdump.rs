@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 use super::hexlines::HexLines;
 use super::lines::Palette;
 use super::phrases::Bytes;
-use super::{Event, Sink, Tap, Ways, pieces};
+use super::{Data, Event, Sink, Tap, Ways};
 use crate::exit::Failure;
 use crate::stamp::Stamp;
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
@@ -61,7 +61,10 @@ impl HexDump {
         }
     }
 
-    fn stream(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, bytes: &[u8]) {
+    fn stream(&mut self, data: &Data<'_>, bytes: &[u8]) {
+        let &Data {
+            direction, flow, ..
+        } = data;
         let stream = self.streams.entry(flow).or_default().of(direction);
         let offset = *stream;
         *stream += bytes.len() as u64;
@@ -69,27 +72,21 @@ impl HexDump {
             direction,
             flow,
             // A connection without a number is the only one.
-            number: conn.unwrap_or(1),
+            number: data.conn.unwrap_or(1),
         };
         self.chunk(&head, offset, bytes);
     }
 
-    fn run<'a>(
-        &mut self,
-        direction: Direction,
-        flow: FourTuple,
-        datagrams: impl Iterator<Item = &'a [u8]>,
-    ) {
-        for datagram in datagrams {
-            let count = self.datagrams.of(direction);
-            *count += 1;
-            let head = Head {
-                direction,
-                flow: flow.arrow(direction),
-                number: *count,
-            };
-            self.chunk(&head, 0, datagram);
-        }
+    fn datagram(&mut self, data: &Data<'_>, bytes: &[u8]) {
+        let direction = data.direction;
+        let count = self.datagrams.of(direction);
+        *count += 1;
+        let head = Head {
+            direction,
+            flow: data.flow.arrow(direction),
+            number: *count,
+        };
+        self.chunk(&head, 0, bytes);
     }
 
     fn chunk<F: Display>(&mut self, head: &Head<F>, mut offset: u64, bytes: &[u8]) {
@@ -128,19 +125,14 @@ impl HexDump {
 impl Tap for HexDump {
     fn event(&mut self, event: &Event<'_>, time: SystemTime) {
         match *event {
-            Event::Data {
-                direction,
-                flow,
-                conn,
-                stride,
-                bytes: Some(bytes),
-                ..
-            } => {
+            Event::Data(ref data) => {
                 self.stamp.clear();
                 let _ = write!(self.stamp, "{}", Stamp(time));
-                match flow.transport {
-                    Transport::Tcp => self.stream(direction, flow, conn, bytes),
-                    Transport::Udp => self.run(direction, flow, pieces(bytes, stride)),
+                for piece in data.pieces() {
+                    match data.flow.transport {
+                        Transport::Tcp => self.stream(data, piece),
+                        Transport::Udp => self.datagram(data, piece),
+                    }
                 }
                 self.sink.settle();
             }
@@ -169,6 +161,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::batch::Shape::{self, Datagrams, Stream};
     use crate::tap::Memory;
 
     const PLAIN: Form = Form {
@@ -183,16 +176,15 @@ mod tests {
         FourTuple::new(transport, address(local), address(remote))
     }
 
-    fn data(flow: FourTuple, direction: Direction, stride: usize, bytes: &[u8]) -> Event<'_> {
-        Event::Data {
+    fn data(flow: FourTuple, direction: Direction, shape: Shape, bytes: &[u8]) -> Event<'_> {
+        Event::Data(Data {
             direction,
             flow,
             conn: None,
             len: bytes.len(),
-            datagrams: 1,
-            stride,
+            shape,
             bytes: Some(bytes),
-        }
+        })
     }
 
     fn dump(form: Form, events: &[Event<'_>]) -> String {
@@ -214,9 +206,9 @@ mod tests {
         let text = dump(
             PLAIN,
             &[
-                data(flow, Outgoing, 0, b"hello\n"),
-                data(flow, Incoming, 0, b"hi"),
-                data(flow, Outgoing, 0, b"again"),
+                data(flow, Outgoing, Stream, b"hello\n"),
+                data(flow, Incoming, Stream, b"hi"),
+                data(flow, Outgoing, Stream, b"again"),
             ],
         );
         let expected = "\
@@ -235,7 +227,7 @@ mod tests {
         let memory = Memory::default();
         let mut dump = HexDump::new(memory.sink(), PLAIN);
         let (flow, hour) = (flow(Transport::Udp), Duration::from_hours(1));
-        let data = data(flow, Outgoing, 1, b"a");
+        let data = data(flow, Outgoing, Datagrams(1), b"a");
         for time in [UNIX_EPOCH + hour, UNIX_EPOCH, UNIX_EPOCH - hour] {
             dump.event(&data, time);
         }
@@ -250,8 +242,8 @@ mod tests {
     fn each_datagram_of_a_run_stands_alone() {
         let flow = flow(Transport::Udp);
         let events = [
-            data(flow, Outgoing, 2, b"aab"),
-            data(flow, Incoming, 1, b""),
+            data(flow, Outgoing, Datagrams(2), b"aab"),
+            data(flow, Incoming, Datagrams(1), b""),
         ];
         let expected = "\
 2026-11-20T12:00:00.123456Z > udp 127.0.0.1:50312 -> 127.0.0.1:9000 #1 2 bytes
@@ -270,7 +262,7 @@ mod tests {
             limit: Some(3),
             ..PLAIN
         };
-        let events = [data(flow, Incoming, 5, b"helloyou")];
+        let events = [data(flow, Incoming, Datagrams(5), b"helloyou")];
         let text = dump(form, &events);
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('2')).collect();
         let expected = [

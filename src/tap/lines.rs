@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anstyle::{AnsiColor, Style};
 
 use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
-use super::{Event, SocketState, Tap};
+use super::{Data, Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
 use crate::plain::Plain;
 use crate::tuple::{Direction, FourTuple, Transport};
@@ -175,7 +175,13 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn data(&mut self, direction: Direction, flow: FourTuple, conn: Option<u64>, size: Size) {
+    fn data(&mut self, data: &Data<'_>) {
+        let &Data {
+            direction,
+            flow,
+            conn,
+            ..
+        } = data;
         let is_news = flow.transport == Transport::Udp && self.is_news(flow, direction);
         if self.detail < Detail::Chunks && !is_news {
             return;
@@ -184,6 +190,7 @@ impl<W: Write> Lines<W> {
             Direction::Incoming => "received",
             Direction::Outgoing => "sent",
         };
+        let size = Size(data);
         match flow.transport {
             Transport::Tcp => self.line(word, format_args!("{flow}{}  {size}", Number(conn))),
             Transport::Udp => self.line(word, format_args!("{}  {size}", flow.arrow(direction))),
@@ -208,26 +215,7 @@ impl<W: Write> Tap for Lines<W> {
             Event::Accepted { flow, conn } => {
                 self.line("accepted", format_args!("{flow}{}", Number(Some(conn))));
             }
-            Event::Data {
-                direction,
-                flow,
-                conn,
-                len,
-                datagrams,
-                stride,
-                ..
-            } => {
-                self.data(
-                    direction,
-                    flow,
-                    conn,
-                    Size {
-                        len,
-                        datagrams,
-                        stride,
-                    },
-                );
-            }
+            Event::Data(ref data) => self.data(data),
             Event::HalfClosed { flow, conn } if is_detailed => {
                 let number = Number(conn);
                 self.line(
@@ -318,6 +306,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::batch::Shape;
     use crate::tap::{Reach, SocketState};
     use crate::tuple::Identity;
 
@@ -340,17 +329,18 @@ mod tests {
     }
 
     fn data(transport: Transport, len: usize) -> Event<'static> {
-        let (flow, conn) = (flow(transport), (transport == Transport::Tcp).then_some(1));
-        let direction = Direction::Incoming;
-        Event::Data {
-            direction,
-            flow,
+        let (conn, shape) = match transport {
+            Transport::Tcp => (Some(1), Shape::Stream),
+            Transport::Udp => (None, Shape::Datagrams(len)),
+        };
+        Event::Data(Data {
+            direction: Direction::Incoming,
+            flow: flow(transport),
             conn,
             len,
-            datagrams: 1,
-            stride: len,
+            shape,
             bytes: None,
-        }
+        })
     }
 
     #[test]

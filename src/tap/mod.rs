@@ -24,7 +24,7 @@ mod state;
 pub mod stats;
 
 pub use console::Console;
-pub use event::{Call, Event, Reach};
+pub use event::{Call, Data, Event, Reach};
 pub use memory::Memory;
 pub use sink::{Sink, Used};
 pub use state::{Count, Parting, SocketState, Ways};
@@ -91,38 +91,5 @@ impl Taps {
     pub fn flush(&mut self) -> Result<(), Failure> {
         let flushed = self.taps.iter_mut().map(|tap| tap.flush());
         flushed.fold(Ok(()), Result::and)
-    }
-}
-
-/// The sizes of the datagrams that `len` bytes are, `stride` each except for the last; with a stride of 0, of one piece of a stream.
-pub(crate) fn sizes(len: usize, stride: usize) -> impl Iterator<Item = usize> {
-    let stride = if stride == 0 { len } else { stride }.max(1);
-    // An empty datagram is one as well.
-    let count = len.div_ceil(stride).max(1);
-    (0..count).map(move |index| stride.min(len - index * stride))
-}
-
-/// The datagrams themselves, or the piece of a stream.
-pub(crate) fn pieces(mut bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
-    sizes(bytes.len(), stride).map(move |size| {
-        let (piece, rest) = bytes.split_at(size);
-        bytes = rest;
-        piece
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_cut_into_its_datagrams() {
-        let lens = |len: usize, stride| -> Vec<usize> {
-            pieces(&vec![0; len], stride).map(<[u8]>::len).collect()
-        };
-        assert_eq!(lens(5, 2), [2, 2, 1]);
-        assert_eq!(lens(0, 0), [0]);
-        assert_eq!(lens(0, 1), [0]);
-        assert_eq!(lens(7, 0), [7]);
     }
 }

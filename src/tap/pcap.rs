@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOptionElement};
 
 use super::pcapng::{append_beginning, append_packet};
-use super::{Event, Parting, Sink, SocketState, Tap, Ways, pieces};
+use super::{Event, Parting, Sink, SocketState, Tap, Ways};
 use crate::exit::{Exit, Failure};
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
@@ -230,20 +230,15 @@ impl Tap for Pcap {
             Event::Accepted { flow, conn } => {
                 self.handshake(flow, Direction::Incoming, Some(conn), [time; 2]);
             }
-            Event::Data {
-                direction,
-                flow,
-                stride,
-                bytes: Some(bytes),
-                ..
-            } => match flow.transport {
-                Transport::Tcp => self.stream(time, flow, direction, bytes),
-                Transport::Udp => {
-                    for datagram in pieces(bytes, stride) {
-                        self.datagram(time, flow, direction, datagram);
+            Event::Data(ref data) => {
+                let (flow, direction) = (data.flow, data.direction);
+                for piece in data.pieces() {
+                    match flow.transport {
+                        Transport::Tcp => self.stream(time, flow, direction, piece),
+                        Transport::Udp => self.datagram(time, flow, direction, piece),
                     }
                 }
-            },
+            }
             Event::HalfClosed { flow, .. } => self.finish(time, flow, Direction::Outgoing),
             Event::PeerFinished { flow, .. } => self.finish(time, flow, Direction::Incoming),
             Event::Broken { flow, error, .. }

@@ -4,7 +4,8 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use super::{Count, Reach, SocketState};
+use super::{Count, Data, Reach, SocketState};
+use crate::batch::Shape;
 use crate::sys::tcp_info::Figures;
 use crate::tuple::{Direction, Identity, Transport};
 
@@ -30,20 +31,16 @@ impl Display for Bytes {
 }
 
 /// The size of what moved at once.
-#[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub(super) len: usize,
-    pub(super) datagrams: usize,
-    pub(super) stride: usize,
-}
+pub(super) struct Size<'a>(pub(super) &'a Data<'a>);
 
-impl Display for Size {
+impl Display for Size<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Bytes(self.len as u64))?;
-        if self.datagrams > 1 {
-            write!(f, " in {} datagrams of {}", self.datagrams, self.stride)?;
+        let Self(data) = self;
+        write!(f, "{}", Bytes(data.len as u64))?;
+        match (data.shape, data.count()) {
+            (Shape::Datagrams(size), many @ 2..) => write!(f, " in {many} datagrams of {size}"),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Console, Event, Tap, Ways};
+use super::{Console, Data, Event, Tap, Ways};
 use crate::tuple::Direction;
 
 /// With the size of what is to be sent.
@@ -60,7 +60,7 @@ impl Tap for Progress {
                 self.bar.reset_eta();
                 self.bar.reset_elapsed();
             }
-            Event::Data { direction, len, .. } => {
+            Event::Data(Data { direction, len, .. }) => {
                 self.moved.of(direction).fetch_add(len as u64, Relaxed);
                 // What is received says nothing of how much of the input is sent.
                 if direction == Direction::Outgoing || self.bar.length().is_none() {

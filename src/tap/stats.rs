@@ -81,17 +81,11 @@ impl Tap for Stats {
             Event::Connecting { .. } | Event::Accepted { .. } => {
                 self.began.get_or_insert(time);
             }
-            Event::Data {
-                direction,
-                flow,
-                len,
-                datagrams,
-                ..
-            } => {
-                self.transport = flow.transport;
+            Event::Data(data) => {
+                self.transport = data.flow.transport;
                 self.began.get_or_insert(time);
-                let moved = self.moved.of(direction);
-                moved.count.add(len, datagrams.max(1));
+                let moved = self.moved.of(data.direction);
+                moved.count.add(data.len, data.count());
                 moved.first.get_or_insert(time);
                 moved.last = Some(time);
             }

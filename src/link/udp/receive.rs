@@ -12,7 +12,7 @@ use crate::batch::{Batch, Run, Shape};
 use crate::pump::end::Arrival;
 use crate::pump::rules::Engine;
 use crate::sys::buffers::dropped;
-use crate::tap::{Event, Taps};
+use crate::tap::{Data, Event, Taps};
 use crate::tuple::{Direction, FourTuple, Transport};
 
 /// How many errors without an entry in the error queue are taken for leftovers of errors already read.
@@ -154,15 +154,16 @@ impl Socket {
         let flow = FourTuple::new(Transport::Udp, self.name.with_ip(label.local), label.sender);
         let kept = label.len.min(self.inbox.max_datagram);
         let stride = label.stride.unwrap_or(kept).max(1);
+        let shape = Shape::Datagrams(stride);
         if !self.settings.access.admits(flow.remote.ip()) {
-            return self.reject(flow, kept.div_ceil(stride).max(1), taps);
+            return self.reject(flow, shape.count(kept), taps);
         }
         if !self.accepts(flow) {
             return self.ignore(flow, label.len, stride, taps);
         }
         let count = self.inbox.quota.admits(kept, stride);
         // Datagrams that are too many or too much are the end: what comes after them must not overtake them.
-        if count < kept.div_ceil(stride).max(1) {
+        if count < shape.count(kept) {
             self.over = Some(Over::Enough);
             self.inbox.quota.refuse();
         }
@@ -177,7 +178,7 @@ impl Socket {
         let run = Run {
             start,
             len: kept.min(count * stride),
-            shape: Shape::Datagrams(stride),
+            shape,
             flow: Some(flow),
         };
         self.deliver(flow, run, batch, taps);
@@ -186,23 +187,19 @@ impl Socket {
     /// Counts and reports a run, and puts it into the batch unless it is the end of the sender (`--eof-datagram`).
     fn deliver(&mut self, flow: FourTuple, run: Run, batch: &mut Batch, taps: &mut Taps) {
         let (len, datagrams) = (run.len, run.count());
-        let Shape::Datagrams(stride) = run.shape else {
-            return;
-        };
         self.totals.received.add(len, datagrams);
         if let Some(forgotten) = self.peers.count_received(flow, len, datagrams) {
             taps.emit(&Event::Forgotten { flow: forgotten });
         }
         self.unreachable = None;
-        taps.emit(&Event::Data {
+        taps.emit(&Event::Data(Data {
             direction: Direction::Incoming,
             flow,
             conn: None,
             len,
-            datagrams,
-            stride,
+            shape: run.shape,
             bytes: Some(batch.bytes(&run)),
-        });
+        }));
         if len == 0 && self.settings.eof_datagram {
             self.over = Some(Over::PeerFinished);
         } else {

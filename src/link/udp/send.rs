@@ -11,7 +11,7 @@ use super::send_errors::{Attempts, Congestion};
 use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::rules::Engine;
-use crate::tap::{Event, Taps};
+use crate::tap::{Data, Event, Taps};
 use crate::tuple::{Direction, FourTuple};
 
 /// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
@@ -198,19 +198,19 @@ impl Socket {
             self.heard = Instant::now();
         }
         self.outbox.congestion = None;
-        let datagrams = len.div_ceil(stride.max(1)).max(1);
+        let shape = Shape::Datagrams(stride.max(1));
+        let datagrams = shape.count(len);
         flow.local.set_port(self.name.bound.port());
         self.totals.sent.add(len, datagrams);
         self.peers.count_sent(flow.remote, len, datagrams);
-        taps.emit(&Event::Data {
+        taps.emit(&Event::Data(Data {
             direction: Direction::Outgoing,
             flow,
             conn: None,
             len,
-            datagrams,
-            stride,
+            shape,
             bytes,
-        });
+        }));
     }
 
     fn move_past(&mut self, parcel: &Parcel, batch: &Batch, at: &mut Cursor) {

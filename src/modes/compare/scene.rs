@@ -38,7 +38,7 @@ pub(super) struct Scene {
 pub(super) struct Record {
     /// Connections, in order.
     pub(super) accepted: Vec<FourTuple>,
-    /// What came from the network: whence, how many bytes, and in how many datagrams (0: a stream).
+    /// What came from the network: whence, how many bytes, and in how many datagrams or pieces of a stream.
     pub(super) received: Vec<(FourTuple, usize, usize)>,
     /// Connections whose peer sent its FIN.
     pub(super) finished: Vec<FourTuple>,
@@ -53,14 +53,8 @@ impl Tap for Recorder {
         let mut record = self.0.borrow_mut();
         match *event {
             Event::Accepted { flow, .. } => record.accepted.push(flow),
-            Event::Data {
-                direction: Direction::Incoming,
-                flow,
-                len,
-                datagrams,
-                ..
-            } => {
-                record.received.push((flow, len, datagrams));
+            Event::Data(data) if data.direction == Direction::Incoming => {
+                record.received.push((data.flow, data.len, data.count()));
             }
             Event::PeerFinished { flow, .. } => record.finished.push(flow),
             Event::Broken { error, .. } => record.broken.push(crate::exit::describe(error)),

@@ -34,17 +34,14 @@ struct Tape(Rc<RefCell<Vec<String>>>);
 impl Tap for Tape {
     fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
         let line = match *event {
-            Event::Data {
-                direction,
-                flow,
-                len,
-                datagrams,
-                stride,
-                bytes,
-                ..
-            } => {
-                assert_eq!(bytes.map(<[u8]>::len), Some(len));
-                format!("{} {len} in {datagrams} of {stride}", flow.arrow(direction))
+            Event::Data(data) => {
+                let (len, count) = (data.len, data.count());
+                assert_eq!(data.bytes.map(<[u8]>::len), Some(len));
+                let Shape::Datagrams(size) = data.shape else {
+                    panic!("a stream: {data:?}");
+                };
+                let flow = data.flow.arrow(data.direction);
+                format!("{flow} {len} in {count} of {size}")
             }
             Event::Unreachable {
                 flow,
