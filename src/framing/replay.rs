@@ -85,9 +85,7 @@ impl Replay {
         self.line.clear();
         Ok(())
     }
-}
 
-impl Replay {
     /// Whether there was anything to play. That nothing is sent must not pass for success.
     fn check_found(&self) -> Result<(), Failure> {
         let text = match (self.found, self.direction) {
