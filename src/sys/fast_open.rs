@@ -2,9 +2,11 @@
 //! One socket option for each side; the listener's takes the number of clients that may wait so.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
+
+use super::sockopt::set;
 
 /// Lets `socket` put the first data it sends into its SYN, once it has a cookie of the peer's.
 ///
@@ -15,21 +17,5 @@ pub fn allow_connecting(socket: &impl AsFd) -> io::Result<()> {
 
 /// Lets `socket`, which is to listen, take data from a SYN; at most `waiting` clients at a time that are not proven yet.
 pub fn allow_listening(socket: &impl AsFd, waiting: i32) -> io::Result<()> {
-    let value = std::ptr::from_ref(&waiting).cast();
-    #[expect(clippy::cast_possible_truncation, reason = "four bytes")]
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `value` points to a `c_int` that lives through the call, and the length is its own.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN,
-            value,
-            length,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, &waiting)
 }

@@ -14,6 +14,7 @@ mod pieces;
 pub mod poller;
 pub mod sandbox;
 pub mod signals;
+mod sockopt;
 pub mod startup;
 pub mod systemd;
 pub mod tcp_info;
