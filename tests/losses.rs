@@ -56,9 +56,15 @@ fn delivered_and_dropped_are_what_was_sent() {
 
 #[test]
 fn a_loss_is_no_failure_unless_asked_for() {
-    let (server, _) = flooded("");
+    let (server, dropped) = flooded("--stats");
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().exits(143).errors(), "");
+    let done = server.wait().exits(143);
+    assert_eq!(done.errors(), "");
+    let (stats, ending) = (
+        done.line("stats"),
+        format!("  {dropped} datagrams dropped by the kernel"),
+    );
+    assert!(stats.ends_with(&ending), "{stats}");
 }
 
 /// A limit is the usual way to end, and does not hide that something was lost.

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Buffers, Bytes, Closing, Number, Openness, Size, Transfer};
+use super::phrases::{
+    Buffers, Bytes, Closing, Datagrams, Number, Openness, Size, Transfer, at_least,
+};
 use super::{Data, Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
 use crate::plain::Plain;
@@ -16,7 +18,7 @@ use crate::tuple::{Direction, FourTuple, Transport};
 
 mod attempts;
 
-/// Peers remembered as already announced; more than that, and some are announced again.
+/// Peers and directions that are announced: nobody would read a line for each of more.
 const ANNOUNCED: usize = 4096;
 
 /// Peers that are listed at the end where not every detail is asked for.
@@ -113,10 +115,8 @@ impl<W: Write> Lines<W> {
                 count,
                 or_more,
             } => {
-                let least = if or_more { "at least " } else { "" };
-                let many = if count == 1 { "" } else { "s" };
-                let text =
-                    format_args!("{least}{count} datagram{many} lost, the receive buffer was full");
+                let (least, count) = (at_least(or_more), Datagrams(count));
+                let text = format_args!("{least}{count} lost, the receive buffer was full");
                 self.line("dropped", format_args!("{socket}  {text}"));
             }
             Event::Granted { text } => self.line("granted", text),
@@ -133,11 +133,8 @@ impl<W: Write> Lines<W> {
             self.line("rejected", format_args!("{flow}  {why}"));
         } else if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
             let flow = flow.arrow(Direction::Incoming);
-            let many = if datagrams == 1 { "" } else { "s" };
-            self.line(
-                "rejected",
-                format_args!("{flow}  {datagrams} datagram{many} {why}"),
-            );
+            let count = Datagrams(datagrams as u64);
+            self.line("rejected", format_args!("{flow}  {count} {why}"));
         }
     }
 

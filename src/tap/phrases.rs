@@ -79,23 +79,14 @@ impl Display for Closing<'_> {
         write!(f, "{}{}  ", state.identity, Number(state.conn))?;
         match state.identity.transport() {
             Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
-            Transport::Udp => write!(
-                f,
-                "received {}, sent {}",
-                Datagrams(received),
-                Datagrams(sent)
-            )?,
+            Transport::Udp => write!(f, "received {}, sent {}", Payload(received), Payload(sent))?,
         }
         write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
         if state.ignored > 0 {
             write!(f, ", {} ignored", state.ignored)?;
         }
         if state.dropped > 0 {
-            let least = if state.dropped_or_more {
-                "at least "
-            } else {
-                ""
-            };
+            let least = at_least(state.dropped_or_more);
             write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
         }
         Ok(())
@@ -181,11 +172,11 @@ impl Display for Transfer {
             ),
         };
         let end = if self.has_end { "and" } else { "without" };
-        write!(f, "{word} {} {end} the end: ", Datagrams(self.count))?;
+        write!(f, "{word} {} {end} the end: ", Payload(self.count))?;
         match (self.lost, self.or_more) {
             (0, _) => f.write_str(none),
             (lost, or_more) => {
-                let least = if or_more { "at least " } else { "" };
+                let least = at_least(or_more);
                 let some = if lost == 1 { one } else { some };
                 write!(f, "{least}{lost} {some}")
             }
@@ -193,17 +184,29 @@ impl Display for Transfer {
     }
 }
 
-/// A number of datagrams, with their bytes.
-struct Datagrams(Count);
+/// Datagrams, with their bytes.
+struct Payload(Count);
+
+impl Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count { bytes, chunks } = self.0;
+        write!(f, "{} ({})", Datagrams(chunks), Bytes(bytes))
+    }
+}
+
+/// A number of datagrams.
+pub(super) struct Datagrams(pub(super) u64);
 
 impl Display for Datagrams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let many = if self.0.chunks == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} datagram{many} ({})",
-            self.0.chunks,
-            Bytes(self.0.bytes)
-        )
+        match self.0 {
+            1 => f.write_str("1 datagram"),
+            many => write!(f, "{many} datagrams"),
+        }
     }
+}
+
+/// What stands before a number where there may have been more.
+pub(super) fn at_least(or_more: bool) -> &'static str {
+    if or_more { "at least " } else { "" }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use indicatif::BinaryBytes;
 
 use super::lines::{Palette, put_line};
-use super::phrases::{Bytes, Millis, Number, Path};
+use super::phrases::{Bytes, Datagrams, Millis, Number, Path, at_least};
 use super::{Console, Count, Event, SocketState, Tap, Ways};
 use crate::tuple::Transport;
 
@@ -53,10 +53,9 @@ impl Stats {
             self.line(format_args!("{name}{number}  {}", Path(path)));
         }
         if state.dropped > 0 {
-            let (name, count) = (state.identity, state.dropped);
-            self.line(format_args!(
-                "{name}  {count} datagrams dropped by the kernel"
-            ));
+            let (name, count) = (state.identity, Datagrams(state.dropped));
+            let least = at_least(state.dropped_or_more);
+            self.line(format_args!("{name}  {least}{count} dropped by the kernel"));
         }
     }
 
