@@ -120,6 +120,20 @@ fn a_child_that_does_not_listen_is_killed() {
     });
 }
 
+/// Nobody looks after them once a terminal is gone, and of that both the kernel and a shell may tell.
+#[test]
+fn children_end_with_the_terminal_and_have_time_for_it() {
+    let (server, client) =
+        meet_child("trap 'sleep 0.2; echo told > told; exit' HUP; sleep 1000 & echo $$; wait");
+    let line = read_line(&client);
+    server.signal(Signal::HUP);
+    server.err().wait_for_line("closed");
+    server.signal(Signal::HUP);
+    server.wait_for_file(&server.path("told"));
+    server.wait().exits(129);
+    wait_until("it is gone", || !is_alive(&line));
+}
+
 #[test]
 fn who_is_in_a_hurry_signals_twice() {
     let (server, client) = meet_child("trap '' HUP; echo $$; while :; do sleep 1000; done");

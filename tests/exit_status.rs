@@ -48,9 +48,9 @@ both! {
         server.wait().fails(1, "cannot write to standard output: no space left on device");
     }
 
-    /// SIGTERM and SIGINT end a run: what has arrived is written, the closing line is printed, the status names the signal.
+    /// SIGTERM, SIGINT and SIGHUP end a run: what has arrived is written, the closing line is printed, the status names the signal.
     fn signals_end_a_run_in_order(transport) {
-        for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
             let server = waits(transport, "0").stdin(Input::Held).start();
             let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
             client.write("before");

@@ -101,12 +101,13 @@ both! {
             Transport::Tcp => "tcp-listen",
             Transport::Udp => "udp-bind",
         };
-        let script = program("/bin/sh", "-c").arg(r#"trap "" INT; exec "$0" "$@""#);
+        let script = program("/bin/sh", "-c").arg(r#"trap "" INT HUP; exec "$0" "$@""#);
         let script = script.arg(env!("CARGO_BIN_EXE_tuplecat")).arg(mode);
         let server = script.args("0 --ready-file ready").stdin(Input::Held).start();
         server.wait_for_file(&server.path("ready"));
         server.signal(Signal::INT);
-        // The first would be the end by the time the second is seen.
+        server.signal(Signal::HUP);
+        // These would be the end by the time the second is seen.
         server.signal(Signal::USR1);
         server.err().wait_for("socket ");
         server.signal(Signal::TERM);

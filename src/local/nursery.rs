@@ -166,7 +166,7 @@ impl Nursery {
         self.0.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Waits until no child is left. Another SIGINT or SIGTERM meanwhile ends them faster.
+    /// Waits until no child is left. Another signal to end, meanwhile, ends them faster.
     pub fn settle(&self, haste: Haste, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
         let now = Instant::now();
         for (_, record) in &mut *self.0.records.borrow_mut() {

@@ -1,19 +1,20 @@
-//! SIGINT, SIGTERM and SIGUSR1 as bytes on a descriptor, so that the one loop sees them among everything else.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1 as bytes on a descriptor, so that the one loop sees them among everything else.
 //! The handler only sets a flag and writes a byte (signal-safety(7)); all work is done in the loop.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 /// What the signals that came ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// SIGINT or SIGTERM: end, with this signal's number in the status.
+    /// SIGINT, SIGTERM or SIGHUP: end, with this signal's number in the status.
     End(u8),
     /// SIGUSR1: show the table of sockets.
     Show,
@@ -24,6 +25,8 @@ pub struct Signals {
     wake: UnixStream,
     end: Arc<AtomicUsize>,
     show: Arc<AtomicBool>,
+    /// Whether SIGHUP has been told.
+    has_hung_up: Cell<bool>,
 }
 
 impl Signals {
@@ -35,10 +38,11 @@ impl Signals {
             wake,
             end: Arc::default(),
             show: Arc::default(),
+            has_hung_up: Cell::default(),
         };
         let mut caught = vec![SIGUSR1];
         caught.extend(
-            [SIGINT, SIGTERM]
+            [SIGINT, SIGTERM, SIGHUP]
                 .into_iter()
                 .filter(|&signal| !is_ignored(signal)),
         );
@@ -68,13 +72,14 @@ impl Signals {
         let mut bytes = [0; 64];
         // Emptied before the flags are read: a signal in between leaves its byte for the next turn.
         while matches!((&self.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
-        match self.end.swap(0, Ordering::SeqCst) {
-            0 => self
-                .show
-                .swap(false, Ordering::SeqCst)
-                .then_some(Request::Show),
-            number => Some(Request::End(u8::try_from(number).unwrap_or(u8::MAX))),
+        let number = u8::try_from(self.end.swap(0, Ordering::SeqCst)).unwrap_or(u8::MAX);
+        // Of a terminal that is gone both the kernel and a shell tell, and nobody is in a hurry there.
+        let is_told = i32::from(number) == SIGHUP && self.has_hung_up.replace(true);
+        if number != 0 && !is_told {
+            return Some(Request::End(number));
         }
+        let is_asked = self.show.swap(false, Ordering::SeqCst);
+        is_asked.then_some(Request::Show)
     }
 }
 
