@@ -69,6 +69,7 @@ fn examples(text: &str) -> Vec<Vec<String>> {
         }
     }
     let shown = shown.replace(r"\e", r"\").replace(r"\&", "");
+    let shown = shown.replace(r"\(dq", "\"");
     let shown = shown.replace("\\\n", "");
     let starts = shown.match_indices("tuplecat ").map(|(at, _)| &shown[at..]);
     let commands = starts.map(shell_words);

@@ -164,9 +164,33 @@ fn mandoc_has_no_complaint() {
     }
     for (path, _) in pages() {
         let mut lint = Command::new("mandoc");
-        lint.args(["-T", "lint", "-W", "warning"]).arg(&path);
+        lint.args(["-T", "lint", "-W", "style"]).arg(&path);
         let lint = lint.output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&lint.stdout), "");
+        let lint = String::from_utf8_lossy(&lint.stdout);
+        // It knows only the pages that are installed, and takes some headings for mistakes.
+        let accepted = [
+            ": STYLE: referenced manual",
+            ": STYLE: possible typo in section",
+            ": STYLE: trailing delimiter",
+        ];
+        let complaints = lint
+            .lines()
+            .filter(|line| !accepted.iter().any(|text| line.contains(text)));
+        assert_eq!(complaints.collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+/// A macro takes quotation marks away, and a command that is copied from the page would lack them.
+#[test]
+fn commands_keep_their_quotation_marks() {
+    for (path, text) in pages() {
+        let mut commands = text.lines().filter(|line| line.starts_with(".Dl"));
+        assert_eq!(
+            commands.find(|line| line.contains('"')),
+            None,
+            "{}",
+            path.display()
+        );
     }
 }
 
