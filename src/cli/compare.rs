@@ -1,6 +1,8 @@
 //! The options of `compare`, which shows rather than does.
 //! There is nothing to connect to: both ends of every experiment are in this process.
 
+use super::numbers;
+
 /// The command line of `compare`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = COMPARE_EXAMPLES)]
@@ -9,7 +11,7 @@ pub struct Compare {
     #[arg(short = '6')]
     pub ipv6: bool,
     /// Let N clients talk to one server
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = numbers::whole::<u8>(1, 100))]
     pub clients: u8,
     /// What each of them says
     #[arg(long, value_name = "TEXT", default_value = "hello", value_parser = message)]

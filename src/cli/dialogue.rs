@@ -30,8 +30,15 @@ impl DialogueOptions {
 
     /// Why the options do not go together with those that say how input is read, if they do not.
     pub(super) fn contradiction(&self, framing: &FramingOptions) -> Option<&'static str> {
-        let text = "--rate and --delay are not for a dialogue: what is expected says when to go on";
-        (self.expects() && framing.pace().is_some()).then_some(text)
+        if self.expects() && framing.pace().is_some() {
+            Some("--rate and --delay are not for a dialogue: what is expected says when to go on")
+        } else if self.sends() && !self.stdin && framing.shapes_input() {
+            Some(
+                "--in and --crlf are for standard input, which is read beside --send only with --stdin",
+            )
+        } else {
+            None
+        }
     }
 
     /// Whether there is anything to send.

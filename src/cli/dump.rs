@@ -3,6 +3,7 @@
 
 use clap::ArgGroup;
 
+use super::numbers;
 use super::report::Place;
 use super::values;
 
@@ -23,7 +24,7 @@ pub struct DumpOptions {
     #[arg(long, value_name = "FILE")]
     pub hex_file: Option<Place>,
     /// Dump N bytes a line
-    #[arg(long, value_name = "N", default_value_t = 16, requires = "dump", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "dump", value_parser = numbers::whole::<u8>(1, 255))]
     pub hex_width: u8,
     /// Dump only the first SIZE bytes of each chunk
     #[arg(long, value_name = "SIZE", requires = "dump", value_parser = values::size)]

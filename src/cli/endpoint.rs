@@ -5,6 +5,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::address::{self, Endpoint, InvalidEndpoint, Targets};
+use crate::plain::Plain;
 
 /// `[HOST] PORT`: where to listen or receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ fn read<T>(
     parse: fn(&[&str]) -> Result<T, InvalidEndpoint>,
 ) -> Result<T, Error> {
     let words = words_of(matches);
-    parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, error))
+    parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, Plain(error)))
 }
 
 fn words_of(matches: &ArgMatches) -> Vec<&str> {
@@ -131,7 +132,11 @@ impl FromArgMatches for ConnectPoint {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let targets = read(matches, address::parse_targets)?;
         if targets.ports.only().is_none() && !matches.get_flag("probe") {
-            let text = "a connection is to one port; several are for --probe";
+            let word = words_of(matches).pop().unwrap_or_default();
+            let text = format!(
+                "'{}' names several ports: a connection is to one, --probe takes several",
+                Plain(word)
+            );
             return Err(Error::raw(ErrorKind::ValueValidation, text));
         }
         Ok(Self(targets))

@@ -99,6 +99,11 @@ impl FramingOptions {
         }
     }
 
+    /// Whether standard input is read in another way than as it is.
+    pub(super) fn shapes_input(&self) -> bool {
+        self.crlf || self.input != InputFraming::Raw
+    }
+
     /// Why the options do not go together, if they do not.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = matches!(self.input, InputFraming::Raw | InputFraming::Line);

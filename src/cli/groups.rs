@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::numbers;
 use super::values;
 
 /// Datagrams that are for more than one.
@@ -19,7 +20,7 @@ pub struct GroupOptions {
     #[arg(long, value_name = "GROUP[%IF]", value_parser = membership)]
     pub join: Vec<Membership>,
     /// Let multicast live for N hops; 0 keeps it on this machine [default: 1, the local network]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=255))]
+    #[arg(long, value_name = "N", value_parser = numbers::whole::<u32>(0, 255))]
     pub multicast_ttl: Option<u32>,
     /// Send multicast through this network interface
     #[arg(long, value_name = "IF", value_parser = values::interface)]

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use super::dialogue::DIALOGUE;
+use super::numbers;
 use crate::exit::Failure;
 use crate::local::program::Program;
 
@@ -57,7 +58,8 @@ pub struct LocalOptions {
         long,
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = [
-            "program", "stdin", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only"
+            "program", "stdin", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only",
+            "on_stdin_eof"
         ]
     )]
     pub echo: bool,
@@ -67,7 +69,7 @@ pub struct LocalOptions {
         value_name = "N",
         default_value_t = 100,
         requires = "program",
-        value_parser = clap::value_parser!(u64).range(1..)
+        value_parser = numbers::whole::<u64>(1, u64::MAX)
     )]
     pub max_children: u64,
 }

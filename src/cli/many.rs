@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::dialogue::DIALOGUE;
+use super::numbers;
 use super::values;
 
 /// How many clients are served, and how they share standard input and output.
@@ -17,7 +18,7 @@ pub struct ManyOptions {
     #[arg(short, long, conflicts_with_all = DIALOGUE)]
     pub keep_open: bool,
     /// Serve at most N clients at once; others wait until one leaves [default: as many as descriptors allow]
-    #[arg(long, value_name = "N", requires = "keep_open", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "keep_open", value_parser = numbers::whole::<u64>(1, u64::MAX))]
     pub max_clients: Option<u64>,
     /// Which clients get standard input
     #[arg(
@@ -26,7 +27,7 @@ pub struct ManyOptions {
         value_enum,
         default_value = "all",
         requires = "keep_open",
-        conflicts_with_all = ["program", "responder"]
+        conflicts_with_all = ["echo", "program", "responder", "recv_only"]
     )]
     pub stdin_to: StdinTo,
     /// Drop a client that takes nothing of what is sent to it for TIME
@@ -35,7 +36,7 @@ pub struct ManyOptions {
     #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
     pub client_timeout: Duration,
     /// Write whole lines, each with the 4-tuple it came over in front
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "program", "responder"])]
+    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "echo", "program", "responder", "send_only"])]
     pub prefix: bool,
     /// Write what each client sends to a file of its own in DIR
     ///
@@ -44,7 +45,7 @@ pub struct ManyOptions {
         long,
         value_name = "DIR",
         requires = "keep_open",
-        conflicts_with_all = ["program", "responder"]
+        conflicts_with_all = ["echo", "program", "responder", "send_only"]
     )]
     pub out_dir: Option<PathBuf>,
     /// Hand on what one client sends to all others, and show it here

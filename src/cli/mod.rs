@@ -18,6 +18,7 @@ mod late;
 mod local;
 mod many;
 mod modes;
+mod numbers;
 mod options;
 mod report;
 mod responder;
@@ -211,14 +212,77 @@ mod tests {
                 "{line}: {text}"
             );
         }
-        let text = read("tuplecat tl 0 --ready-fd -1")
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("'-1' found\n") && !text.contains("tip:"),
-            "{text}"
-        );
+    }
+
+    #[test]
+    fn a_value_that_looks_like_an_option_is_told_what_would_be_right() {
+        for (line, told) in [
+            (
+                "tuplecat tl 0 --timeout -1",
+                "'-1' for '--timeout <TIME>': expected a time",
+            ),
+            (
+                "tuplecat tl 0 --timeout -10s -v",
+                "'-10s' for '--timeout <TIME>': expected a time",
+            ),
+            (
+                "tuplecat tl 0 --ready-fd -1",
+                "'-1' for '--ready-fd <N>': expected a whole number from 0",
+            ),
+            ("tuplecat tl 0 --stats -1", "unexpected argument '-1' found"),
+            (
+                "tuplecat tl 0 --timeout=\u{1b}[31m",
+                r"invalid value '\x1b[31m' for '--timeout",
+            ),
+            ("tuplecat tl \u{1b}[31m", r"'\x1b[31m' is"),
+        ] {
+            let text = read(line).map(|_| line).unwrap_err().to_string();
+            assert!(
+                text.contains(told) && !text.contains("tip:"),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_value_does_not_hide_what_is_wrong_with_it() {
+        let line = format!("tuplecat tl 0 --timeout {}", "9".repeat(10_000));
+        let text = read(&line).map(|_| ()).unwrap_err().to_string();
+        let told = format!("'{}...' for '--timeout <TIME>': ", "9".repeat(200));
+        assert!(text.contains(&told) && text.len() < 500, "{text}");
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        for line in [
+            "tuplecat tc ::1 9 --probe --in hex",
+            "tuplecat tc ::1 9 --probe --on-peer-eof quit",
+            "tuplecat tc ::1 9 --recv-only -C",
+            "tuplecat us ::1 9 --recv-only --rate 1k",
+            "tuplecat tl 0 --recv-only --on-stdin-eof quit",
+            "tuplecat ub 0 --send-only --out hex",
+            "tuplecat tl 0 -k --send-only --prefix",
+            "tuplecat tl 0 -k --recv-only --stdin-to first",
+            "tuplecat tl 0 -k --echo --prefix",
+            "tuplecat tl 0 -k --echo --out-dir d",
+            "tuplecat tl 0 --echo --on-stdin-eof quit",
+            "tuplecat tl 0 --respond a=b --on-stdin-eof quit",
+            "tuplecat ub 0 --echo --reply-to none",
+            "tuplecat us ::1 9 --send x --in line",
+            "tuplecat tc ::1 9 --send x -C",
+            "tuplecat tc ::1 9 --send x --expect y --in hex",
+        ] {
+            let error = read(line).map(|_| line).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
+        }
+        for line in [
+            "tuplecat us ::1 9 --send x --stdin --in line",
+            "tuplecat tc ::1 9 --expect x -C",
+            "tuplecat tc ::1 9 --send-only --expect x --max-bytes 9",
+            "tuplecat tc ::1 9 --recv-only --out hex --on-peer-eof wait",
+        ] {
+            assert!(read(line).is_ok(), "{line}");
+        }
     }
 
     #[test]

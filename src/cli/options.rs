@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::dialogue::DIALOGUE;
+use super::numbers;
 use super::values;
 use crate::address::{Family, Names, Port, Resolver};
 use crate::tuple::Transport;
@@ -52,6 +53,9 @@ impl AddressOptions {
     }
 }
 
+/// What says how standard input is read and sent, and means nothing where it is not.
+const SHAPES_OF_INPUT: [&str; 5] = ["input", "crlf", "rate", "delay", "on_stdin_eof"];
+
 /// When the session ends.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Endings")]
@@ -68,11 +72,11 @@ pub struct EndOptions {
     /// End once SIZE bytes have been received
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub max_bytes: Option<u64>,
-    /// Send only: receive nothing, write nothing to standard output
-    #[arg(long, conflicts_with_all = ["recv_only", "program"])]
+    /// Send only: what arrives is counted, not written
+    #[arg(long, conflicts_with_all = ["recv_only", "program", "output"])]
     pub send_only: bool,
     /// Receive only: do not read standard input
-    #[arg(long, conflicts_with = "program")]
+    #[arg(long, conflicts_with = "program", conflicts_with_all = SHAPES_OF_INPUT)]
     pub recv_only: bool,
 }
 
@@ -141,7 +145,14 @@ pub struct ConnectOptions {
     ///
     /// PORT may be a list such as 22,80,8000-8010. The status is 0 if all are open. A port that does not answer within 5 seconds,
     /// or --connect-timeout, is not.
-    #[arg(long, conflicts_with_all = DIALOGUE, conflicts_with = "program")]
+    #[arg(
+        long,
+        conflicts_with_all = DIALOGUE,
+        conflicts_with_all = SHAPES_OF_INPUT,
+        conflicts_with_all = [
+            "program", "stdin", "output", "max_bytes", "send_only", "recv_only", "on_peer_eof"
+        ]
+    )]
     pub probe: bool,
     /// Let one open port of those that are probed be enough for status 0
     #[arg(long, requires = "probe")]
@@ -155,7 +166,7 @@ pub struct ListenOptions {
     /// Let N clients wait to be accepted
     ///
     /// The kernel allows no more than its setting net.core.somaxconn.
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = numbers::whole::<i32>(1, numbers::MAX_INT))]
     pub backlog: i32,
     /// Give up after TIME without a client (status 6)
     #[arg(long, value_name = "TIME", value_parser = values::duration)]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
+use super::numbers;
+
 /// Where a report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -49,7 +51,7 @@ pub struct ReportOptions {
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Write the same line to the open file descriptor N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", value_parser = numbers::whole::<i32>(0, numbers::MAX_INT))]
     pub ready_fd: Option<i32>,
     /// Write every event to FILE as a line of JSON; '-' is standard error
     ///

@@ -30,7 +30,7 @@ pub struct ResponderOptions {
 }
 
 /// What has no effect beside a responder, or would have to take its place.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "program",
     "echo",
     "stdin",
@@ -41,6 +41,7 @@ const OTHERS: [&str; 10] = [
     "delay",
     "send_only",
     "recv_only",
+    "on_stdin_eof",
 ];
 
 /// A request, and the answer to it.

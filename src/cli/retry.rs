@@ -20,7 +20,7 @@ pub struct RetryOptions {
         value_name = "WHAT",
         value_enum,
         value_delimiter = ',',
-        default_values = ["refused", "timeout", "resolve"],
+        default_value = "refused,timeout,resolve",
         requires = "retry_for"
     )]
     pub retry_on: Vec<RetryOn>,

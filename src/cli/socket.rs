@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::numbers;
 use super::values;
 
 /// Options of any socket (socket(7), ip(7)).
@@ -18,7 +19,7 @@ pub struct SocketOptions {
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub sndbuf: Option<usize>,
     /// Set the time to live (hop limit) of packets
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", value_parser = numbers::whole::<u32>(1, 255))]
     pub ttl: Option<u32>,
     /// Mark packets for a class of service: ef, af11 to af43, cs0 to cs7, or a number
     ///
@@ -66,7 +67,7 @@ pub struct TcpSocketOptions {
     #[arg(long)]
     pub linger_reset: bool,
     /// Limit segments to SIZE bytes of data
-    #[arg(long, value_name = "SIZE", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SIZE", value_parser = numbers::whole::<u32>(1, 65535))]
     pub mss: Option<u32>,
     /// Use this congestion control, such as cubic or bbr
     #[arg(long, value_name = "NAME")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::numbers;
 use super::values;
 use crate::address::{Endpoint, Port, parse_target};
 
@@ -14,7 +15,7 @@ use crate::address::{Endpoint, Port, parse_target};
 #[command(next_help_heading = "Datagrams")]
 pub struct DatagramOptions {
     /// End after receiving N datagrams
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = numbers::whole::<u64>(1, u64::MAX))]
     pub count: Option<u64>,
     /// Let an empty datagram stand for the end, both ways
     ///
@@ -54,13 +55,13 @@ pub struct PeerOptions {
     ///
     /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
     /// address, whether it has sent anything or not. With 'none' standard input is not read.
-    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with_all = ["program", "responder"], value_parser = reply_to)]
+    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with_all = ["echo", "program", "responder"], value_parser = reply_to)]
     pub reply_to: ReplyTo,
     /// Take datagrams only from the peer that spoke first; others are counted and reported
     #[arg(long)]
     pub lock_first: bool,
     /// Remember at most N peers; the one that is idle longest is forgotten
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = numbers::whole::<u32>(1, 1 << 20))]
     pub max_peers: u32,
 }
 
@@ -114,7 +115,7 @@ pub struct SendtoOptions {
     #[arg(
         long,
         value_name = "N",
-        value_parser = clap::value_parser!(u64).range(1..),
+        value_parser = numbers::whole::<u64>(1, u64::MAX),
         conflicts_with = "count"
     )]
     pub replies: Option<u64>,

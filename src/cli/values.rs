@@ -113,13 +113,12 @@ fn escaped(letter: u8, tail: &[u8]) -> Option<(u8, &[u8])> {
 /// Bytes as hexadecimal digits; white space means nothing.
 pub fn hexadecimal(text: &str) -> Result<Bytes, String> {
     let digits: String = text.split_whitespace().collect();
-    match hex::decode(&digits) {
-        Ok(bytes) => Ok(Bytes(bytes)),
-        Err(hex::FromHexError::InvalidHexCharacter { c, .. }) => {
-            Err(format!("'{}' is not a hexadecimal digit", c.escape_debug()))
-        }
-        Err(_) => Err("the second digit of a byte is missing".to_owned()),
+    if let Some(other) = digits.chars().find(|letter| !letter.is_ascii_hexdigit()) {
+        let other = other.escape_debug();
+        return Err(format!("'{other}' is not a hexadecimal digit"));
     }
+    let bytes = hex::decode(&digits).map(Bytes);
+    bytes.map_err(|_| "the second digit of a byte is missing".to_owned())
 }
 
 /// A size that the kernel takes as a C int.

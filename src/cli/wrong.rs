@@ -7,10 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 
+use crate::plain::Plain;
+
 /// The error with the text that it is about and what would be right. `command` is the program, not used before.
 pub(super) fn explained(mut error: Error, words: &[OsString], mut command: Command) -> Error {
+    show_controls(&mut error);
     match error.kind() {
         ErrorKind::UnknownArgument => {
+            if let Some(error) = about_the_value(&error, words, &command) {
+                return error;
+            }
             // It says how to pass an option as a host, which nobody wants.
             error.remove(ContextKind::Suggested);
             command.build();
@@ -37,6 +43,55 @@ pub(super) fn explained(mut error: Error, words: &[OsString], mut command: Comma
         }
         _ => error,
     }
+}
+
+/// The most letters of a wrong text that are shown: enough to know which one it is.
+const SHOWN: usize = 200;
+
+/// Escapes what a terminal would obey in the text that the error is about, as the parser would leave it out, and cuts what is long.
+fn show_controls(error: &mut Error) {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let mut text = Plain(text).to_string();
+            if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+                text.truncate(end);
+                text += "...";
+            }
+            error.insert(kind, ContextValue::String(text));
+        }
+    }
+}
+
+/// What is wrong with a word if it is the value of the option before it: one such as `-1` looks like an option of its own.
+fn about_the_value(error: &Error, words: &[OsString], command: &Command) -> Option<Error> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let place = words
+        .windows(2)
+        .position(|pair| is_long(&pair[0]) && starts_with(&pair[1], unknown))?;
+    let (before, [option, value, after @ ..]) = words.split_at(place) else {
+        return None;
+    };
+    let mut joined = option.clone();
+    joined.push("=");
+    joined.push(value);
+    let words = before.iter().chain([&joined]).chain(after);
+    let mut error = command.clone().try_get_matches_from(words).err()?;
+    show_controls(&mut error);
+    matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    )
+    .then_some(error)
+}
+
+fn is_long(word: &OsString) -> bool {
+    word.as_bytes().starts_with(b"--") && !word.as_bytes().contains(&b'=')
+}
+
+fn starts_with(word: &OsString, start: &str) -> bool {
+    word.as_bytes().starts_with(start.as_bytes())
 }
 
 /// Which modes have the option.

@@ -314,7 +314,12 @@ impl Link for Socket {
             return Err(Failure::new(Exit::DataLost, text));
         }
         if let Some(missing) = self.inbox.quota.missing() {
-            let text = format!("{name}: {missing} of the datagrams asked for did not come in time");
+            let were = if missing == 1 {
+                "1 datagram that was"
+            } else {
+                &format!("{missing} datagrams that were")
+            };
+            let text = format!("{name}: {were} asked for did not come");
             return Err(Failure::new(Exit::TimedOut, text));
         }
         Ok(())
