@@ -109,6 +109,38 @@ fn a_bound_socket_receives_and_answers() {
 }
 
 #[test]
+fn what_one_run_leaves_in_the_socket_is_for_the_next() {
+    let (socket, address) = datagrams();
+    let (client, _) = datagrams();
+    // So many at once are a flood, for which a socket of our own would be asked to join them.
+    for number in 0..100 {
+        client.send_to(&[number; 3], address).unwrap();
+    }
+    let one = || {
+        activated(
+            "udp-bind",
+            "systemd --count 1",
+            socket.try_clone().unwrap(),
+            ONE,
+        )
+    };
+    assert_eq!(one().wait().exits(0).out, [0; 3]);
+    assert_eq!(one().wait().exits(0).out, [1; 3]);
+    let many = activated(
+        "udp-bind",
+        "systemd --count 97",
+        socket.try_clone().unwrap(),
+        ONE,
+    );
+    assert_eq!(many.wait().exits(0).out.len(), 291);
+    for _ in 0..3 {
+        client.send_to(b"later", address).unwrap();
+    }
+    assert_eq!(receive(&socket).0, [99; 3]);
+    assert_eq!(receive(&socket).0, b"later");
+}
+
+#[test]
 fn a_connection_that_was_accepted_is_the_conversation() {
     let (connection, mut client) = accepted();
     let (local, remote) = (client.peer_addr().unwrap(), client.local_addr().unwrap());

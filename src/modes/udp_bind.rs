@@ -19,7 +19,7 @@ use super::{groups, responder, sockets, udp_sendto};
 use crate::address::{BindAddress, Endpoint, Host, Resolver};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
-use crate::link::udp::{Accepts, Audience, Settings, Socket, longest_payload};
+use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
 use crate::tap::{Event, Reach};
@@ -69,6 +69,10 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         _ => Audience::Named,
     };
 
+    let owner = match passed {
+        Some(_) => Owner::Others,
+        None => Owner::Run,
+    };
     let (socket, reach) = match passed {
         Some(passed) => passed,
         None => sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
@@ -77,6 +81,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let settings = Settings {
         audience,
         access,
+        owner,
         engine: session.rules.engine,
         ..settings(options)
     };

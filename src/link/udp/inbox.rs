@@ -8,7 +8,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvms
 
 use super::control::{self, Label};
 use super::quota::Quota;
-use super::{Settings, options};
+use super::{Owner, Settings, options};
 use crate::batch::Batch;
 use crate::pump::rules::Engine;
 
@@ -40,7 +40,8 @@ pub(super) struct Inbox {
     /// Slots of the last call, and of the next.
     offered: usize,
     slots: usize,
-    engine: Engine,
+    /// Many datagrams a call, or one.
+    pub(super) engine: Engine,
     /// Whether the kernel could be asked to coalesce datagrams.
     may_coalesce: bool,
 }
@@ -48,6 +49,11 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(settings: &Settings) -> Self {
         let max_datagram = settings.max_datagram.clamp(1, 65_535);
+        // Whoever takes many at once may take more than the limits let pass.
+        let engine = match settings.owner {
+            Owner::Run => settings.engine,
+            Owner::Others => Engine::Portable,
+        };
         Self {
             labels: Vec::new(),
             has_found: false,
@@ -58,8 +64,8 @@ impl Inbox {
             control: control::room(),
             offered: 0,
             slots: FEW_SLOTS,
-            engine: settings.engine,
-            may_coalesce: settings.engine == Engine::Fast && max_datagram >= LONGEST_RUN,
+            engine,
+            may_coalesce: engine == Engine::Fast && max_datagram >= LONGEST_RUN,
         }
     }
 

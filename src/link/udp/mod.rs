@@ -37,7 +37,7 @@ mod settings;
 mod tests;
 
 pub use addresses::longest_payload;
-pub use settings::{Accepts, Audience, Patience, Refusal, Settings, Speech};
+pub use settings::{Accepts, Audience, Owner, Patience, Refusal, Settings, Speech};
 
 use addresses::{comparable, in_family, reachable};
 use drops::Drops;

@@ -120,7 +120,7 @@ impl Socket {
         if let Some(count) = labels.find_map(|label| label.drops) {
             self.totals.drops.note(count);
         }
-        if self.settings.engine == Engine::Portable
+        if self.inbox.engine == Engine::Portable
             && let Ok(count) = dropped(&self.inner)
         {
             // Whether this datagram was the last of a burst is not known.

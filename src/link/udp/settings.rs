@@ -36,6 +36,8 @@ pub struct Settings {
     pub max_peers: usize,
     /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`), or one.
     pub engine: Engine,
+    /// Whose the socket is.
+    pub owner: Owner,
     /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
 }
@@ -57,6 +59,7 @@ impl Default for Settings {
             max_datagram: 65_535,
             max_peers: 1024,
             engine: Engine::Fast,
+            owner: Owner::Run,
             fail_on_loss: false,
         }
     }
@@ -74,6 +77,15 @@ impl Settings {
             ..Self::default()
         }
     }
+}
+
+/// Whose the socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// That of this run: what is still in it at the end is nobody's.
+    Run,
+    /// That of somebody who passed it, and may receive from it afterwards: what is not passed on stays in it, uncoalesced.
+    Others,
 }
 
 /// Whom datagrams go to that come from the local end without addresses. Those with addresses (answers of an echo or of a
