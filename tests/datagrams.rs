@@ -109,6 +109,31 @@ fn anybody_is_listened_to_if_asked_for() {
 }
 
 #[test]
+fn who_is_asked_is_a_peer_from_the_question_on() {
+    let (running, socket, sender) = asked("--from any --replies 2 --reply-timeout forever", "?");
+    let (stranger, strange) = datagrams();
+    let own = socket.local_addr().unwrap();
+    socket.send_to(b"one ", sender).unwrap();
+    running.out().wait_for("one ");
+    stranger.send_to(b"two", sender).unwrap();
+    let done = running.wait().exits(0);
+    let rows = lines(&done, "peer").into_iter();
+    let rows: Vec<&str> = rows.map(|row| row.split(" in ").next().unwrap()).collect();
+    let row = |remote, counts| format!("peer       udp {sender} <-> {remote}  {counts}");
+    let expected = [
+        row(
+            own,
+            "received 1 datagram (4 bytes), sent 1 datagram (1 byte)",
+        ),
+        row(
+            strange,
+            "received 1 datagram (3 bytes), sent 0 datagrams (0 bytes)",
+        ),
+    ];
+    assert_eq!(rows, expected);
+}
+
+#[test]
 fn a_connected_socket_is_known_by_its_pair() {
     let (running, socket, sender) = asked("--connected --replies 1 --reply-timeout forever", "?");
     let (stranger, _) = datagrams();

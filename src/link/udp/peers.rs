@@ -16,6 +16,8 @@ pub(super) struct Peers {
     newest: Option<usize>,
     oldest: Option<usize>,
     first: Option<FourTuple>,
+    /// What was sent last to somebody who is not in the table: who is asked before he speaks.
+    unheard: Option<(SocketAddr, Count)>,
 }
 
 struct Peer {
@@ -37,6 +39,7 @@ impl Peers {
             newest: None,
             oldest: None,
             first: None,
+            unheard: None,
         }
     }
 
@@ -84,11 +87,17 @@ impl Peers {
         forgotten
     }
 
-    /// Counts what was sent to `remote`, if it is remembered.
+    /// Counts what was sent to `remote`.
     pub(super) fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
         if let Some(at) = self.find(remote) {
             self.table[at].sent.add(bytes, chunks);
+            return;
         }
+        let (asked, sent) = self.unheard.get_or_insert((remote, Count::default()));
+        if *asked != remote {
+            (*asked, *sent) = (remote, Count::default());
+        }
+        sent.add(bytes, chunks);
     }
 
     /// A row for each, the one idle longest first.
@@ -117,10 +126,11 @@ impl Peers {
     /// Gives a new peer a place, which is linked nowhere yet.
     fn admit(&mut self, flow: FourTuple) -> (usize, Option<FourTuple>) {
         self.first.get_or_insert(flow);
+        let asked = self.unheard.take_if(|(remote, _)| *remote == flow.remote);
         let peer = Peer {
             flow,
             received: Count::default(),
-            sent: Count::default(),
+            sent: asked.map_or_else(Count::default, |(_, sent)| sent),
             since: Instant::now(),
             newer: None,
             older: None,
@@ -221,5 +231,19 @@ mod tests {
             .map(|row| (row.received.bytes, row.received.chunks, row.sent.bytes))
             .collect();
         assert_eq!(rows, [(10, 2, 7), (1, 1, 0)]);
+    }
+
+    #[test]
+    fn what_was_sent_to_a_peer_before_it_spoke_counts_too() {
+        let mut peers = Peers::new(9);
+        for port in [2, 1, 1] {
+            peers.count_sent(flow(port).remote, 7, 1);
+        }
+        for port in [3, 1, 2] {
+            peers.count_received(flow(port), 1, 1);
+        }
+        peers.count_sent(flow(1).remote, 7, 1);
+        let sent: Vec<_> = peers.states().map(|row| row.sent.chunks).collect();
+        assert_eq!(sent, [0, 3, 0]);
     }
 }

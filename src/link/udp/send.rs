@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::addresses::comparable;
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
 use super::send_errors::{Attempts, Congestion};
@@ -202,7 +203,8 @@ impl Socket {
         let datagrams = shape.count(len);
         flow.local.set_port(self.name.bound.port());
         self.totals.sent.add(len, datagrams);
-        self.peers.count_sent(flow.remote, len, datagrams);
+        self.peers
+            .count_sent(comparable(flow.remote), len, datagrams);
         taps.emit(&Event::Data(Data {
             direction: Direction::Outgoing,
             flow,
