@@ -261,11 +261,42 @@ fn who_answers_a_group_is_one_machine() {
     let done = client.arg(port.to_string()).says("?").run().exits(0);
     let answered = tuple(done.line("received")).2;
     assert_eq!(answered, format!("10.77.0.1:{port}"));
-    assert!(
-        server
-            .wait()
-            .exits(0)
-            .line("received")
-            .contains("239.77.6.1")
-    );
+    let server = server.wait().exits(0);
+    assert!(server.line("received").contains("239.77.6.1"));
+    assert_eq!(tuple(server.line("sent")).1, answered);
+}
+
+/// The route to a group may lead elsewhere than --multicast-if says; and who is bound to a group does not send from there.
+#[test]
+fn reports_name_the_address_that_groups_are_sent_to_from() {
+    let Some(network) = network() else { return };
+    network.run("ip address add 10.78.0.1/24 dev veth1; ip route add 239.0.0.0/8 dev veth1");
+    let server = network.tuplecat("udp-bind --join 239.77.8.1%veth0 --echo --count 1 0");
+    let server = server.start();
+    let client = network.tuplecat("udp-sendto --replies 1 --multicast-if veth0");
+    let done = client.to(server.ready()).says("?").run().exits(0);
+    let (_, asking, _) = tuple(done.line("sent"));
+    assert!(asking.starts_with("10.77.0.1:"), "{asking}");
+    let (_, _, answering) = tuple(done.line("received"));
+    let server = server.wait().exits(0);
+    assert_eq!(tuple(server.line("received")).2, asking);
+    assert_eq!(tuple(server.line("sent")).1, answering);
+}
+
+/// A link-local address without its interface is that of the interface which the kernel chooses.
+#[test]
+fn an_address_without_its_scope_is_answered_all_the_same() {
+    let Some(network) = network() else { return };
+    network.run("ip -6 address add fe80::77/64 dev veth0 nodad");
+    let server = network.tuplecat("udp-bind --echo --count 1 fe80::77%veth0 0");
+    let server = server.start();
+    let port = server.ready_line().rsplit_once(':').unwrap().1.to_owned();
+    let ask = || {
+        let client = network.tuplecat("udp-sendto --interface veth0 --replies 1 fe80::77");
+        client.arg(port.trim_end()).says("?").run()
+    };
+    assert_eq!(ask().exits(0).text(), "?");
+    server.wait().exits(0);
+    let refused = ask();
+    assert_eq!(refused.status, 5, "{}", refused.err);
 }

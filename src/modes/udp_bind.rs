@@ -116,6 +116,7 @@ fn settings(options: &UdpBind) -> Settings {
         },
         max_peers: peers.max_peers.try_into().unwrap_or(usize::MAX),
         max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
+        multicast_if: options.groups.multicast_if.clone(),
         fail_on_loss: datagrams.fail_on_loss,
         wanted: datagrams.count,
         max_bytes: options.ends.max_bytes,

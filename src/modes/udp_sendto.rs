@@ -221,6 +221,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
             None => towards.accepts,
         },
         connected: sendto.connected,
+        multicast_if: options.groups.multicast_if.clone(),
         speech: match script::input_use(dialogue) {
             InputUse::Unread if dialogue.expects() => Speech::InTurn,
             _ => Speech::AtWill,

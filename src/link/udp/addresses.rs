@@ -38,6 +38,17 @@ pub(super) fn comparable(address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Whether `other` is who was meant by `target`, both in the comparable form: without a scope it is whoever has the address, on
+/// whichever interface the kernel has chosen.
+pub(super) fn means(target: SocketAddr, mut other: SocketAddr) -> bool {
+    if let (SocketAddr::V6(target), SocketAddr::V6(other)) = (target, &mut other)
+        && target.scope_id() == 0
+    {
+        other.set_scope_id(0);
+    }
+    target == other
+}
+
 /// An address in the form that a socket bound to `bound` takes: an IPv6 socket reaches IPv4 by mapped addresses (RFC 3493, 3.7).
 pub(super) fn in_family(address: SocketAddr, bound: SocketAddr) -> SocketAddr {
     match (address, bound) {
@@ -74,6 +85,15 @@ mod tests {
             comparable(address("[::ffff:10.0.0.1]:9")),
             address("10.0.0.1:9")
         );
+    }
+
+    #[test]
+    fn without_a_scope_any_is_meant() {
+        let [any, one, two] = ["[fe80::1]:9", "[fe80::1%7]:9", "[fe80::1%8]:9"].map(address);
+        assert!(means(any, any) && means(any, one) && means(one, one));
+        assert!(!means(one, two) && !means(one, any));
+        assert!(!means(any, address("[fe80::2%7]:9")) && !means(any, address("[fe80::1%7]:8")));
+        assert!(!means(any, address("10.0.0.1:9")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
-use super::addresses::comparable;
+use super::addresses::{comparable, means};
 use super::control::{destination, room_for_error, to_std};
 use super::icmp::Cause;
 use super::receive::Over;
@@ -81,7 +81,8 @@ impl Socket {
             Audience::Target(target) => Some(comparable(target)),
             _ => None,
         };
-        if let (true, Some(exit)) = (target == Some(report.target), report.cause.exit()) {
+        let is_target = target.is_some_and(|target| means(target, report.target));
+        if let (true, Some(exit)) = (is_target, report.cause.exit()) {
             let sent = self.totals.sent.chunks;
             let text = format!(
                 "{}: {}",

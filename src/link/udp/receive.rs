@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
+use super::addresses::means;
 use super::control::Label;
 use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
@@ -215,7 +216,7 @@ impl Socket {
     fn accepts(&self, flow: FourTuple) -> bool {
         match self.settings.accepts {
             Accepts::Anyone => true,
-            Accepts::Only(target) => flow.remote == target,
+            Accepts::Only(target) => means(target, flow.remote),
             Accepts::First => self
                 .peers
                 .first()

@@ -48,7 +48,7 @@ impl Socket {
             None => *self
                 .outbox
                 .chosen
-                .insert(chosen_for(target).unwrap_or(self.name.bound)),
+                .insert(self.chosen_for(target).unwrap_or(self.name.bound)),
         };
         Route {
             flow: FourTuple::new(Transport::Udp, self.name.with_ip(Some(local)), target),
@@ -58,25 +58,36 @@ impl Socket {
 
     /// The way to an address from whichever of ours the kernel chooses.
     pub(super) fn detour_to(&self, remote: SocketAddr) -> Route {
-        let local = self.name.with_ip(chosen_for(remote));
+        let local = self.name.with_ip(self.chosen_for(remote));
         Route {
             flow: FourTuple::new(Transport::Udp, local, remote),
             source: None,
         }
+    }
+
+    /// The address that the kernel chooses to reach `target`; connecting a UDP socket sends nothing (udp(7)).
+    fn chosen_for(&self, target: SocketAddr) -> Option<SocketAddr> {
+        let domain = socket2::Domain::for_address(target);
+        let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
+        // Otherwise a broadcast address cannot be connected to.
+        probe.set_broadcast(true).ok()?;
+        if let Some(interface) = self.interface_towards(target) {
+            probe.bind_device(Some(&interface)).ok()?;
+        }
+        probe.connect(&target.into()).ok()?;
+        probe.local_addr().ok()?.as_socket().map(unmapped)
+    }
+
+    /// The interface that leads there, where that is not for the routes to say.
+    fn interface_towards(&self, target: SocketAddr) -> Option<Vec<u8>> {
+        let of_groups = self.settings.multicast_if.as_ref();
+        let of_groups = of_groups.filter(|_| target.ip().is_multicast());
+        let bound = self.inner.device().ok().flatten();
+        bound.or_else(|| of_groups.map(|name| name.clone().into_bytes()))
     }
 }
 
 /// Whether an address that was written to can be one to send from: not that of a group.
 fn is_ours(ip: IpAddr) -> bool {
     !ip.is_multicast() && !ip.is_unspecified()
-}
-
-/// The address that the kernel chooses to reach `target`; connecting a UDP socket sends nothing (udp(7)).
-fn chosen_for(target: SocketAddr) -> Option<SocketAddr> {
-    let domain = socket2::Domain::for_address(target);
-    let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
-    // Otherwise a broadcast address cannot be connected to.
-    probe.set_broadcast(true).ok()?;
-    probe.connect(&target.into()).ok()?;
-    probe.local_addr().ok()?.as_socket().map(unmapped)
 }

@@ -33,7 +33,7 @@ pub(super) struct Outbox {
     pub(super) cut_below: usize,
     /// The local address that the kernel chose for the target.
     pub(super) chosen: Option<SocketAddr>,
-    /// How a peer is reached that cannot be answered from the address it had written to (a broadcast address).
+    /// How a peer is reached that cannot be answered from the address it had written to (a broadcast address, a group).
     pub(super) detour: Option<Route>,
     /// What the kernel said of the path when a datagram was too long for it, in bytes with headers.
     pub(super) path_mtu: Option<u32>,
@@ -60,6 +60,12 @@ impl Outbox {
         }
     }
 
+    /// The other way to the same peer, where there is one.
+    fn detour_for(&self, route: Route) -> Option<Route> {
+        self.detour
+            .filter(|detour| detour.flow.remote == route.flow.remote)
+    }
+
     /// The next parcel of `run`.
     fn parcel(&self, run: &Run, at: Cursor, place: usize, route: Route) -> Parcel {
         let left = run.len - at.offset;
@@ -74,10 +80,7 @@ impl Outbox {
         };
         let len = left.min(stride * segments);
         let cut = u16::try_from(stride).ok().filter(|_| len > stride);
-        let detour = self
-            .detour
-            .filter(|detour| detour.flow.remote == route.flow.remote);
-        let route = detour.unwrap_or(route);
+        let route = self.detour_for(route).unwrap_or(route);
         Parcel {
             at,
             place,
@@ -145,6 +148,10 @@ impl Socket {
                 }
                 continue;
             };
+            if route.flow.local.ip().is_multicast() && self.outbox.detour_for(route).is_none() {
+                // What was sent to a group is not answered from there.
+                self.outbox.detour = Some(self.detour_to(route.flow.remote));
+            }
             let parcel = self.outbox.parcel(run, next, place, route);
             if parcels
                 .first()

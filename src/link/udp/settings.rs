@@ -38,6 +38,8 @@ pub struct Settings {
     pub engine: Engine,
     /// Whose the socket is.
     pub owner: Owner,
+    /// The name of the interface that multicast goes through, where that is not for the routes to say.
+    pub multicast_if: Option<String>,
     /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
             max_peers: 1024,
             engine: Engine::Fast,
             owner: Owner::Run,
+            multicast_if: None,
             fail_on_loss: false,
         }
     }
