@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
 use crate::pattern::{self, Hash};
 use crate::scene::Scene;
@@ -97,6 +97,18 @@ pub(crate) struct Drained {
     pub(crate) hash: Hash,
     /// When the last of it came.
     pub(crate) last: Instant,
+}
+
+impl Drained {
+    /// Makes sure that all that was fed has come, and, where every byte was looked at, that it is the pattern.
+    pub(crate) fn check(&self, fed: &Fed, look: Look) -> anyhow::Result<()> {
+        let (sent, came) = (fed.bytes, self.bytes);
+        ensure!(sent == came, "{sent} bytes in, {came} bytes out");
+        if look == Look::Hash {
+            ensure!(self.hash == pattern::hash(sent), "other bytes came out");
+        }
+        Ok(())
+    }
 }
 
 /// Reads to the end.

@@ -11,7 +11,6 @@ use anyhow::ensure;
 use super::{MIB, Stage, finish, start_and_wait};
 use crate::contest::{Better, Contest, Measure, Pass};
 use crate::crew::{Amount, Look, drain, feed, hire};
-use crate::pattern;
 use crate::ports::{self, HOST, State};
 use crate::scene::Scene;
 use crate::tools::{Job, Task, Tool};
@@ -70,18 +69,7 @@ fn dump(stage: &Stage, tool: &Tool, path: &Path, pass: Pass) -> anyhow::Result<V
     let fed = fed.result(&mut scene)?;
     let drained = drained.result(&mut scene)?;
     finish(&mut scene, tool, actor)?;
-    ensure!(
-        drained.bytes == fed.bytes,
-        "{} bytes in, {} bytes out",
-        fed.bytes,
-        drained.bytes
-    );
-    if pass == Pass::Proof {
-        ensure!(
-            drained.hash == pattern::hash(CHECKED),
-            "other bytes came out"
-        );
-    }
+    drained.check(&fed, look)?;
     if path.metadata()?.is_file() {
         let len = path.metadata()?.len();
         Stage::discard(path);

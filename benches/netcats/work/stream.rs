@@ -4,12 +4,9 @@
 use std::io;
 use std::process::Stdio;
 
-use anyhow::ensure;
-
 use super::{GIB, Stage, finish, start, start_and_wait, task};
 use crate::contest::{Better, Contest, Measure, Pass};
 use crate::crew::{Amount, Look, drain, feed, hire};
-use crate::pattern;
 use crate::ports::{self, State};
 use crate::scene::Scene;
 use crate::tools::{Job, Tool};
@@ -87,18 +84,7 @@ pub(super) fn carry(
         finish(&mut scene, sender, from)?,
         finish(&mut scene, receiver, to)?,
     ];
-    ensure!(
-        drained.bytes == fed.bytes,
-        "{} bytes in, {} bytes out",
-        fed.bytes,
-        drained.bytes
-    );
-    if pass == Pass::Proof {
-        ensure!(
-            drained.hash == pattern::hash(CHECKED),
-            "other bytes came out"
-        );
-    }
+    drained.check(&fed, look)?;
     let gib = fed.bytes as f64 / GIB;
     let time = drained.last.duration_since(fed.began).as_secs_f64();
     let cpu: f64 = ends.iter().map(|end| end.cpu.as_secs_f64()).sum();
