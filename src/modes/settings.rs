@@ -227,14 +227,15 @@ fn shortfall(option: &str, asked: usize, granted: usize, setting: &str) -> Optio
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use pretty_assertions::assert_eq;
     use socket2::{Domain, Type};
 
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
+    /// The options of the sockets that these words ask for.
+    pub(in crate::modes) fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
             Command::TcpListen(options) => (options.0.socket, options.0.tcp),

@@ -237,16 +237,8 @@ mod tests {
 
     use pretty_assertions::assert_eq;
 
+    use super::settings::tests::options;
     use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
-        let line = format!("tuplecat tcp-listen 0 {words}");
-        match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::TcpListen(options) => (options.0.socket, options.0.tcp),
-            command => panic!("{command:?}"),
-        }
-    }
 
     fn none() -> GroupOptions {
         GroupOptions::default()
