@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Read;
+use std::os::fd::AsFd;
 
 use common::*;
 use rustix::process::Signal;
@@ -112,6 +113,40 @@ both! {
         server.err().wait_for("socket ");
         server.signal(Signal::TERM);
         server.wait().exits(143);
+    }
+}
+
+/// Reports are never cut, so whoever does not read them holds up the run; but not for ever once a signal has come.
+#[test]
+fn reports_that_nobody_reads_do_not_outlast_a_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = fifo(directory.path());
+    let (stderr, writer) = std::io::pipe().unwrap();
+    let to_stderr = tuplecat("udp-bind -v 0").stderr(Output::To(writer.into()));
+    let to_stderr = to_stderr.start();
+    let events = read_side(&path);
+    let to_file = tuplecat("udp-bind -q 0 --events").arg(&path).start();
+    hang(&to_stderr, &stderr);
+    hang(&to_file, &events);
+    let hanging = [to_stderr, to_file];
+    for server in &hanging {
+        server.signal(Signal::TERM);
+    }
+    for server in hanging {
+        server.wait().exits(143);
+    }
+}
+
+/// Lets a server report more than there is room for.
+fn hang(server: &Running, reports: &impl AsFd) {
+    let (socket, _) = datagrams();
+    let report_one = || socket.send_to(b"x", server.ready()).unwrap();
+    wait_until("the pipe is nearly full", || {
+        report_one();
+        rustix::io::ioctl_fionread(reports).unwrap() > 60_000
+    });
+    for _ in 0..1000 {
+        report_one();
     }
 }
 

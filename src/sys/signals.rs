@@ -1,14 +1,14 @@
 //! SIGINT, SIGTERM, SIGHUP and SIGUSR1 as bytes on a descriptor, so that the one loop sees them among everything else.
-//! The handler only sets a flag and writes a byte (signal-safety(7)); all work is done in the loop.
+//! The handler only sets a flag and a clock, and writes a byte (signal-safety(7)); all work is done in the loop.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 /// What the signals that came ask for.
@@ -50,6 +50,7 @@ impl Signals {
             let end = Arc::clone(&signals.end);
             flag::register_usize(signal, end, signal.unsigned_abs() as usize)?;
         }
+        limit_end(&caught[1..])?;
         flag::register(SIGUSR1, Arc::clone(&signals.show))?;
         // Otherwise it would kill without a word; so writing to a file that is too large fails (setrlimit(2)).
         flag::register(libc::SIGXFSZ, Arc::default())?;
@@ -81,6 +82,35 @@ impl Signals {
         let is_asked = self.show.swap(false, Ordering::SeqCst);
         is_asked.then_some(Request::Show)
     }
+}
+
+/// How long a run may take to end by itself once it was asked to, in seconds: more than it takes to write out what has come, and to end
+/// all children.
+const PATIENCE: libc::c_uint = 10;
+
+/// Sees to it that the process ends once one of these signals has asked for that. A run that hangs in a call, such as writing a report
+/// that nobody reads, does not come to see it.
+fn limit_end(signals: &[libc::c_int]) -> io::Result<()> {
+    let asked = Arc::new(AtomicI32::new(0));
+    for &signal in signals {
+        let asked = Arc::clone(&asked);
+        let start_clock = move || {
+            if asked.swap(signal, Ordering::SeqCst) == 0 {
+                // SAFETY: it takes no memory.
+                unsafe { libc::alarm(PATIENCE) };
+            }
+        };
+        // SAFETY: an atomic and alarm(2) are all it needs, as a handler may (signal-safety(7)).
+        unsafe { low_level::register(signal, start_clock) }?;
+    }
+    let end = move || match asked.load(Ordering::SeqCst) {
+        // Somebody else has sent it.
+        0 => low_level::exit(128 + SIGALRM),
+        signal => low_level::exit(128 + signal),
+    };
+    // SAFETY: the same with _exit(2).
+    unsafe { low_level::register(SIGALRM, end) }?;
+    Ok(())
 }
 
 /// Whether the process was started with this signal ignored, as nohup(1) and shells in the background have it.
