@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +30,33 @@ fn told(done: &Done) -> Vec<(String, u16)> {
         Some((word.to_owned(), address.port()))
     });
     lines.collect()
+}
+
+/// A server may be done before connect(2) is asked how it went: it has answered all the same.
+#[test]
+fn a_server_that_resets_at_once_is_heard() {
+    for words in [
+        "tcp-connect",
+        "tcp-connect --no-fast-path",
+        "tcp-connect --probe",
+    ] {
+        let (listener, address) = listen();
+        let server = thread::spawn(move || {
+            let mut client = accept(&listener);
+            client.write_all(b"busy").unwrap();
+            reset(client);
+        });
+        let done = tuplecat(words).to(address).run();
+        server.join().unwrap();
+        if words.ends_with("--probe") {
+            done.exits(0).line("open");
+        } else {
+            let done = done.exits(7);
+            assert_eq!(done.text(), "busy");
+            assert!(done.errors().starts_with("tcp "), "{}", done.err);
+            assert!(done.line("closed").contains("received 4, "));
+        }
+    }
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn who_takes_nothing_is_dropped_after_a_while() {
 
     let server = tuplecat("tcp-listen -k --client-timeout 300ms 0");
     let mut server = server.stdin(Input::Held).start();
-    let _deaf = join(&server, 1);
+    let mut deaf = join(&server, 1);
     let hears = join(&server, 2);
     let text = bytes(30 << 20);
     let reader = thread::spawn(move || read_len(&hears, 30 << 20));
@@ -220,6 +220,9 @@ fn who_takes_nothing_is_dropped_after_a_while() {
     assert!(reader.join().unwrap() == text);
     let broken = server.err().wait_for_line("broken");
     assert!(broken.contains("  #1  took nothing for 0.3 s"), "{broken}");
+    // It can take what is on its way for all of its own, and learns that this is not all.
+    let end = deaf.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
 
 /// Whoever does not take standard input holds it back, and nothing of what the others say.

@@ -28,6 +28,8 @@ pub struct Established {
     pub remote: SocketAddr,
     /// How long its attempt took.
     pub after: Duration,
+    /// That it has been reset since, which the socket tells only once; what had come before can still be read from it.
+    pub reset: Option<io::Error>,
 }
 
 /// Why there is no connection.
@@ -300,6 +302,34 @@ mod tests {
                 format!("connecting {good}")
             ]
         );
+    }
+
+    #[test]
+    fn a_connection_that_was_reset_has_been_made() {
+        let (listener, good) = listener();
+        let (mut writer, reader) = UnixStream::pair().unwrap();
+        writer.write_all(b"x").unwrap();
+        // The server is done with it before the attempt is looked at.
+        let next = || {
+            if (&reader).read(&mut [0]).is_ok() {
+                let (mut client, _) = listener.accept().unwrap();
+                client.write_all(b"before").unwrap();
+                let client = Socket::from(client);
+                client.set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            None
+        };
+        let interrupt = Interrupt {
+            wake: reader.as_fd(),
+            next: &next,
+        };
+        let (result, _) = run(&[good], LONG, Some(interrupt));
+        let mut winner = result.unwrap();
+        let reset = winner.reset.map(|error| error.kind());
+        assert_eq!(reset, Some(io::ErrorKind::ConnectionReset));
+        let mut came = String::new();
+        winner.socket.read_to_string(&mut came).unwrap();
+        assert_eq!(came, "before");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
@@ -21,6 +21,7 @@ mod listener;
 mod parting;
 
 pub use listener::{Client, Clients, Listener, Settings};
+use parting::State;
 
 /// Bytes asked for in one recv(2).
 const STRETCH: usize = 64 << 10;
@@ -48,6 +49,8 @@ struct Rare {
     /// What is known of it once it has carried much.
     bulk: Option<bulk::Bulk>,
     lingering: Option<parting::Lingering>,
+    /// What it meets at the end of what had come.
+    reset: Option<io::Error>,
 }
 
 /// What is asked of a connection.
@@ -57,17 +60,6 @@ pub struct Terms {
     pub wanted: Option<u64>,
     /// Whether its congestion control is the user's choice (`--congestion`), and so not ours.
     pub keeps_congestion: bool,
-}
-
-/// Which directions have ended (RFC 9293, 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Our FIN is sent.
-    HalfClosed,
-    /// The peer's FIN has come.
-    PeerFinished,
-    Ended,
 }
 
 impl Connection {
@@ -98,6 +90,11 @@ impl Connection {
             is_paced: flow.is_within_machine() && !terms.keeps_congestion,
             rare: None,
         }
+    }
+
+    /// Says that it has been reset already, which its socket has told. What had come before is received first.
+    pub fn note_reset(&mut self, error: io::Error) {
+        self.rare.get_or_insert_default().reset = Some(error);
     }
 
     /// The 4-tuple.
@@ -179,10 +176,10 @@ impl End for Connection {
             other => other?,
         };
         if len == 0 {
-            self.state = match self.state {
-                State::Open | State::PeerFinished => State::PeerFinished,
-                State::HalfClosed | State::Ended => State::Ended,
-            };
+            if let Some(error) = self.rare.as_mut().and_then(|rare| rare.reset.take()) {
+                return Err(error);
+            }
+            self.state = self.state.with_peer_finished();
             taps.emit(&Event::PeerFinished {
                 flow: self.flow(),
                 conn: self.conn(),
@@ -230,10 +227,7 @@ impl End for Connection {
             Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
             other => other?,
         }
-        self.state = match self.state {
-            State::Open | State::HalfClosed => State::HalfClosed,
-            State::PeerFinished | State::Ended => State::Ended,
-        };
+        self.state = self.state.with_own_end();
         taps.emit(&Event::HalfClosed {
             flow: self.flow(),
             conn: self.conn(),
@@ -275,12 +269,7 @@ impl Link for Connection {
     fn state(&self) -> SocketState {
         SocketState {
             conn: self.conn(),
-            state: match self.state {
-                State::Open => "connected",
-                State::HalfClosed => "half-closed",
-                State::PeerFinished => "peer finished",
-                State::Ended => "ended",
-            },
+            state: self.state.name(),
             received: self.received,
             sent: self.sent,
             unread: unread(&self.socket),
@@ -305,7 +294,7 @@ impl Link for Connection {
         if let Some(error) = self.pending_error() {
             return Err(error);
         }
-        let fin = usize::from(matches!(self.state, State::HalfClosed | State::Ended));
+        let fin = usize::from(self.state.has_own_end());
         parting::unacknowledged(&self.socket, fin)
     }
 
@@ -316,6 +305,11 @@ impl Link for Connection {
     fn linger(&mut self) {
         let rare = self.rare.get_or_insert_default();
         rare.lingering.get_or_insert_default();
+    }
+
+    fn abort(&mut self) {
+        // A FIN would say that this was all (RFC 9293, 3.6). Where the kernel refuses, there is nothing else to say.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {

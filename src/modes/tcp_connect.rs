@@ -58,13 +58,16 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
     };
     session.report_shortfalls(&established.socket, &options.socket)?;
     let terms = settings::terms(ends, &options.tcp);
-    let connection =
-        Connection::new(established.socket, established.remote, None, terms).map_err(|error| {
+    let mut connection = Connection::new(established.socket, established.remote, None, terms)
+        .map_err(|error| {
             Failure::io(
                 format!("cannot use the connection to {}", established.remote),
                 &error,
             )
         })?;
+    if let Some(error) = established.reset {
+        connection.note_reset(error);
+    }
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
         after: established.after,

@@ -145,6 +145,9 @@ pub trait Link: End {
     /// time to finish, and says [`Arrival::Enough`] when that was long enough.
     fn linger(&mut self) {}
 
+    /// Says that its peer does not get all that was meant for it, and is to learn that when the link is closed.
+    fn abort(&mut self) {}
+
     /// Reports that it is closed, and how it ended as far as this link is concerned. Dropping it is close(2).
     fn close(&mut self, taps: &mut Taps) -> Result<(), Failure>;
 }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::Pump;
-use super::node::{Node, NodeId, Queue, Side};
+use super::node::{Node, NodeId, Party, Queue, Side};
 use super::waiting::seconds;
 use crate::batch::Cursor;
 
@@ -180,6 +180,9 @@ impl Pump<'_> {
     /// Fails a link that has taken nothing for so long.
     pub(super) fn fail_stalled(&mut self, id: NodeId, limit: Duration) {
         let text = format!("took nothing for {} (--client-timeout)", seconds(limit));
+        if let Some(Party::Link(link)) = self.nodes.get_mut(id).map(|node| &mut node.party) {
+            link.abort();
+        }
         self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
     }
 }

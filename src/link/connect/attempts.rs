@@ -45,18 +45,24 @@ enum Started {
 }
 
 impl Attempt {
-    fn established(self) -> Established {
+    fn established(self, reset: Option<io::Error>) -> Established {
         Established {
             after: self.began.elapsed(),
+            reset,
             socket: self.socket,
             remote: self.remote,
         }
     }
 
-    /// What became of a finished attempt.
-    fn outcome(&self) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
+    /// What became of a finished attempt: a connection, which may have been reset since.
+    fn outcome(&self) -> io::Result<Option<io::Error>> {
+        let error = self.socket.take_error()?;
+        if let Some(error) = error {
+            return if is_of_a_connection(&error) {
+                Ok(Some(error))
+            } else {
+                Err(error)
+            };
         }
         let local = self.socket.local_addr()?.as_socket();
         if local == Some(self.remote) {
@@ -64,7 +70,7 @@ impl Attempt {
             // RFC 9293, 3.5): nobody listens there.
             return Err(Errno::CONNREFUSED.into());
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -178,7 +184,7 @@ impl Race {
         };
         let connected = attempt.socket.connect(&remote.into());
         match connected.and_then(|()| attempt.outcome()) {
-            Ok(()) => Started::Won(attempt.established()),
+            Ok(reset) => Started::Won(attempt.established(reset)),
             Err(error) if is_under_way(&error) => {
                 self.running.push(attempt);
                 Started::Runs
@@ -199,7 +205,7 @@ impl Race {
                 continue;
             }
             match attempt.outcome() {
-                Ok(()) => winner = Some(attempt.established()),
+                Ok(reset) => winner = Some(attempt.established(reset)),
                 Err(error) => {
                     self.fail(&attempt, &error, taps);
                     self.next_start = now;
@@ -260,6 +266,13 @@ impl Race {
         }
         Failure::new(exit, lines.join("\n"))
     }
+}
+
+/// Whether only a connection that was made can fail so: what resets an attempt refuses it (RFC 9293, 3.10.7.3). After the peer's FIN a
+/// reset has another name (write(2)).
+fn is_of_a_connection(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(Errno::CONNRESET.raw_os_error()) || code == Some(Errno::PIPE.raw_os_error())
 }
 
 /// Whether `connect` goes on in the background (connect(2)).

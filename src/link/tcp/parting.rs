@@ -9,6 +9,50 @@ use crate::pump::end::Arrival;
 use crate::sys::buffers::unsent;
 use crate::sys::tcp_info::figures;
 
+/// Which directions have ended (RFC 9293, 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// Our FIN is sent.
+    HalfClosed,
+    /// The peer's FIN has come.
+    PeerFinished,
+    Ended,
+}
+
+impl State {
+    /// What it is when our FIN is sent.
+    pub(super) fn with_own_end(self) -> Self {
+        match self {
+            Self::Open | Self::HalfClosed => Self::HalfClosed,
+            Self::PeerFinished | Self::Ended => Self::Ended,
+        }
+    }
+
+    /// What it is when the peer's FIN has come.
+    pub(super) fn with_peer_finished(self) -> Self {
+        match self {
+            Self::Open | Self::PeerFinished => Self::PeerFinished,
+            Self::HalfClosed | Self::Ended => Self::Ended,
+        }
+    }
+
+    /// Whether our FIN is sent.
+    pub(super) fn has_own_end(self) -> bool {
+        matches!(self, Self::HalfClosed | Self::Ended)
+    }
+
+    /// How reports call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Open => "connected",
+            Self::HalfClosed => "half-closed",
+            Self::PeerFinished => "peer finished",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// A connection that only waits for its peer to finish.
 ///
 /// Closed with bytes that nobody has read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not
