@@ -238,6 +238,11 @@ fn broadcasting_has_to_be_asked_for() {
             &format!("cannot send to {address}:9: permission denied (a broadcast address needs --broadcast)"),
         );
     }
+    let client = tuplecat("udp-sendto --connected 127.255.255.255 9").says("x");
+    client.run().fails(
+        1,
+        "cannot use a socket for udp 127.255.255.255:9: permission denied (a broadcast address needs --broadcast)",
+    );
     let server = tuplecat("udp-bind -4 --echo --count 1 * 0").start();
     let port = server.ready().port();
     // Nobody answers from a broadcast address.
@@ -248,6 +253,21 @@ fn broadcasting_has_to_be_asked_for() {
     assert_eq!(done.text(), "anybody?");
     assert_eq!(tuple(done.line("received")).2, format!("127.0.0.1:{port}"));
     server.wait().exits(0);
+}
+
+#[test]
+fn a_route_that_prohibits_is_not_taken_for_a_broadcast() {
+    let Some(network) = network() else { return };
+    network.run("ip route add prohibit 10.79.0.0/24; ip -6 route add prohibit fd79::/64");
+    for (address, shown) in [("10.79.0.1", "10.79.0.1:9"), ("fd79::1", "[fd79::1]:9")] {
+        for (words, act) in [("", "send to"), ("--connected", "use a socket for udp")] {
+            let client = network
+                .tuplecat("udp-sendto")
+                .args(&format!("{words} {address} 9"));
+            let message = format!("cannot {act} {shown}: permission denied");
+            client.says("x").run().fails(1, &message);
+        }
+    }
 }
 
 /// A group on every interface of a network is answered from an address of this machine, not from the group's.

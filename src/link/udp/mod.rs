@@ -46,6 +46,7 @@ use error_queue::Unreachable;
 use inbox::Inbox;
 use peers::Peers;
 use receive::Over;
+use route::explain_denial;
 use send::Outbox;
 
 /// A UDP socket, and the peers it talks with.
@@ -119,7 +120,10 @@ impl Socket {
             *target = comparable(reachable(*target));
         }
         if let (true, Audience::Target(target)) = (settings.connected, settings.audience) {
-            socket.connect(&in_family(target, Name::of(&socket)?.bound).into())?;
+            let connected = socket.connect(&in_family(target, Name::of(&socket)?.bound).into());
+            connected.map_err(|error| {
+                io::Error::new(error.kind(), explain_denial(&socket, target, &error))
+            })?;
         }
         let name = Name::of(&socket)?;
         options::prepare(&socket, name)?;

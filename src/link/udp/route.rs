@@ -1,10 +1,12 @@
 //! Routes: where datagrams go, and which of our addresses they leave from.
 //! An answer leaves from the address that the peer had written to; where the kernel chooses, it is asked what it chose.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::comparable;
 use super::{Audience, Socket};
+use crate::exit::describe;
 use crate::tuple::{FourTuple, Transport, unmapped};
 
 /// The way to one peer.
@@ -65,25 +67,46 @@ impl Socket {
         }
     }
 
-    /// The address that the kernel chooses to reach `target`; connecting a UDP socket sends nothing (udp(7)).
+    /// The address that the kernel chooses to reach `target`.
     fn chosen_for(&self, target: SocketAddr) -> Option<SocketAddr> {
-        let domain = socket2::Domain::for_address(target);
-        let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
-        // Otherwise a broadcast address cannot be connected to.
-        probe.set_broadcast(true).ok()?;
-        if let Some(interface) = self.interface_towards(target) {
-            probe.bind_device(Some(&interface)).ok()?;
-        }
-        probe.connect(&target.into()).ok()?;
-        probe.local_addr().ok()?.as_socket().map(unmapped)
-    }
-
-    /// The interface that leads there, where that is not for the routes to say.
-    fn interface_towards(&self, target: SocketAddr) -> Option<Vec<u8>> {
         let of_groups = self.settings.multicast_if.as_ref();
         let of_groups = of_groups.filter(|_| target.ip().is_multicast());
         let bound = self.inner.device().ok().flatten();
-        bound.or_else(|| of_groups.map(|name| name.clone().into_bytes()))
+        probe(
+            target,
+            bound.or_else(|| of_groups.map(|name| name.clone().into_bytes())),
+        )
+    }
+}
+
+/// The address that the kernel chooses to reach `target`, by way of an interface where that is not for the routes to say;
+/// connecting a UDP socket sends nothing (udp(7)).
+fn probe(target: SocketAddr, interface: Option<Vec<u8>>) -> Option<SocketAddr> {
+    let domain = socket2::Domain::for_address(target);
+    let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
+    // Otherwise a broadcast address cannot be connected to.
+    probe.set_broadcast(true).ok()?;
+    if let Some(interface) = interface {
+        probe.bind_device(Some(&interface)).ok()?;
+    }
+    probe.connect(&target.into()).ok()?;
+    probe.local_addr().ok()?.as_socket().map(unmapped)
+}
+
+/// Says of "permission denied" whether that is because `target` is a broadcast address: a route may prohibit it as well.
+pub(super) fn explain_denial(
+    socket: &socket2::Socket,
+    target: SocketAddr,
+    error: &io::Error,
+) -> String {
+    let text = describe(error);
+    let may_broadcast = !matches!(socket.broadcast(), Ok(false));
+    if error.kind() != io::ErrorKind::PermissionDenied || may_broadcast || target.is_ipv6() {
+        return text;
+    }
+    match probe(target, socket.device().ok().flatten()) {
+        Some(_) => format!("{text} (a broadcast address needs --broadcast)"),
+        None => text,
     }
 }
 

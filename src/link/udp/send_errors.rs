@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::addresses::longest_payload;
 use super::parcel::Parcel;
+use super::route::explain_denial;
 use super::{Refusal, Socket};
 use crate::exit::{Exit, Failure, describe};
 use crate::pump::end::Link;
@@ -138,14 +139,11 @@ impl Socket {
                 let len = parcel.len;
                 format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
             }
-            (Errno::EACCES, _) if matches!(self.inner.broadcast(), Ok(false)) => {
-                "permission denied (a broadcast address needs --broadcast)".to_owned()
-            }
             (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
                 "network is unreachable (no route for multicast; --multicast-if names an interface)"
                     .to_owned()
             }
-            _ => describe(&error.into()),
+            _ => explain_denial(&self.inner, target, &error.into()),
         }
     }
 }
