@@ -179,6 +179,31 @@ fn an_empty_datagram_can_be_made_the_end() {
     assert_eq!(server.wait().exits(0).text(), "one two");
 }
 
+/// What is told to who waits for the input of the other side is an option that the mode has.
+#[test]
+fn an_input_that_holds_up_the_end_can_be_left_out() {
+    let launch = |words: &str| {
+        let server = tuplecat("udp-bind --eof-datagram 0").args(words);
+        let server = server.stdin(Input::Held).start();
+        let (socket, _) = datagrams();
+        socket.send_to(b"all", server.ready()).unwrap();
+        socket.send_to(b"", server.ready()).unwrap();
+        (server, socket)
+    };
+    let (mut server, _socket) = launch("");
+    let notice = server.err().wait_for_line("waiting");
+    assert!(
+        notice.ends_with(" (--recv-only leaves at once)"),
+        "{notice}"
+    );
+    server.close_stdin();
+    assert_eq!(server.wait().exits(0).text(), "all");
+    let (server, _socket) = launch("--recv-only");
+    let done = server.wait().exits(0);
+    assert_eq!(done.text(), "all");
+    assert!(!done.err.contains("waiting"), "{}", done.err);
+}
+
 #[test]
 fn the_end_of_input_ends_no_socket_that_others_write_to() {
     let server = tuplecat("udp-bind 0").says("").start();

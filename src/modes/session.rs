@@ -87,6 +87,7 @@ impl<'a> Session<'a> {
                 on_input_end(ends.on_stdin_eof, side, kind)
             },
             on_peer_end: OnPeerEnd::Auto,
+            peer_end_advice: "--recv-only leaves at once",
             input_to: InputTo::All,
             client_timeout: None,
             input_is_terminal: kind == Some(Kind::Terminal),
@@ -222,12 +223,12 @@ impl From<Option<OnStdinEof>> for OnInputEnd {
     }
 }
 
-impl From<OnPeerEof> for OnPeerEnd {
-    fn from(choice: OnPeerEof) -> Self {
-        match choice {
-            OnPeerEof::Auto => Self::Auto,
-            OnPeerEof::Wait => Self::Wait,
-            OnPeerEof::Quit => Self::Quit,
-        }
-    }
+/// Takes over what was chosen for the end of a peer, where there is the choice.
+pub(super) fn choose_peer_end(rules: &mut Rules, choice: OnPeerEof) {
+    rules.on_peer_end = match choice {
+        OnPeerEof::Auto => OnPeerEnd::Auto,
+        OnPeerEof::Wait => OnPeerEnd::Wait,
+        OnPeerEof::Quit => OnPeerEnd::Quit,
+    };
+    rules.peer_end_advice = "--on-peer-eof quit leaves at once, wait stays";
 }

@@ -16,7 +16,7 @@ use super::aside;
 use super::children::FailedChild;
 use super::probe;
 use super::retry::{self, Retry, Stop};
-use super::session::{Session, Side, shared_stdio};
+use super::session::{Session, Side, choose_peer_end, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::Watched;
 use super::{settings, sockets};
@@ -41,7 +41,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
     let mut session = Session::new((ends, dialogue, engine), Side::Client, traffic, watched)?;
     let children =
         session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
-    session.rules.on_peer_end = options.peer_end.on_peer_eof.into();
+    choose_peer_end(&mut session.rules, options.peer_end.on_peer_eof);
     let mut retry = Retry::new(&options.retry, start);
     if options.connect.probe {
         return probe::run(options, session, retry);

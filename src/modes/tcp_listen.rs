@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use super::children::{FailedChild, RESERVED, affordable, refuse_open_program};
 use super::passed::{self, Stream};
-use super::session::{Session, Side, shared_stdio};
+use super::session::{Session, Side, choose_peer_end, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::Watched;
 use super::{responder, settings, sockets};
@@ -181,7 +181,7 @@ fn child_limit(options: &TcpListen) -> (u64, FailedChild) {
 /// Adjusts the rules to a server, which may have many clients.
 fn adjust(rules: &mut Rules, options: &TcpListen) {
     let many = &options.many;
-    rules.on_peer_end = options.peer_end.on_peer_eof.into();
+    choose_peer_end(rules, options.peer_end.on_peer_eof);
     if many.keep_open {
         rules.client_timeout = Some(many.client_timeout);
         rules.input_to = match many.stdin_to {

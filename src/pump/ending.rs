@@ -153,7 +153,7 @@ impl Pump<'_> {
             if self.now < due {
                 return self.timers.set(id, due);
             }
-            let text = after.notice();
+            let text = after.notice(self.rules.peer_end_advice);
             self.taps.emit(&Event::Waiting { socket, text });
             self.nodes[id].lane.end(self.now).is_told = true;
         }

@@ -45,6 +45,8 @@ pub struct Rules {
     pub on_input_end: OnInputEnd,
     /// At the end of what a peer sends.
     pub on_peer_end: OnPeerEnd,
+    /// By which options that can be changed, for people.
+    pub peer_end_advice: &'static str,
     /// Who gets the input.
     pub input_to: InputTo,
     /// For how long a link may take nothing of what is sent to it, before it is given up for the sake of the others.
@@ -106,9 +108,9 @@ impl Rules {
 }
 
 impl AfterPeerEnd {
-    /// What a person is told who waits.
+    /// What a person is told who waits, and how that can be changed.
     #[must_use]
-    pub fn notice(self) -> String {
+    pub fn notice(self, advice: &str) -> String {
         let until = match self {
             Self::LeaveAfter(limit) => format!(
                 "for {} s in all, as it has given nothing so far",
@@ -116,9 +118,7 @@ impl AfterPeerEnd {
             ),
             Self::Leave | Self::Stay => "until it ends".to_owned(),
         };
-        format!(
-            "the peer has finished, standard input has not: waiting {until} (--on-peer-eof quit leaves at once, wait stays)"
-        )
+        format!("the peer has finished, standard input has not: waiting {until} ({advice})")
     }
 }
 
@@ -130,6 +130,7 @@ mod tests {
         Rules {
             on_input_end: OnInputEnd::Finish,
             on_peer_end,
+            peer_end_advice: "",
             input_to: InputTo::All,
             client_timeout: None,
             input_is_terminal,

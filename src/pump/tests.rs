@@ -190,6 +190,7 @@ fn rules() -> Rules {
     Rules {
         on_input_end: OnInputEnd::Finish,
         on_peer_end: OnPeerEnd::Wait,
+        peer_end_advice: "",
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,

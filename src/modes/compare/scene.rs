@@ -161,6 +161,7 @@ fn rules(patience: Duration) -> Rules {
     Rules {
         on_input_end: OnInputEnd::FinishAfterPeer,
         on_peer_end: OnPeerEnd::Wait,
+        peer_end_advice: "",
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,
