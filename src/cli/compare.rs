@@ -23,8 +23,8 @@ pub struct Compare {
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
-  tuplecat compare                         all that is different, in about a second
-  tuplecat compare -6 --clients 5          the same over IPv6, with more clients";
+  tuplecat compare                  all that is different, in about a second
+  tuplecat compare -6 --clients 5   the same over IPv6, with more clients";
 
 /// The most bytes of a message: three of them fit into any receive buffer.
 const LONGEST: usize = 1000;

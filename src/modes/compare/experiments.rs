@@ -17,13 +17,16 @@ use crate::tuple::FourTuple;
 /// How often each client says its message.
 const SENDS: usize = 3;
 
+/// How many clients' datagrams, of 1,000 bytes, wait in any receive buffer: the usual one has 208 KiB, and counts 2 KiB for each.
+const WAITING: usize = 20;
+
 /// All experiments, in the order of a tutorial.
 pub(super) fn all(scene: &Scene) -> Result<Vec<Step>, Failure> {
     let failed = |error: io::Error| Failure::io("an experiment failed", &error);
     let (mut calls, listener, bound) = calls(scene).map_err(failed)?;
     let ports = ports(scene, &listener, &bound).map_err(failed)?;
     let tcp = connections(scene, listener)?;
-    let udp = datagrams(scene, bound)?;
+    let udp = datagrams(scene, &bound)?;
     let (accepted, heard) = (tcp.record.accepted.len(), senders(&udp.record).len());
     calls.tcp.push(state(
         accepted == scene.clients,
@@ -31,7 +34,7 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>, Failure> {
     ));
     calls.udp.push(state(
         heard == scene.clients,
-        "recvfrom() the same socket for everybody",
+        "recvfrom() one socket for everybody",
     ));
     Ok(vec![
         calls,
@@ -51,10 +54,7 @@ fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
     let mut tcp = vec![nameless(&listener)?];
     listener.bind(&scene.at(0).into())?;
     let name = name_of(&listener)?;
-    tcp.push(state(
-        name.port() != 0,
-        format!("bind()     now it is {name}"),
-    ));
+    tcp.push(state(name.port() != 0, format!("bind()     named {name}")));
     listener.listen(128)?;
     tcp.push(state(
         listener.is_listener()?,
@@ -66,10 +66,10 @@ fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
     bound.bind(&name.into())?;
     udp.push(state(
         name_of(&bound)? == name,
-        format!("bind()     now it is {name}"),
+        format!("bind()     named {name}"),
     ));
     let refused = bound.listen(128).is_err();
-    udp.push(state(refused, "listen()   refused: nothing to listen for"));
+    udp.push(state(refused, "listen()   refused: not for UDP"));
 
     let title = "The calls it takes to wait for others".to_owned();
     Ok((Step { title, tcp, udp }, listener, bound))
@@ -95,7 +95,7 @@ fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
             state(both, format!("port {port} is bound here")),
             state(
                 again(Type::STREAM, tcp)?,
-                "a second socket is refused: address in use",
+                "a second one is refused: address in use",
             ),
         ],
         udp: vec![
@@ -105,7 +105,7 @@ fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
             ),
             state(
                 again(Type::DGRAM, udp)?,
-                "a second socket is refused: address in use",
+                "a second one is refused: address in use",
             ),
         ],
     })
@@ -124,7 +124,7 @@ struct Outcome {
 fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
     let failed = |error: io::Error| Failure::io("an experiment with TCP failed", &error);
     let server = name_of(&listener).map_err(failed)?;
-    let clients = talk(scene, Type::STREAM, server).map_err(failed)?;
+    let clients = talk(scene, scene.clients, Type::STREAM, server).map_err(failed)?;
     for client in &clients {
         client.shutdown(Shutdown::Write).map_err(failed)?;
     }
@@ -146,15 +146,25 @@ fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
     })
 }
 
-/// The same with datagrams; nobody can say that it is finished, so the server is told how many to expect.
-fn datagrams(scene: &Scene, bound: Socket) -> Result<Outcome, Failure> {
+/// The same with datagrams; nobody can say that it is finished, so the server takes silence for the end.
+fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome, Failure> {
     let failed = |error: io::Error| Failure::io("an experiment with UDP failed", &error);
-    let server = name_of(&bound).map_err(failed)?;
-    let clients = talk(scene, Type::DGRAM, server).map_err(failed)?;
+    let server = name_of(bound).map_err(failed)?;
+    let hear = || {
+        let socket = bound.try_clone().map_err(failed)?;
+        let server = Server::Datagrams(socket, udp::Settings::default());
+        let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
+        scene.pump(server, sink, SILENCE)
+    };
+    let (mut clients, mut record) = (Vec::new(), Record::default());
+    while clients.len() < scene.clients {
+        let count = WAITING.min(scene.clients - clients.len());
+        clients.extend(talk(scene, count, Type::DGRAM, server).map_err(failed)?);
+        record.received.extend(hear()?.received);
+    }
+    // Not before, or a client might get the port of an earlier one.
     drop(clients);
-    let settings = udp::Settings::default();
-    let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
-    let record = scene.pump(Server::Datagrams(bound, settings), sink, SILENCE)?;
+    record.received.extend(hear()?.received);
     Ok(Outcome {
         server,
         record,
@@ -163,9 +173,9 @@ fn datagrams(scene: &Scene, bound: Socket) -> Result<Outcome, Failure> {
 }
 
 /// Clients that each send the message a few times, and once nothing at all.
-fn talk(scene: &Scene, kind: Type, server: SocketAddr) -> io::Result<Vec<Socket>> {
+fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Result<Vec<Socket>> {
     let mut clients = Vec::new();
-    for _ in 0..scene.clients {
+    for _ in 0..count {
         let client = scene.client(kind, server)?;
         for _ in 0..SENDS {
             client.send(scene.message.as_bytes())?;
@@ -181,10 +191,7 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     let local = accepted.first().map(|flow| flow.local);
     let mut left = vec![state(
         accepted.len() == scene.clients && are_distinct(accepted),
-        format!(
-            "{} sockets, and each has the same local port:",
-            scene.clients + 1
-        ),
+        format!("{} sockets with the same local port:", scene.clients + 1),
     )];
     if let Some(local) = local {
         let text = format!("{local}   the listening socket");
@@ -203,7 +210,7 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     let local = senders.first().map(|flow| flow.local);
     let mut right = vec![state(
         senders.len() == scene.clients,
-        "1 socket, and everything comes to it:",
+        "1 socket that everything comes to:",
     )];
     for flow in &senders {
         let text = format!("{} <- {}", flow.local, flow.remote);
