@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use tuplecat::cli::Cli;
 
 #[test]
@@ -29,8 +29,10 @@ fn every_example_is_a_valid_command_line() {
 fn help_has_two_lengths_and_ends_with_examples() {
     let mut program = Cli::command();
     program.build();
+    assert_fits(&program);
     for command in program.get_subcommands_mut() {
         let name = command.get_name().to_owned();
+        assert_fits(command);
         let (short, long) = (command.render_help(), command.render_long_help());
         let [short, long] = [short, long].map(|text| text.to_string());
         let [few, many] = [&short, &long].map(|text| text.lines().count());
@@ -49,6 +51,16 @@ fn help_has_two_lengths_and_ends_with_examples() {
             }
         }
     }
+}
+
+/// Tables and examples fit into a terminal of 80 columns: the lines of a narrower one would break anywhere.
+fn assert_fits(command: &Command) {
+    let text = command.get_after_help().unwrap().to_string();
+    let longest = text
+        .lines()
+        .max_by_key(|line| line.chars().count())
+        .unwrap();
+    assert!(longest.chars().count() <= 80, "{longest}");
 }
 
 /// The command lines of the program in displays of a page, code blocks of Markdown, and rows of its tables.

@@ -68,20 +68,21 @@ pub struct Cli {
 
 const OVERVIEW: &str = "\
 TCP and UDP, side by side:
-                    TCP                             UDP
-  wait for others   tcp-listen                      udp-bind
-  speak first       tcp-connect                     udp-sendto
-  a conversation    a connection has a socket of    one socket serves every peer; each
-                    its own, named by a 4-tuple     datagram brings its sender
-  boundaries        none: a stream of bytes         one send is one datagram
-  end               each side ends its direction    none: an empty datagram ends nothing
+                   TCP                          UDP
+  wait for others  tcp-listen                   udp-bind
+  speak first      tcp-connect                  udp-sendto
+  a conversation   a connection has a socket    one socket serves every peer;
+                   of its own, and a 4-tuple    each datagram has its sender
+  boundaries       none: a stream of bytes      one send is one datagram
+  end              each side ends its own       none: an empty datagram
+                   direction                    ends nothing
 
 Examples:
   tuplecat tcp-listen 9000 > copy                   receive a file over TCP
   tuplecat tcp-connect 192.0.2.7 9000 < file        send it
-  echo status | tuplecat udp-sendto 192.0.2.7 8125  send a datagram, print the replies
+  echo status | tuplecat udp-sendto 192.0.2.7 8125  ask, and print the replies
 
-'tuplecat MODE -h' has one line for each option, 'tuplecat MODE --help' explains them.";
+'tuplecat MODE -h' has a line for each option, '--help' explains them.";
 
 /// The modes, and what else the program can do.
 #[derive(Debug, Subcommand)]
@@ -107,9 +108,9 @@ pub enum Command {
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
-  tuplecat completions bash > ~/.local/share/bash-completion/completions/tuplecat
+  source <(tuplecat completions bash)              in ~/.bashrc
   tuplecat completions fish > ~/.config/fish/completions/tuplecat.fish
-  tuplecat completions zsh > ~/.zfunc/_tuplecat    if that directory is in $fpath";
+  tuplecat completions zsh > ~/.zfunc/_tuplecat    with ~/.zfunc in $fpath";
 
 impl Cli {
     /// Parses a command line, the program's name first.

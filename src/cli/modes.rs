@@ -96,10 +96,10 @@ impl TcpListen {
 
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
-  tuplecat tcp-listen 9000 > copy          receive a file, from this machine only
-  tuplecat tcp-listen '*' 9000 > copy      the same from any machine, IPv4 and IPv6
+  tuplecat tcp-listen 9000 > copy          receive a file from this machine
+  tuplecat tcp-listen '*' 9000 > copy      the same from any machine
   tar c . | tuplecat tl '*' 9000           hand a directory to the first client
-  tuplecat tl 0 --ready-file port > copy   let the kernel choose the port, and tell it";
+  tuplecat tl 0 --ready-file port > copy   let the kernel choose the port";
 
 /// The command line of `tcp-connect`.
 #[derive(Debug, clap::Args)]
@@ -157,7 +157,7 @@ pub struct TcpConnect {
 const TCP_CONNECT_EXAMPLES: &str = r"Examples:
   tuplecat tcp-connect 192.0.2.7 9000 < file              send a file
   printf 'GET / HTTP/1.0\r\n\r\n' | tuplecat tc localhost http
-  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  an IPv6 address, and a limit
+  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  IPv6, and a limit
   tuplecat tc --probe --retry-for 30 localhost 5432       wait for a service
   tuplecat tc localhost 6379 --send 'PING\r\n' --expect +PONG";
 
@@ -221,8 +221,8 @@ pub struct UdpBind {
 
 const UDP_BIND_EXAMPLES: &str = "\
 Examples:
-  tuplecat udp-bind 8125                   print every datagram, from this machine only
-  tuplecat udp-bind '*' 8125 > log         receive from any machine, IPv4 and IPv6
+  tuplecat udp-bind 8125                   print datagrams from this machine
+  tuplecat udp-bind '*' 8125 > log         the same from any machine
   tuplecat ub 8125 --count 1               receive one datagram and leave";
 
 /// The command line of `udp-sendto`.

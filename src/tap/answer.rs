@@ -39,7 +39,7 @@ impl<W: Write> Tap for Answer<W> {
                 let flow = data.flow.arrow(data.direction);
                 self.lines.line(
                     "open",
-                    format_args!("{flow}  answered after {millis:.1} ms"),
+                    format_args!("{flow}  answered after {millis:.2} ms"),
                 );
             }
             _ => {}

@@ -314,7 +314,7 @@ impl Link for Socket {
                 1 => "1 datagram was".to_owned(),
                 many => format!("{many} datagrams were"),
             };
-            let text = format!("{name}: {what} lost (--fail-on-loss)");
+            let text = format!("{name}: {what} dropped or truncated (--fail-on-loss)");
             return Err(Failure::new(Exit::DataLost, text));
         }
         if let Some(missing) = self.inbox.quota.missing() {
