@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use crate::exit::{Exit, Failure};
+use crate::sys::inherited::Waiting;
 use crate::sys::startup::was_closed;
 
 /// Writes a text to standard output.
@@ -15,7 +16,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
         let text = format!("{ACT}: it was closed when the program started");
         return Err(Failure::new(Exit::Failed, text));
     }
-    let mut stdout = io::stdout();
+    let mut stdout = Waiting(io::stdout());
     let written = stdout.write_all(text.as_bytes());
     match written.and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),

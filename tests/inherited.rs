@@ -8,9 +8,11 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use common::*;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
@@ -136,6 +138,29 @@ fn keeps_flags(name: &str, input: (OwnedFd, OwnedFd), output: (OwnedFd, OwnedFd)
     read_all(&peer);
     client.wait().exits(0);
     assert_eq!(flags(), before, "{name}, after the run");
+}
+
+/// A record takes the place of the output, and waits for its reader like that, also where somebody else has made it non-blocking.
+#[test]
+fn a_record_on_a_pipe_that_does_not_block_is_whole() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
+    let output = Output::To(writer.into());
+    let server = tuplecat("tcp-listen --pcap - 0").stdout(output).start();
+    let sent = bytes(1_000_000);
+    let mut peer = connect(server.ready());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            peer.write_all(&sent).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+        });
+        wait_until("the pipe is full", || {
+            ioctl_fionread(&reader).unwrap() > 60_000
+        });
+        let record = Capture::start(reader);
+        server.wait().exits(0);
+        assert!(record.finish().len() > sent.len());
+    });
 }
 
 /// A socket can keep borders; what waits in it goes out as it was sent, and only what is too long is cut.

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use common::*;
+use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use tuplecat::tuple::Transport;
 
@@ -143,7 +144,7 @@ fn hang(server: &Running, reports: &impl AsFd) {
     let report_one = || socket.send_to(b"x", server.ready()).unwrap();
     wait_until("the pipe is nearly full", || {
         report_one();
-        rustix::io::ioctl_fionread(reports).unwrap() > 60_000
+        ioctl_fionread(reports).unwrap() > 60_000
     });
     for _ in 0..1000 {
         report_one();

@@ -2,12 +2,13 @@
 //! `O_NONBLOCK` is a flag of the open file description that is shared with the shell, so it is never set on what was inherited.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use super::startup::was_closed;
 
@@ -165,6 +166,32 @@ impl AsFd for Inherited {
     /// (Linux, fifo(7)).
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd
+    }
+}
+
+/// A standard descriptor that is written to as any file is: where somebody else has made it non-blocking, whoever writes waits.
+pub struct Waiting<W>(pub W);
+
+impl<W: Write + AsFd> Waiting<W> {
+    fn wait_and<T>(&mut self, act: impl Fn(&mut W) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match act(&mut self.0) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None))?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl<W: Write + AsFd> Write for Waiting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait_and(|out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.wait_and(W::flush)
     }
 }
 

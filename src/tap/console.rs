@@ -1,10 +1,11 @@
 //! Standard error, which lines, dumps and events share with the bar that shows progress.
 //! Whoever writes has the terminal for as long as that takes: the bar steps aside and comes back below.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::sys::inherited::Waiting;
 
 /// Standard error.
 #[derive(Clone, Default)]
@@ -38,26 +39,14 @@ impl Console {
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stderr = Waiting(io::stderr());
         match &self.bar {
-            Some(bar) => bar.suspend(|| write(bytes)),
-            None => write(bytes),
+            Some(bar) => bar.suspend(|| stderr.write(bytes)),
+            None => stderr.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Writes, and waits where another process has made the terminal non-blocking.
-fn write(bytes: &[u8]) -> io::Result<usize> {
-    let mut stderr = io::stderr();
-    loop {
-        match stderr.write(bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
-            }
-            other => return other,
-        }
     }
 }
