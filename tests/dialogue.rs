@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::*;
+use rustix::process::Signal;
 use tuplecat::tuple::Transport;
 
 /// The mode that speaks first, without an agreement on what ends a conversation.
@@ -271,4 +272,25 @@ fn what_is_met_early_ends_the_run_though_much_is_on_its_way() {
     let peer = accept(&listener);
     (&peer).write_all(b"stop").unwrap();
     client.wait().exits(0);
+}
+
+/// Others may speak at the same time: what they say is no answer, and what is said is not for them.
+#[test]
+fn a_dialogue_stays_with_who_has_begun_it() {
+    let server =
+        tuplecat("udp-bind 0 --expect ping --send pong --expect bye --send-hex 21").args(LIMIT);
+    let server = server.start();
+    let address = server.ready();
+    let [(one, _), (other, _)] = [datagrams(), datagrams()];
+    // All that is sent meanwhile is found at once.
+    server.signal(Signal::STOP);
+    one.send_to(b"ping", address).unwrap();
+    other.send_to(b"bye", address).unwrap();
+    server.signal(Signal::CONT);
+    assert_eq!(receive(&one), (b"pong".to_vec(), address));
+    one.send_to(b"bye", address).unwrap();
+    other.send_to(b"again", address).unwrap();
+    let done = server.wait().exits(0);
+    assert!(done.text().starts_with("pingbyebye"), "{}", done.text());
+    assert_eq!(receive(&one), (b"!".to_vec(), address));
 }

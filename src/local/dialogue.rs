@@ -8,6 +8,7 @@ use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
+use crate::tuple::FourTuple;
 
 mod missed;
 mod pattern;
@@ -37,6 +38,17 @@ pub struct Script {
     pub finish: Finish,
     /// The status where something was expected and nothing at all has come from a peer that is there.
     pub silence: Exit,
+    /// With whom it is, of several who may send datagrams.
+    pub partner: Partner,
+}
+
+/// With whom a dialogue over datagrams is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partner {
+    /// With whom the link makes it.
+    Any,
+    /// With whoever first sends what is expected: the rest is said to him, and expected of him.
+    Found,
 }
 
 /// What becomes of the input of the other local end.
@@ -69,6 +81,8 @@ pub struct Dialogue {
     search: Option<Search>,
     received: Received,
     peer: Peer,
+    /// The addresses of what was expected and came first, where the dialogue goes on between them.
+    partner: Option<FourTuple>,
     /// Whether what is expected cannot come any more, whatever follows.
     is_hopeless: bool,
     /// Whether the batch that is being passed on was searched already.
@@ -108,6 +122,7 @@ impl Dialogue {
             search: None,
             received: Received::default(),
             peer: Peer::Absent,
+            partner: None,
             is_hopeless: false,
             is_searched: false,
         };
@@ -197,12 +212,19 @@ impl Dialogue {
     }
 
     /// Searches a datagram, which can be what one step expects.
-    fn search_datagram(&mut self, bytes: &[u8]) {
-        let Some(pattern) = self.expected() else {
+    fn search_datagram(&mut self, bytes: &[u8], flow: Option<FourTuple>) {
+        let is_other = |partner: FourTuple| flow.is_some_and(|flow| flow.remote != partner.remote);
+        let Some(pattern) = self
+            .expected()
+            .filter(|_| !self.partner.is_some_and(is_other))
+        else {
             return;
         };
         match pattern.search().go_on(pattern, bytes) {
-            Found::Until(_) => self.expect_from(self.met + 1),
+            Found::Until(_) => {
+                self.partner = flow.filter(|_| self.script.partner == Partner::Found);
+                self.expect_from(self.met + 1);
+            }
             Found::NotYet | Found::Never => self.received.add_datagram(bytes),
         }
     }
@@ -212,9 +234,11 @@ impl Dialogue {
             let bytes = batch.bytes(run);
             match run.shape {
                 Shape::Stream => self.search_stream(bytes),
-                Shape::Datagrams(_) if bytes.is_empty() => self.search_datagram(bytes),
+                Shape::Datagrams(_) if bytes.is_empty() => self.search_datagram(bytes, run.flow),
                 Shape::Datagrams(size) => {
-                    bytes.chunks(size).for_each(|one| self.search_datagram(one));
+                    for one in bytes.chunks(size) {
+                        self.search_datagram(one, run.flow);
+                    }
                 }
             }
         }
@@ -252,7 +276,7 @@ impl End for Dialogue {
             len,
             // As a datagram it is one; to a stream its borders mean nothing.
             shape: Shape::Datagrams(len.max(1)),
-            flow: None,
+            flow: self.partner,
         });
         self.sent = self.next_to_send().map_or(self.sent, |(at, _)| at + 1);
         Ok(Arrival::Data)
@@ -373,6 +397,7 @@ mod tests {
             input,
             finish: Finish::OnceExpected,
             silence: Exit::TimedOut,
+            partner: Partner::Any,
         };
         Dialogue::new(Box::new(Other), script)
     }

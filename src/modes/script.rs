@@ -7,7 +7,7 @@ use super::session::Side;
 use super::traffic::Traffic;
 use crate::cli::{DialogueOptions, EndOptions, OnStdinEof};
 use crate::exit::Exit;
-use crate::local::dialogue::{Finish, InputUse, Script};
+use crate::local::dialogue::{Finish, InputUse, Partner, Script};
 
 /// How long something expected from a server may keep it silent, where no option says so.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -36,6 +36,7 @@ pub(super) fn script(
         } else {
             Exit::Unexpected
         },
+        partner: Partner::Any,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
 use crate::exit::{Exit, Failure};
-use crate::local::dialogue::{Dialogue, InputUse, Script};
+use crate::local::dialogue::{Dialogue, InputUse, Partner, Script};
 use crate::local::output::Output;
 use crate::local::stdio::Stdio;
 use crate::pump::end::Link;
@@ -160,6 +160,13 @@ impl<'a> Session<'a> {
         wire: impl FnOnce(Stdio) -> Wiring,
     ) -> anyhow::Result<Exit> {
         self.start(wire, |pump| pump.listen(listener))
+    }
+
+    /// Has a dialogue, if there is one, go on with whoever has begun it.
+    pub(super) fn find_partner(&mut self) {
+        if let Some(script) = &mut self.script {
+            script.partner = Partner::Found;
+        }
     }
 
     fn stdio(&self) -> Stdio {

@@ -64,6 +64,9 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     if answers.is_some() {
         session.replace_input(ends);
     }
+    if audience == Audience::Last {
+        session.find_partner();
+    }
     let audience = match (&children, &answers) {
         (None, None) => audience,
         _ => Audience::Named,
