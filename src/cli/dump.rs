@@ -36,3 +36,10 @@ pub struct DumpOptions {
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<Place>,
 }
+
+impl DumpOptions {
+    /// Whether the capture goes where the payload would.
+    pub(super) fn takes_output(&self) -> bool {
+        self.pcap == Some(Place::Standard)
+    }
+}

@@ -28,6 +28,7 @@ mod udp;
 pub mod values;
 mod wrong;
 
+use crate::framing::OutputFraming;
 pub use access::AccessOptions;
 pub use compare::Compare;
 pub use completions::Completions;
@@ -143,16 +144,27 @@ impl Cli {
     fn contradiction(&self) -> Option<&'static str> {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
-            Command::TcpConnect(options) => contradiction(&options.framing, &options.dialogue),
-            Command::UdpBind(options) => contradiction(&options.framing, &options.dialogue),
+            Command::TcpConnect(options) => {
+                contradiction(&options.framing, &options.dialogue, &options.dump)
+            }
+            Command::UdpBind(options) => {
+                contradiction(&options.framing, &options.dialogue, &options.dump)
+            }
             Command::UdpSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }
 }
 
-/// Why what is said of the input of any mode does not go together.
-fn contradiction(framing: &FramingOptions, dialogue: &DialogueOptions) -> Option<&'static str> {
+/// Why what is said of the input and output of any mode does not go together.
+fn contradiction(
+    framing: &FramingOptions,
+    dialogue: &DialogueOptions,
+    dump: &DumpOptions,
+) -> Option<&'static str> {
+    if dump.takes_output() && framing.output != OutputFraming::Raw {
+        return Some("--out is for standard output, which has the capture of '--pcap -'");
+    }
     let contradiction = framing.contradiction();
     contradiction.or_else(|| dialogue.contradiction(framing))
 }
@@ -216,44 +228,6 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_looks_like_an_option_is_told_what_would_be_right() {
-        for (line, told) in [
-            (
-                "tuplecat tl 0 --timeout -1",
-                "'-1' for '--timeout <TIME>': expected a time",
-            ),
-            (
-                "tuplecat tl 0 --timeout -10s -v",
-                "'-10s' for '--timeout <TIME>': expected a time",
-            ),
-            (
-                "tuplecat tl 0 --ready-fd -1",
-                "'-1' for '--ready-fd <N>': expected a whole number from 0",
-            ),
-            ("tuplecat tl 0 --stats -1", "unexpected argument '-1' found"),
-            (
-                "tuplecat tl 0 --timeout=\u{1b}[31m",
-                r"invalid value '\x1b[31m' for '--timeout",
-            ),
-            ("tuplecat tl \u{1b}[31m", r"'\x1b[31m' is"),
-        ] {
-            let text = read(line).map(|_| line).unwrap_err().to_string();
-            assert!(
-                text.contains(told) && !text.contains("tip:"),
-                "{line}: {text}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_long_value_does_not_hide_what_is_wrong_with_it() {
-        let line = format!("tuplecat tl 0 --timeout {}", "9".repeat(10_000));
-        let text = read(&line).map(|_| ()).unwrap_err().to_string();
-        let told = format!("'{}...' for '--timeout <TIME>': ", "9".repeat(200));
-        assert!(text.contains(&told) && text.len() < 500, "{text}");
-    }
-
-    #[test]
     fn what_would_be_ignored_is_refused() {
         for line in [
             "tuplecat tc ::1 9 --probe --in hex",
@@ -269,6 +243,8 @@ mod tests {
             "tuplecat tl 0 --echo --on-stdin-eof quit",
             "tuplecat tl 0 --respond a=b --on-stdin-eof quit",
             "tuplecat ub 0 --echo --reply-to none",
+            "tuplecat tc ::1 9 --pcap - --out json",
+            "tuplecat tl 0 -k --pcap - --prefix",
             "tuplecat us ::1 9 --send x --in line",
             "tuplecat tc ::1 9 --send x -C",
             "tuplecat tc ::1 9 --send x --expect y --in hex",

@@ -83,13 +83,16 @@ pub struct TcpListen {
 impl TcpListen {
     /// Why the options do not go together, if they do not.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
+        if self.many.prefix && self.dump.takes_output() {
+            return Some("--prefix is for standard output, which has the capture of '--pcap -'");
+        }
         let is_marked = self.many.prefix || self.many.out_dir.is_some();
         match self.framing.output {
-            OutputFraming::Raw => contradiction(&self.framing, &self.dialogue),
+            OutputFraming::Raw => contradiction(&self.framing, &self.dialogue, &self.dump),
             _ if is_marked => {
                 Some("--out is for standard output as it is, without --prefix or --out-dir")
             }
-            _ => contradiction(&self.framing, &self.dialogue),
+            _ => contradiction(&self.framing, &self.dialogue, &self.dump),
         }
     }
 }
@@ -285,7 +288,7 @@ impl UdpSendto {
         if leaves && (self.dialogue.expects() || self.sendto.probe) {
             return Some("--reply-timeout 0 waits for no answer, and this asks for one");
         }
-        contradiction(&self.framing, &self.dialogue)
+        contradiction(&self.framing, &self.dialogue, &self.dump)
     }
 }
 

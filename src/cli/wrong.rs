@@ -111,3 +111,51 @@ fn owners(error: &Error, command: &Command) -> Option<String> {
         .collect();
     (!modes.is_empty()).then(|| format!("'{option}' is an option of {}", modes.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+
+    fn told(line: &str) -> String {
+        let read = Cli::read(line.split_whitespace());
+        read.map(|_| line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_value_that_looks_like_an_option_is_told_what_would_be_right() {
+        for (line, words) in [
+            (
+                "tuplecat tl 0 --timeout -1",
+                "'-1' for '--timeout <TIME>': expected a time",
+            ),
+            (
+                "tuplecat tl 0 --timeout -10s -v",
+                "'-10s' for '--timeout <TIME>': expected a time",
+            ),
+            (
+                "tuplecat tl 0 --ready-fd -1",
+                "'-1' for '--ready-fd <N>': expected a whole number from 0",
+            ),
+            ("tuplecat tl 0 --stats -1", "unexpected argument '-1' found"),
+            (
+                "tuplecat tl 0 --timeout=\u{1b}[31m",
+                r"invalid value '\x1b[31m' for '--timeout",
+            ),
+            ("tuplecat tl \u{1b}[31m", r"'\x1b[31m' is"),
+        ] {
+            let text = told(line);
+            assert!(
+                text.contains(words) && !text.contains("tip:"),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_value_does_not_hide_what_is_wrong_with_it() {
+        let line = format!("tuplecat tl 0 --timeout {}", "9".repeat(10_000));
+        let text = told(&line);
+        let words = format!("'{}...' for '--timeout <TIME>': ", "9".repeat(200));
+        assert!(text.contains(&words) && text.len() < 500, "{text}");
+    }
+}
