@@ -313,7 +313,7 @@ fn what_the_kernel_refuses_names_the_option() {
         ),
         (
             "--congestion nosuch",
-            "--congestion nosuch: no such file or directory (available: ",
+            "--congestion nosuch: the kernel knows no such algorithm (available: ",
         ),
         ("--user-timeout 30d", "--user-timeout 30days: "),
     ] {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::numbers;
 use super::values;
@@ -70,7 +71,7 @@ pub struct TcpSocketOptions {
     #[arg(long, value_name = "SIZE", value_parser = numbers::whole::<u32>(1, 65535))]
     pub mss: Option<u32>,
     /// Use this congestion control, such as cubic or bbr
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub congestion: Option<String>,
     /// Send or accept data with the first packet of a connection (TCP Fast Open)
     ///

@@ -122,6 +122,12 @@ pub(super) fn apply_tcp(
     if let Some(name) = &options.congestion {
         let result = socket.set_tcp_congestion(name.as_bytes());
         let hint = result.as_ref().err().and_then(known_congestion_controls);
+        let result = result.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                io::Error::new(error.kind(), "the kernel knows no such algorithm")
+            }
+            _ => error,
+        });
         accept("--congestion", name, result, &hint.unwrap_or_default())?;
     }
     if options.fastopen {
@@ -266,7 +272,7 @@ pub(super) mod tests {
     fn an_unknown_congestion_control_gets_a_list() {
         let (_, tcp) = options("--congestion bbrx");
         let failure = apply_tcp(&stream(), Role::Connects, &tcp).unwrap_err();
-        let start = "--congestion bbrx: no such file or directory (available: ";
+        let start = "--congestion bbrx: the kernel knows no such algorithm (available: ";
         assert!(failure.message.starts_with(start), "{failure}");
         assert!(failure.message.contains("reno"), "{failure}");
     }
