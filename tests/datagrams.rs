@@ -5,6 +5,7 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,31 @@ fn only_the_target_is_listened_to() {
     let done = running.wait().exits(0);
     assert_eq!(done.text(), "answer");
     assert!(done.line("closed").ends_with(", 1 ignored"), "{}", done.err);
+}
+
+/// However much a stranger sends, the wait for replies has its limit, and so has what is told of him.
+#[test]
+fn a_flood_from_a_stranger_holds_up_nothing() {
+    let (running, socket, sender) = asked("--reply-timeout 300ms", "?");
+    let (stranger, _) = datagrams();
+    stranger.send_to(b"noise", sender).unwrap();
+    socket.send_to(b"answer", sender).unwrap();
+    let is_over = AtomicBool::new(false);
+    let bound = Instant::now() + BOUND;
+    let done = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) && Instant::now() < bound {
+                // Once the program is gone, its port is closed.
+                let _ = stranger.send_to(b"noise", sender);
+            }
+        });
+        let done = running.wait();
+        is_over.store(true, Ordering::Relaxed);
+        done
+    });
+    let done = done.exits(0);
+    assert_eq!(done.text(), "answer");
+    assert_eq!(lines(&done, "ignored").len(), 1);
 }
 
 #[test]

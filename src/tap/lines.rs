@@ -91,13 +91,7 @@ impl<W: Write> Lines<W> {
                     None => self.line("refused", format_args!("{flow}  {reason}")),
                 }
             }
-            Event::Ignored { flow, len } => {
-                let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
-                self.line(
-                    "ignored",
-                    format_args!("{flow}  {size} from another sender"),
-                );
-            }
+            Event::Ignored { flow, len } => self.ignored(flow, len),
             Event::Rejected { flow, datagrams } => self.rejected(flow, datagrams),
             Event::Forgotten { flow } => {
                 let flow = flow.arrow(Direction::Incoming);
@@ -135,6 +129,16 @@ impl<W: Write> Lines<W> {
             let flow = flow.arrow(Direction::Incoming);
             let count = Datagrams(datagrams as u64);
             self.line("rejected", format_args!("{flow}  {count} {why}"));
+        }
+    }
+
+    fn ignored(&mut self, flow: FourTuple, len: usize) {
+        if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
+            let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
+            self.line(
+                "ignored",
+                format_args!("{flow}  {size} from another sender"),
+            );
         }
     }
 

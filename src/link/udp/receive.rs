@@ -2,7 +2,7 @@
 //! A datagram is passed on, or it is counted and reported why not: who sent it, how long it is, how many came before it decide.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -18,6 +18,9 @@ use crate::tuple::{Direction, FourTuple, Transport};
 
 /// How many errors without an entry in the error queue are taken for leftovers of errors already read.
 const STRAY_ERRORS: usize = 16;
+
+/// How long reading what has arrived in time may take, where there is always more of what nobody wants.
+const OVERTIME: Duration = Duration::from_millis(100);
 
 /// Why nothing more is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,9 @@ impl Socket {
         }
         self.make_runs(batch, taps);
         self.watch_drops(taps);
+        if batch.is_empty() && self.is_overtime() {
+            self.over = Some(Over::Enough);
+        }
         Ok(match (batch.is_empty(), self.over) {
             (false, _) => Arrival::Data,
             (true, Some(over)) => over.into(),
@@ -94,6 +100,14 @@ impl Socket {
             Patience::Quiet(time) if self.has_spoken() => self.heard.checked_add(time),
             _ => None,
         }
+    }
+
+    /// Whether what had arrived in time must have been read by now, however much arrives from others.
+    fn is_overtime(&self) -> bool {
+        let last = self
+            .silent_until()
+            .and_then(|until| until.checked_add(OVERTIME));
+        last.is_some_and(|last| last <= Instant::now())
     }
 
     /// What to do where nothing is in the receive buffer.
