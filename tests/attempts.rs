@@ -144,6 +144,21 @@ fn many_ports_are_asked_side_by_side() {
     assert!(began.elapsed() < Duration::from_secs(3));
 }
 
+/// A port is not closed because there was no descriptor to ask it with.
+#[test]
+fn no_more_ports_are_asked_at_once_than_there_are_descriptors() {
+    let (_closed, closed) = refusing(Transport::Tcp);
+    let open: Vec<_> = (0..30).map(|_| listen()).collect();
+    let open_addresses = open.iter().map(|(_, address)| *address);
+    let addresses = [closed].into_iter().chain(open_addresses);
+    let ports: Vec<String> = addresses
+        .map(|address| address.port().to_string())
+        .collect();
+    let done = probe(&ports.join(",")).limited("-n 20").run();
+    let done = done.fails(5, "1 of 31 ports are not open");
+    assert_eq!(told(&done).len(), 31, "{}", done.err);
+}
+
 #[test]
 fn a_list_is_for_probing_and_a_probe_says_nothing() {
     for words in [

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::children::RESERVED;
 use super::retry::{Retry, Stop};
 use super::session::Session;
 use super::tcp_connect::attempt;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::Established;
+use crate::sys::limits::allow_descriptors;
 use crate::tap::{Event, Taps};
 use crate::tuple::{FourTuple, Transport};
 
@@ -65,7 +67,7 @@ fn ask(
             answers[at] = Answer::Unknown;
         }
         let mut told = 0;
-        connector.connect_each(&lists, AT_ONCE, &mut |number, ended, taps| {
+        connector.connect_each(&lists, at_once(&lists), &mut |number, ended, taps| {
             answers[asked[number]] = Answer::from(ended);
             while told < answers.len() && tell(&mut answers[told], is_last_round, taps) {
                 told += 1;
@@ -81,6 +83,14 @@ fn ask(
             ControlFlow::Continue(())
         })
     })
+}
+
+/// How many ports are asked side by side: no more than there are descriptors for, as one without would seem to be closed.
+fn at_once(lists: &[Vec<SocketAddr>]) -> usize {
+    let each = lists.iter().map(Vec::len).max().unwrap_or(1).max(1) as u64;
+    let wanted = each.saturating_mul(AT_ONCE as u64).saturating_add(RESERVED);
+    let most = allow_descriptors(wanted).saturating_sub(RESERVED) / each;
+    usize::try_from(most).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
 }
 
 /// Tells of a port that is open, and of one that is not if that is `final`; returns whether it is known.
