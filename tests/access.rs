@@ -5,6 +5,9 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use common::*;
 use socket2::{Domain, Socket, Type};
@@ -150,4 +153,30 @@ fn datagrams_that_are_turned_away_are_counted_and_told_once() {
     assert_eq!(done.text(), "home");
     assert_eq!(count(&done.err, "rejected"), 1);
     assert!(done.line("closed").contains(", 5 ignored"), "{}", done.err);
+}
+
+/// Whoever is kept out does not keep the run going either.
+#[test]
+fn a_flood_of_what_is_denied_is_silence() {
+    for words in ["", "--no-fast-path"] {
+        let server = tuplecat("udp-bind 0 --deny 127.0.0.0/8 --idle-timeout 300ms").args(words);
+        let server = server.start();
+        let address = server.ready();
+        let (stranger, _) = datagrams();
+        stranger.send_to(b"noise", address).unwrap();
+        let is_over = AtomicBool::new(false);
+        let bound = Instant::now() + BOUND;
+        let done = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && Instant::now() < bound {
+                    // Once the program is gone, its port is closed.
+                    let _ = stranger.send_to(b"noise", address);
+                }
+            });
+            let done = server.wait();
+            is_over.store(true, Ordering::Relaxed);
+            done
+        });
+        done.fails(6, "nothing was sent or received for 0.3 s (--idle-timeout)");
+    }
 }

@@ -79,6 +79,8 @@ pub struct Pump<'a> {
     recipients: Vec<NodeId>,
     now: Instant,
     last_moved: Instant,
+    /// Since when nothing has moved for too long, and when that was first seen.
+    overdue: Option<(Instant, Instant)>,
     /// How the run ends, once that is decided, and until when arrived bytes may still be written out.
     leaving: Option<(Result<Exit, Failure>, Instant)>,
     /// How the last link said that it ended.
@@ -130,6 +132,7 @@ impl<'a> Pump<'a> {
             recipients: Vec::new(),
             now,
             last_moved: now,
+            overdue: None,
             leaving: None,
             last_closed: Ok(()),
         })

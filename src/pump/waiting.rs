@@ -17,6 +17,9 @@ use crate::tap::Event;
 /// The poller's token for the signals; nodes follow, with two tokens each.
 pub(super) const SIGNALS: usize = 0;
 
+/// How long what has arrived is looked at before silence is taken for silence.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Pump<'_> {
     /// Waits for descriptors, signals and times, and makes runnable what they concern.
     pub(super) fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<(), Failure> {
@@ -120,8 +123,7 @@ impl Pump<'_> {
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         } else if let Some(limit) = self.rules.idle_timeout
             && self.now >= self.last_moved + limit
-            // After a time in which this process did not run, what has arrived meanwhile is looked at first.
-            && self.runnable.is_empty()
+            && self.has_looked()
         {
             let text = format!(
                 "nothing was sent or received for {} (--idle-timeout)",
@@ -129,6 +131,16 @@ impl Pump<'_> {
             );
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         }
+    }
+
+    /// Whether it is known that nothing moves: after a time in which this process did not run, what has arrived meanwhile is looked
+    /// at first, if not for long, for it may be nothing but what is left out.
+    fn has_looked(&mut self) -> bool {
+        let overdue = self.overdue.filter(|&(moved, _)| moved == self.last_moved);
+        let (_, seen) = *self
+            .overdue
+            .insert(overdue.unwrap_or((self.last_moved, self.now)));
+        self.runnable.is_empty() || self.now >= seen + LOOK
     }
 
     /// Makes the poller wait for what the nodes need now.
