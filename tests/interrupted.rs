@@ -148,7 +148,7 @@ fn hang(server: &Running, reports: &impl AsFd) {
     }
     // What it holds when it is full depends on how it was filled.
     wait_until("the pipe fills", || {
-        ioctl_fionread(reports).unwrap() > 40_000
+        ioctl_fionread(reports).unwrap() > 20_000
     });
 }
 
