@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
-use tuplecat::tap::events::{Events, Payload};
+use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, Used};
 use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 

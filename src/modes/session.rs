@@ -9,7 +9,7 @@ use super::ready::Ready;
 use super::retry::Stop;
 use super::traffic::Traffic;
 use super::watch::{StdoutUse, Watched};
-use super::{script, settings};
+use super::{dialogue, settings};
 use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             console,
             stdout,
         } = watched;
-        let takes_input = script::input_use(dialogue) != InputUse::Unread && !ends.recv_only;
+        let takes_input = dialogue::input_use(dialogue) != InputUse::Unread && !ends.recv_only;
         let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
             input_is_terminal: kind == Some(Kind::Terminal),
             idle_timeout: ends
                 .idle_timeout
-                .or_else(|| script::patience(dialogue, ends, side)),
+                .or_else(|| dialogue::patience(dialogue, ends, side)),
             deadline: ends.timeout.map(|limit| (start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
             children: None,
             console,
             sandbox: (!engine.no_sandbox).then(Sandbox::default),
-            script: script::script(dialogue, ends, &traffic),
+            script: dialogue::script(dialogue, ends, &traffic),
             traffic,
             takes_input,
             takes_output,

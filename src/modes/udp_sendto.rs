@@ -17,7 +17,7 @@ use super::retry::{Retry, Stop};
 use super::session::{Session, Side, shared_stdio};
 use super::traffic::Traffic;
 use super::watch::{self, Watched};
-use super::{aside, script, sockets};
+use super::{aside, dialogue, sockets};
 use crate::address::Source;
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
@@ -222,7 +222,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
         },
         connected: sendto.connected,
         multicast_if: options.groups.multicast_if.clone(),
-        speech: match script::input_use(dialogue) {
+        speech: match dialogue::input_use(dialogue) {
             InputUse::Unread if dialogue.expects() => Speech::InTurn,
             _ => Speech::AtWill,
         },

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::{Count, Reach};
 use crate::stamp::Stamp;
 use crate::sys::tcp_info::Figures;
+use crate::tap::{Count, Reach};
 use crate::tuple::{FourTuple, Identity, Transport};
 
 /// An event.

@@ -4,11 +4,14 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, SystemTime};
 
-use super::event_record::{Details, Path, Record, Who};
 use super::{Count, Data, Event, Sink, SocketState, Tap, Ways};
 use crate::exit::{Exit, Failure, describe};
 use crate::plain;
 use crate::tuple::{Direction, Transport};
+
+mod record;
+
+use record::{Details, Path, Record, Who};
 
 /// Writes events.
 pub struct Events {
