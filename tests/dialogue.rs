@@ -224,7 +224,14 @@ fn a_reset_is_a_reset_until_all_is_met() {
         .stdin(Input::Held);
     let client = client.start();
     reset(accept(&listener));
-    client.wait().exits(7);
+    let done = client.wait().exits(7);
+    let errors = done.errors();
+    assert!(errors.starts_with("--expect 'y': tcp "), "{errors}");
+    assert!(
+        errors.contains(": connection reset by peer\nexpected:"),
+        "{errors}"
+    );
+    assert!(errors.ends_with("came: nothing"), "{errors}");
 }
 
 #[test]

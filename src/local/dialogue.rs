@@ -339,6 +339,10 @@ impl End for Dialogue {
                 }
             }
             Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(Exit::Done),
+            Err(failure) if failure.exit == Exit::Reset => {
+                let missed = self.missed(&failure.message);
+                Err(missed.map_or(failure, |missed| Failure::new(Exit::Reset, missed.message)))
+            }
             end => end,
         }
     }
