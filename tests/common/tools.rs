@@ -101,15 +101,21 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits until somebody waits at `port`, without speaking to it, as most of these tools take one peer only; false if the process
-/// ends instead.
-fn waits_for_listener(running: &Running, transport: Transport, port: u16) -> bool {
-    // In /proc/net a listening socket has the state 0A, an unconnected UDP socket 07, and ports are hexadecimal.
+/// Waits until the process waits at `port`, without speaking to it, as most of these tools take one peer only; false if it ends instead.
+fn waits_at(running: &Running, transport: Transport, port: u16) -> bool {
+    // In /proc/net a listening socket has the state 0A, an unconnected UDP socket 07, ports are hexadecimal, and the tenth column is the
+    // inode: somebody else may have been given that port.
     let (table, state) = match transport {
-        Transport::Tcp => ("tcp", " 0A "),
-        Transport::Udp => ("udp", " 07 "),
+        Transport::Tcp => ("tcp", "0A"),
+        Transport::Udp => ("udp", "07"),
     };
-    let is_it = |line: &str| line.contains(&format!(":{port:04X} ")) && line.contains(state);
+    let end = format!(":{port:04X}");
+    let is_it = |line: &str| match *line.split_whitespace().collect::<Vec<_>>() {
+        [_, local, _, is, _, _, _, _, _, inode, ..] => {
+            local.ends_with(&end) && is == state && has_socket(running, inode)
+        }
+        _ => false,
+    };
     let start = Instant::now();
     while !running.has_ended_within(Duration::from_millis(1)) {
         let tables = ["", "6"].map(|six| fs::read_to_string(format!("/proc/net/{table}{six}")));
@@ -123,6 +129,17 @@ fn waits_for_listener(running: &Running, transport: Transport, port: u16) -> boo
         assert!(start.elapsed() < BOUND, "nobody listens at {port}");
     }
     false
+}
+
+/// Whether a process has the socket with this inode.
+fn has_socket(running: &Running, inode: &str) -> bool {
+    let name = format!("socket:[{inode}]");
+    let Ok(open) = fs::read_dir(format!("/proc/{}/fd", running.pid())) else {
+        return false;
+    };
+    open.flatten().any(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == name.as_str())
+    })
 }
 
 /// A tool that waits for others, and its address.
@@ -139,7 +156,7 @@ pub(crate) fn listening(
     for _ in 0..20 {
         let port = free_port();
         let running = tool.launch(words, port).stdin(input()).start();
-        if waits_for_listener(&running, transport, port) {
+        if waits_at(&running, transport, port) {
             return (running, SocketAddr::new(LOOPBACK.ip(), port));
         }
     }
