@@ -15,7 +15,8 @@
 //!
 //! How the parts fit together:
 //!
-//! - [`cli`] reads the command line, [`address`] resolves names, and [`modes`] makes sockets in the order of the man pages.
+//! - [`cli`] reads the command line, [`address`] resolves names, and each of the [`modes`] is one file that shows its calls in order.
+//! - `socket` opens and binds sockets, and `run` holds what the modes share: the session, its observers, and retries.
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
 //! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
 //! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names their conversation, [`tap`] the observers that report it.
@@ -35,6 +36,8 @@ pub mod modes;
 pub mod plain;
 pub mod print;
 pub mod pump;
+mod run;
+mod socket;
 pub mod stamp;
 pub mod sys;
 pub mod tap;

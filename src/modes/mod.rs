@@ -6,28 +6,14 @@ use std::time::Instant;
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
 use crate::print::print;
+use crate::run::observers::watch;
 
-mod aside;
-mod children;
 mod compare;
-mod dialogue;
-mod groups;
-mod passed;
 mod probe;
-mod ready;
-mod responder;
-mod retry;
-mod session;
-mod settings;
-mod sockets;
 mod tcp_connect;
 mod tcp_listen;
-mod traffic;
 mod udp_bind;
 mod udp_sendto;
-mod watch;
-
-use watch::watch;
 
 /// Does what a command line asks for, which was read at `start`, and says how it ended.
 pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {

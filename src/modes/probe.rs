@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::children::RESERVED;
-use super::retry::{Retry, Stop};
-use super::session::Session;
 use super::tcp_connect::attempt;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::Established;
+use crate::run::children::RESERVED;
+use crate::run::retry::{Retry, Stop};
+use crate::run::session::Session;
 use crate::sys::limits::allow_descriptors;
 use crate::tap::{Event, Taps};
 use crate::tuple::{FourTuple, Transport};

@@ -3,7 +3,7 @@
 //!
 //! | call | where it is made |
 //! |---|---|
-//! | `socket`, and `bind` with `--source` | [`sockets::connecting`], called below for each attempt |
+//! | `socket`, and `bind` with `--source` | [`open::connecting`], called below for each attempt |
 //! | `connect` | [`Connector`], in `link/connect/attempts.rs` |
 //! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
@@ -12,20 +12,20 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::aside;
-use super::children::FailedChild;
 use super::probe;
-use super::retry::{self, Retry, Stop};
-use super::session::{Session, Side, choose_peer_end, shared_stdio};
-use super::traffic::Traffic;
-use super::watch::Watched;
-use super::{settings, sockets};
 use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::link::connect::{ConnectError, Connector, Established, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
+use crate::run::background;
+use crate::run::children::FailedChild;
+use crate::run::observers::Watched;
+use crate::run::retry::{self, Retry, Stop};
+use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
+use crate::run::traffic::Traffic;
+use crate::socket::{open, options};
 use crate::tap::{Event, Taps};
 use crate::tuple::Transport;
 
@@ -57,7 +57,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         }
     };
     session.report_shortfalls(&established.socket, &options.socket)?;
-    let terms = settings::terms(ends, &options.tcp);
+    let terms = options::terms(ends, &options.tcp);
     let mut connection = Connection::new(established.socket, established.remote, None, terms)
         .map_err(|error| {
             Failure::io(
@@ -118,7 +118,7 @@ pub(super) fn attempt<T>(
     let signals = &session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| {
-            sockets::connecting(remote, source, &options.socket, &options.tcp, taps)
+            open::connecting(remote, source, &options.socket, &options.tcp, taps)
         },
         limits,
         interrupt: Some(Interrupt {
@@ -154,5 +154,5 @@ fn look_up(
     };
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));
     let limits = own.into_iter().chain(limits.all);
-    aside::look_up(asked, limits, &session.signals, work)
+    background::look_up(asked, limits, &session.signals, work)
 }

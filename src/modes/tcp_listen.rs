@@ -3,7 +3,7 @@
 //!
 //! | call | where it is made |
 //! |---|---|
-//! | `socket`, `bind`, `listen` | [`sockets::listening`], called below |
+//! | `socket`, `bind`, `listen` | [`open::listening`], called below |
 //! | `accept` | [`Listener`], in `link/tcp/listener.rs`: what it receives are connections |
 //! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
@@ -11,12 +11,6 @@
 
 use std::rc::Rc;
 
-use super::children::{FailedChild, RESERVED, affordable, refuse_open_program};
-use super::passed::{self, Stream};
-use super::session::{Session, Side, choose_peer_end, shared_stdio};
-use super::traffic::Traffic;
-use super::watch::Watched;
-use super::{responder, settings, sockets};
 use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
@@ -28,6 +22,13 @@ use crate::local::stdio::Stdio;
 use crate::pump::Wiring;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd, Rules};
+use crate::run::children::{FailedChild, RESERVED, affordable, refuse_open_program};
+use crate::run::observers::Watched;
+use crate::run::responder;
+use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
+use crate::run::traffic::Traffic;
+use crate::socket::activation::{self, Stream};
+use crate::socket::{open, options};
 use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
 use crate::tuple::Transport;
@@ -54,10 +55,10 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         (None, None) => wiring(options, folder, stdio),
     };
 
-    let terms = settings::terms(ends, &options.tcp);
+    let terms = options::terms(ends, &options.tcp);
 
     let (socket, reach) = match place {
-        Place::Addresses(addresses) => sockets::listening(
+        Place::Addresses(addresses) => open::listening(
             &addresses,
             listen.backlog,
             &options.socket,
@@ -107,7 +108,7 @@ fn place(options: &TcpListen) -> Result<Place, Failure> {
             Ok(Place::Addresses(addresses))
         }
         BindPoint::Passed(name) => {
-            let passed = passed::stream(name.as_deref(), &options.socket, &options.tcp)?;
+            let passed = activation::stream(name.as_deref(), &options.socket, &options.tcp)?;
             if options.many.keep_open && matches!(passed, Stream::Connected(..)) {
                 let text =
                     "-k takes a socket that listens; systemd passes one connection (Accept=yes)";

@@ -3,25 +3,27 @@
 //!
 //! | call | where it is made |
 //! |---|---|
-//! | `socket`, `bind` | [`sockets::receiving`], called below |
+//! | `socket`, `bind` | [`open::receiving`], called below |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/inbox.rs`, whenever the pump finds it ready |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` says to whom |
 //! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it tells nobody |
 
 use std::net::SocketAddr;
 
-use super::children::{FailedChild, refuse_open_program};
-use super::passed;
-use super::session::{Session, Side, shared_stdio};
-use super::traffic::Traffic;
-use super::watch::Watched;
-use super::{groups, responder, sockets, udp_sendto};
+use super::udp_sendto;
 use crate::address::{BindAddress, Endpoint, Host, Resolver};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
+use crate::run::children::{FailedChild, refuse_open_program};
+use crate::run::observers::Watched;
+use crate::run::responder;
+use crate::run::session::{Session, Side, shared_stdio};
+use crate::run::traffic::Traffic;
+use crate::socket::activation;
+use crate::socket::{multicast, open};
 use crate::tap::{Event, Reach};
 use crate::tuple::Transport;
 
@@ -42,7 +44,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         }
         BindPoint::Passed(name) => {
             let (socket, bound) =
-                passed::datagrams(name.as_deref(), &options.socket, &options.groups)?;
+                activation::datagrams(name.as_deref(), &options.socket, &options.groups)?;
             (vec![bound], Some((socket, bound.reach)))
         }
     };
@@ -78,7 +80,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     };
     let (socket, reach) = match passed {
         Some(passed) => passed,
-        None => sockets::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
+        None => open::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
     };
     session.report_shortfalls(&socket, &options.socket)?;
     let settings = Settings {
@@ -144,7 +146,7 @@ fn addresses(
     }
     let addresses = resolver.bind_addresses(endpoint)?;
     let port = addresses.first().map_or(0, |bind| bind.address.port());
-    let of_groups = groups::bind_address(&options.groups, port);
+    let of_groups = multicast::bind_address(&options.groups, port);
     Ok(
         match of_groups.filter(|_| endpoint.host == Host::Unstated) {
             Some(address) => vec![address],

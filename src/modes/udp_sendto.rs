@@ -3,7 +3,7 @@
 //!
 //! | call | where it is made |
 //! |---|---|
-//! | `socket`, and `bind` with `--source` | [`sockets::sending`], called below; otherwise the first datagram binds the socket |
+//! | `socket`, and `bind` with `--source` | [`open::sending`], called below; otherwise the first datagram binds the socket |
 //! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/mod.rs`: it sends nothing |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/parcel.rs`, as the pump reads the input |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/inbox.rs`, whenever the pump finds it ready |
@@ -12,12 +12,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::children::FailedChild;
-use super::retry::{Retry, Stop};
-use super::session::{Session, Side, shared_stdio};
-use super::traffic::Traffic;
-use super::watch::{self, Watched};
-use super::{aside, dialogue, sockets};
 use crate::address::Source;
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
@@ -27,6 +21,13 @@ use crate::local::dialogue::InputUse;
 use crate::local::program::Caller;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
+use crate::run::children::FailedChild;
+use crate::run::observers::{self, Watched};
+use crate::run::retry::{Retry, Stop};
+use crate::run::session::{Session, Side, shared_stdio};
+use crate::run::traffic::Traffic;
+use crate::run::{background, dialogue};
+use crate::socket::open;
 use crate::tap::answer::Answer;
 use crate::tap::{Call, Event};
 use crate::tuple::{Identity, Transport};
@@ -48,7 +49,7 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
         watched,
     )?;
     session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
-    if let Some(lines) = watch::lines(report, &session.console).filter(|_| sendto.probe) {
+    if let Some(lines) = observers::lines(report, &session.console).filter(|_| sendto.probe) {
         session.taps.add(Box::new(Answer::new(lines)));
     }
     let mut retry = Retry::new(&options.retry, start);
@@ -80,7 +81,7 @@ fn attempt(
     };
     session.traffic = traffic(options, Some(target))?;
 
-    let socket = sockets::sending(
+    let socket = open::sending(
         target,
         source,
         &options.socket,
@@ -139,7 +140,7 @@ fn look_up(
         Ok::<_, Failure>((source, target))
     };
     let limits = session.rules.deadline.into_iter().chain(retry.until());
-    aside::look_up(asked, limits, &session.signals, work)
+    background::look_up(asked, limits, &session.signals, work)
 }
 
 /// How long to wait for replies.

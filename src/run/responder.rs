@@ -15,7 +15,7 @@ use crate::pump::Wiring;
 const LARGEST: u64 = 256 << 20;
 
 /// The answers that the options give, none longer than `limit` bytes.
-pub(super) fn answers(
+pub(crate) fn answers(
     options: &ResponderOptions,
     limit: usize,
 ) -> Result<Option<Rc<Answers>>, Failure> {
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<Rc<[u8]>, Failure> {
 }
 
 /// A responder for each connection, or for all datagrams of a socket.
-pub(super) fn wiring(answers: Rc<Answers>) -> Wiring {
+pub(crate) fn wiring(answers: Rc<Answers>) -> Wiring {
     Wiring::Each(Box::new(move |_| {
         Ok(Box::new(Responder::new(Rc::clone(&answers))))
     }))

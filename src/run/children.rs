@@ -21,11 +21,11 @@ use crate::tap::Taps;
 const DESCRIPTORS_EACH: u64 = 3;
 
 /// Descriptors that are not for clients: those of the pump, of reports, of a look-up.
-pub(super) const RESERVED: u64 = 32;
+pub(crate) const RESERVED: u64 = 32;
 
 /// The program to start, and the children that run it.
 #[derive(Clone)]
-pub(super) struct Children {
+pub(crate) struct Children {
     program: Rc<Program>,
     nursery: Nursery,
     on_failure: FailedChild,
@@ -33,7 +33,7 @@ pub(super) struct Children {
 
 /// What it means for the run that a child has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FailedChild {
+pub(crate) enum FailedChild {
     /// The run is the conversation of this child: it has failed as well.
     FailsTheRun,
     /// It is reported, and others go on.
@@ -42,7 +42,7 @@ pub(super) enum FailedChild {
 
 impl Session<'_> {
     /// Prepares for at most so many children at once, if the options name a program.
-    pub(super) fn prepare_program(
+    pub(crate) fn prepare_program(
         &mut self,
         options: &ProgramOptions,
         ends: &EndOptions,
@@ -66,7 +66,7 @@ impl Session<'_> {
 
 impl Children {
     /// A child for each connection.
-    pub(super) fn for_connections(self) -> Wiring {
+    pub(crate) fn for_connections(self) -> Wiring {
         let Self {
             program, nursery, ..
         } = self;
@@ -78,7 +78,7 @@ impl Children {
     }
 
     /// One child, whose output is cut as `shape` says.
-    pub(super) fn for_peer(self, caller: Caller, shape: Shape) -> Wiring {
+    pub(crate) fn for_peer(self, caller: Caller, shape: Shape) -> Wiring {
         let Self {
             program, nursery, ..
         } = self;
@@ -88,7 +88,7 @@ impl Children {
     }
 
     /// A child for each datagram; answers are cut into datagrams of `size` bytes.
-    pub(super) fn for_datagrams(self, size: usize) -> Wiring {
+    pub(crate) fn for_datagrams(self, size: usize) -> Wiring {
         let Self {
             program, nursery, ..
         } = self;
@@ -98,12 +98,12 @@ impl Children {
     }
 
     /// The end that reaps children, for the pump to attend to.
-    pub(super) fn nursery(&self) -> Nursery {
+    pub(crate) fn nursery(&self) -> Nursery {
         self.nursery.clone()
     }
 
     /// Lets all children end after a run that has ended with `end`, and says how it has ended on the whole.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &self,
         end: Result<Exit, Failure>,
         signals: &Signals,
@@ -125,7 +125,7 @@ impl Children {
 }
 
 /// How many children the limit of descriptors allows, of as many as are `wanted`.
-pub(super) fn affordable(wanted: u64) -> u64 {
+pub(crate) fn affordable(wanted: u64) -> u64 {
     let allowed = allow_descriptors(
         DESCRIPTORS_EACH
             .saturating_mul(wanted)
@@ -136,7 +136,7 @@ pub(super) fn affordable(wanted: u64) -> u64 {
 }
 
 /// Refuses to run a program for others than this machine, unless it is said for whom, or where: every interface is not one place.
-pub(super) fn refuse_open_program(
+pub(crate) fn refuse_open_program(
     options: &ProgramOptions,
     endpoint: &Endpoint,
     addresses: &[BindAddress],

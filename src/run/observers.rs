@@ -21,22 +21,22 @@ use crate::tap::stats::Stats;
 use crate::tap::{Console, Event, Sink, Taps, Used};
 
 /// What a mode is given beside its options.
-pub(super) struct Watched<'a> {
+pub(crate) struct Watched<'a> {
     /// When the command line was read.
-    pub(super) start: Instant,
+    pub(crate) start: Instant,
     /// Where a script wants to be told of the socket.
-    pub(super) ready: Ready,
+    pub(crate) ready: Ready,
     /// The observers.
-    pub(super) taps: &'a mut Taps,
+    pub(crate) taps: &'a mut Taps,
     /// Where lines go.
-    pub(super) console: Console,
+    pub(crate) console: Console,
     /// What standard output is for.
-    pub(super) stdout: StdoutUse,
+    pub(crate) stdout: StdoutUse,
 }
 
 /// What standard output is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StdoutUse {
+pub(crate) enum StdoutUse {
     /// What is received.
     Payload,
     /// A record, for what is received is in it.
@@ -44,7 +44,7 @@ pub(super) enum StdoutUse {
 }
 
 /// Runs `mode` under the eyes of the observers, and says how it ended.
-pub(super) fn watch(
+pub(crate) fn watch(
     (report, dump): (&ReportOptions, &DumpOptions),
     start: Instant,
     mode: impl FnOnce(Watched<'_>) -> anyhow::Result<Exit>,
@@ -105,7 +105,7 @@ fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result
 }
 
 /// Lines on standard error, unless they are not wanted.
-pub(super) fn lines(report: &ReportOptions, console: &Console) -> Option<Lines<Console>> {
+pub(crate) fn lines(report: &ReportOptions, console: &Console) -> Option<Lines<Console>> {
     let lines = || Lines::new(console.clone(), detail(report), palette(report.color));
     (!report.quiet).then(lines)
 }

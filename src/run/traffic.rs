@@ -16,9 +16,9 @@ const PIECE: usize = 64 << 10;
 
 /// What goes in and out of the local end.
 #[derive(Clone)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     /// How what arrives is written.
-    pub(super) output: OutputFraming,
+    pub(crate) output: OutputFraming,
     cutting: Cutting,
     payload: Payload,
 }
@@ -36,14 +36,14 @@ enum Payload {
 
 impl Traffic {
     /// A stream of bytes.
-    pub(super) fn stream(framing: &FramingOptions) -> Self {
+    pub(crate) fn stream(framing: &FramingOptions) -> Self {
         Self::new(framing, Borders::Dropped, PIECE)
     }
 
     /// Datagrams to or from `address`.
     ///
     /// Errors: [`Exit::Usage`] where a block is larger than such a datagram can be.
-    pub(super) fn datagrams(
+    pub(crate) fn datagrams(
         framing: &FramingOptions,
         datagrams: &DatagramOptions,
         address: Option<SocketAddr>,
@@ -75,7 +75,7 @@ impl Traffic {
     }
 
     /// Sends what `--send` gives in the place of standard input, if nothing is expected in between.
-    pub(super) fn with_literal(self, dialogue: &DialogueOptions) -> Self {
+    pub(crate) fn with_literal(self, dialogue: &DialogueOptions) -> Self {
         if dialogue.expects() || dialogue.stdin || !dialogue.sends() {
             return self;
         }
@@ -88,7 +88,7 @@ impl Traffic {
     }
 
     /// Sends an empty datagram where there is nothing to send.
-    pub(super) fn with_question(self) -> Self {
+    pub(crate) fn with_question(self) -> Self {
         let payload = match self.payload {
             Payload::Input => Payload::Question,
             other => other,
@@ -97,12 +97,12 @@ impl Traffic {
     }
 
     /// Whether it has borders.
-    pub(super) fn is_datagrams(&self) -> bool {
+    pub(crate) fn is_datagrams(&self) -> bool {
         matches!(self.cutting.borders, Borders::Kept { .. })
     }
 
     /// What `from`, or what stands for it, gives.
-    pub(super) fn input(&self, from: Option<Inherited>) -> Option<Input> {
+    pub(crate) fn input(&self, from: Option<Inherited>) -> Option<Input> {
         let cutting = self.cutting.clone();
         Some(match (&self.payload, from) {
             (Payload::Literal(frames), _) => Input::literal(frames.clone(), cutting),

@@ -5,11 +5,11 @@ use anyhow::Context;
 use socket2::Socket;
 
 use super::children::Children;
+use super::dialogue;
+use super::observers::{StdoutUse, Watched};
 use super::ready::Ready;
 use super::retry::Stop;
 use super::traffic::Traffic;
-use super::watch::{StdoutUse, Watched};
-use super::{dialogue, settings};
 use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
@@ -20,6 +20,7 @@ use crate::local::stdio::Stdio;
 use crate::pump::end::Link;
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
+use crate::socket::options;
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::sandbox::Sandbox;
 use crate::sys::signals::Signals;
@@ -27,23 +28,23 @@ use crate::tap::{Console, Event, Taps};
 use crate::tuple::Identity;
 
 /// A run of a mode, from the options that all modes have.
-pub(super) struct Session<'a> {
+pub(crate) struct Session<'a> {
     /// The observers that the options ask for.
-    pub(super) taps: &'a mut Taps,
+    pub(crate) taps: &'a mut Taps,
     /// The signals, caught from here on.
-    pub(super) signals: Signals,
+    pub(crate) signals: Signals,
     /// The choices, to be adjusted by the mode.
-    pub(super) rules: Rules,
+    pub(crate) rules: Rules,
     /// Where a script wants to be told of the socket.
-    pub(super) ready: Ready,
+    pub(crate) ready: Ready,
     /// The processes that take the place of standard input and output.
-    pub(super) children: Option<Children>,
+    pub(crate) children: Option<Children>,
     /// Where lines go.
-    pub(super) console: Console,
+    pub(crate) console: Console,
     /// What goes in and out of the local end.
-    pub(super) traffic: Traffic,
+    pub(crate) traffic: Traffic,
     /// The rights that are given up before the first byte moves.
-    pub(super) sandbox: Option<Sandbox>,
+    pub(crate) sandbox: Option<Sandbox>,
     script: Option<Script>,
     takes_input: bool,
     takes_output: bool,
@@ -51,7 +52,7 @@ pub(super) struct Session<'a> {
 
 /// Which side of a conversation a mode is on: that decides what the end of standard input means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// It connects: its direction ends as soon as the input does.
     Client,
     /// It waits for others: the same, but with no input at all it lets the peer finish first.
@@ -62,7 +63,7 @@ pub(super) enum Side {
 
 impl<'a> Session<'a> {
     /// Prepares a run with the traffic that the mode has.
-    pub(super) fn new(
+    pub(crate) fn new(
         (ends, dialogue, engine): (&EndOptions, &DialogueOptions, &EngineOptions),
         side: Side,
         traffic: Traffic,
@@ -117,19 +118,19 @@ impl<'a> Session<'a> {
     }
 
     /// Notes that something else takes the place of standard input, which has something to send for certain.
-    pub(super) fn replace_input(&mut self, ends: &EndOptions) {
+    pub(crate) fn replace_input(&mut self, ends: &EndOptions) {
         self.rules.input_is_terminal = false;
         self.rules.on_input_end = ends.on_stdin_eof.into();
     }
 
     /// Reports where the kernel has granted less than the options ask for.
-    pub(super) fn report_shortfalls(
+    pub(crate) fn report_shortfalls(
         &mut self,
         socket: &Socket,
         options: &SocketOptions,
     ) -> anyhow::Result<()> {
         let texts =
-            settings::shortfalls(socket, options).context("cannot read the size of a buffer")?;
+            options::shortfalls(socket, options).context("cannot read the size of a buffer")?;
         for text in &texts {
             self.taps.emit(&Event::Granted { text });
         }
@@ -137,7 +138,7 @@ impl<'a> Session<'a> {
     }
 
     /// Tells whoever waits for it that the socket is ready.
-    pub(super) fn announce(&mut self, socket: Identity) -> Result<(), Stop> {
+    pub(crate) fn announce(&mut self, socket: Identity) -> Result<(), Stop> {
         let tell = |text| self.taps.emit(&Event::Waiting { socket, text });
         self.ready
             .announce(socket, self.rules.deadline, &self.signals, tell)
@@ -145,7 +146,7 @@ impl<'a> Session<'a> {
 
     /// Hands a socket to the pump, which moves bytes between it and what `wire` makes of standard input and output, until both
     /// directions have ended.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         link: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
@@ -154,7 +155,7 @@ impl<'a> Session<'a> {
     }
 
     /// Hands a listening socket to the pump: the same with every connection that it accepts.
-    pub(super) fn listen(
+    pub(crate) fn listen(
         &mut self,
         listener: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
@@ -163,7 +164,7 @@ impl<'a> Session<'a> {
     }
 
     /// Has a dialogue, if there is one, go on with whoever has begun it.
-    pub(super) fn find_partner(&mut self) {
+    pub(crate) fn find_partner(&mut self) {
         if let Some(script) = &mut self.script {
             script.partner = Partner::Found;
         }
@@ -206,7 +207,7 @@ impl<'a> Session<'a> {
 }
 
 /// The plain local end: standard input and output as they are, for all links.
-pub(super) fn shared_stdio(stdio: Stdio) -> Wiring {
+pub(crate) fn shared_stdio(stdio: Stdio) -> Wiring {
     Wiring::Shared(Box::new(stdio))
 }
 
@@ -231,7 +232,7 @@ impl From<Option<OnStdinEof>> for OnInputEnd {
 }
 
 /// Takes over what was chosen for the end of a peer, where there is the choice.
-pub(super) fn choose_peer_end(rules: &mut Rules, choice: OnPeerEof) {
+pub(crate) fn choose_peer_end(rules: &mut Rules, choice: OnPeerEof) {
     rules.on_peer_end = match choice {
         OnPeerEof::Auto => OnPeerEnd::Auto,
         OnPeerEof::Wait => OnPeerEnd::Wait,

@@ -15,7 +15,7 @@ use crate::sys::fast_open;
 
 /// Which versions of IP the packets of a socket have: each has its own socket options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IpVersions {
+pub(crate) enum IpVersions {
     /// IPv4.
     V4,
     /// IPv6.
@@ -30,7 +30,7 @@ const ROOM: usize = 64 << 20;
 
 /// What a TCP socket is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Connect.
     Connects,
     /// Listen; its clients' sockets inherit the options.
@@ -40,7 +40,7 @@ pub(super) enum Role {
 /// Sets the options that any socket has. To be called before `bind`.
 ///
 /// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it; also below.
-pub(super) fn apply(
+pub(crate) fn apply(
     socket: &Socket,
     versions: IpVersions,
     options: &SocketOptions,
@@ -93,7 +93,7 @@ fn set_tos(socket: &Socket, versions: IpVersions, tos: u32) -> io::Result<()> {
 }
 
 /// Sets the options that only TCP has. To be called before `bind`.
-pub(super) fn apply_tcp(
+pub(crate) fn apply_tcp(
     socket: &Socket,
     role: Role,
     options: &TcpSocketOptions,
@@ -141,7 +141,7 @@ pub(super) fn apply_tcp(
 }
 
 /// What is asked of each connection once it is made.
-pub(super) fn terms(ends: &EndOptions, options: &TcpSocketOptions) -> Terms {
+pub(crate) fn terms(ends: &EndOptions, options: &TcpSocketOptions) -> Terms {
     Terms {
         wanted: ends.max_bytes,
         keeps_congestion: options.congestion.is_some(),
@@ -184,7 +184,7 @@ fn known_congestion_controls(error: &io::Error) -> Option<String> {
 }
 
 /// Turns the kernel's refusal of a value into a failure that names the option, the value and what may help.
-pub(super) fn accept(
+pub(crate) fn accept(
     option: &str,
     value: impl Display,
     result: io::Result<()>,
@@ -205,7 +205,7 @@ pub(super) fn accept(
 }
 
 /// Makes room for bursts of datagrams, as much as there may be: more than `net.core.rmem_max` takes `CAP_NET_ADMIN` (socket(7)).
-pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
+pub(crate) fn apply_udp(socket: &Socket, options: &SocketOptions) {
     if options.rcvbuf.is_none() && setsockopt(socket, sockopt::RcvBufForce, &ROOM).is_err() {
         // Otherwise there is as much room as in any other socket.
         let _ = socket.set_recv_buffer_size(ROOM);
@@ -213,7 +213,7 @@ pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
 }
 
 /// What the kernel did not grant in full, one text an option: it caps buffers without an error (socket(7)).
-pub(super) fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
+pub(crate) fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
     // The kernel reports twice what it grants, because half of it is for its own bookkeeping.
     if let Some(asked) = options.rcvbuf {
@@ -233,7 +233,7 @@ fn shortfall(option: &str, asked: usize, granted: usize, setting: &str) -> Optio
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use pretty_assertions::assert_eq;
     use socket2::{Domain, Type};
 
@@ -241,7 +241,7 @@ pub(super) mod tests {
     use crate::cli::{Cli, Command};
 
     /// The options of the sockets that these words ask for.
-    pub(in crate::modes) fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
+    pub(crate) fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
             Command::TcpListen(options) => (options.0.socket, options.0.tcp),

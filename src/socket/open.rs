@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
-use super::groups;
-use super::settings::{self, IpVersions, Role};
+use super::multicast;
+use super::options::{self, IpVersions, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
@@ -21,7 +21,7 @@ use crate::tuple::{Identity, Transport, unmapped};
 /// listener still keeps it for itself (socket(7)).
 ///
 /// Errors: [`Exit::CannotBind`], or [`Exit::Failed`] where an option is refused; also below.
-pub(super) fn listening(
+pub(crate) fn listening(
     addresses: &[BindAddress],
     backlog: i32,
     options: &SocketOptions,
@@ -30,8 +30,8 @@ pub(super) fn listening(
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, versions| {
         allow_reuse(socket)?;
-        settings::apply(socket, versions, options)?;
-        settings::apply_tcp(socket, Role::Listens, tcp)
+        options::apply(socket, versions, options)?;
+        options::apply_tcp(socket, Role::Listens, tcp)
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
         socket.listen(backlog)?;
@@ -42,26 +42,26 @@ pub(super) fn listening(
 }
 
 /// For `udp-bind`: `socket`, `bind`, on the first of `addresses` that this machine has.
-pub(super) fn receiving(
+pub(crate) fn receiving(
     addresses: &[BindAddress],
     options: &SocketOptions,
     groups: &GroupOptions,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, versions| {
-        settings::apply(socket, versions, options)?;
-        settings::apply_udp(socket, options);
+        options::apply(socket, versions, options)?;
+        options::apply_udp(socket, options);
         if options.reuse_port && !groups.join.is_empty() {
             // That is how others share the port of a group, and each of them gets every datagram.
             allow_reuse(socket)?;
         }
-        groups::apply(socket, versions, groups)
+        multicast::apply(socket, versions, groups)
     };
     first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
 }
 
 /// For `tcp-connect`: `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
-pub(super) fn connecting(
+pub(crate) fn connecting(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,
@@ -69,8 +69,8 @@ pub(super) fn connecting(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;
-    settings::apply(&socket, version_of(remote), options)?;
-    settings::apply_tcp(&socket, Role::Connects, tcp)?;
+    options::apply(&socket, version_of(remote), options)?;
+    options::apply_tcp(&socket, Role::Connects, tcp)?;
     if let Some(local) = source.towards(remote) {
         allow_reuse(&socket)?;
         bind_source(Transport::Tcp, &socket, local, taps)?;
@@ -79,7 +79,7 @@ pub(super) fn connecting(
 }
 
 /// For `udp-sendto`: `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
-pub(super) fn sending(
+pub(crate) fn sending(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,
@@ -87,9 +87,9 @@ pub(super) fn sending(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
-    settings::apply(&socket, version_of(remote), options)?;
-    settings::apply_udp(&socket, options);
-    groups::apply(&socket, version_of(remote), groups)?;
+    options::apply(&socket, version_of(remote), options)?;
+    options::apply_udp(&socket, options);
+    multicast::apply(&socket, version_of(remote), groups)?;
     if let Some(local) = source.towards(remote) {
         bind_source(Transport::Udp, &socket, local, taps)?;
     }
@@ -237,7 +237,7 @@ mod tests {
 
     use pretty_assertions::assert_eq;
 
-    use super::settings::tests::options;
+    use super::options::tests::options;
     use super::*;
 
     fn none() -> GroupOptions {

@@ -17,11 +17,11 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// How long an attempt may take that has no limit of its own: what waits for an answer must not wait for one attempt alone.
-pub(super) const ATTEMPT: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Why an attempt has come to nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// It has failed.
     Failed(Failure),
     /// This signal has ended it.
@@ -36,7 +36,7 @@ impl From<Failure> for Stop {
 
 impl Stop {
     /// How the run ends by it.
-    pub(super) fn end(self) -> anyhow::Result<Exit> {
+    pub(crate) fn end(self) -> anyhow::Result<Exit> {
         match self {
             Self::Failed(failure) => Err(failure.into()),
             Self::Signal(number) => Ok(Exit::Signal(number)),
@@ -45,7 +45,7 @@ impl Stop {
 }
 
 /// The plan for attempts, made anew for each run.
-pub(super) struct Retry<'a> {
+pub(crate) struct Retry<'a> {
     options: &'a RetryOptions,
     /// When to give up, and the limit that says so.
     until: Option<(Instant, Duration)>,
@@ -55,7 +55,7 @@ pub(super) struct Retry<'a> {
 }
 
 impl<'a> Retry<'a> {
-    pub(super) fn new(options: &'a RetryOptions, start: Instant) -> Self {
+    pub(crate) fn new(options: &'a RetryOptions, start: Instant) -> Self {
         Self {
             options,
             until: options.retry_for.map(|limit| (start + limit, limit)),
@@ -66,14 +66,14 @@ impl<'a> Retry<'a> {
     }
 
     /// When attempts have to be over, and the limit that says so.
-    pub(super) fn until(&self) -> Option<(Instant, Duration)> {
+    pub(crate) fn until(&self) -> Option<(Instant, Duration)> {
         self.until
     }
 
     /// Waits after a failed attempt until it is time for the next one.
     ///
     /// Errors: what ends the run, if there is no next one.
-    pub(super) fn wait(&mut self, stop: Stop, session: &mut Session<'_>) -> Result<(), Stop> {
+    pub(crate) fn wait(&mut self, stop: Stop, session: &mut Session<'_>) -> Result<(), Stop> {
         let Stop::Failed(failure) = stop else {
             return Err(stop);
         };

@@ -8,7 +8,7 @@ use nix::net::if_::if_nametoindex;
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::Socket;
 
-use super::settings::{IpVersions, accept};
+use super::options::{IpVersions, accept};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
@@ -18,7 +18,7 @@ use crate::tap::Reach;
 /// Sets what the options ask for. To be called before `bind`.
 ///
 /// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it.
-pub(super) fn apply(
+pub(crate) fn apply(
     socket: &Socket,
     versions: IpVersions,
     options: &GroupOptions,
@@ -103,7 +103,7 @@ fn index_of(interface: &str) -> std::io::Result<u32> {
 
 /// Where to bind to hear groups where no host is given: at the address of the group, so that nothing else comes, or on every
 /// interface if there are several groups. `port` is as in the address that would be bound otherwise.
-pub(super) fn bind_address(options: &GroupOptions, port: u16) -> Option<BindAddress> {
+pub(crate) fn bind_address(options: &GroupOptions, port: u16) -> Option<BindAddress> {
     let (first, others) = options.join.split_first()?;
     let is_v6 = options.join.iter().any(|other| other.group.is_ipv6());
     let is_one = others.iter().all(|other| other.group == first.group);

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::sys::signals::{Request, Signals};
 
 /// Work that is done aside.
-pub(super) struct Aside<T> {
+pub(crate) struct Aside<T> {
     /// At its end when the work is done.
     done: PipeReader,
     thread: JoinHandle<T>,
@@ -22,7 +22,7 @@ pub(super) struct Aside<T> {
 
 impl<T: Send + 'static> Aside<T> {
     /// Begins to do `work`.
-    pub(super) fn begin(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn begin(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let (done, under_way) = io::pipe()?;
         let thread = thread::Builder::new().spawn(move || {
             let result = work();
@@ -35,7 +35,7 @@ impl<T: Send + 'static> Aside<T> {
     /// Waits for the result, as long as `patience` says; if that is too short, this is what can be waited for again.
     ///
     /// Errors: a signal ends the run.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         self,
         patience: Option<Duration>,
         signals: &Signals,
@@ -68,7 +68,7 @@ impl<T: Send + 'static> Aside<T> {
 }
 
 /// Finds addresses. Where a name server is `asked` for a name, that is done aside, within the first of these limits.
-pub(super) fn look_up<T: Send + 'static>(
+pub(crate) fn look_up<T: Send + 'static>(
     asked: Option<String>,
     limits: impl Iterator<Item = (Instant, Duration)>,
     signals: &Signals,

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::aside::Aside;
+use super::background::Aside;
 use super::retry::Stop;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
@@ -20,14 +20,14 @@ use crate::tuple::Identity;
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where a script wants to be told.
-pub(super) struct Ready {
+pub(crate) struct Ready {
     file: Option<PathBuf>,
     descriptor: Option<(i32, File)>,
 }
 
 impl Ready {
     /// Takes over what the options name; before any other descriptor is opened, whose number could be the one that is named.
-    pub(super) fn new(report: &ReportOptions) -> Result<Self, Failure> {
+    pub(crate) fn new(report: &ReportOptions) -> Result<Self, Failure> {
         let take = |number| match take_for_writing(number) {
             Ok(file) => Ok((number, file)),
             Err(error) => Err(Failure::io(
@@ -43,13 +43,13 @@ impl Ready {
     }
 
     /// Whether anybody wants to be told.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.file.is_some() || self.descriptor.is_some()
     }
 
     /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
     /// A FIFO is read when its reader comes: that is waited for, which is told by `tell` after a second.
-    pub(super) fn announce(
+    pub(crate) fn announce(
         &mut self,
         socket: Identity,
         deadline: Option<(Instant, Duration)>,

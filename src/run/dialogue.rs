@@ -13,7 +13,7 @@ use crate::local::dialogue::{Finish, InputUse, Partner, Script};
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The dialogue that the options describe, if they do.
-pub(super) fn script(
+pub(crate) fn script(
     dialogue: &DialogueOptions,
     ends: &EndOptions,
     traffic: &Traffic,
@@ -41,7 +41,7 @@ pub(super) fn script(
 }
 
 /// What standard input is for.
-pub(super) fn input_use(dialogue: &DialogueOptions) -> InputUse {
+pub(crate) fn input_use(dialogue: &DialogueOptions) -> InputUse {
     match dialogue.stdin {
         true => InputUse::Afterwards,
         false if dialogue.sends() => InputUse::Unread,
@@ -50,7 +50,7 @@ pub(super) fn input_use(dialogue: &DialogueOptions) -> InputUse {
 }
 
 /// The limit on silence that a run has without being told.
-pub(super) fn patience(
+pub(crate) fn patience(
     dialogue: &DialogueOptions,
     ends: &EndOptions,
     side: Side,

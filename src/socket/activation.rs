@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::{Socket, Type};
 
-use super::groups;
-use super::settings::{self, IpVersions, Role};
+use super::multicast;
+use super::options::{self, IpVersions, Role};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
 use crate::exit::{Exit, Failure};
@@ -15,7 +15,7 @@ use crate::tap::Reach;
 use crate::tuple::{Transport, unmapped};
 
 /// A TCP socket that was passed.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// It listens.
     Listening(Socket, Reach),
     /// It is the connection of a client, which systemd has accepted (`Accept=yes`).
@@ -25,20 +25,20 @@ pub(super) enum Stream {
 /// The stream socket that was passed, with the options of the command line.
 ///
 /// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
-pub(super) fn stream(
+pub(crate) fn stream(
     name: Option<&str>,
     options: &SocketOptions,
     tcp: &TcpSocketOptions,
 ) -> Result<Stream, Failure> {
     let (socket, local) = take(Transport::Tcp, name)?;
     let versions = versions_of(&socket, local);
-    settings::apply(&socket, versions, options)?;
+    options::apply(&socket, versions, options)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = match remote {
         Some(_) => Role::Connects,
         None => Role::Listens,
     };
-    settings::apply_tcp(&socket, role, tcp)?;
+    options::apply_tcp(&socket, role, tcp)?;
     match remote {
         Some(remote) => Ok(Stream::Connected(socket, remote)),
         None if socket.is_listener().unwrap_or(false) => {
@@ -52,15 +52,15 @@ pub(super) fn stream(
 }
 
 /// The datagram socket that was passed, with the options of the command line, and where it is bound.
-pub(super) fn datagrams(
+pub(crate) fn datagrams(
     name: Option<&str>,
     options: &SocketOptions,
     groups: &GroupOptions,
 ) -> Result<(Socket, BindAddress), Failure> {
     let (socket, local) = take(Transport::Udp, name)?;
     let versions = versions_of(&socket, local);
-    settings::apply(&socket, versions, options)?;
-    groups::apply(&socket, versions, groups)?;
+    options::apply(&socket, versions, options)?;
+    multicast::apply(&socket, versions, groups)?;
     let bound = BindAddress {
         address: local,
         reach: reach(versions, local),
