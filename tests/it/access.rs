@@ -1,0 +1,181 @@
+//! `--allow` and `--deny`: who is served, over TCP at accept, over UDP datagram by datagram.
+//! Peers differ by their address of the loopback network: 127.0.0.1 is one machine, 127.0.0.2 another.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use socket2::{Domain, Socket, Type};
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+const HOME: &str = "127.0.0.1:0";
+const AWAY: &str = "127.0.0.2:0";
+
+/// Says one word from `source`, which nothing but the answer to it can follow.
+fn speak(transport: Transport, source: &str, server: SocketAddr, word: &str) {
+    let source: SocketAddr = source.parse().unwrap();
+    match transport {
+        Transport::Tcp => {
+            let mut stream = connect_from(source, server);
+            // One that is turned away may be reset before it has said anything.
+            let _ = stream.write_all(word.as_bytes());
+            let _ = stream.shutdown(Shutdown::Write);
+            await_end(&mut stream);
+        }
+        Transport::Udp => {
+            let (socket, _) = datagrams_at(source);
+            socket.send_to(word.as_bytes(), server).unwrap();
+        }
+    }
+}
+
+fn connect_from(source: SocketAddr, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&source.into()).unwrap();
+    socket.connect_timeout(&server.into(), BOUND).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    socket.into()
+}
+
+fn await_end(stream: &mut TcpStream) {
+    match stream.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+fn count(text: &str, word: &str) -> usize {
+    text.lines().filter(|line| line.starts_with(word)).count()
+}
+
+/// What comes through of words that are said from home and away in turn.
+fn heard(transport: Transport, rules: &str) -> Done {
+    let many = match transport {
+        Transport::Tcp => "-k",
+        Transport::Udp => "",
+    };
+    let server = waits(transport, many).args("0").args(rules).start();
+    let address = server.ready();
+    for (source, word) in [(HOME, "h1 "), (AWAY, "a1 "), (HOME, "h2 "), (AWAY, "a2 ")] {
+        speak(transport, source, address, word);
+    }
+    server.out().wait_for("h2");
+    server.signal(rustix::process::Signal::TERM);
+    server.wait().exits(143)
+}
+
+both! {
+    /// Whoever is denied is not heard, and others are.
+    fn the_denied_are_not_heard(transport) {
+        let done = heard(transport, "--deny 127.0.0.2");
+        assert_eq!(done.text(), "h1 h2 ");
+        let line = done.line("rejected");
+        assert!(line.contains("127.0.0.2:"), "{line}");
+        assert!(line.contains("not allowed here (--allow, --deny)"), "{line}");
+    }
+
+    /// Once somebody is allowed, nobody else is.
+    fn only_the_allowed_are_heard(transport) {
+        let done = heard(transport, "--allow 127.0.0.1/32");
+        assert_eq!(done.text(), "h1 h2 ");
+    }
+
+    /// The first rule that matches decides, in the order given across both options.
+    fn the_first_rule_decides(transport) {
+        let done = heard(transport, "--deny 127.0.0.2 --allow 127.0.0.0/8");
+        assert_eq!(done.text(), "h1 h2 ");
+        let done = heard(transport, "--allow 127.0.0.0/8 --deny 127.0.0.2");
+        assert_eq!(count(&done.err, "rejected"), 0);
+    }
+
+    /// On a socket for both families, an IPv4 peer counts as what it is.
+    fn a_mapped_address_counts_as_ipv4(transport) {
+        let server = waits(transport, "--allow 127.0.0.1 * 0").start();
+        let address = SocketAddr::new(LOOPBACK.ip(), server.ready().port());
+        speak(transport, AWAY, address, "away");
+        let line = server.err().wait_for_line("rejected");
+        assert!(line.contains(" 127.0.0.2:"), "{line}");
+        speak(transport, HOME, address, "home");
+        server.out().wait_for("home");
+        assert_eq!(server.out().so_far(), b"home");
+    }
+
+    /// A list of networks in a file stands where it is named.
+    fn a_list_in_a_file_counts_in_its_place(transport) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# guests\n192.0.2.0/24\n127.0.0.2 # away\n").unwrap();
+        let rules = format!("--deny @{} --allow 127.0.0.0/8", file.path().display());
+        assert_eq!(heard(transport, &rules).text(), "h1 h2 ");
+    }
+
+    /// What is wrong with a rule is said before anything is opened.
+    fn a_bad_rule_is_an_error(transport) {
+        let done = waits(transport, "0 --allow ten").run().exits(2);
+        assert!(done.err.contains("expected an address or a network"), "{}", done.err);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "10.0.0.0/8\n10.0.0.0/99\n").unwrap();
+        let name = file.path().display();
+        let done = waits(transport, "0").arg("--deny").arg(format!("@{name}")).run();
+        let expected = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
+        done.fails(1, &format!("'{name}', line 2: '10.0.0.0/99': {expected}"));
+        waits(transport, "0 --allow @/nonexistent")
+            .run()
+            .fails(1, "cannot read the list '/nonexistent': no such file or directory");
+    }
+}
+
+#[test]
+fn a_client_that_is_turned_away_is_not_the_one_that_was_waited_for() {
+    let server = tuplecat("tcp-listen 0 --deny 127.0.0.2").start();
+    let address = server.ready();
+    speak(Transport::Tcp, AWAY, address, "away");
+    speak(Transport::Tcp, HOME, address, "home");
+    let done = server.wait().exits(0);
+    assert_eq!(done.text(), "home");
+    assert!(done.line("accepted").ends_with("  #1"), "{}", done.err);
+}
+
+#[test]
+fn datagrams_that_are_turned_away_are_counted_and_told_once() {
+    let server = tuplecat("udp-bind 0 --deny 127.0.0.2 --count 1").start();
+    let address = server.ready();
+    let (away, _) = datagrams_at(AWAY.parse().unwrap());
+    for _ in 0..5 {
+        away.send_to(b"away", address).unwrap();
+    }
+    speak(Transport::Udp, HOME, address, "home");
+    let done = server.wait().exits(0);
+    assert_eq!(done.text(), "home");
+    assert_eq!(count(&done.err, "rejected"), 1);
+    assert!(done.line("closed").contains(", 5 ignored"), "{}", done.err);
+}
+
+/// Whoever is kept out does not keep the run going either.
+#[test]
+fn a_flood_of_what_is_denied_is_silence() {
+    for words in ["", "--no-fast-path"] {
+        let server = tuplecat("udp-bind 0 --deny 127.0.0.0/8 --idle-timeout 300ms").args(words);
+        let server = server.start();
+        let address = server.ready();
+        let (stranger, _) = datagrams();
+        stranger.send_to(b"noise", address).unwrap();
+        let is_over = AtomicBool::new(false);
+        let bound = Instant::now() + BOUND;
+        let done = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && Instant::now() < bound {
+                    // Once the program is gone, its port is closed.
+                    let _ = stranger.send_to(b"noise", address);
+                }
+            });
+            let done = server.wait();
+            is_over.store(true, Ordering::Relaxed);
+            done
+        });
+        done.fails(6, "nothing was sent or received for 0.3 s (--idle-timeout)");
+    }
+}

@@ -1,0 +1,316 @@
+//! The endpoint `systemd`, and READY=1: sockets that are there before the program is, and who is told that it serves.
+//! A shell stands in for systemd: it puts the socket at descriptor 3 and says so in the environment (`sd_listen_fds(3)`).
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
+
+use rustix::process::Signal;
+use socket2::{Domain, SockRef, Socket, Type};
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+/// What the environment says of one socket, as in `LISTEN_FDS=1`.
+const ONE: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
+
+/// Starts a mode as systemd would: with `socket` at descriptor 3 (and 4), and these variables.
+fn activated(mode: &str, words: &str, socket: impl Into<OwnedFd>, variables: &str) -> Running {
+    let line = format!(
+        "exec 3<&0 4<&0 0</dev/null; export {variables}; exec \"$0\" {mode} --ready-file ready \"$@\""
+    );
+    program("/bin/sh", "-c")
+        .arg(line)
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .args(words)
+        .stdin(Input::From(socket.into()))
+        .start()
+}
+
+/// The address in the ready file of what was started so.
+fn address_in(server: &Running) -> SocketAddr {
+    let line = server.wait_for_file(&server.path("ready"));
+    let (_, address) = line.trim_end().split_once(' ').unwrap();
+    address.parse().unwrap()
+}
+
+/// A connection that systemd has accepted, and the client.
+fn accepted() -> (TcpStream, TcpStream) {
+    let (listener, address) = listen();
+    let client = connect(address);
+    (accept(&listener), client)
+}
+
+#[test]
+fn a_listening_socket_is_served_as_if_it_were_ours() {
+    let (listener, address) = listen();
+    // Who has connected before the program is there waits for it.
+    let mut early = connect(address);
+    early.write_all(b"early ").unwrap();
+    finish(&early);
+    let server = activated("tcp-listen", "systemd -k", listener, ONE);
+    assert_eq!(address_in(&server), address);
+    let line = server.err().wait_for_line("listening");
+    assert_eq!(line, format!("listening  tcp {address}"));
+    server.out().wait_for("early ");
+    let mut late = connect(address);
+    late.write_all(b"late").unwrap();
+    finish(&late);
+    server.out().wait_for("late");
+    server.signal(Signal::TERM);
+    let done = server.wait().exits(143);
+    assert_eq!(done.text(), "early late");
+}
+
+#[test]
+fn options_hold_for_a_socket_that_is_passed() {
+    let (listener, address) = listen();
+    let again = listener.try_clone().unwrap();
+    let server = activated(
+        "tcp-listen",
+        "systemd --ttl 7 --deny 127.0.0.2",
+        listener,
+        ONE,
+    );
+    address_in(&server);
+    assert_eq!(SockRef::from(&again).ttl_v4().unwrap(), 7);
+    assert!(SockRef::from(&again).tcp_nodelay().unwrap());
+    let client = connect(address);
+    finish(&client);
+    server.wait().exits(0);
+}
+
+#[test]
+fn a_socket_on_every_interface_says_so() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let server = activated("tcp-listen", "systemd --exec cat", listener, ONE);
+    let line = server.err().wait_for_line("listening");
+    assert!(line.ends_with(" (every interface, IPv4 only)"), "{line}");
+}
+
+#[test]
+fn a_bound_socket_receives_and_answers() {
+    let (socket, address) = datagrams();
+    let server = activated("udp-bind", "systemd --count 1", socket, ONE);
+    assert_eq!(address_in(&server), address);
+    let (client, _) = datagrams();
+    client.send_to(b"hello", address).unwrap();
+    let done = server.wait().exits(0);
+    assert_eq!(done.text(), "hello");
+    assert_eq!(done.line("bound"), format!("bound      udp {address}"));
+
+    let (socket, address) = datagrams();
+    let _server = activated("udp-bind", "systemd --exec cat", socket, ONE);
+    client.send_to(b"echo", address).unwrap();
+    assert_eq!(receive(&client), (b"echo".to_vec(), address));
+}
+
+#[test]
+fn what_one_run_leaves_in_the_socket_is_for_the_next() {
+    let (socket, address) = datagrams();
+    let (client, _) = datagrams();
+    // So many at once are a flood, for which a socket of our own would be asked to join them.
+    for number in 0..100 {
+        client.send_to(&[number; 3], address).unwrap();
+    }
+    let one = || {
+        activated(
+            "udp-bind",
+            "systemd --count 1",
+            socket.try_clone().unwrap(),
+            ONE,
+        )
+    };
+    assert_eq!(one().wait().exits(0).out, [0; 3]);
+    assert_eq!(one().wait().exits(0).out, [1; 3]);
+    let many = activated(
+        "udp-bind",
+        "systemd --count 97",
+        socket.try_clone().unwrap(),
+        ONE,
+    );
+    assert_eq!(many.wait().exits(0).out.len(), 291);
+    for _ in 0..3 {
+        client.send_to(b"later", address).unwrap();
+    }
+    assert_eq!(receive(&socket).0, [99; 3]);
+    assert_eq!(receive(&socket).0, b"later");
+}
+
+#[test]
+fn a_connection_that_was_accepted_is_the_conversation() {
+    let (connection, mut client) = accepted();
+    let (local, remote) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+    let words = "systemd --on-stdin-eof keep";
+    let server = activated("tcp-listen", words, connection, ONE);
+    client.write_all(b"all").unwrap();
+    finish(&client);
+    let done = server.wait().exits(0);
+    assert_eq!(done.text(), "all");
+    assert_eq!(
+        done.line("accepted"),
+        format!("accepted   tcp {local} <-> {remote}  #1")
+    );
+
+    let (connection, mut client) = accepted();
+    let words = "systemd --exec tr a-z A-Z";
+    let server = activated("tcp-listen", words, connection, ONE);
+    client.write_all(b"question").unwrap();
+    finish(&client);
+    assert_eq!(read_all(&client), b"QUESTION");
+    server.wait().exits(0);
+}
+
+#[test]
+fn a_connection_from_where_nobody_may_connect_is_closed() {
+    let (connection, client) = accepted();
+    let server = activated(
+        "tcp-listen",
+        "systemd --allow 192.0.2.0/24",
+        connection,
+        ONE,
+    );
+    let done = server.wait().exits(0);
+    done.line("rejected");
+    assert_eq!(read_all(&client), b"");
+}
+
+#[test]
+fn a_child_gets_nothing_of_what_systemd_gives() {
+    let (listener, address) = listen();
+    let manager = tempfile::tempdir().unwrap();
+    let path = manager.path().join("notify");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    let variables = format!("{ONE} LISTEN_FDNAMES=web NOTIFY_SOCKET={}", path.display());
+    let words = "systemd -k --exec sh -c";
+    let line = "env | grep -E '^(LISTEN|NOTIFY)'; ls /proc/self/fd";
+    let server = program("/bin/sh", "-c")
+        .arg(format!(
+            "exec 3<&0 0</dev/null; export {variables}; exec \"$0\" tcp-listen \"$@\""
+        ))
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .args(words)
+        .arg(line)
+        .stdin(Input::From(listener.into()))
+        .start();
+    let listed = String::from_utf8(read_all(&connect(address))).unwrap();
+    assert_eq!(
+        listed.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
+    drop(server);
+}
+
+#[test]
+fn a_name_chooses_among_several() {
+    let (listener, address) = listen();
+    let variables = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:admin";
+    let server = activated("tcp-listen", "systemd:admin", listener, variables);
+    assert_eq!(address_in(&server), address);
+    for (word, reason) in [
+        (
+            "systemd",
+            "2 were passed, and one is needed: name it, as in systemd:NAME",
+        ),
+        ("systemd:mail", "none was passed that is named 'mail'"),
+    ] {
+        let (listener, _) = listen();
+        let server = activated("tcp-listen", word, listener, variables);
+        let text = format!("cannot use a tcp socket of systemd: {reason}");
+        server.wait().fails(4, &text);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let none = "none was passed (LISTEN_FDS)";
+    let text = format!("cannot use a tcp socket of systemd: {none}");
+    tuplecat("tcp-listen systemd").run().fails(4, &text);
+    let (listener, _) = listen();
+    let server = activated(
+        "tcp-listen",
+        "systemd",
+        listener,
+        "LISTEN_PID=1 LISTEN_FDS=1",
+    );
+    server.wait().fails(4, &text);
+
+    let (socket, _) = datagrams();
+    let server = activated("tcp-listen", "systemd", socket, ONE);
+    let reason = "it is none of tcp (the unit needs ListenStream=)";
+    server
+        .wait()
+        .fails(4, &format!("cannot use a tcp socket of systemd: {reason}"));
+    let reason = "it is none of udp (the unit needs ListenDatagram=)";
+    let (listener, _) = listen();
+    let server = activated("udp-bind", "systemd", listener, ONE);
+    server
+        .wait()
+        .fails(4, &format!("cannot use a udp socket of systemd: {reason}"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+    let server = activated("tcp-listen", "systemd", listener, ONE);
+    let reason = "it is none of tcp (the unit needs ListenStream=)";
+    server
+        .wait()
+        .fails(4, &format!("cannot use a tcp socket of systemd: {reason}"));
+
+    let (connection, _client) = accepted();
+    let server = activated("tcp-listen", "systemd -k", connection, ONE);
+    let text = "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
+    server.wait().fails(2, text);
+}
+
+both! {
+    /// Whoever manages the service is told once it serves, and where.
+    fn the_manager_is_told(transport) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let name = format!("tuplecat-test-{}-{transport}", std::process::id());
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let abstract_name = UnixAddress::from_abstract_name(&name).unwrap();
+        let other = UnixDatagram::bind_addr(&abstract_name).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        for (manager, address) in [(manager, path), (other, format!("@{name}"))] {
+            manager.set_read_timeout(Some(BOUND)).unwrap();
+            let server = waits(transport, "0").env("NOTIFY_SOCKET", &address).start();
+            let mut space = [0; 256];
+            let count = manager.recv(&mut space).unwrap();
+            let text = String::from_utf8_lossy(&space[..count]);
+            let line = server.ready_line();
+            assert_eq!(text, format!("READY=1\nSTATUS={line}"));
+        }
+    }
+
+    /// Whoever does not listen any more is not missed.
+    fn a_manager_that_is_gone_is_not_missed(transport) {
+        let server = waits(transport, "0").env("NOTIFY_SOCKET", "/nonexistent/notify").start();
+        server.ready();
+    }
+}
+
+#[test]
+fn the_tool_of_systemd_can_start_it() {
+    if !is_installed("systemd-socket-activate") {
+        return skip("systemd-socket-activate is not installed");
+    }
+    // It takes no port 0: one that is bound here, and that two may bind as long as only one listens.
+    let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    reserved.set_reuse_address(true).unwrap();
+    reserved.bind(&LOOPBACK.into()).unwrap();
+    let address = reserved.local_addr().unwrap().as_socket().unwrap();
+    let activate = program("systemd-socket-activate", "--fdname=web -l")
+        .arg(address.to_string())
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .args("tcp-listen systemd:web --exec tr a-z A-Z")
+        .start();
+    activate.err().wait_for("Listening on");
+    let mut client = connect(address);
+    client.write_all(b"hello").unwrap();
+    finish(&client);
+    assert_eq!(read_all(&client), b"HELLO");
+    activate.wait().exits(0);
+}

@@ -1,0 +1,88 @@
+//! The page that shows TCP and UDP side by side: all that it says holds, and it fits into a terminal.
+//! Whether its statements can be false is tested where the page is laid out; here the kernel is asked.
+
+use serde_json::Value;
+
+use crate::common::{Namespace, skip, tuplecat};
+
+fn statements(report: &Value) -> Vec<&Value> {
+    let steps = report["steps"].as_array().expect("a list of steps");
+    steps
+        .iter()
+        .flat_map(|step| ["tcp", "udp"].map(|side| step[side].as_array().expect("statements")))
+        .flatten()
+        .collect()
+}
+
+#[test]
+fn the_page_fits_and_every_statement_holds() {
+    let done = tuplecat("compare").run().exits(0);
+    let page = done.text();
+    assert!(!page.contains("NOT SO HERE"), "{page}");
+    for line in page.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for word in [
+        "1. ",
+        "9. ",
+        "only the 4-tuple",
+        "half-closed",
+        "connection refused",
+    ] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+}
+
+#[test]
+fn the_same_comes_as_data_for_any_number_of_clients() {
+    let done = tuplecat("compare --json --clients 5 --message hi")
+        .run()
+        .exits(0);
+    let report: Value = serde_json::from_slice(&done.out).unwrap();
+    assert_eq!(report["holds"], true);
+    let statements = statements(&report);
+    assert!(statements.len() > 20 && statements.iter().all(|one| one["holds"] == true));
+    let text = |one: &&Value| one["text"].as_str().unwrap_or_default().to_owned();
+    let texts: Vec<String> = statements.iter().map(text).collect();
+    assert!(texts.contains(&"6 sockets with the same local port:".to_owned()));
+    assert!(texts.iter().any(|text| text.ends_with("#5")), "{texts:?}");
+}
+
+#[test]
+fn all_that_the_most_clients_say_fits_into_the_buffers() {
+    let launch = tuplecat("compare --clients 100 --message").arg("x".repeat(1000));
+    let done = launch.run().exits(0);
+    assert!(!done.text().contains("NOT SO HERE"), "{}", done.text());
+}
+
+#[test]
+fn it_speaks_ipv6_where_the_machine_does() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return skip("this machine has no ::1");
+    }
+    let done = tuplecat("compare -6").run().exits(0);
+    assert!(
+        done.text()
+            .starts_with("TCP and UDP side by side, on ::1\n")
+    );
+}
+
+#[test]
+fn a_message_must_say_something() {
+    let done = tuplecat("compare").arg("--message").arg("").run().exits(2);
+    assert!(
+        done.err.contains("an empty message says nothing"),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn a_machine_without_the_address_is_told_which() {
+    // A new network has no loopback address before its interface is up.
+    let Some(network) = Namespace::new("true") else {
+        return;
+    };
+    let reason = "cannot compare on ::1: an experiment failed: cannot assign requested address";
+    network.tuplecat("compare -6").run().fails(1, reason);
+}

@@ -1,0 +1,119 @@
+//! The completion scripts, in the shells that they are for: modes, options, and what their values may be.
+//! bash and zsh are driven through a terminal, as a person does it; fish tells what it would offer.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use crate::common::*;
+
+/// What is typed, and the word that its last one becomes.
+const LINES: [(&str, &str); 10] = [
+    ("tuplecat tcp-l", "tcp-listen"),
+    ("tuplecat udp-s", "udp-sendto"),
+    ("tuplecat tl --hex-f", "--hex-file"),
+    ("tuplecat tcp-listen --on-stdin-eof sh", "shutdown"),
+    ("tuplecat tc --on-peer-eof=wa", "--on-peer-eof=wait"),
+    ("tuplecat udp-bind --reply-to fi", "first"),
+    ("tuplecat us --pcap some-f", "some-file"),
+    ("tuplecat tl -k --out-dir some-d", "some-dir"),
+    ("tuplecat tcp-connect -q peer-o", "peer-one.example"),
+    ("tuplecat completions fi", "fish"),
+];
+
+/// A directory with the script for a shell, things to complete, and a host that is known.
+fn prepared(shell: &str) -> Option<tempfile::TempDir> {
+    if !is_installed(shell) {
+        skip(&format!("{shell} is not installed"));
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| fs::write(directory.path().join(name), text).unwrap();
+    let script = tuplecat("completions").arg(shell).run().exits(0);
+    write("script", &script.out);
+    write("some-file", b"");
+    write("hosts", b"192.0.2.7 peer-one.example\n");
+    for name in ["some-dir", ".ssh"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
+    }
+    write(".ssh/known_hosts", b"peer-one.example ssh-ed25519 AAAA\n");
+    Some(directory)
+}
+
+/// A line as it stands when its last word is complete.
+fn complete(line: &str, word: &str) -> String {
+    let (before, _) = line.rsplit_once(' ').unwrap();
+    format!("{before} {word}")
+}
+
+/// Types each line and a tab at a terminal, and waits until the line is complete.
+fn drive(shell: &str, words: &str, setup: &str, home: &Path) {
+    let (mut person, process) = terminal();
+    let screen = Capture::start(person.try_clone().unwrap());
+    let duplicate = || Output::To(process.try_clone().unwrap().into());
+    let launch = program(shell, words).env("TERM", "dumb");
+    let launch = launch.env("HOME", home.to_str().unwrap());
+    let launch = launch.stdout(duplicate()).stderr(duplicate());
+    let _running = launch.stdin(Input::From(process.into())).start();
+    writeln!(person, "cd '{}'; {setup}; echo set''up", home.display()).unwrap();
+    screen.wait_for("setup");
+    for (line, word) in LINES {
+        // Control-U takes away what is there.
+        write!(person, "{line}\t").unwrap();
+        screen.wait_for(&complete(line, word));
+        write!(person, "\x15").unwrap();
+    }
+}
+
+#[test]
+fn bash_completes() {
+    if let Some(home) = prepared("bash") {
+        let setup = "HOSTFILE=$PWD/hosts; PS1=; source ./script";
+        drive("bash", "--norc --noprofile -i", setup, home.path());
+    }
+}
+
+#[test]
+fn zsh_completes() {
+    if let Some(home) = prepared("zsh") {
+        let setup = "unset zle_bracketed_paste; PS1=; autoload -U compinit; compinit -D -u; \
+                     source ./script; compdef _tuplecat tuplecat";
+        drive("zsh", "-f -i", setup, home.path());
+    }
+}
+
+#[test]
+fn fish_completes() {
+    let Some(home) = prepared("fish") else {
+        return;
+    };
+    for (line, word) in LINES {
+        let command = format!("cd $HOME; source ./script; complete -C '{line}'");
+        let shell = program("fish", "--no-config -c").arg(&command);
+        let done = shell.env("HOME", home.path().to_str().unwrap()).run();
+        let text = done.exits(0).text();
+        let mut offers = text.lines().filter_map(|line| line.split('\t').next());
+        assert!(
+            offers.any(|offer| offer.trim_end_matches('/') == word),
+            "{line}:\n{text}"
+        );
+    }
+}
+
+/// A word that is free is not completed to the name of a file.
+#[test]
+fn what_cannot_be_known_is_not_guessed() {
+    let Some(home) = prepared("fish") else {
+        return;
+    };
+    for line in [
+        "tuplecat tl --send some",
+        "tuplecat tc --timeout some",
+        "tuplecat tl some",
+    ] {
+        let command = format!("cd $HOME; source ./script; complete -C '{line}'");
+        let shell = program("fish", "--no-config -c").arg(&command);
+        let done = shell.env("HOME", home.path().to_str().unwrap()).run();
+        assert_eq!(done.exits(0).text(), "", "{line}");
+    }
+}

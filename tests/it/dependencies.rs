@@ -1,0 +1,79 @@
+//! What the program is made of beside its own source: each library once, and under a licence that asks for nothing but its text.
+//! Read from the lock file as cargo resolves it for this machine, without a network.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::Command;
+
+use crate::common::*;
+
+/// Licences that a program may be built with and given away, whatever its own licence is.
+const LICENCES: [&str; 4] = ["MIT", "Apache-2.0", "Unicode-3.0", "Unlicense"];
+
+/// The packages that the program is built from: name, version, licence.
+fn packages() -> Vec<[String; 3]> {
+    let words = "tree --offline --locked --edges normal --prefix none --format {p}|{l}";
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(words.split(' '));
+    let output = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut packages: Vec<_> = text.lines().map(package).collect();
+    packages.sort();
+    packages.dedup();
+    assert!(packages.len() > 20, "{packages:?}");
+    packages
+}
+
+/// Reads `NAME vVERSION …|LICENCE`, with a star where the package has occurred before.
+fn package(line: &str) -> [String; 3] {
+    let (package, licence) = line.split_once('|').unwrap();
+    let mut words = package.split(' ');
+    let licence = licence.trim_end_matches(" (*)");
+    [words.next().unwrap(), words.next().unwrap(), licence].map(str::to_owned)
+}
+
+#[test]
+fn every_library_is_there_once() {
+    let mut versions: HashMap<String, Vec<String>> = HashMap::new();
+    for [name, version, _] in packages() {
+        versions.entry(name).or_default().push(version);
+    }
+    versions.retain(|_, versions| versions.len() > 1);
+    assert!(versions.is_empty(), "{versions:?}");
+}
+
+#[test]
+fn every_licence_is_one_of_the_permissive() {
+    // One of the choices is enough, and each of its parts has to be allowed.
+    let is_allowed = |licence: &str| {
+        licence.split(" AND ").all(|part| {
+            let mut choices = part.trim_matches(['(', ')']).split(" OR ");
+            choices.any(|choice| LICENCES.contains(&choice))
+        })
+    };
+    for [name, _, licence] in packages() {
+        assert!(is_allowed(&licence), "{name}: '{licence}'");
+    }
+    assert!(!is_allowed("GPL-3.0-only") && !is_allowed("MIT AND GPL-3.0-only"));
+}
+
+/// Each library that the loader has to find and set up makes every start longer.
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_unwinder_is_no_shared_library() {
+    let server = tuplecat("tcp-listen 0").start();
+    server.ready();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
+    assert!(
+        maps.contains("/libc.so") && !maps.contains("/libgcc_s"),
+        "{maps}"
+    );
+}

@@ -1,0 +1,302 @@
+//! Dialogues on the command line: --send and --expect in their order, and the statuses that a script acts upon.
+//! Most run over both transports; where those differ, a stream has no borders and a datagram is an answer by itself.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+/// The mode that speaks first, without an agreement on what ends a conversation.
+fn asks(transport: Transport) -> Launch {
+    match transport {
+        Transport::Tcp => tuplecat("tcp-connect"),
+        Transport::Udp => tuplecat("udp-sendto"),
+    }
+}
+
+/// The mode that waits for others.
+fn answers(transport: Transport) -> Launch {
+    match transport {
+        Transport::Tcp => tuplecat("tcp-listen 0"),
+        Transport::Udp => tuplecat("udp-bind 0"),
+    }
+}
+
+/// How the longest wait in a test is limited.
+const LIMIT: &str = "--timeout=10";
+
+both! {
+    /// Two scripts against each other: what is said is heard, in order, and both are done at once.
+    fn two_scripts_meet(transport) {
+        let server = answers(transport).args(LIMIT);
+        let server = server.args("--expect HELO --send 250 --expect-regex ^MAIL --send-hex 323520 --expect-hex 51").start();
+        let address = server.ready();
+        let client = asks(transport).to(address).args(LIMIT).stdin(Input::Held);
+        let client = client.args("--send HELO --expect 250 --send MAIL --expect-regex ^25. --send").arg("Q");
+        let began = Instant::now();
+        let client = client.run().exits(0);
+        let server = server.wait().exits(0);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!((client.text(), server.text()), ("25025 ".to_owned(), "HELOMAILQ".to_owned()));
+        assert_eq!((client.errors(), server.errors()), (String::new(), String::new()));
+    }
+
+    /// A wrong answer is told from the right one by the status, and both are shown.
+    fn a_wrong_answer_is_shown(transport) {
+        let server = answers(transport).arg("--echo").start();
+        let client = asks(transport).to(server.ready()).args("--timeout 300ms --send +PANG");
+        let done = client.args("--expect +PONG").run().exits(8);
+        assert_eq!(done.text(), "+PANG");
+        let size = match transport {
+            Transport::Tcp => "5 bytes",
+            Transport::Udp => "a datagram of 5 bytes",
+        };
+        let message = format!("\
+--expect '+PONG': timed out after 0.3 s (--timeout)
+expected:
+  00000000  2b 50 4f 4e 47                                    |+PONG|
+came: {size}
+  00000000  2b 50 41 4e 47                                    |+PANG|
+                  ^^");
+        assert_eq!(done.errors(), message);
+    }
+
+    /// What comes from the network cannot control the terminal that the difference is shown on.
+    fn a_terminal_is_not_controlled(transport) {
+        let server = answers(transport).arg("--echo").start();
+        let client = asks(transport).to(server.ready()).args("--timeout 300ms --send");
+        let done = client.arg(r"\x1b]0;title\x07\x9b31m\r").args("--expect x").run().exits(8);
+        let is_plain = |letter: char| letter == '\n' || letter.is_ascii_graphic() || letter == ' ';
+        assert!(done.err.chars().all(is_plain), "{:?}", done.err);
+        assert!(done.err.contains("1b 5d 30 3b"), "{}", done.err);
+    }
+
+    /// Without --expect, what is sent stands for standard input, which is not read.
+    fn words_stand_for_standard_input(transport) {
+        let server = waits(transport, "0").start();
+        let client = speaks(transport, server.ready()).args("--send-hex 686921 --send").arg(r"\x00\n");
+        client.stdin(Input::Held).run().exits(0);
+        assert_eq!(server.wait().exits(0).out, b"hi!\x00\n");
+    }
+
+    /// With --stdin it is read when the dialogue is over, and the session goes on.
+    fn standard_input_takes_over(transport) {
+        let server = waits(transport, "0").stdin(Input::Held).start();
+        let client = speaks(transport, server.ready()).args("--stdin --send ready? --expect go");
+        let client = client.says("the rest").start();
+        server.out().wait_for("ready?");
+        let mut server = server;
+        server.write("go!");
+        server.out().wait_for("the rest");
+        server.close_stdin();
+        assert_eq!(server.wait().exits(0).text(), "ready?the rest");
+        assert_eq!(client.wait().exits(0).text(), "go!");
+    }
+
+    /// Standard input is what is sent where nothing else is.
+    fn standard_input_may_be_the_question(transport) {
+        let server = answers(transport).args("--expect question --send answer").start();
+        let client = asks(transport).to(server.ready()).args("--expect answer").says("question");
+        assert_eq!(client.run().exits(0).text(), "answer");
+        assert_eq!(server.wait().exits(0).text(), "question");
+    }
+
+    /// Nobody there is no wrong answer.
+    fn refused_is_refused(transport) {
+        let (_nobody, address) = refusing(transport);
+        asks(transport).to(address).args("--send x --expect y --timeout 10").run().exits(5);
+    }
+
+    /// Silence over a connection is a wrong answer; without one it is none.
+    fn silence_has_its_status(transport) {
+        let server = answers(transport).stdin(Input::Held).start();
+        let client = asks(transport).to(server.ready()).args("--send x --expect y --timeout 200ms");
+        let status = match transport { Transport::Tcp => 8, Transport::Udp => 6 };
+        let done = client.run().exits(status);
+        assert!(done.errors().ends_with("came: nothing"), "{}", done.err);
+    }
+
+    /// A bad value is a usage error that says what would be right.
+    fn bad_values_are_usage_errors(transport) {
+        for (option, value, says) in [
+            ("--send", r"\q", "is not one of"),
+            ("--send-hex", "4g", "not a hexadecimal digit"),
+            ("--expect", "", "nothing"),
+            ("--expect-hex", "123", "second digit"),
+            ("--expect-regex", "(", "unclosed group"),
+            ("--expect-regex", "", "nothing"),
+        ] {
+            let done = asks(transport).args("127.0.0.1 9").arg(option).arg(value).run().exits(2);
+            assert!(done.err.contains(option) && done.err.contains(says), "{}", done.err);
+        }
+        let (other, text) = match transport {
+            Transport::Tcp => ("-k", "--keep-open"),
+            Transport::Udp => ("--echo", "--echo"),
+        };
+        let done = answers(transport).args("--expect x").arg(other).run().exits(2);
+        assert!(done.err.contains(text), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_stream_has_no_borders() {
+    let (listener, address) = listen();
+    let client = asks(Transport::Tcp).to(address).args(LIMIT);
+    let client = client.args("--expect one,two --expect three").start();
+    let mut peer = accept(&listener);
+    peer.set_nodelay(true).unwrap();
+    for piece in ["..o", "ne", ",", "twothr"] {
+        peer.write_all(piece.as_bytes()).unwrap();
+        client.out().wait_for(piece);
+    }
+    peer.write_all(b"ee").unwrap();
+    assert_eq!(client.wait().exits(0).text(), "..one,twothree");
+}
+
+#[test]
+fn a_datagram_is_an_answer_by_itself() {
+    let (socket, address) = datagrams();
+    let client = asks(Transport::Udp).to(address).args(LIMIT);
+    let client = client.args("--send x --expect one --expect two").start();
+    let (_, peer) = receive(&socket);
+    for datagram in ["on", "e", "one two", "tw"] {
+        socket.send_to(datagram.as_bytes(), peer).unwrap();
+        client.out().wait_for(datagram);
+    }
+    assert!(!client.has_ended_within(Duration::ZERO));
+    socket.send_to(b"a two", peer).unwrap();
+    assert_eq!(client.wait().exits(0).text(), "oneone twotwa two");
+}
+
+#[test]
+fn a_datagram_is_sent_whole() {
+    let (socket, address) = datagrams();
+    let text = "x".repeat(3000);
+    let client = asks(Transport::Udp).to(address).args(LIMIT);
+    let client = client
+        .arg("--send")
+        .arg(&text)
+        .args("--send= --expect end")
+        .start();
+    let (first, peer) = receive(&socket);
+    assert_eq!(first.len(), 3000);
+    assert_eq!(receive(&socket).0.len(), 0);
+    socket.send_to(b"the end", peer).unwrap();
+    client.wait().exits(0);
+}
+
+#[test]
+fn a_peer_that_finishes_first_has_not_answered() {
+    let (listener, address) = listen();
+    for words in [
+        "--expect y",
+        "--send x --expect y",
+        "--send x --expect y --stdin",
+    ] {
+        let client = asks(Transport::Tcp)
+            .to(address)
+            .args(words)
+            .stdin(Input::Held);
+        let client = client.start();
+        let mut peer = accept(&listener);
+        peer.write_all(b"..").unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let done = client.wait().exits(8);
+        assert!(
+            done.errors()
+                .starts_with("--expect 'y': the peer has finished\n"),
+            "{}",
+            done.err
+        );
+    }
+}
+
+#[test]
+fn a_reset_is_a_reset_until_all_is_met() {
+    let (listener, address) = listen();
+    let client = asks(Transport::Tcp)
+        .to(address)
+        .args("--expect y")
+        .stdin(Input::Held);
+    let client = client.start();
+    reset(accept(&listener));
+    let done = client.wait().exits(7);
+    let errors = done.errors();
+    assert!(errors.starts_with("--expect 'y': tcp "), "{errors}");
+    assert!(
+        errors.contains(": connection reset by peer\nexpected:"),
+        "{errors}"
+    );
+    assert!(errors.ends_with("came: nothing"), "{errors}");
+}
+
+#[test]
+fn what_cannot_come_any_more_is_not_waited_for() {
+    let (listener, address) = listen();
+    let client = asks(Transport::Tcp)
+        .to(address)
+        .args("--expect-regex ^220")
+        .start();
+    accept(&listener).write_all(b"554 no").unwrap();
+    let done = client.wait().exits(8);
+    let message = "--expect-regex '^220': what came rules it out\ncame: 6 bytes\n";
+    assert!(done.errors().starts_with(message), "{}", done.err);
+}
+
+#[test]
+fn a_connection_stays_open_while_something_is_expected() {
+    let (listener, address) = listen();
+    let client = asks(Transport::Tcp)
+        .to(address)
+        .args("--send x --expect y")
+        .start();
+    let peer = accept(&listener);
+    assert_eq!(read_len(&peer, 1), b"x");
+    assert!(is_silent_for(&peer, Duration::from_millis(200)));
+    (&peer).write_all(b"y").unwrap();
+    assert_eq!(read_all(&peer), b"");
+    client.wait().exits(0);
+    // Unless a FIN is asked for.
+    let client = asks(Transport::Tcp).to(address);
+    let client = client
+        .args("--send x --expect y --on-stdin-eof shutdown")
+        .start();
+    let peer = accept(&listener);
+    assert_eq!(read_all(&peer), b"x");
+    (&peer).write_all(b"y").unwrap();
+    client.wait().exits(0);
+}
+
+#[test]
+fn what_is_met_early_ends_the_run_though_much_is_on_its_way() {
+    let (listener, address) = listen();
+    let client = asks(Transport::Tcp).to(address).args("--expect stop");
+    let client = client.says(bytes(64 << 20)).start();
+    let peer = accept(&listener);
+    (&peer).write_all(b"stop").unwrap();
+    client.wait().exits(0);
+}
+
+/// Others may speak at the same time: what they say is no answer, and what is said is not for them.
+#[test]
+fn a_dialogue_stays_with_who_has_begun_it() {
+    let server =
+        tuplecat("udp-bind 0 --expect ping --send pong --expect bye --send-hex 21").args(LIMIT);
+    let server = server.start();
+    let address = server.ready();
+    let [(one, _), (other, _)] = [datagrams(), datagrams()];
+    // All that is sent meanwhile is found at once.
+    server.signal(Signal::STOP);
+    one.send_to(b"ping", address).unwrap();
+    other.send_to(b"bye", address).unwrap();
+    server.signal(Signal::CONT);
+    assert_eq!(receive(&one), (b"pong".to_vec(), address));
+    one.send_to(b"bye", address).unwrap();
+    other.send_to(b"again", address).unwrap();
+    let done = server.wait().exits(0);
+    assert!(done.text().starts_with("pingbyebye"), "{}", done.text());
+    assert_eq!(receive(&one), (b"!".to_vec(), address));
+}

@@ -1,0 +1,310 @@
+//! How a TCP session ends: each direction on its own, each rule from both sides.
+//! Nothing is ever cut off: what was read from standard input goes out, and what has arrived is written.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::common::*;
+
+/// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
+const A_WHILE: Duration = Duration::from_millis(200);
+
+fn says(text: &str) -> Input {
+    Input::Bytes(text.as_bytes().to_vec())
+}
+
+#[test]
+fn the_end_of_input_ends_one_direction_only() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "", says("question"));
+        // All bytes and then the end: the peer knows that this was the whole question.
+        assert_eq!(read_all(&peer), b"question", "{side:?}");
+        peer.write_all(b"answer").unwrap();
+        running.out().wait_for("answer");
+        peer.write_all(b", and more").unwrap();
+        drop(peer);
+        assert_eq!(running.wait().exits(0).text(), "answer, and more");
+    }
+}
+
+#[test]
+fn the_end_of_the_peer_ends_one_direction_only() {
+    for side in SIDES {
+        let (mut running, mut peer) = meet(side, "", Input::Held);
+        running.write("early ");
+        assert_eq!(read_len(&peer, 6), b"early ");
+        peer.write_all(b"all").unwrap();
+        finish(&peer);
+        running.out().wait_for("all");
+        running.write("late ");
+        assert_eq!(read_len(&peer, 5), b"late ", "{side:?}");
+        running.write("last");
+        running.close_stdin();
+        assert_eq!(read_all(&peer), b"last");
+        running.wait().exits(0);
+    }
+}
+
+#[test]
+fn keep_does_not_tell_the_peer_that_input_has_ended() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "--on-stdin-eof keep", says("x"));
+        assert_eq!(read_len(&peer, 1), b"x");
+        assert!(
+            is_silent_for(&peer, A_WHILE),
+            "{side:?}: the peer sees an end"
+        );
+        peer.write_all(b"answer").unwrap();
+        drop(peer);
+        assert_eq!(running.wait().exits(0).text(), "answer");
+    }
+}
+
+#[test]
+fn quit_leaves_at_the_end_of_input_when_all_is_sent() {
+    let sent = bytes(1_000_000);
+    for side in SIDES {
+        let (running, peer) = meet(side, "--on-stdin-eof quit", Input::Bytes(sent.clone()));
+        assert!(read_all(&peer) == sent, "{side:?}");
+        running.wait().exits(0);
+    }
+}
+
+#[test]
+fn quit_leaves_at_the_end_of_the_peer() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "--on-peer-eof quit", Input::Held);
+        peer.write_all(b"last words").unwrap();
+        finish(&peer);
+        let done = running.wait().exits(0);
+        assert_eq!(done.text(), "last words", "{side:?}");
+        assert!(!done.err.contains("waiting"), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_person_at_a_terminal_is_not_waited_for() {
+    for side in SIDES {
+        let (_person, process) = terminal();
+        let (running, mut peer) = meet(side, "", Input::From(process.into()));
+        peer.write_all(b"bye").unwrap();
+        finish(&peer);
+        let done = running.wait().exits(0);
+        assert_eq!(done.text(), "bye", "{side:?}");
+        assert!(!done.err.contains("waiting"), "{}", done.err);
+    }
+}
+
+/// The rules that are about seconds of silence, all at once because each takes its time.
+#[test]
+fn silent_input_is_waited_for_as_long_as_the_rules_say() {
+    thread::scope(|scope| {
+        for side in SIDES {
+            scope.spawn(move || silent_from_the_start(side));
+            scope.spawn(move || silent_after_a_byte(side));
+        }
+        scope.spawn(|| told_to_wait(Side::Connects));
+        scope.spawn(|| ends_within_the_silence(Side::Listens));
+    });
+}
+
+/// A pipe that never gave anything holds up the end for 5 s.
+fn silent_from_the_start(side: Side) {
+    let (running, mut peer) = meet(side, "", Input::Held);
+    peer.write_all(b"all").unwrap();
+    let start = Instant::now();
+    finish(&peer);
+    let notice = running.err().wait_for_line("waiting");
+    assert!(
+        start.elapsed() >= Duration::from_millis(990),
+        "told too early"
+    );
+    assert!(notice.contains("for 5 s in all"), "{notice}");
+    assert!(notice.contains("--on-peer-eof quit"), "{notice}");
+    let done = running.wait().exits(0);
+    let waited = start.elapsed();
+    assert!(
+        waited >= Duration::from_millis(4990),
+        "{side:?}: left after {waited:?}"
+    );
+    assert_eq!(done.text(), "all");
+}
+
+/// A producer that has begun is never cut off, however slow it is.
+fn silent_after_a_byte(side: Side) {
+    let (mut running, peer) = meet(side, "", Input::Held);
+    running.write("a");
+    assert_eq!(read_len(&peer, 1), b"a");
+    finish(&peer);
+    let notice = running.err().wait_for_line("waiting");
+    assert!(notice.contains("waiting until it ends"), "{notice}");
+    assert!(
+        !running.has_ended_within(Duration::from_millis(5500)),
+        "{side:?}: cut off"
+    );
+    running.write("b");
+    running.close_stdin();
+    assert_eq!(read_all(&peer), b"b");
+    running.wait().exits(0);
+}
+
+/// The choice can be taken out of its hands.
+fn told_to_wait(side: Side) {
+    let (mut running, peer) = meet(side, "--on-peer-eof wait", Input::Held);
+    finish(&peer);
+    assert!(
+        !running.has_ended_within(Duration::from_millis(6500)),
+        "{side:?}: left"
+    );
+    running.write("late");
+    running.close_stdin();
+    assert_eq!(read_all(&peer), b"late");
+    running.wait().exits(0);
+}
+
+/// Nothing is told where there was nothing to wait for, and quiet means quiet.
+fn ends_within_the_silence(side: Side) {
+    let (mut running, peer) = meet(side, "-q", Input::Held);
+    finish(&peer);
+    assert!(
+        !running.has_ended_within(Duration::from_millis(1500)),
+        "{side:?}: left"
+    );
+    running.close_stdin();
+    assert_eq!(running.wait().exits(0).err, "");
+}
+
+/// A listener that has nothing to say lets its client finish: other tools take an early end for the end of everything.
+#[test]
+fn a_listener_without_input_does_not_end_first() {
+    for input in [Input::Null, Input::Closed] {
+        let (running, mut peer) = meet(Side::Listens, "", input);
+        peer.write_all(b"one ").unwrap();
+        running.out().wait_for("one ");
+        assert!(is_silent_for(&peer, A_WHILE), "the peer sees an end");
+        peer.write_all(b"two").unwrap();
+        finish(&peer);
+        assert_eq!(read_all(&peer), b"");
+        assert_eq!(running.wait().exits(0).text(), "one two");
+    }
+}
+
+/// Whoever has said all it had to say, or speaks first, ends first.
+#[test]
+fn an_empty_input_is_an_end() {
+    for (side, words, input) in [
+        (Side::Connects, "", Input::Null),
+        (Side::Connects, "", Input::Closed),
+        (Side::Listens, "", says("")),
+        (Side::Listens, "--on-stdin-eof shutdown", Input::Null),
+    ] {
+        let (running, mut peer) = meet(side, words, input);
+        assert_eq!(read_all(&peer), b"");
+        peer.write_all(b"answer").unwrap();
+        drop(peer);
+        assert_eq!(running.wait().exits(0).text(), "answer");
+    }
+}
+
+#[test]
+fn a_reset_is_an_error_and_what_arrived_before_it_is_written() {
+    let sent = bytes(20_000);
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "", Input::Held);
+        peer.write_all(&sent[..1]).unwrap();
+        running.out().wait_for_len(1);
+        // All of it is in the kernel's queue, and the reset behind it, when the program looks again.
+        running.signal(Signal::STOP);
+        peer.write_all(&sent[1..]).unwrap();
+        let (local, remote) = (peer.peer_addr().unwrap(), peer.local_addr().unwrap());
+        reset(peer);
+        running.signal(Signal::CONT);
+        let done = running.wait().exits(7);
+        assert!(
+            done.out == sent,
+            "{side:?}: {} of 20000 bytes",
+            done.out.len()
+        );
+        let message = format!("tcp {local} <-> {remote}: connection reset by peer");
+        assert_eq!(done.errors(), message);
+    }
+}
+
+#[test]
+fn a_reset_is_an_error_while_sending_and_after_the_end_of_input() {
+    for side in SIDES {
+        // More than the kernel buffers: some of it is still to be sent when the reset comes.
+        let (running, peer) = meet(side, "", Input::Bytes(vec![0; 20_000_000]));
+        assert_eq!(read_len(&peer, 1).len(), 1);
+        reset(peer);
+        running.wait().exits(7);
+
+        let (running, peer) = meet(side, "", says("x"));
+        assert_eq!(read_all(&peer), b"x");
+        reset(peer);
+        running.wait().exits(7);
+    }
+}
+
+#[test]
+fn an_output_whose_reader_has_gone_ends_a_silent_session_too() {
+    for side in SIDES {
+        let (mut running, _peer) = meet_with(side, "", |launch| {
+            launch.stdin(Input::Held).stdout(Output::Held)
+        });
+        drop(running.take_stdout());
+        assert_eq!(running.wait().exits(141).errors(), "", "{side:?}");
+    }
+}
+
+#[test]
+fn an_output_whose_reader_goes_ends_a_busy_session() {
+    for side in SIDES {
+        let (mut running, peer) = meet_with(side, "", |launch| {
+            launch.stdin(Input::Null).stdout(Output::Held)
+        });
+        let sender = thread::spawn(move || {
+            let (mut peer, chunk) = (peer, bytes(64 << 10));
+            // Until the program is gone.
+            while peer.write_all(&chunk).is_ok() {}
+        });
+        let mut reader = running.take_stdout();
+        std::io::Read::read_exact(&mut reader, &mut [0; 1000]).unwrap();
+        drop(reader);
+        running.wait().exits(141);
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_signal_leaves_time_to_write_what_has_arrived() {
+    let sent = bytes(20_000);
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "", Input::Held);
+        peer.write_all(&sent[..1]).unwrap();
+        running.out().wait_for_len(1);
+        running.signal(Signal::STOP);
+        peer.write_all(&sent[1..]).unwrap();
+        running.signal(Signal::TERM);
+        running.signal(Signal::CONT);
+        let done = running.wait().exits(143);
+        assert!(
+            done.out == sent,
+            "{side:?}: {} of 20000 bytes",
+            done.out.len()
+        );
+        assert!(done.line("closed").contains("received 20000, sent 0 bytes"));
+    }
+}
+
+#[test]
+fn no_more_than_the_limit_is_passed_on() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "--max-bytes 4", Input::Held);
+        peer.write_all(b"123456").unwrap();
+        assert_eq!(running.wait().exits(0).text(), "1234", "{side:?}");
+    }
+}

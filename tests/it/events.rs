@@ -1,0 +1,355 @@
+//! Events for programs: every line is what the schema says, and the figures are those of the peer.
+//! A script may rely on the names and the fields; so each event there is stands here once.
+
+use std::fs;
+use std::io;
+use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tuplecat::batch::Shape;
+use tuplecat::exit::{Exit, Failure};
+use tuplecat::tap::json::{Events, Payload};
+use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, Used};
+use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
+
+use crate::common::*;
+
+fn schema() -> Schema {
+    Schema::new(include_str!("../../fixtures/events.schema.json"))
+}
+
+/// The events in a text, each of which has one of the forms of the schema.
+#[track_caller]
+fn read(text: &str) -> Vec<Value> {
+    let schema = schema();
+    let read = |line: &str| {
+        let event = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        schema
+            .check(&event)
+            .unwrap_or_else(|reason| panic!("{line}\n{reason}"));
+        event
+    };
+    text.lines().map(read).collect()
+}
+
+/// The names of events, in the order in which they first occur.
+fn names(events: &[Value]) -> Vec<&str> {
+    let mut names = Vec::new();
+    for event in events {
+        let name = event["event"].as_str().unwrap();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The first event of this name.
+#[track_caller]
+fn first<'a>(events: &'a [Value], name: &str) -> &'a Value {
+    let found = events.iter().find(|event| event["event"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {:?}", names(events)))
+}
+
+fn sum(events: &[Value], name: &str) -> u64 {
+    let events = events.iter().filter(|event| event["event"] == name);
+    events.map(|event| event["bytes"].as_u64().unwrap()).sum()
+}
+
+fn payload(events: &[Value], name: &str) -> Vec<u8> {
+    let events = events.iter().filter(|event| event["event"] == name);
+    let payload = events.map(|event| hex::decode(event["payload"].as_str().unwrap()).unwrap());
+    payload.collect::<Vec<_>>().concat()
+}
+
+both! {
+    /// Both sides tell the whole story, and count the same bytes.
+    fn a_session_is_told_from_beginning_to_end(transport) {
+        let text = bytes(50_000);
+        let server = waits(transport, "-q 0 --events -").start();
+        let address = server.ready().to_string();
+        let client = speaks(transport, server.ready()).args("-q --events -").says(&text);
+        let client = read(&client.run().exits(0).err);
+        let server = server.wait().exits(0);
+        assert!(server.out == text, "other bytes");
+        let server = read(&server.err);
+        let (here, there): (&[&str], &[&str]) = match transport {
+            Transport::Tcp => (
+                &["listening", "accepted", "received", "peer-finished", "closed", "summary"],
+                &["connecting", "connected", "sent", "half-closed", "peer-finished", "closed", "summary"],
+            ),
+            // The end is answered, so that its sender knows that it was heard.
+            Transport::Udp => (
+                &["bound", "received", "sent", "transferred", "closed", "summary"],
+                &["sent", "received", "transferred", "closed", "summary"],
+            ),
+        };
+        assert_eq!((names(&server), names(&client)), (here.to_vec(), there.to_vec()));
+        for (events, name) in [(&server, "received"), (&client, "sent")] {
+            assert_eq!(sum(events, name), 50_000);
+            for end in ["closed", "summary"] {
+                assert_eq!(first(events, end)[name]["bytes"], 50_000);
+            }
+            assert_eq!(first(events, "summary")["status"], 0);
+        }
+        assert_eq!(first(&server, "received")["local"], address);
+        assert_eq!(first(&client, "sent")["remote"], address);
+        assert_eq!(first(&server, "received")["remote"], first(&client, "sent")["local"]);
+        assert_eq!(first(&server, "received")["proto"], transport.to_string());
+        assert_eq!(first(&server, "closed").get("tcp").is_some(), transport == Transport::Tcp);
+    }
+
+    /// With the option events have the bytes, without it only their number.
+    fn payload_is_told_on_demand(transport) {
+        let server = waits(transport, "-q 0 --events - --events-payload").start();
+        let client = speaks(transport, server.ready()).args("-q --events -").says(bytes(5000));
+        let client = read(&client.run().exits(0).err);
+        let server = read(&server.wait().exits(0).err);
+        assert_eq!(payload(&server, "received"), bytes(5000));
+        assert!(first(&client, "sent").get("payload").is_none());
+    }
+
+    /// Each chunk that passes by the kernel's own ways is an event as well.
+    fn a_file_takes_no_way_around_the_events(transport) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let server = waits(transport, "-q 0").start();
+        let client = speaks(transport, server.ready()).args("-q --events").arg(&path);
+        client.stdin(Input::From(with_text(&bytes(100_000)))).run().exits(0);
+        server.wait().exits(0);
+        let events = read(&fs::read_to_string(path).unwrap());
+        assert_eq!(sum(&events, "sent"), 100_000);
+    }
+
+    /// Nobody there: an event for the attempt, one for the failure of the run, and the status in the last one.
+    fn a_refusal_is_told(transport) {
+        let (_nobody, address) = refusing(transport);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let client = speaks(transport, address).args("-q --events").arg(&path).says("x");
+        let client = client.run().exits(5);
+        let events = read(&fs::read_to_string(path).unwrap());
+        let name = match transport {
+            Transport::Tcp => "connect-failed",
+            Transport::Udp => "unreachable",
+        };
+        assert_eq!(first(&events, name)["remote"], address.to_string());
+        assert_eq!(first(&events, "error")["error"], client.errors());
+        assert_eq!(first(&events, "error")["status"], 5);
+        assert_eq!(first(&events, "summary")["status"], 5);
+    }
+
+    /// SIGUSR1 asks programs' events for the table as well.
+    fn a_signal_shows_the_table(transport) {
+        let server = waits(transport, "-q 0 --events -").stdin(Input::Held).start();
+        let client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        if transport == Transport::Tcp {
+            server.err().wait_for("\"accepted\"");
+        }
+        server.signal(Signal::USR1);
+        server.err().wait_for("\"socket\"");
+        server.signal(Signal::TERM);
+        let events = read(&server.wait().exits(143).err);
+        let rows = events.iter().filter(|event| event["event"] == "socket");
+        assert!(rows.clone().any(|row| row["unread"] == 0), "{rows:?}");
+        assert_eq!(first(&events, "summary")["status"], 143);
+        drop(client);
+    }
+
+    /// What fails before there is a socket is told as well.
+    fn an_unknown_service_is_told(transport) {
+        let events = waits(transport, "-q no-such-service --events -").run().exits(3).err;
+        let (events, message) = events.rsplit_once("tuplecat: ").unwrap();
+        assert_eq!(first(&read(events), "error")["error"], message.trim_end());
+    }
+
+    /// Payload goes nowhere without events.
+    fn payload_alone_is_a_usage_error(transport) {
+        let done = waits(transport, "0 --events-payload").run().exits(2);
+        assert!(done.err.contains("--events"), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_reset_is_told() {
+    let server = tuplecat("tcp-listen -q 0 --events -").start();
+    let peer = connect(server.ready());
+    server.err().wait_for("\"accepted\"");
+    reset(peer);
+    let done = server.wait().exits(7);
+    let (events, _) = done.err.rsplit_once("tuplecat: ").unwrap();
+    let events = read(events);
+    assert_eq!(first(&events, "reset")["conn"], 1);
+    assert_eq!(first(&events, "error")["status"], 7);
+}
+
+#[test]
+fn a_strangers_datagram_is_told() {
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto -q --events - --replies 1 --reply-timeout forever");
+    let client = client.to(address).says("x").start();
+    let (_, sender) = receive(&socket);
+    let (stranger, name) = datagrams();
+    stranger.send_to(b"psst", sender).unwrap();
+    client.err().wait_for("\"ignored\"");
+    UdpSocket::send_to(&socket, b"", sender).unwrap();
+    let events = read(&client.wait().exits(0).err);
+    let ignored = first(&events, "ignored");
+    assert_eq!(
+        (&ignored["remote"], &ignored["bytes"]),
+        (&name.to_string().into(), &4.into())
+    );
+    assert_eq!(first(&events, "received")["bytes"], 0);
+}
+
+#[test]
+fn a_full_disk_is_told_in_the_status() {
+    let server = tuplecat("udp-bind -q --count 1 0 --events /dev/full").start();
+    let (socket, _) = datagrams();
+    socket.send_to(b"x", server.ready()).unwrap();
+    let message =
+        "cannot write to '/dev/full' (--events): no space left on device; nothing more goes there";
+    server.wait().fails(1, message);
+}
+
+fn flow(transport: Transport) -> FourTuple {
+    FourTuple::new(transport, LOOPBACK, "[2001:db8::7]:9".parse().unwrap())
+}
+
+fn socket(transport: Transport) -> Identity {
+    Identity::Socket(transport, LOOPBACK)
+}
+
+fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
+    for event in events {
+        tap.event(event, SystemTime::now());
+    }
+}
+
+/// Every event of connections.
+#[rustfmt::skip]
+fn stream_events(tap: &mut dyn Tap) {
+    let (flow, conn, after) = (flow(Transport::Tcp), Some(1), Duration::from_micros(7));
+    let (remote, socket) = (flow.remote, socket(Transport::Tcp));
+    let error = |kind| io::Error::from(kind);
+    let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
+    let timed_out = error(io::ErrorKind::TimedOut);
+    let (program, status) = ("cat", ExitStatus::from_raw(3 << 8));
+    emit(tap, &[
+        Event::Listening { socket, reach: Reach::Loopback },
+        Event::Connecting { remote },
+        Event::ConnectFailed { remote, error: &refused, after },
+        Event::Retrying { failure: &Failure::new(Exit::Refused, "cannot connect"), left: after },
+        Event::Probed { outcome: Ok((flow, after)) },
+        Event::Connected { flow, after },
+        Event::Accepted { flow, conn: 1 },
+        Event::Rejected { flow, datagrams: 0 },
+        Event::HalfClosed { flow, conn },
+        Event::PeerFinished { flow, conn },
+        Event::Broken { flow, conn, error: &reset },
+        Event::Broken { flow, conn, error: &timed_out },
+        Event::Waiting { socket, text: "for the input".to_owned() },
+        Event::Exited { flow, conn, pid: 7, program, status },
+        Event::Exited { flow, conn, pid: 7, program, status: ExitStatus::from_raw(9) },
+    ]);
+}
+
+/// Every event of datagrams.
+#[rustfmt::skip]
+fn datagram_events(tap: &mut dyn Tap) {
+    let (flow, socket) = (flow(Transport::Udp), socket(Transport::Udp));
+    let (count, conn, bytes) = (Count::default(), None, Some(&b"abc"[..]));
+    let shape = Shape::Datagrams(2);
+    let data = |direction| Event::Data(Data { direction, flow, conn, len: 3, shape, bytes });
+    let (direction, has_end, lost, or_more) = (Direction::Incoming, true, 0, false);
+    emit(tap, &[
+        Event::Bound { socket, reach: Reach::DualStack },
+        data(Direction::Incoming),
+        data(Direction::Outgoing),
+        Event::Rejected { flow, datagrams: 2 },
+        Event::Unreachable { flow, reason: "port unreachable", offender: Some(flow.remote.ip()) },
+        Event::Ignored { flow, len: 3 },
+        Event::Forgotten { flow },
+        Event::Truncated { flow, from: 9, to: 3 },
+        Event::Dropped { socket, count: 2, or_more: true },
+        Event::Transferred { socket, flow: None, direction, count, has_end, lost, or_more },
+    ]);
+}
+
+/// Every event of runs and of sockets of any kind.
+fn other_events(tap: &mut dyn Tap) {
+    let state = |transport| SocketState::new(Identity::Pair(flow(transport)), Instant::now());
+    let (tcp, udp) = (state(Transport::Tcp), state(Transport::Udp));
+    let bound = SocketState::new(socket(Transport::Udp), Instant::now());
+    let failure = Failure::new(Exit::Refused, "cannot connect");
+    let (exit, lasted) = (Exit::Refused, Duration::from_micros(7));
+    emit(
+        tap,
+        &[
+            Event::Granted { text: "less" },
+            Event::Closed(&tcp),
+            Event::Peers(&[udp]),
+            Event::Sockets(&[tcp.clone(), bound]),
+            Event::Failed(&failure),
+            Event::Ended { exit, lasted },
+        ],
+    );
+}
+
+fn told(path: &Path, payload: Payload) -> Vec<Value> {
+    let sink = Sink::file(path, "--events", &Console::default(), &mut Used::standard()).unwrap();
+    let mut tap = Events::new(sink, payload);
+    stream_events(&mut tap);
+    datagram_events(&mut tap);
+    other_events(&mut tap);
+    tap.flush().unwrap();
+    read(&fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn an_event_has_its_form_whatever_the_clock_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events");
+    let sink = Sink::file(
+        &path,
+        "--events",
+        &Console::default(),
+        &mut Used::standard(),
+    )
+    .unwrap();
+    let mut tap = Events::new(sink, Payload::Shown);
+    let (now, year) = (SystemTime::now(), Duration::from_hours(365 * 24));
+    for time in [now, now - 100 * year, now + 9000 * year] {
+        tap.event(&Event::Granted { text: "less" }, time);
+    }
+    tap.flush().unwrap();
+    assert_eq!(read(&fs::read_to_string(path).unwrap()).len(), 3);
+}
+
+#[test]
+fn each_event_has_the_form_that_the_schema_describes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events");
+    let events = told(&path, Payload::Shown);
+    let mut seen = names(&events);
+    seen.sort_unstable();
+    let mut described = schema().titles();
+    described.sort();
+    assert_eq!(seen, described);
+    assert_eq!(payload(&events, "received"), b"abc");
+    // A run of datagrams is an event for each.
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| event["event"] == "sent")
+            .count(),
+        2
+    );
+    let counted = told(&path, Payload::Counted);
+    assert!(counted.iter().all(|event| event.get("payload").is_none()));
+}

@@ -1,0 +1,264 @@
+//! How children end, and what they are given and leave behind: nothing of ours, and nothing at all.
+//! A child never outlives the run, and is never ended while it still has something to say to a peer that listens.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::common::*;
+
+#[test]
+fn what_ends_a_child_ends_the_run_that_is_its_conversation() {
+    let (server, client) = meet_child("exit 0");
+    drop(client);
+    server.wait().fails(0, "");
+    let (server, client) = meet_child("exit 3");
+    drop(client);
+    let done = server.wait();
+    assert!(
+        done.line("exited").ends_with("  #1  'sh' with status 3"),
+        "{}",
+        done.err
+    );
+    done.fails(1, "'sh' ended with status 3");
+    let (server, client) = meet_child("kill -9 $$");
+    drop(client);
+    server.wait().fails(1, "'sh' ended with signal 9 (SIGKILL)");
+
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect")
+        .to(address)
+        .args("--exec false")
+        .start();
+    drop(accept(&listener));
+    client.wait().fails(1, "'false' ended with status 1");
+}
+
+#[test]
+fn among_many_a_child_that_fails_is_reported_and_no_more() {
+    let server = shell("tcp-listen 0 -k", "exit 4").start();
+    assert_eq!(read_all(&connect(server.ready())), b"");
+    let line = server.err().wait_for_line("exited");
+    assert!(line.ends_with("  #1  'sh' with status 4"), "{line}");
+    assert_eq!(read_all(&connect(server.ready())), b"");
+    server.signal(Signal::TERM);
+    server.wait().fails(143, "");
+}
+
+#[test]
+fn a_child_s_errors_go_where_ours_go() {
+    let (server, client) = meet_child("echo trouble >&2");
+    server.err().wait_for("trouble\n");
+    assert_eq!(read_all(&client), b"");
+}
+
+#[test]
+fn a_child_gets_three_descriptors() {
+    let (listener, address) = listen();
+    let server = tuplecat("tcp-listen 0 -k --ready-fd 8 --exec ls /proc/self/fd");
+    let server = server
+        .redirect("7</dev/null")
+        .redirect("8>/dev/null")
+        .redirect("9<&0")
+        .start();
+    let client = tuplecat("tcp-connect")
+        .to(address)
+        .args("--exec ls /proc/self/fd");
+    let client = client.redirect("7</dev/null").start();
+    let others = [connect(server.ready()), connect(server.ready())];
+    for peer in [connect(server.ready()), accept(&listener)] {
+        // The fourth is the folder that ls reads.
+        let listed = String::from_utf8(read_all(&peer)).unwrap();
+        assert_eq!(
+            listed.split_whitespace().collect::<Vec<_>>(),
+            ["0", "1", "2", "3"]
+        );
+    }
+    drop(others);
+    client.wait().exits(0);
+}
+
+#[test]
+fn no_zombie_is_left() {
+    let server = tuplecat("tcp-listen 0 -k --exec echo hello").start();
+    for _ in 0..20 {
+        assert_eq!(read_all(&connect(server.ready())), b"hello\n");
+    }
+    wait_until("all are reaped", || children_of(server.pid()).is_empty());
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+#[test]
+fn children_end_with_the_run_and_so_does_all_they_have_started() {
+    let command = "trap 'echo told > told; exit' HUP; sleep 1000 & echo $! $$; wait";
+    let (server, client) = meet_child(command);
+    let line = read_line(&client);
+    let told = server.path("told");
+    server.signal(Signal::TERM);
+    let mut pids = line.split_whitespace();
+    server.wait_for_file(&told);
+    let start = Instant::now();
+    server.wait().exits(143);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    wait_until("the group is gone", || !pids.clone().any(is_alive));
+    assert_eq!(pids.by_ref().count(), 2);
+}
+
+#[test]
+fn a_child_that_does_not_listen_is_killed() {
+    let (server, client) =
+        meet_child("trap '' HUP TERM; sleep 1000 & echo $! $$; wait; sleep 1000");
+    let line = read_line(&client);
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+    wait_until("the group is gone", || {
+        !line.split_whitespace().any(is_alive)
+    });
+}
+
+/// Nobody looks after them once a terminal is gone, and of that both the kernel and a shell may tell.
+#[test]
+fn children_end_with_the_terminal_and_have_time_for_it() {
+    let (server, client) =
+        meet_child("trap 'sleep 0.2; echo told > told; exit' HUP; sleep 1000 & echo $$; wait");
+    let line = read_line(&client);
+    server.signal(Signal::HUP);
+    server.err().wait_for_line("closed");
+    server.signal(Signal::HUP);
+    server.wait_for_file(&server.path("told"));
+    server.wait().exits(129);
+    wait_until("it is gone", || !is_alive(&line));
+}
+
+#[test]
+fn who_is_in_a_hurry_signals_twice() {
+    let (server, client) = meet_child("trap '' HUP; echo $$; while :; do sleep 1000; done");
+    let line = read_line(&client);
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    server.err().wait_for_line("closed");
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    wait_until("it is gone", || !is_alive(&line));
+}
+
+#[test]
+fn a_child_whose_peer_is_gone_is_let_finish_and_then_ended() {
+    let (server, client) = meet_child("cat > rest; echo done > done; sleep 1000");
+    (&client).write_all(b"all of it").unwrap();
+    let rest = server.path("rest");
+    wait_until("the child has it", || {
+        fs::read(&rest).is_ok_and(|rest| rest == b"all of it")
+    });
+    reset(client);
+    let done = server.path("done");
+    assert_eq!(server.wait_for_file(&done), "done\n");
+    server.wait().exits(7);
+}
+
+/// What it says then has nobody to go to; it takes what had come for it all the same, instead of waiting to be heard.
+#[test]
+fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
+    let server = shell("tcp-listen 0 -k", "cat; echo done > done").start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    // Until the child waits for the client, and the client for the child.
+    while (&client).write(&text).is_ok() {}
+    reset(client);
+    server.err().wait_for_line("broken");
+    assert_eq!(server.wait_for_file(&server.path("done")), "done\n");
+    server.err().wait_for_line("closed");
+    wait_until("it is reaped", || children_of(server.pid()).is_empty());
+}
+
+/// The same where the client is still there, and takes nothing.
+#[test]
+fn a_child_whose_client_does_not_listen_is_let_finish_as_well() {
+    let server = shell(
+        "tcp-listen 0 -k --client-timeout 200ms",
+        "cat; echo done > done",
+    )
+    .start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    while (&client).write(&text).is_ok() {}
+    server.err().wait_for_line("broken");
+    assert_eq!(server.wait_for_file(&server.path("done")), "done\n");
+    server.err().wait_for_line("closed");
+}
+
+/// A child that takes nothing of what had come for it is not heard for ever.
+#[test]
+fn a_child_that_only_speaks_to_nobody_costs_no_time() {
+    let server = shell("tcp-listen 0 -k --client-timeout 200ms", "exec yes").start();
+    let client = connect(server.ready());
+    client.set_write_timeout(Some(A_WHILE)).unwrap();
+    let text = bytes(64 << 10);
+    while (&client).write(&text).is_ok() {}
+    server.err().wait_for_line("broken");
+    wait_until("it is calm", || {
+        let before = ticks(&server);
+        assert!(!server.has_ended_within(A_WHILE));
+        ticks(&server) - before < 10
+    });
+    drop(client);
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+#[test]
+fn a_child_that_has_closed_its_output_ends_in_its_own_time() {
+    let server = shell(
+        "tcp-listen 0 -k",
+        "exec >&-; cat > rest; sleep 2; mv rest kept",
+    )
+    .start();
+    let mut client = connect(server.ready());
+    client.write_all(b"kept").unwrap();
+    finish(&client);
+    assert_eq!(read_all(&client), b"");
+    drop(client);
+    server.err().wait_for_line("closed");
+    assert_eq!(server.wait_for_file(&server.path("kept")), "kept");
+    wait_until("it is reaped", || children_of(server.pid()).is_empty());
+}
+
+#[test]
+fn the_end_of_one_conversation_is_not_that_of_another() {
+    let command = "[ $TUPLECAT_CONN = 1 ] && exit; cat";
+    let server = shell("tcp-listen 0 -k", command).start();
+    let first = connect(server.ready());
+    assert_eq!(read_all(&first), b"");
+    wait_until("it is reaped", || children_of(server.pid()).is_empty());
+    let mut second = connect(server.ready());
+    second.write_all(b"before ").unwrap();
+    assert_eq!(read_len(&second, 7), b"before ");
+    // Its child has been gone for long when the first is closed; nothing of that may reach the child that came after it.
+    drop(first);
+    server.err().wait_for_line("closed");
+    assert!(is_silent_for(&second, Duration::from_millis(1300)));
+    second.write_all(b"after").unwrap();
+    finish(&second);
+    assert_eq!(read_all(&second), b"after");
+}
+
+#[test]
+fn the_peer_s_end_can_end_it_all() {
+    let command = "trap 'echo told > told' HUP; sleep 1000 & wait";
+    let server = shell("tcp-listen --on-peer-eof quit 0", command).start();
+    let client = connect(server.ready());
+    finish(&client);
+    assert_eq!(read_all(&client), b"");
+    server.wait_for_file(&server.path("told"));
+    server.wait().exits(0);
+}

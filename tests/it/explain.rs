@@ -1,0 +1,232 @@
+//! What is told of a run to those who watch: the steps of the sockets API, and figures of how it went.
+//! The steps come in the order in which man pages have them, each with the name that the socket has by then.
+
+use std::io::Read;
+use std::net::UdpSocket;
+
+use rustix::process::Signal;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+/// The steps in a text, each as its call and the rest; other lines are left out.
+fn steps(text: &str) -> Vec<(&str, &str)> {
+    let split = |line| str::split_once(line, ' ').map(|(call, rest)| (call, rest.trim()));
+    let steps = text.lines().filter_map(split);
+    steps
+        .filter(|(call, _)| call.ends_with("()") || *call == "waiting")
+        .collect()
+}
+
+fn calls(text: &str) -> Vec<&str> {
+    steps(text).into_iter().map(|(call, _)| call).collect()
+}
+
+/// The first step with this call.
+#[track_caller]
+fn step<'a>(text: &'a str, call: &str) -> &'a str {
+    let found = steps(text).into_iter().find(|(name, _)| *name == call);
+    found.unwrap_or_else(|| panic!("no {call} in:\n{text}")).1
+}
+
+#[test]
+fn a_listener_is_told_from_socket_to_close() {
+    let server = tuplecat("tcp-listen -q --explain 0").start();
+    let address = server.ready().to_string();
+    let client = tuplecat("tcp-connect -q --explain").to(server.ready());
+    let client = client.says("hello").run().exits(0).err;
+    let server = server.wait().exits(0).err;
+
+    let mut told = calls(&server);
+    // The listening socket is closed once its client is there, which may be before or after the first bytes.
+    let closes = told.iter().position(|&call| call == "close()").unwrap();
+    told.remove(closes);
+    let expected = [
+        "socket()", "bind()", "listen()", "waiting", "accept()", "waiting", "recv()", "recv()",
+        "close()",
+    ];
+    assert_eq!(told, expected);
+    assert!(step(&server, "socket()").contains("TCP"));
+    assert!(step(&server, "bind()").starts_with(&format!("tcp {address}  ")));
+    assert!(step(&server, "listen()").contains("4096"));
+    assert_eq!(step(&server, "waiting"), "in accept() for a client");
+    assert!(step(&server, "accept()").contains("a new socket, same local port"));
+    assert!(step(&server, "recv()").ends_with("5 bytes"));
+
+    let expected = [
+        "socket()",
+        "connect()",
+        "waiting",
+        "connect()",
+        "waiting",
+        "send()",
+        "shutdown()",
+        "recv()",
+        "close()",
+    ];
+    assert_eq!(calls(&client), expected);
+    let (_, local, remote) = tuple(step(&client, "send()"));
+    assert_eq!(remote, address);
+    assert_eq!(
+        tuple(step(&server, "accept()")),
+        ("tcp".to_owned(), remote, local)
+    );
+    for line in server.lines().chain(client.lines()) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn a_datagram_socket_needs_fewer_steps_and_learns_names_late() {
+    let server = tuplecat("udp-bind -q --explain --count 1 0").start();
+    let client = tuplecat("udp-sendto -q --explain --reply-timeout 0.1").to(server.ready());
+    let client = client.says("hello").run().exits(0).err;
+    let server = server.wait().exits(0).err;
+    let expected = ["socket()", "bind()", "waiting", "recvfrom()", "close()"];
+    assert_eq!(calls(&server), expected);
+    assert!(step(&server, "recvfrom()").contains("a new sender, the same socket"));
+    let expected = ["socket()", "sendto()", "waiting", "close()"];
+    assert_eq!(calls(&client), expected);
+    assert!(step(&client, "sendto()").contains("the kernel chose our port"));
+    let (_, local, remote) = tuple(step(&client, "sendto()"));
+    assert_eq!(
+        tuple(step(&server, "recvfrom()")),
+        ("udp".to_owned(), remote, local)
+    );
+    assert!(step(&server, "close()").contains("UDP knows no end"));
+}
+
+#[test]
+fn connecting_a_datagram_socket_sends_nothing() {
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto -q --explain --connected --reply-timeout 0").to(address);
+    let client = client.run().exits(0).err;
+    assert_eq!(calls(&client), ["socket()", "connect()", "close()"]);
+    assert!(step(&client, "connect()").contains("nothing is sent"));
+    assert!(is_silent_for(&socket, std::time::Duration::ZERO));
+}
+
+#[test]
+fn a_refusal_is_a_failed_call_or_a_late_message() {
+    let (_nobody, address) = refusing(Transport::Tcp);
+    let client = tuplecat("tcp-connect -q --explain")
+        .to(address)
+        .run()
+        .exits(5)
+        .err;
+    assert_eq!(
+        calls(&client),
+        ["socket()", "connect()", "waiting", "connect()"]
+    );
+    assert!(client.contains("failed: connection refused"));
+    let (_nobody, address) = refusing(Transport::Udp);
+    let client = tuplecat("udp-sendto -q --explain")
+        .to(address)
+        .says("x")
+        .run()
+        .exits(5)
+        .err;
+    assert!(
+        step(&client, "recvmsg()").contains("port unreachable (ICMP)"),
+        "{client}"
+    );
+}
+
+#[test]
+fn many_calls_of_a_kind_are_told_only_on_demand() {
+    for (words, most) in [("", 11), ("-v", 20)] {
+        let server = tuplecat("udp-bind --explain --count 20 0")
+            .args(words)
+            .start();
+        let (socket, _) = datagrams();
+        for _ in 0..20 {
+            UdpSocket::send_to(&socket, b"x", server.ready()).unwrap();
+        }
+        let server = server.wait().exits(0).err;
+        let count = calls(&server)
+            .iter()
+            .filter(|&&call| call == "recvfrom()")
+            .count();
+        assert_eq!(count, most, "{server}");
+        assert_eq!(server.contains("and so on"), most < 20);
+    }
+}
+
+both! {
+    /// The figures at the end are those of the transfer.
+    fn stats_are_told_at_the_end(transport) {
+        let server = waits(transport, "-q --stats 0").start();
+        let client = speaks(transport, server.ready()).args("-q --stats").says("hello you");
+        let client = client.run().exits(0).err;
+        let server = server.wait().exits(0).err;
+        assert!(server.contains("stats      received 9 bytes in "), "{server}");
+        assert!(client.contains("stats      sent 9 bytes in "), "{client}");
+        assert!(client.contains("stats      lasted "), "{client}");
+        assert_eq!(server.contains("rtt "), transport == Transport::Tcp, "{server}");
+        assert_eq!(server.contains(" retransmits, cwnd "), transport == Transport::Tcp, "{server}");
+    }
+
+    /// The table of sockets has their buffers as well.
+    fn the_table_shows_what_waits(transport) {
+        let mut server = waits(transport, "0").stdin(Input::Held).start();
+        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        client.write("x");
+        server.out().wait_for("x");
+        server.signal(Signal::USR1);
+        let row = server.err().wait_for_line("           ");
+        match transport {
+            Transport::Tcp => assert!(row.contains("ESTABLISHED, unread 0 bytes, unsent 0 bytes, rtt "), "{row}"),
+            Transport::Udp => assert!(row.contains("next datagram 0 bytes, unsent 0 bytes"), "{row}"),
+        }
+        server.close_stdin();
+        client.close_stdin();
+        client.wait().exits(0);
+        server.wait().exits(0);
+    }
+
+    /// A terminal shows how far it has come, and is clean at the end.
+    fn progress_is_shown_on_a_terminal(transport) {
+        let (mut person, process) = terminal();
+        let server = waits(transport, "-q 0").start();
+        let client = speaks(transport, server.ready()).args("-q --progress");
+        let client = client.env("TERM", "xterm").stdin(Input::From(with_text(&bytes(5000))));
+        let client = client.stderr(Output::To(process.into())).start();
+        let mut shown = String::new();
+        let mut space = [0; 4096];
+        // The end of what is shown is the error that the terminal gives when nobody holds its other side.
+        while let Ok(count @ 1..) = person.read(&mut space) {
+            shown.push_str(&String::from_utf8_lossy(&space[..count]));
+        }
+        client.wait().exits(0);
+        server.wait().exits(0);
+        assert!(shown.contains("/4.88 KiB"), "{shown:?}");
+        assert!(shown.ends_with("\u{1b}[2K") || shown.ends_with('\r'), "{shown:?}");
+    }
+
+    /// What is received by the same terminal is never wiped out by the line being drawn again.
+    fn progress_makes_room_for_what_is_received(transport) {
+        let (mut person, process) = terminal();
+        let server = waits(transport, "-q --progress 0").env("TERM", "xterm");
+        let errors = process.try_clone().unwrap().into();
+        let server = server.stdout(Output::To(process.into())).stderr(Output::To(errors)).start();
+        let client = speaks(transport, server.ready()).args("-q --delay 300ms --in hex");
+        client.says("7175\n6974\n6521").run().exits(0);
+        let mut shown = String::new();
+        let mut space = [0; 4096];
+        while let Ok(count @ 1..) = person.read(&mut space) {
+            shown.push_str(&String::from_utf8_lossy(&space[..count]));
+        }
+        server.wait().exits(0);
+        let (before, received) = shown.split_at(shown.find("qu").unwrap());
+        assert!(before.contains("received 0 B"), "{shown:?}");
+        assert_eq!(received, "quite!", "{shown:?}");
+    }
+
+    /// Nothing of the kind goes anywhere else.
+    fn progress_is_silent_elsewhere(transport) {
+        let server = waits(transport, "-q --progress 0").start();
+        let client = speaks(transport, server.ready()).args("-q --progress").says("x");
+        assert_eq!(client.run().exits(0).err, "");
+        assert_eq!(server.wait().exits(0).err, "");
+    }
+}

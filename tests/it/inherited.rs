@@ -1,0 +1,185 @@
+//! Terminals, and descriptors that others have open as well: they are used as they are, and left as they were.
+//! `O_NONBLOCK` belongs to the open file, which the shell shares; setting it would break whoever comes after.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+use crate::common::*;
+
+/// A terminal gives a line at a time, and shows what arrives.
+#[test]
+fn a_terminal_speaks_in_lines() {
+    let (person, process) = terminal();
+    let (socket, address) = datagrams();
+    let output = Output::To(process.try_clone().unwrap().into());
+    let client = tuplecat("udp-sendto").to(address);
+    let client = client
+        .stdin(Input::From(process.into()))
+        .stdout(output)
+        .start();
+    let screen = Capture::start(person.try_clone().unwrap());
+    let mut sender = None;
+    for line in ["first\n", "second\n"] {
+        (&person).write_all(line.as_bytes()).unwrap();
+        let (datagram, from) = receive(&socket);
+        assert_eq!(datagram, line.as_bytes());
+        sender = Some(from);
+    }
+    socket.send_to(b"answer\n", sender.unwrap()).unwrap();
+    screen.wait_for("answer");
+    // Control-D at the start of a line is the end.
+    (&person).write_all(b"\x04").unwrap();
+    client.wait().exits(0);
+}
+
+#[test]
+fn a_terminal_that_hangs_up_has_ended() {
+    let (person, process) = terminal();
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect").to(address);
+    let client = client.stdin(Input::From(process.into())).start();
+    let peer = accept(&listener);
+    (&person).write_all(b"line\n").unwrap();
+    assert_eq!(read_len(&peer, 5), b"line\n");
+    drop(person);
+    assert_eq!(read_all(&peer), b"");
+    drop(peer);
+    client.wait().exits(0);
+}
+
+#[test]
+fn a_terminal_takes_all_that_arrives() {
+    let (person, process) = terminal();
+    let mut settings = tcgetattr(&process).unwrap();
+    settings.make_raw();
+    tcsetattr(&process, OptionalActions::Now, &settings).unwrap();
+    let sent = bytes(300_000);
+    let output = Output::To(process.into());
+    let server = tuplecat("tcp-listen 0").stdout(output).start();
+    let mut peer = connect(server.ready());
+    let screen = Capture::start(person);
+    peer.write_all(&sent).unwrap();
+    drop(peer);
+    assert!(screen.wait_for_len(sent.len()) == sent);
+    server.wait().exits(0);
+}
+
+/// The flags of standard input, output and error belong to whoever else has them open.
+#[test]
+fn what_was_inherited_keeps_its_flags() {
+    type Pair = fn() -> (OwnedFd, OwnedFd);
+    let kinds: [(&str, Pair); 4] = [
+        ("a pipe", || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            (reader.into(), writer.into())
+        }),
+        ("a terminal", || {
+            let (person, process) = terminal();
+            (process.into(), person.into())
+        }),
+        ("a socket", || {
+            let (one, other) = UnixStream::pair().unwrap();
+            (one.into(), other.into())
+        }),
+        ("a file", || (with_text(b"x\n"), with_text(b""))),
+    ];
+    for (name, pair) in kinds {
+        for flags in [OFlags::empty(), OFlags::NONBLOCK] {
+            keeps_flags(name, pair(), pair(), flags);
+        }
+    }
+}
+
+/// Runs the program between two pairs of connected descriptors: it reads from the first of the one, and writes, what it receives
+/// and what it reports, to an end of the other.
+fn keeps_flags(name: &str, input: (OwnedFd, OwnedFd), output: (OwnedFd, OwnedFd), set: OFlags) {
+    let (process_in, test_in) = input;
+    // A pipe is written at its second end.
+    let (process_out, _test_out) = match name {
+        "a pipe" => (output.1, output.0),
+        _ => output,
+    };
+    let inherited = [&process_in, &process_out].map(|fd| fd.try_clone().unwrap());
+    for fd in &inherited {
+        fcntl_setfl(fd, fcntl_getfl(fd).unwrap() | set).unwrap();
+    }
+    let before = inherited.each_ref().map(|fd| fcntl_getfl(fd).unwrap());
+    let (listener, address) = listen();
+    let errors = Output::To(process_out.try_clone().unwrap());
+    let client = tuplecat("tcp-connect")
+        .to(address)
+        .stdin(Input::From(process_in));
+    let client = client
+        .stdout(Output::To(process_out))
+        .stderr(errors)
+        .start();
+    let mut peer = accept(&listener);
+    File::from(test_in.try_clone().unwrap())
+        .write_all(b"x\n")
+        .unwrap();
+    if name != "a file" {
+        assert_eq!(read_len(&peer, 2), b"x\n", "{name}");
+    }
+    peer.write_all(b"answer").unwrap();
+    let flags = || inherited.each_ref().map(|fd| fcntl_getfl(fd).unwrap());
+    assert_eq!(flags(), before, "{name}, while it runs");
+    drop(test_in);
+    peer.shutdown(Shutdown::Write).unwrap();
+    read_all(&peer);
+    client.wait().exits(0);
+    assert_eq!(flags(), before, "{name}, after the run");
+}
+
+/// A record takes the place of the output, and waits for its reader like that, also where somebody else has made it non-blocking.
+#[test]
+fn a_record_on_a_pipe_that_does_not_block_is_whole() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
+    let output = Output::To(writer.into());
+    let server = tuplecat("tcp-listen --pcap - 0").stdout(output).start();
+    let sent = bytes(1_000_000);
+    let mut peer = connect(server.ready());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            peer.write_all(&sent).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+        });
+        wait_until("the pipe is full", || {
+            ioctl_fionread(&reader).unwrap() > 60_000
+        });
+        let record = Capture::start(reader);
+        server.wait().exits(0);
+        assert!(record.finish().len() > sent.len());
+    });
+}
+
+/// A socket can keep borders; what waits in it goes out as it was sent, and only what is too long is cut.
+#[test]
+fn messages_of_a_socket_are_a_datagram_each() {
+    let kind = SocketType::SEQPACKET;
+    let (process_in, test_in) =
+        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    let lens = [64, 64, 64, 1, 64, 1472, 2000, 7];
+    for (number, &len) in (b'a'..).zip(&lens) {
+        let sent = send(&test_in, &vec![number; len], SendFlags::empty()).unwrap();
+        assert_eq!(sent, len);
+    }
+    drop(test_in);
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --reply-timeout 0").to(address);
+    client.stdin(Input::From(process_in)).run().exits(0);
+    let mut expected: Vec<(u8, usize)> = (b'a'..).zip(lens).collect();
+    expected.splice(6..7, [(b'g', 1472), (b'g', 528)]);
+    for (number, len) in expected {
+        assert_eq!(receive(&socket).0, vec![number; len]);
+    }
+}

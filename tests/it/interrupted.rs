@@ -1,0 +1,168 @@
+//! A run that only waits, for a name server, for the reader of a FIFO or for an answer, can be ended, limited and asked.
+//! What the process was told to ignore stays ignored.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use rustix::io::ioctl_fionread;
+use rustix::process::Signal;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+/// Runs the program where the only name server takes questions and answers none: they go to the file `asked`.
+const UNANSWERED: &str = r#"
+ip link set lo up
+echo nameserver 127.0.0.1 > resolv
+mount --bind resolv /etc/resolv.conf
+mkfifo ready
+exec 3<&0
+"$0" udp-bind -q --out hex --on-stdin-eof quit --ready-file ready 127.0.0.1 53 <&3 > asked &
+read -r line < ready
+exec "$0" "$@"
+"#;
+
+/// The program in a network like that, asking for a name; `None`, with a notice, where there cannot be one.
+fn asking(transport: Transport, words: &str) -> Option<Running> {
+    let namespace = |script: &str| {
+        let unshare = program("unshare", "--map-root-user --net --mount /bin/sh -ec");
+        unshare.arg(script).arg(env!("CARGO_BIN_EXE_tuplecat"))
+    };
+    let trial = "ip link set lo up; grep -q '^hosts:.*dns' /etc/nsswitch.conf; mount --bind /dev/null /etc/resolv.conf";
+    let tools = ["unshare", "ip"];
+    if !tools.into_iter().all(is_installed) || namespace(trial).run().status != 0 {
+        skip("there cannot be a name server of its own here");
+        return None;
+    }
+    let mode = match transport {
+        Transport::Tcp => "tcp-connect",
+        Transport::Udp => "udp-sendto",
+    };
+    let launch = namespace(UNANSWERED).arg(mode).args(words);
+    Some(launch.args("nobody.example 9").stdin(Input::Held).start())
+}
+
+both! {
+    /// A name server that does not answer keeps nobody from leaving.
+    fn a_signal_ends_a_question_to_a_name_server(transport) {
+        for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let Some(running) = asking(transport, "") else {
+                return;
+            };
+            running.wait_for_file(&running.path("asked"));
+            running.signal(signal);
+            assert_eq!(running.wait().exits(status).errors(), "");
+        }
+    }
+
+    /// Asking for a name is a part of the time that a run may take.
+    fn a_limit_ends_a_question_to_a_name_server(transport) {
+        let limits = match transport {
+            Transport::Tcp => &["--timeout 300ms", "--connect-timeout 300ms"][..],
+            Transport::Udp => &["--timeout 300ms"],
+        };
+        for words in limits {
+            let Some(running) = asking(transport, words) else {
+                return;
+            };
+            let message = "cannot resolve host 'nobody.example': timed out after 0.3 s";
+            running.wait().fails(6, message);
+        }
+    }
+
+    /// A FIFO takes the ready line when its reader comes, and that is told where it lasts.
+    fn a_ready_file_that_is_a_fifo_waits_for_its_reader(transport) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(directory.path());
+        let server = waits(transport, "0").ready_at(&path).start();
+        let waiting = format!("for a reader of '{}' (--ready-file)", path.display());
+        server.err().wait_for(&waiting);
+        let mut line = String::new();
+        read_side(&path).read_to_string(&mut line).unwrap();
+        let address = line.trim_end().rsplit_once(' ').unwrap().1.parse().unwrap();
+        speaks(transport, address).says("heard").run().exits(0);
+        assert_eq!(server.wait().exits(0).text(), "heard");
+    }
+
+    /// One that nobody reads holds up no signal, and no limit.
+    fn a_ready_file_that_nobody_reads_can_be_given_up(transport) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(directory.path());
+        let server = waits(transport, "0").ready_at(&path).start();
+        server.err().wait_for("(--ready-file)");
+        server.signal(Signal::INT);
+        assert_eq!(server.wait().exits(130).errors(), "");
+        let server = waits(transport, "0 --timeout 300ms").ready_at(&path).start();
+        server.wait().fails(6, "timed out after 0.3 s (--timeout)");
+    }
+
+    /// What was ignored at the start stays so, as for programs in the background of a script.
+    fn an_ignored_signal_ends_nothing(transport) {
+        let mode = match transport {
+            Transport::Tcp => "tcp-listen",
+            Transport::Udp => "udp-bind",
+        };
+        let script = program("/bin/sh", "-c").arg(r#"trap "" INT HUP; exec "$0" "$@""#);
+        let script = script.arg(env!("CARGO_BIN_EXE_tuplecat")).arg(mode);
+        let server = script.args("0 --ready-file ready").stdin(Input::Held).start();
+        server.wait_for_file(&server.path("ready"));
+        server.signal(Signal::INT);
+        server.signal(Signal::HUP);
+        // These would be the end by the time the second is seen.
+        server.signal(Signal::USR1);
+        server.err().wait_for("socket ");
+        server.signal(Signal::TERM);
+        server.wait().exits(143);
+    }
+}
+
+/// Reports are never cut, so whoever does not read them holds up the run; but not for ever once a signal has come.
+#[test]
+fn reports_that_nobody_reads_do_not_outlast_a_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = fifo(directory.path());
+    let (stderr, writer) = std::io::pipe().unwrap();
+    let to_stderr = tuplecat("udp-bind -q -x 0").stderr(Output::To(writer.into()));
+    let to_stderr = to_stderr.start();
+    let events = read_side(&path);
+    let to_file = tuplecat("udp-bind -q 0 --events-payload --events")
+        .arg(&path)
+        .start();
+    hang(&to_stderr, &stderr);
+    hang(&to_file, &events);
+    let hanging = [to_stderr, to_file];
+    for server in &hanging {
+        server.signal(Signal::TERM);
+    }
+    for server in hanging {
+        server.wait().exits(143);
+    }
+}
+
+/// Lets a server report more than there is room for.
+fn hang(server: &Running, reports: &impl AsFd) {
+    let (socket, _) = datagrams();
+    for _ in 0..100 {
+        socket.send_to(&[0; 1000], server.ready()).unwrap();
+    }
+    // What it holds when it is full depends on how it was filled.
+    wait_until("the pipe fills", || {
+        ioctl_fionread(reports).unwrap() > 20_000
+    });
+}
+
+#[test]
+fn the_table_has_the_attempts_to_connect_and_they_go_on() {
+    let (_queue, full) = silent();
+    let running = tuplecat("tcp-connect -v").to(full).start();
+    let attempt = format!("connecting {full}");
+    running.err().wait_for(&attempt);
+    running.signal(Signal::USR1);
+    running.err().wait_for("socket ");
+    running.signal(Signal::TERM);
+    let done = running.wait().exits(143);
+    let (_, _, remote) = tuple(done.line("socket"));
+    assert_eq!(remote, full.to_string(), "{}", done.err);
+    assert!(done.line("socket").contains("connecting"), "{}", done.err);
+    assert_eq!(done.err.matches(&attempt).count(), 1, "{}", done.err);
+}

@@ -1,0 +1,199 @@
+//! What is lost is told: as it happens, in the closing line, and in the exit status for those who ask.
+//! Nothing tells a sender what became of a datagram, so each side says what it can know.
+
+use pretty_assertions::assert_eq;
+use rustix::process::Signal;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+/// Datagrams of one burst, and their size.
+const BURST: u64 = 1001;
+const SIZE: usize = 1000;
+
+/// A server with little room that is stopped while the burst arrives, and has written all that the kernel has kept.
+fn flooded(words: &str) -> (Running, u64) {
+    let server = tuplecat("udp-bind --rcvbuf 200k --out len16")
+        .args(words)
+        .arg("0")
+        .start();
+    let (socket, address) = (datagrams().0, server.ready());
+    server.signal(Signal::STOP);
+    for _ in 0..BURST {
+        socket.send_to(&[1; SIZE], address).unwrap();
+    }
+    server.signal(Signal::CONT);
+    let dropped = server.err().wait_for_line("dropped");
+    let dropped = number_before(&dropped, " datagrams lost");
+    let delivered = usize::try_from(BURST - dropped).unwrap();
+    let out = server.out().wait_for_len(delivered * (SIZE + 2));
+    assert_eq!(out.len(), delivered * (SIZE + 2));
+    (server, dropped)
+}
+
+#[test]
+fn delivered_and_dropped_are_what_was_sent() {
+    for words in ["--fail-on-loss", "--fail-on-loss --no-fast-path"] {
+        let (server, dropped) = flooded(words);
+        assert!(dropped > 0);
+        let address = server.ready();
+        server.signal(Signal::TERM);
+        let done = server.wait().exits(9);
+        let delivered = done.out.len() / (SIZE + 2);
+        assert_eq!(delivered as u64 + dropped, BURST);
+        let closed = done.line("closed");
+        let ending = format!(", {dropped} dropped by the kernel");
+        assert!(closed.ends_with(&ending), "{closed}");
+        let lines = done.err.lines().filter(|line| line.starts_with("dropped "));
+        assert_eq!(lines.count(), 1, "{}", done.err);
+        assert_eq!(
+            done.errors(),
+            format!(
+                "udp {address}: {dropped} datagrams were dropped or truncated (--fail-on-loss)"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_loss_is_no_failure_unless_asked_for() {
+    let (server, dropped) = flooded("--stats");
+    server.signal(Signal::TERM);
+    let done = server.wait().exits(143);
+    assert_eq!(done.errors(), "");
+    let (stats, ending) = (
+        done.line("stats"),
+        format!("  {dropped} datagrams dropped by the kernel"),
+    );
+    assert!(stats.ends_with(&ending), "{stats}");
+}
+
+/// A limit is the usual way to end, and does not hide that something was lost.
+#[test]
+fn a_time_limit_does_not_hide_a_loss() {
+    let (server, _) = flooded("--fail-on-loss --idle-timeout 0.1");
+    server.wait().exits(9);
+}
+
+#[test]
+fn what_is_longer_than_wanted_is_truncated_and_told() {
+    for words in ["", "--no-fast-path"] {
+        let server =
+            tuplecat("udp-bind --max-datagram 1000 --fail-on-loss --count 3 --out len16 0");
+        let server = server.args(words).start();
+        let ((socket, own), address) = (datagrams(), server.ready());
+        for len in [1000, 9000, 10] {
+            socket.send_to(&bytes(9000)[..len], address).unwrap();
+        }
+        let done = server.wait().exits(9);
+        assert_eq!(
+            done.line("truncated"),
+            format!("truncated  udp {address} <- {own}  9000 -> 1000 bytes")
+        );
+        assert_eq!(done.out.len(), 1000 + 1000 + 10 + 3 * 2);
+        assert!(
+            done.errors()
+                .contains("1 datagram was dropped or truncated"),
+            "{}",
+            done.err
+        );
+    }
+}
+
+#[test]
+fn a_reply_is_truncated_in_the_same_way() {
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --max-datagram 5 --replies 1").to(address);
+    let client = client.says("?").start();
+    let (_, sender) = receive(&socket);
+    socket.send_to(b"much longer", sender).unwrap();
+    let done = client.wait().exits(0);
+    assert_eq!(done.text(), "much ");
+    assert!(
+        done.line("truncated").ends_with("11 -> 5 bytes"),
+        "{}",
+        done.err
+    );
+    for words in ["--max-datagram 0", "--max-datagram 65528"] {
+        tuplecat("udp-bind 0").args(words).run().exits(2);
+    }
+}
+
+/// A sender and a receiver that have agreed on the end; both say what they know.
+fn transfer(size: usize, words: &str) -> (Done, Done) {
+    let server = tuplecat("udp-bind --eof-datagram --fail-on-loss 0").start();
+    let address = server.ready();
+    let client = tuplecat("udp-sendto --eof-datagram")
+        .args(words)
+        .to(address);
+    let client = client.stdin(Input::From(with_text(&bytes(size)))).run();
+    (server.wait(), client.exits(0))
+}
+
+#[test]
+fn a_file_arrives_and_both_sides_say_so() {
+    let (server, client) = transfer(300_000, "--rate 3M");
+    let server = server.exits(0);
+    assert!(server.out == bytes(300_000));
+    let count = "204 datagrams (300000 bytes) and the end";
+    let line = server.line("transfer");
+    let told = format!("received {count}: nothing was lost here");
+    assert!(line.contains(" <- ") && line.ends_with(&told), "{line}");
+    let line = client.line("transfer");
+    let told = format!("sent {count}: no error came back");
+    assert!(line.contains(" -> ") && line.ends_with(&told), "{line}");
+}
+
+#[test]
+fn an_empty_file_is_a_transfer_too() {
+    let (server, client) = transfer(0, "");
+    assert_eq!(server.exits(0).text(), "");
+    let line = client.line("transfer");
+    assert!(
+        line.contains("sent 0 datagrams (0 bytes) and the end"),
+        "{line}"
+    );
+}
+
+/// The datagram that stands for the end comes last, when the buffer is full: it is said again until it is heard.
+#[test]
+fn the_end_is_heard_although_others_are_lost() {
+    let server = tuplecat("udp-bind --rcvbuf 200k --eof-datagram 0").start();
+    let address = server.ready();
+    server.signal(Signal::STOP);
+    let client = tuplecat("udp-sendto -v --eof-datagram --in block:1000").to(address);
+    let file = bytes(1_001_000);
+    let client = client.stdin(Input::From(with_text(&file))).start();
+    client.err().wait_for("  0 bytes\n");
+    server.signal(Signal::CONT);
+    let server = server.wait().exits(0);
+    let client = client.wait().exits(0);
+    let told = server.line("transfer");
+    let lost = number_before(told, " lost here");
+    let received = number_before(told, " datagrams");
+    // What said the end in vain may be among the lost.
+    assert!((1001..1005).contains(&(received + lost)), "{told}");
+    assert!(
+        client
+            .line("transfer")
+            .contains("sent 1001 datagrams (1001000 bytes) and the end")
+    );
+}
+
+/// Whoever hears the end may be gone before it is said again; that is no refusal.
+#[test]
+fn a_receiver_that_leaves_at_the_end_was_not_closed() {
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --eof-datagram --reply-timeout 10").to(address);
+    let client = client.says("all").start();
+    assert_eq!(receive(&socket).0, b"all");
+    assert_eq!(receive(&socket).0, b"");
+    drop(socket);
+    let done = client.wait().exits(0);
+    assert!(!done.err.contains("refused"), "{}", done.err);
+    // But one that was never there was.
+    let (_nobody, address) = refusing(Transport::Udp);
+    let client = tuplecat("udp-sendto --eof-datagram").to(address);
+    let done = client.says("all").run().exits(5);
+    assert!(done.line("transfer").contains("came back"), "{}", done.err);
+}

@@ -1,0 +1,223 @@
+//! Whom a socket that serves everybody answers, and whom it listens to.
+//! Peers are told apart by the sender of each datagram alone, so a lock is one only if every datagram is looked at.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use pretty_assertions::assert_eq;
+use rustix::process::Signal;
+
+use crate::common::*;
+
+/// A server with a held standard input, and three peers of which each has said its letter, in this order.
+struct Meeting {
+    server: Running,
+    address: SocketAddr,
+    peers: [UdpSocket; 3],
+}
+
+impl Meeting {
+    fn new(words: &str) -> Self {
+        let server = tuplecat("udp-bind").args(words).arg("0");
+        let server = server.stdin(Input::Held).start();
+        let address = server.ready();
+        let peers = [(); 3].map(|()| datagrams().0);
+        let meeting = Self {
+            server,
+            address,
+            peers,
+        };
+        for (letter, all) in [("a", "a"), ("b", "ab"), ("c", "abc")] {
+            meeting.say(letter, all);
+        }
+        meeting
+    }
+
+    /// Lets a peer say its letter, and waits until it is heard.
+    fn say(&self, letter: &str, all: &str) {
+        let peer = &self.peers[usize::from(letter.as_bytes()[0] - b'a')];
+        peer.send_to(letter.as_bytes(), self.address).unwrap();
+        self.server.out().wait_for(all);
+    }
+
+    /// Which peers get what the server sends now.
+    fn answered(&mut self, text: &str) -> String {
+        self.server.write(text);
+        let letters = ['a', 'b', 'c'].iter().zip(&self.peers);
+        let answered = letters.filter(|(_, peer)| {
+            let is_answered = !is_silent_for(*peer, Duration::from_millis(100));
+            if is_answered {
+                assert_eq!(receive(peer), (text.as_bytes().to_vec(), self.address));
+            }
+            is_answered
+        });
+        answered.map(|(letter, _)| letter).collect()
+    }
+}
+
+#[test]
+fn an_answer_reaches_exactly_whom_the_policy_names() {
+    for (words, first, then) in [
+        ("", "c", "a"),
+        ("--reply-to last", "c", "a"),
+        ("--reply-to first", "a", "a"),
+        ("--reply-to all", "abc", "abc"),
+        ("--reply-to none", "", ""),
+        ("--reply-to all --max-peers 2", "bc", "ac"),
+    ] {
+        let mut meeting = Meeting::new(words);
+        assert_eq!(meeting.answered("one"), first, "{words}");
+        meeting.say("a", "abca");
+        if words != "--reply-to none" {
+            assert_eq!(meeting.answered("two"), then, "{words}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_can_go_to_one_address_whoever_writes() {
+    let (chosen, address) = datagrams();
+    let mut meeting = Meeting::new(&format!("--reply-to {address}"));
+    assert_eq!(meeting.answered("for another"), "");
+    assert_eq!(receive(&chosen), (b"for another".to_vec(), meeting.address));
+    // It need not have written: this one is sent to before anybody has.
+    let server = tuplecat(&format!("udp-bind --reply-to {address} 0"));
+    let server = server.says("hello").start();
+    assert_eq!(receive(&chosen), (b"hello".to_vec(), server.ready()));
+}
+
+#[test]
+fn an_address_of_the_other_family_cannot_be_answered() {
+    let done = tuplecat("udp-bind --reply-to [::1]:9 0").run();
+    done.fails(
+        4,
+        "--reply-to: the socket and that address have no address family in common",
+    );
+    for words in ["--reply-to nobody 0", "--reply-to :9 0", "--max-peers 0 0"] {
+        tuplecat("udp-bind").args(words).run().exits(2);
+    }
+}
+
+#[test]
+fn a_full_table_forgets_the_peer_that_is_idle_longest() {
+    let meeting = Meeting::new("--max-peers 2");
+    let line = meeting.server.err().wait_for_line("forgotten");
+    assert_eq!(
+        tuple(&line).2,
+        meeting.peers[0].local_addr().unwrap().to_string()
+    );
+    assert!(line.ends_with("idle longest of the peers"), "{line}");
+}
+
+#[test]
+fn the_table_of_sockets_and_the_end_count_for_each_peer() {
+    let mut meeting = Meeting::new("");
+    meeting.say("b", "abcb");
+    assert_eq!(meeting.answered("answer"), "b");
+    meeting.server.signal(Signal::USR1);
+    let own: Vec<String> = meeting
+        .peers
+        .iter()
+        .map(|peer| peer.local_addr().unwrap().to_string())
+        .collect();
+    meeting.server.err().wait_for_line("socket");
+    meeting.server.signal(Signal::TERM);
+    let address = meeting.address;
+    let done = meeting.server.wait().exits(143);
+    let rows = |word: &str| -> Vec<String> {
+        let lines = done.err.lines().filter(|line| line.starts_with(word));
+        lines
+            .map(|line| line.split(" in ").next().unwrap().to_owned())
+            .collect()
+    };
+    let count = |peer: &str, received: &str, sent: &str| {
+        format!("udp {address} <-> {peer}  received {received}, sent {sent}")
+    };
+    let none = "0 datagrams (0 bytes)";
+    let peers = [
+        count(&own[0], "1 datagram (1 byte)", none),
+        count(&own[2], "1 datagram (1 byte)", none),
+        count(&own[1], "2 datagrams (2 bytes)", "1 datagram (6 bytes)"),
+    ];
+    let total = format!("udp {address}  received 4 datagrams (4 bytes), sent 1 datagram (6 bytes)");
+    let expected = [&[total][..], &peers].concat();
+    let told = |word: &str, rows: &[String]| -> Vec<String> {
+        rows.iter().map(|row| format!("{word:<10} {row}")).collect()
+    };
+    assert_eq!(rows("socket "), told("socket", &expected));
+    assert_eq!(rows("peer "), told("peer", &peers));
+}
+
+/// Datagrams that others had queued before the lock was set are not let through.
+#[test]
+fn a_lock_holds_for_what_was_queued_before_it() {
+    for words in ["", "--no-fast-path"] {
+        let server = tuplecat("udp-bind --lock-first 0").args(words).start();
+        let address = server.ready();
+        let [(first, _), (other, own)] = [datagrams(), datagrams()];
+        server.signal(Signal::STOP);
+        for (peer, text) in [
+            (&first, "A1 "),
+            (&other, "B1 "),
+            (&first, "A2 "),
+            (&other, "B2 "),
+        ] {
+            peer.send_to(text.as_bytes(), address).unwrap();
+        }
+        server.signal(Signal::CONT);
+        server.out().wait_for("A1 A2 ");
+        other.send_to(b"B3 ", address).unwrap();
+        first.send_to(b"A3 ", address).unwrap();
+        server.out().wait_for("A3 ");
+        server.signal(Signal::TERM);
+        let done = server.wait().exits(143);
+        assert_eq!(done.text(), "A1 A2 A3 ");
+        let lines = done.err.lines().filter(|line| line.starts_with("ignored "));
+        let lines: Vec<&str> = lines.collect();
+        let line = format!("ignored    udp {address} <- {own}  3 bytes from another sender");
+        assert_eq!(lines, [line], "the first of each sender is told");
+        let closed = done.line("closed");
+        assert!(
+            closed.contains("received 3 datagrams (9 bytes)"),
+            "{closed}"
+        );
+        assert!(closed.ends_with(", 3 ignored"), "{closed}");
+    }
+}
+
+/// Each peer is answered from the address that it has written to; of IPv6 a machine has but one for itself, so this one has two.
+#[test]
+fn an_answer_comes_from_the_address_that_was_written_to() {
+    let setup = "ip link set lo up\nip -6 address add fd00::1 dev lo nodad\nip -6 address add fd00::2 dev lo nodad";
+    let Some(namespace) = Namespace::new(setup) else {
+        return;
+    };
+    for words in ["-6 * 0", "* 0"] {
+        let server = namespace.tuplecat("udp-bind --echo").args(words).start();
+        let port = server.ready().port();
+        for host in ["fd00::2", "fd00::1", "::1", "127.0.0.2"] {
+            if words.starts_with("-6") && !host.contains(':') {
+                continue;
+            }
+            // Whoever answers from another address is not listened to.
+            let client = namespace.tuplecat("udp-sendto --replies 1").arg(host);
+            let client = client.arg(port.to_string()).says(host);
+            let done = client.run().exits(0);
+            assert_eq!(done.text(), host, "{words}");
+        }
+    }
+}
+
+/// Whoever goes away is news of one peer.
+#[test]
+fn a_peer_that_goes_away_ends_nothing() {
+    let mut meeting = Meeting::new("--reply-to all");
+    let [first, ..] = &meeting.peers;
+    let gone = first.local_addr().unwrap();
+    // Connected to itself it refuses all others. Closed, it could live on for a moment in a child that another test is starting.
+    first.connect(gone).unwrap();
+    assert_eq!(meeting.answered("one"), "bc");
+    let line = meeting.server.err().wait_for_line("refused");
+    assert_eq!(tuple(&line).2, gone.to_string());
+    assert_eq!(meeting.answered("two"), "bc");
+}

@@ -1,0 +1,190 @@
+//! A dump is a recording: played back, it gives the same bytes again, with the same borders and, if asked for, the same pauses.
+//! Either side can be played: what the program had sent, or what it had received.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use pretty_assertions::assert_eq;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+both! {
+    /// What one side has dumped is played to another, as what it had sent or what it had received.
+    fn a_dump_gives_the_same_bytes_again(transport) {
+        let text = bytes(30_000);
+        let server = waits(transport, "-q -x 0").start();
+        let client = speaks(transport, server.ready()).args("--hex").says(&text).run().exits(0);
+        let server = server.wait().exits(0);
+        for (dump, form) in [(client.err, "dump"), (server.err, "dump-received")] {
+            let again = waits(transport, "0").start();
+            let player = speaks(transport, again.ready()).args("--in").arg(form);
+            player.says(dump).run().exits(0);
+            assert!(again.wait().exits(0).out == text, "{form}");
+        }
+    }
+}
+
+/// The dump of three datagrams with pauses between them, one of them empty, as the sender had seen them.
+fn recording() -> String {
+    let (socket, address) = datagrams();
+    let launch = tuplecat("udp-sendto -x --in line --delay 100ms --reply-timeout 0").to(address);
+    let done = launch.says("one\n\nthree\n").run().exits(0);
+    for text in ["one", "", "three"] {
+        assert_eq!(receive(&socket).0, text.as_bytes());
+    }
+    done.err
+}
+
+#[test]
+fn datagrams_keep_their_borders() {
+    let dump = recording();
+    let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
+    let shorter: Vec<&str> = dump.lines().filter(is_dump).collect();
+    let shorter = shorter.join("\n");
+    assert!(shorter.len() < dump.len());
+    for dump in [dump, shorter, format!("# kept\n{}", recording())] {
+        let (socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --in dump --reply-timeout 0").to(address);
+        player.says(dump).run().exits(0);
+        for text in ["one", "", "three"] {
+            assert_eq!(receive(&socket).0, text.as_bytes());
+        }
+        assert!(is_silent_for(&socket, Duration::from_millis(20)));
+    }
+}
+
+#[test]
+fn the_pauses_can_be_kept() {
+    let dump = recording();
+    for (words, least) in [("--delay original", 200), ("", 0), ("--delay 150ms", 300)] {
+        let (_socket, address) = datagrams();
+        let player = tuplecat("udp-sendto -q --in dump --reply-timeout 0").args(words);
+        let start = Instant::now();
+        player.to(address).says(&dump).run().exits(0);
+        let time = start.elapsed();
+        assert!(time >= Duration::from_millis(least), "{words}: {time:?}");
+    }
+}
+
+/// What is known to come later comes at its time, whether or not anything more will be read.
+/// A clock that was set while it was recorded: what seems to come before the beginning goes at once.
+#[test]
+fn times_that_go_backwards_keep_nothing_back() {
+    let times = [
+        "2026-11-20T12:00:00.000000Z",
+        "2026-11-20T11:00:00.000000Z",
+        "1970-01-01T00:00:00.000000Z",
+        "2026-11-20T12:00:00.100000Z",
+        "2026-11-20T12:00:00.050000Z",
+    ];
+    let chunk = |(number, time): (usize, &str)| {
+        let head = format!("{time} > udp 127.0.0.1:1 -> 127.0.0.1:9 #{number} 1 byte");
+        format!("{head}\n00000000  {:02x}\n", 0x61 + number)
+    };
+    let dump: String = times.into_iter().enumerate().map(chunk).collect();
+    for words in ["--delay original", ""] {
+        let (socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --in dump --reply-timeout 0").args(words);
+        player.to(address).says(&dump).run().exits(0);
+        for text in ["a", "b", "c", "d", "e"] {
+            assert_eq!(receive(&socket).0, text.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn the_last_pause_ends_although_the_input_does_not() {
+    let (socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --in dump --delay original --reply-timeout 0").to(address);
+    let mut player = player.stdin(Input::Held).start();
+    // Nothing follows that would have to be read first.
+    let dump = recording();
+    let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
+    for line in dump.lines().filter(is_dump) {
+        player.write(format!("{line}\n"));
+    }
+    for text in ["one", "", "three"] {
+        assert_eq!(receive(&socket).0, text.as_bytes());
+    }
+    player.close_stdin();
+    player.wait().exits(0);
+}
+
+#[test]
+fn what_is_no_whole_dump_is_an_error() {
+    let dump = recording();
+    let (header, _) = dump.split_once("\n00000000").unwrap();
+    let header = header.lines().last().unwrap();
+    let (_socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --in dump").to(address).says(header);
+    let message = "cannot read the input: line 1, column 1: only 0 of the 3 bytes that the header in line 1 tells of";
+    player.run().fails(1, message);
+    let player = tuplecat("udp-sendto --in dump").to(address);
+    let player = player.says(format!("{header}\n00000000  6x"));
+    let message = "cannot read the input: line 2, column 11: not two hexadecimal digits";
+    player.run().fails(1, message);
+}
+
+#[test]
+fn nothing_to_play_is_an_error() {
+    let one_way = "it shows nothing as received; for what it shows as sent (3) there is --in dump";
+    let cases = [
+        ("dump-received", recording(), one_way),
+        ("dump", "hello\n".to_owned(), "it is no dump"),
+        ("dump", "\u{1}\u{2}".to_owned(), "it is no dump"),
+    ];
+    for (form, input, reason) in cases {
+        let (_socket, address) = datagrams();
+        let player = tuplecat("udp-sendto --reply-timeout 0 --in")
+            .arg(form)
+            .to(address);
+        let message = format!("cannot read the input: {reason}");
+        player.says(input).run().fails(1, &message);
+    }
+    // What has recorded nothing is no mistake.
+    let (_socket, address) = datagrams();
+    let player = tuplecat("udp-sendto --reply-timeout 0 --in dump").to(address);
+    player.says("").run().exits(0);
+}
+
+#[test]
+fn a_record_never_goes_over_what_the_run_reads_or_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("session.dump");
+    fs::write(&path, recording()).unwrap();
+    let name = path.display();
+    let open = || File::open(&path).unwrap().into();
+    for option in ["--hex-file", "--pcap", "--events"] {
+        let player = tuplecat("udp-sendto --in dump 127.0.0.1 9").arg(option);
+        let player = player.arg(&path).stdin(Input::From(open()));
+        let reason =
+            format!("cannot write to '{name}' ({option}): standard input is the same file");
+        player.run().fails(1, &reason);
+    }
+    let appended = File::options().append(true).open(&path).unwrap();
+    let listener = tuplecat("tcp-listen 0 --hex-file").arg(&path);
+    let done = listener.stdout(Output::To(appended.into())).run();
+    let reason = format!("cannot write to '{name}' (--hex-file): standard output is the same file");
+    done.fails(1, &reason);
+    assert!(fs::read_to_string(&path).unwrap().contains("|three|"));
+    let done = tuplecat("tcp-listen 0 --hex-file x --pcap x").run();
+    done.fails(
+        1,
+        "cannot write to 'x' (--pcap): --hex-file is the same file",
+    );
+    // A device has nothing to lose.
+    let done = tuplecat("tcp-listen --timeout 1ms 0 --hex-file /dev/null --pcap /dev/null").run();
+    done.exits(6);
+}
+
+#[test]
+fn only_a_dump_has_times() {
+    let done = tuplecat("udp-bind --delay original 0").run().exits(2);
+    let part = "'--delay original' is for '--in dump' and '--in dump-received'";
+    assert!(done.err.contains(part), "{}", done.err);
+    let done = tuplecat("tcp-listen --delay late --in dump 0")
+        .run()
+        .exits(2);
+    assert!(done.err.contains("or 'original'"), "{}", done.err);
+}

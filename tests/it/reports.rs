@@ -1,0 +1,272 @@
+//! What the program reports: who is at both ends of everything, on standard error and nowhere else.
+//! Scripts get a channel of their own, the ready file or descriptor, and a signal asks for a table.
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use rustix::process::Signal;
+use tuplecat::tuple::Transport;
+
+use crate::common::*;
+
+both! {
+    /// Quiet means that only errors are told.
+    fn quiet_is_quiet(transport) {
+        let server = waits(transport, "-q 0").start();
+        let client = speaks(transport, server.ready()).args("-q").says("x").run().exits(0);
+        let server = server.wait().exits(0);
+        assert_eq!((client.err.as_str(), server.err.as_str()), ("", ""));
+        assert_eq!(server.text(), "x");
+    }
+
+    /// The closing line has the totals of both directions.
+    fn the_closing_line_counts(transport) {
+        let server = waits(transport, "0").start();
+        let client = speaks(transport, server.ready()).says("twelve bytes").run().exits(0);
+        let server = server.wait().exits(0);
+        match transport {
+            Transport::Tcp => {
+                assert!(server.line("closed").contains("received 12, sent 0 bytes in "));
+                assert!(client.line("closed").contains("received 0, sent 12 bytes in "));
+            }
+            // The empty datagram that stands for the end is a datagram as well.
+            Transport::Udp => {
+                let received = "received 2 datagrams (12 bytes), sent ";
+                assert!(server.line("closed").contains(received), "{}", server.err);
+                let sent = ", sent 2 datagrams (12 bytes) in ";
+                assert!(client.line("closed").contains(sent), "{}", client.err);
+            }
+        }
+    }
+
+    /// SIGUSR1 shows the sockets and changes nothing.
+    fn a_signal_shows_the_table_of_sockets(transport) {
+        let mut server = waits(transport, "0").stdin(Input::Held).start();
+        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        client.write("x");
+        server.out().wait_for("x");
+        server.signal(Signal::USR1);
+        let row = server.err().wait_for_line("socket");
+        assert!(row.contains(&format!("{transport} {}", server.ready())), "{row}");
+        assert!(row.contains("received 1"), "{row}");
+        client.write("y");
+        server.out().wait_for("xy");
+        server.close_stdin();
+        client.close_stdin();
+        client.wait().exits(0);
+        server.wait().exits(0);
+    }
+
+    /// Payload goes to standard output and nothing else does.
+    fn standard_output_is_for_payload(transport) {
+        let server = waits(transport, "-v 0").start();
+        let client = speaks(transport, server.ready()).args("-v").says("x").run().exits(0);
+        assert_eq!(client.text(), "");
+        assert_eq!(server.wait().exits(0).text(), "x");
+    }
+
+    /// The ready file appears whole: whoever sees it can read all of it, and nothing else is left beside it.
+    fn the_ready_file_appears_whole(transport) {
+        let server = waits(transport, "0").start();
+        let line = server.ready_line();
+        assert!(line.ends_with('\n') && line.lines().count() == 1, "{line:?}");
+        let directory = server.path("");
+        let names: Vec<_> = fs::read_dir(directory).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        // It replaces what an earlier run has left.
+        let old = server.path("ready");
+        fs::write(&old, "old").unwrap();
+        let other = waits(transport, "--timeout 300ms 0").ready_at(&old);
+        let done = other.run().exits(6);
+        let line = fs::read_to_string(old).unwrap();
+        assert!(done.err.contains(line.trim_end()), "{line}");
+    }
+
+    /// A descriptor gets the same line, and is closed after it, so that its reader sees the end.
+    fn the_ready_descriptor_gets_the_line_and_an_end(transport) {
+        let server = waits(transport, "--ready-fd 7 0").redirect("7>channel").start();
+        let address = server.ready();
+        let line = server.wait_for_file(&server.path("channel"));
+        assert_eq!(line, format!("{transport} {address}\n"));
+        // Once it answers, it has got beyond its beginning.
+        server.signal(Signal::USR1);
+        server.err().wait_for_line("socket");
+        let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+        let leads = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.unwrap().path());
+        let channel = fs::canonicalize(server.path("channel")).unwrap();
+        assert!(open.map(leads).all(|target| target.ok() != Some(channel.clone())));
+    }
+
+    /// Standard output can be the channel too, where no payload is expected.
+    fn the_ready_descriptor_may_be_standard_output(transport) {
+        let server = waits(transport, "--ready-fd 1 0").start();
+        let address = server.ready();
+        server.out().wait_for(&format!("{transport} {address}\n"));
+    }
+
+    /// A place for the ready line that does not exist is an error.
+    fn a_ready_line_that_cannot_be_written_is_an_error(transport) {
+        let done = waits(transport, "--ready-fd 99 0").run();
+        done.fails(1, "cannot use descriptor 99 (--ready-fd): bad file descriptor");
+        let done = waits(transport, "0").ready_at("/nonexistent/ready").run();
+        let reason = "no such file or directory";
+        done.fails(1, &format!("cannot write the ready file '/nonexistent/ready': {reason}"));
+        // Half a line is of no use to anybody.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ready");
+        let done = waits(transport, "0").ready_at(&path).limited("-f 0").run();
+        done.exits(1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    /// Colours are for people who look: on a terminal, unless they want none, or where they are asked for.
+    fn colours_are_for_people(transport) {
+        for (words, variable, on_terminal, is_coloured) in [
+            ("", None, false, false),
+            ("", None, true, true),
+            ("", Some(("NO_COLOR", "1")), true, false),
+            ("", Some(("CLICOLOR_FORCE", "1")), false, true),
+            ("--color never", None, true, false),
+            ("--color always", None, false, true),
+            ("--color always", Some(("NO_COLOR", "1")), false, true),
+        ] {
+            let (person, process) = terminal();
+            let mut launch = waits(transport, words).args("0").env("TERM", "xterm");
+            if let Some((name, value)) = variable {
+                launch = launch.env(name, value);
+            }
+            if on_terminal {
+                launch = launch.stderr(Output::To(process.into()));
+            }
+            let server = launch.start();
+            let report = if on_terminal { Capture::start(person) } else { server.err().clone() };
+            server.ready();
+            report.wait_for("loopback only");
+            let text = report.so_far();
+            assert_eq!(text.contains(&0x1b), is_coloured, "{words} {variable:?} {on_terminal}");
+        }
+    }
+}
+
+#[test]
+fn a_listener_without_clients_is_in_the_table() {
+    let server = tuplecat("tcp-listen 0").start();
+    let address = server.ready();
+    server.signal(Signal::USR1);
+    let row = server.err().wait_for_line("socket");
+    assert!(row.contains(&format!("tcp {address}  ")), "{row}");
+    assert!(row.ends_with("  listening"), "{row}");
+}
+
+#[test]
+fn a_connection_is_in_the_table_with_its_state() {
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect").to(address).says("x").start();
+    let own = client.ready();
+    let peer = accept(&listener);
+    assert_eq!(read_all(&peer), b"x");
+    client.signal(Signal::USR1);
+    let row = client.err().wait_for_line("socket");
+    assert!(
+        row.contains(&format!("tcp {own} <-> {address}  received 0, sent 1 byte")),
+        "{row}"
+    );
+    assert!(row.ends_with("  half-closed"), "{row}");
+}
+
+#[test]
+fn every_peer_of_a_socket_is_in_the_table() {
+    let server = tuplecat("udp-bind 0").start();
+    let address = server.ready();
+    let (one, two) = (datagrams(), datagrams());
+    one.0.send_to(b"1", address).unwrap();
+    server.out().wait_for("1");
+    two.0.send_to(b"22", address).unwrap();
+    server.out().wait_for("122");
+    server.signal(Signal::USR1);
+    for (peer, bytes) in [(one.1, "1 byte"), (two.1, "2 bytes")] {
+        let text = format!("udp {address} <-> {peer}  received 1 datagram ({bytes})");
+        server.err().wait_for(&text);
+    }
+}
+
+#[test]
+fn verbose_tells_every_chunk_of_a_stream() {
+    let server = tuplecat("tcp-listen -v 0").start();
+    let address = server.ready();
+    let mut peer = connect(address);
+    let own = peer.local_addr().unwrap();
+    let tuple = format!("tcp {address} <-> {own}  #1");
+    peer.write_all(b"twelve bytes").unwrap();
+    server
+        .err()
+        .wait_for(&format!("received   {tuple}  12 bytes\n"));
+    peer.write_all(b"!").unwrap();
+    server
+        .err()
+        .wait_for(&format!("received   {tuple}  1 byte\n"));
+    drop(peer);
+    let done = server.wait().exits(0);
+    assert_eq!(
+        done.line("finished"),
+        format!("finished   {tuple}  by the peer")
+    );
+}
+
+#[test]
+fn verbose_tells_the_end_of_input() {
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect -v").to(address).start();
+    let own = client.ready();
+    let peer = accept(&listener);
+    assert_eq!(read_all(&peer), b"");
+    drop(peer);
+    let done = client.wait().exits(0);
+    assert_eq!(
+        done.line("finished"),
+        format!("finished   tcp {own} <-> {address}  nothing more to send")
+    );
+}
+
+#[test]
+fn connecting_is_told_with_every_attempt() {
+    let (_nobody, address) = refusing(Transport::Tcp);
+    let done = tuplecat("tcp-connect -v").to(address).run().exits(5);
+    assert_eq!(done.line("connecting"), format!("connecting {address}"));
+    assert_eq!(
+        done.line("failed"),
+        format!("failed     {address}: connection refused")
+    );
+}
+
+/// A line is written whole, so that several processes can share one standard error.
+#[test]
+fn reports_of_several_processes_do_not_mix() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let shared = || File::options().append(true).open(file.path()).unwrap();
+    let servers: Vec<Running> = (0..4)
+        .map(|_| {
+            tuplecat("tcp-listen 0")
+                .stderr(Output::To(shared().into()))
+                .start()
+        })
+        .collect();
+    for server in servers {
+        drop(connect(server.ready()));
+        server.wait().exits(0);
+    }
+    let text = fs::read_to_string(file.path()).unwrap();
+    let words = [
+        "listening  tcp 127.0.0.1:",
+        "accepted   tcp 127.0.0.1:",
+        "closed     tcp 127.0.0.1:",
+    ];
+    for word in words {
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with(word)).count(),
+            4,
+            "{text}"
+        );
+    }
+    assert_eq!(text.lines().count(), 12, "{text}");
+}
