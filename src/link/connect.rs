@@ -4,15 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use socket2::Socket;
 
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::Request;
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
 
 mod attempts;
@@ -151,26 +150,16 @@ impl Connector<'_> {
     /// Waits until an attempt finishes, or it is time to look again.
     fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), ConnectError> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
-        let mut watched: Vec<PollFd<'_>> = sockets
-            .map(|socket| PollFd::new(socket, PollFlags::OUT))
+        let mut watched: Vec<_> = sockets
+            .map(|socket| (socket.as_fd(), Interest::WRITE))
             .collect();
         let interrupt = self.interrupt;
-        let wake = interrupt.map(|interrupt| interrupt.wake);
-        watched.extend(wake.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let wake = races.iter().filter_map(|(_, race)| race.wake()).min();
-        let rest = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
-        let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
-        match poll(&mut watched, rest.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                let error = io::Error::from(error);
-                return Err(Failure::io("cannot wait for a connection", &error).into());
-            }
-        }
-        let mut ready: Vec<bool> = watched
-            .iter()
-            .map(|watched| !watched.revents().is_empty())
-            .collect();
+        watched.extend(interrupt.map(|interrupt| (interrupt.wake, Interest::READ)));
+        let until = races.iter().filter_map(|(_, race)| race.wake()).min();
+        let failed = |error| Failure::io("cannot wait for a connection", &error);
+        let Wakeup::Ready(mut ready) = wait(&watched, None, until).map_err(failed)? else {
+            return Ok(());
+        };
         if let Some(interrupt) = interrupt
             && ready.pop() == Some(true)
         {

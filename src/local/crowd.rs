@@ -14,7 +14,7 @@ use super::nursery::{Nursery, Ward};
 use super::program::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::end::{Arrival, End};
-use crate::sys::poller::{Interest, Mechanism, Poller, Ready};
+use crate::sys::wait::{Interest, Poller, Ready};
 use crate::tap::{Event, Taps};
 use crate::tuple::FourTuple;
 
@@ -57,7 +57,7 @@ impl Crowd {
             size: size.max(1),
             count: 0,
             answers: Slab::new(),
-            poller: Poller::new(Mechanism::Epoll)?,
+            poller: Poller::new()?,
             ready: Vec::new(),
             has_finished: false,
         })
@@ -203,7 +203,7 @@ impl End for Crowd {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.poller.descriptor()
+        Some(self.poller.descriptor())
     }
 
     fn sink(&self) -> Option<BorrowedFd<'_>> {

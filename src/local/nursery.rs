@@ -10,9 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
 use slab::Slab;
@@ -23,6 +22,7 @@ use crate::exit::{Exit, Failure, describe_status};
 use crate::pump::end::{Arrival, End};
 use crate::sys::inherited::keep_descriptors;
 use crate::sys::signals::{Request, Signals};
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
 
 mod record;
@@ -184,21 +184,11 @@ impl Nursery {
             let Some(next) = self.next_signal().or(self.given_up()) else {
                 return Ok(());
             };
-            self.await_news(next.saturating_duration_since(Instant::now()), signals)?;
-            if let Some(Request::End(_)) = signals.next() {
+            let watched = [(self.0.wake.as_fd(), Interest::READ)];
+            let wakeup = wait(&watched, Some(signals), Some(next))?;
+            if let Wakeup::Signal(Request::End(_)) = wakeup {
                 self.hurry();
             }
-        }
-    }
-
-    fn await_news(&self, limit: Duration, signals: &Signals) -> io::Result<()> {
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.0.wake.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.wake(), PollFlags::IN),
-        ];
-        match poll(&mut fds, Timespec::try_from(limit).ok().as_ref()) {
-            Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
-            _ => Ok(()),
         }
     }
 

@@ -9,8 +9,8 @@ use slab::Slab;
 
 use crate::batch::Batch;
 use crate::exit::{Exit, Failure};
-use crate::sys::poller::{Interest, Mechanism, Poller};
 use crate::sys::signals::Signals;
+use crate::sys::wait::{Interest, Poller};
 use crate::tap::Taps;
 
 mod acknowledgement;
@@ -28,7 +28,7 @@ mod waiting;
 
 use end::{End, Link};
 use node::{Node, NodeId, Party, Route};
-use rules::{Engine, InputTo, Rules};
+use rules::{InputTo, Rules};
 use timers::Timers;
 use waiting::SIGNALS;
 
@@ -95,15 +95,8 @@ impl<'a> Pump<'a> {
         signals: &'a Signals,
         taps: &'a mut Taps,
     ) -> io::Result<Self> {
-        let mut poller = Poller::new(match rules.engine {
-            Engine::Fast => Mechanism::Epoll,
-            Engine::Portable => Mechanism::Poll,
-        })?;
-        let reading = Interest {
-            read: true,
-            ..Interest::default()
-        };
-        poller.set(SIGNALS, signals.wake(), reading)?;
+        let mut poller = Poller::new()?;
+        poller.set(SIGNALS, signals.wake(), Interest::READ)?;
         let mut nodes = Slab::new();
         let mut share = |end| {
             let id = nodes.vacant_key();

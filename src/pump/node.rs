@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::pump::acknowledgement::Unacknowledged;
 use crate::pump::end::{End, Link};
 use crate::sys::conduit::{Conduit, WORTHWHILE};
-use crate::sys::poller::Interest;
+use crate::sys::wait::Interest;
 
 /// The number of a node, its own for as long as it is in the pump.
 pub(super) type NodeId = usize;

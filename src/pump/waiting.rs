@@ -10,8 +10,8 @@ use super::end::Link;
 use super::node::NodeId;
 use super::{Plan, Pump};
 use crate::exit::{Exit, Failure};
-use crate::sys::poller::{Interest, Ready};
 use crate::sys::signals::Request;
+use crate::sys::wait::{Interest, Ready};
 use crate::tap::Event;
 
 /// The poller's token for the signals; nodes follow, with two tokens each.

@@ -6,11 +6,11 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::startup::was_closed;
+use super::wait::{Interest, wait};
 
 /// What an inherited descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl<W: Write + AsFd> Waiting<W> {
         loop {
             match act(&mut self.0) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None))?;
+                    wait(&[(self.0.as_fd(), Interest::WRITE)], None, None)?;
                 }
                 other => return other,
             }
