@@ -5,7 +5,7 @@ use clap::{ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches};
 
 use super::FramingOptions;
 use super::values;
-use crate::local::dialogue::{Pattern, Step};
+use crate::local::expect::{Pattern, Step};
 
 /// Bytes as they were written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::local::dialogue::Form;
+    use crate::local::expect::Form;
 
     fn steps(words: &[&str]) -> Vec<String> {
         let line = ["tuplecat", "tcp-connect", "::1", "9"];

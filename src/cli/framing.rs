@@ -9,9 +9,9 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error, ValueEnum};
 
 use super::values;
-use crate::framing::decode::{LineEnds, Tempo};
 use crate::framing::pace::Pace;
 use crate::framing::{InputFraming, OutputFraming};
+use crate::framing::{LineEnds, Tempo};
 use crate::tuple::Direction;
 
 /// What becomes of standard input, and of what arrives.

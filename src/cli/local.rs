@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use super::dialogue::DIALOGUE;
 use super::numbers;
 use crate::exit::Failure;
-use crate::local::program::Program;
+use crate::local::exec::Program;
 
 /// A program in the place of standard input and output.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,7 +1,7 @@
 //! Bytes written as hexadecimal digits, a line a frame.
 //! White space within a line means nothing, not even between the two digits of a byte; anything else is an error with its place.
 
-use super::decode::Decoder;
+use super::Decoder;
 use super::frames::Frames;
 use crate::exit::{Exit, Failure};
 
@@ -90,7 +90,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::decode::tests::{decoded, is_the_same_in_pieces, texts};
+    use super::super::tests::{decoded, is_the_same_in_pieces, texts};
     use super::*;
     use crate::framing::Budget;
 

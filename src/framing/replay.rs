@@ -5,9 +5,9 @@ use std::time::{Instant, SystemTime};
 
 use memchr::memchr;
 
-use super::decode::{Decoder, Tempo};
 use super::dump::{DumpError, DumpReader, Recorded};
 use super::frames::Frames;
+use super::{Decoder, Tempo};
 use crate::exit::{Exit, Failure};
 use crate::tuple::Direction;
 
@@ -164,7 +164,7 @@ fn failure(error: &DumpError) -> Failure {
 mod tests {
     use pretty_assertions::assert_eq;
 
-    use super::super::decode::tests::{decoded, is_the_same_in_pieces, texts};
+    use super::super::tests::{decoded, is_the_same_in_pieces, texts};
     use super::*;
     use crate::framing::Budget;
 

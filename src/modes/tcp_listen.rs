@@ -16,7 +16,7 @@ use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
-use crate::local::folder::{ClientFiles, Folder};
+use crate::local::out_dir::{ClientFiles, Folder};
 use crate::local::prefix::Prefixed;
 use crate::local::stdio::Stdio;
 use crate::pump::Wiring;

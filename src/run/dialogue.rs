@@ -7,7 +7,7 @@ use super::session::Side;
 use super::traffic::Traffic;
 use crate::cli::{DialogueOptions, EndOptions, OnStdinEof};
 use crate::exit::Exit;
-use crate::local::dialogue::{Finish, InputUse, Partner, Script};
+use crate::local::expect::{Finish, InputUse, Partner, Script};
 
 /// How long something expected from a server may keep it silent, where no option says so.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -14,9 +14,9 @@ use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
 use crate::exit::{Exit, Failure};
-use crate::local::dialogue::{Dialogue, InputUse, Partner, Script};
-use crate::local::output::Output;
+use crate::local::expect::{Dialogue, InputUse, Partner, Script};
 use crate::local::stdio::Stdio;
+use crate::local::stdio::output::Output;
 use crate::pump::end::Link;
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};

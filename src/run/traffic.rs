@@ -7,8 +7,8 @@ use crate::cli::{DatagramOptions, DialogueOptions, FramingOptions};
 use crate::exit::{Exit, Failure};
 use crate::framing::{Borders, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
-use crate::local::dialogue::Step;
-use crate::local::input::{Cutting, Input};
+use crate::local::expect::Step;
+use crate::local::stdio::input::{Cutting, Input};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes of raw input that go together in a stream, where it is not the kernel that moves them.

@@ -12,6 +12,11 @@ use crate::exit::{Exit, Failure, describe};
 use crate::pump::end::Link;
 use crate::tuple::{FourTuple, Identity, Transport};
 
+pub mod child;
+pub mod datagrams;
+mod process;
+pub mod supervisor;
+
 /// Variables that are for this process, and would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`).
 const OURS: [&str; 4] = [
     "LISTEN_PID",

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use rustix::fs::MemfdFlags;
 use slab::Slab;
 
-use super::nursery::{Nursery, Ward};
-use super::program::{Caller, Program};
+use super::supervisor::{Nursery, Ward};
+use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::end::{Arrival, End};
 use crate::sys::wait::{Interest, Poller, Ready};

@@ -4,12 +4,18 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::input::Input;
-use super::output::Output;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::pump::end::{Arrival, End, Unseen};
 use crate::tap::{Console, Taps};
+
+mod decoded;
+pub mod input;
+pub mod output;
+mod raw;
+
+use input::Input;
+use output::Output;
 
 /// Standard input and output, each of which may be left out.
 pub struct Stdio {
@@ -37,7 +43,7 @@ impl Stdio {
     }
 
     /// Whether a person sees what is written.
-    pub(super) fn is_seen(&self) -> bool {
+    pub(in crate::local) fn is_seen(&self) -> bool {
         self.output.as_ref().is_some_and(Output::is_terminal)
     }
 }

@@ -3,9 +3,9 @@
 
 use std::io;
 
-use super::{Cutting, read};
+use super::input::{Cutting, read};
 use crate::batch::{Batch, Run, Shape};
-use crate::framing::decode::LineEnds;
+use crate::framing::LineEnds;
 use crate::framing::{Borders, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::{Inherited, Kind};

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::prefixed::{Width, prefix};
+use super::split::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
 use crate::plain;
 use crate::stamp::Stamp;

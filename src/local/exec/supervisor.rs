@@ -16,7 +16,8 @@ use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
 use slab::Slab;
 
-use super::program::{Caller, Program};
+use super::process::Record;
+use super::{Caller, Program};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe_status};
 use crate::pump::end::{Arrival, End};
@@ -24,10 +25,6 @@ use crate::sys::inherited::keep_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
-
-mod record;
-
-use record::Record;
 
 /// All children of a run. Clones are the same nursery.
 ///

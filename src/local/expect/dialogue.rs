@@ -4,21 +4,14 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::mismatch::{self, Received};
+use super::pattern::{Found, Pattern, Search};
+use super::{Finish, InputUse, Partner, Script, Step};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
 use crate::tuple::FourTuple;
-
-mod missed;
-mod pattern;
-mod script;
-
-pub use pattern::{Form, Pattern};
-pub use script::{Finish, InputUse, Partner, Script, Step};
-
-use missed::Received;
-use pattern::{Found, Search};
 
 /// Another local end, with a script between it and the network.
 pub struct Dialogue {
@@ -196,7 +189,7 @@ impl Dialogue {
     /// The failure that something expected did not come, and why it is not waited for any longer.
     fn missed(&self, reason: &str) -> Option<Failure> {
         let pattern = self.expected()?;
-        let text = missed::explain(pattern, &self.received, reason);
+        let text = mismatch::explain(pattern, &self.received, reason);
         let exit = match self.received.is_nothing() {
             true if self.peer == Peer::Absent => Exit::TimedOut,
             true => self.script.silence,

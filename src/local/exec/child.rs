@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::rc::Rc;
 
-use super::nursery::{Nursery, Started, Turn, Ward};
-use super::program::{Caller, Program};
+use super::supervisor::{Nursery, Started, Turn, Ward};
+use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Unseen};

@@ -1,8 +1,14 @@
 //! What a dialogue consists of: what is sent and expected, in which order, and when it is over.
 //! Plain data, which the command line describes; the dialogue acts on it.
 
-use super::pattern::Pattern;
 use crate::exit::Exit;
+
+mod dialogue;
+mod mismatch;
+mod pattern;
+
+pub use dialogue::Dialogue;
+pub use pattern::{Form, Pattern};
 
 /// One step of a [`Script`].
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@
 use std::io;
 use std::time::Instant;
 
-use super::straight::stretch_of;
-use super::{Cutting, read};
+use super::input::{Cutting, read};
+use super::raw::stretch_of;
 use crate::batch::Batch;
 use crate::exit::Failure;
-use crate::framing::decode::Decoder;
+use crate::framing::Decoder;
 use crate::framing::pace::Pace;
 use crate::framing::{Borders, Budget, Frames, InputFraming, Open};
 use crate::pump::end::Arrival;

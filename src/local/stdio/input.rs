@@ -5,19 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use super::decoded::Decoded;
+use super::raw::Straight;
 use crate::batch::{Batch, Shape};
-use crate::framing::decode::{Decoder, LineEnds, Tempo};
-use crate::framing::literal::Literal;
+use crate::framing::Literal;
 use crate::framing::pace::Pace;
 use crate::framing::{Borders, InputFraming};
+use crate::framing::{Decoder, LineEnds, Tempo};
 use crate::pump::end::{Arrival, Unseen};
 use crate::sys::inherited::{Inherited, Kind};
-
-mod decoded;
-mod straight;
-
-use decoded::Decoded;
-use straight::Straight;
 
 /// How input becomes what is sent.
 #[derive(Clone, Debug)]
@@ -143,7 +139,7 @@ impl Input {
 }
 
 /// Reads what is there, 0 bytes at the end.
-fn read(from: Option<&mut Inherited>, space: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(from: Option<&mut Inherited>, space: &mut [u8]) -> io::Result<usize> {
     let Some(from) = from else { return Ok(0) };
     match from.read(space) {
         // A terminal that has hung up.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::local::program::{Caller, Program};
+use super::{Caller, Program};
 
 /// How long a child may go on by itself once its conversation is over.
 const PATIENCE: Duration = Duration::from_secs(1);
