@@ -6,7 +6,6 @@
 pub mod buffers;
 pub mod conduit;
 pub mod fast_open;
-pub mod hexadecimal;
 pub mod inherited;
 pub mod limits;
 pub mod multicast;

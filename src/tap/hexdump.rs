@@ -1,4 +1,4 @@
-//! The dump: for each chunk a line that says when, which way, between whom and how much, then its bytes in hexadecimal.
+//! The dump: for each chunk a line with its time, direction, addresses and size, then its bytes in the form of `hexdump -C`.
 //! Nothing is squeezed or left out, so that a dump can be sent again (see [`crate::framing::dump`]).
 
 use std::collections::HashMap;
@@ -6,15 +6,23 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::SystemTime;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::{AnsiColor, Effects, Style};
 
-use super::hexlines::HexLines;
 use super::lines::Palette;
 use super::phrases::Bytes;
 use super::{Data, Event, Sink, Tap, Ways};
 use crate::exit::Failure;
 use crate::stamp::Stamp;
 use crate::tuple::{Direction, FourTuple, Identity, Transport};
+
+/// Lines that are rendered before the sink may write them.
+const LINES_AT_ONCE: usize = 256;
+
+/// Digits of an offset below 4 GiB; a larger one has more.
+const OFFSET_DIGITS: usize = 8;
+
+/// Columns of eight bytes: three for each, and a blank behind the last.
+const GROUP_COLUMNS: usize = 8 * 3 + 1;
 
 /// Writes a dump.
 pub struct HexDump {
@@ -95,7 +103,8 @@ impl HexDump {
         let shown = limit.map_or(bytes.len(), |limit| {
             bytes.len().min(limit.unwrap_or(usize::MAX))
         });
-        for portion in bytes[..shown].chunks(self.lines.portion()) {
+        let size = LINES_AT_ONCE * usize::from(self.form.width.max(1));
+        for portion in bytes[..shown].chunks(size) {
             self.lines.append(self.sink.room(), offset, portion);
             offset += portion.len() as u64;
         }
@@ -151,6 +160,130 @@ impl Tap for HexDump {
 
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
+    }
+}
+
+/// Renderer of bytes as lines: offset, pairs of digits in groups of eight, characters.
+#[derive(Clone, Debug)]
+pub(crate) struct HexLines {
+    width: usize,
+    palette: Palette,
+    /// The two digits of every byte.
+    digits: [[u8; 2]; 256],
+    /// A line without offset, digits and characters.
+    blank: Vec<u8>,
+    /// Columns between the offset and the characters.
+    columns: usize,
+}
+
+impl HexLines {
+    /// Lines of `width` bytes, at least 1.
+    #[must_use]
+    pub(crate) fn new(width: u8, palette: Palette) -> Self {
+        let width = usize::from(width.max(1));
+        let columns = digits_end(width - 1) + 3;
+        let mut blank = vec![b' '; OFFSET_DIGITS + columns + width];
+        blank[OFFSET_DIGITS + columns - 1] = b'|';
+        blank.extend_from_slice(b"|\n");
+        let digits = std::array::from_fn(|byte| {
+            let mut pair = [0; 2];
+            // One byte of the index, two digits: it fits.
+            let _ = hex::encode_to_slice(&byte.to_le_bytes()[..1], &mut pair);
+            pair
+        });
+        Self {
+            width,
+            palette,
+            digits,
+            blank,
+            columns,
+        }
+    }
+
+    /// Appends the lines of `bytes`, of which the first is at `offset` in its stream.
+    pub(crate) fn append(&self, out: &mut Vec<u8>, mut offset: u64, bytes: &[u8]) {
+        for bytes in bytes.chunks(self.width) {
+            match self.palette {
+                Palette::Plain => self.append_plain(out, offset, bytes),
+                Palette::Colored => self.append_colored(out, offset, bytes),
+            }
+            offset += bytes.len() as u64;
+        }
+    }
+
+    fn append_plain(&self, out: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        let [high, low] = [offset >> 32, offset & 0xffff_ffff];
+        if high > 0 {
+            // Writing to memory does not fail; here and below.
+            let _ = write!(out, "{high:x}");
+        }
+        let start = out.len();
+        out.extend_from_slice(&self.blank);
+        let (number, line) = out[start..].split_at_mut(OFFSET_DIGITS);
+        let _ = hex::encode_to_slice(&low.to_be_bytes()[4..], number);
+        let (columns, characters) = line.split_at_mut(self.columns);
+        let groups = columns[2..].chunks_mut(GROUP_COLUMNS);
+        for (columns, bytes) in groups.zip(bytes.chunks(8)) {
+            for (column, &byte) in columns.chunks_exact_mut(3).zip(bytes) {
+                column[..2].copy_from_slice(&self.digits[usize::from(byte)]);
+            }
+        }
+        for (character, &byte) in characters.iter_mut().zip(bytes) {
+            let is_visible = matches!(byte, b' '..=b'~');
+            *character = if is_visible { byte } else { b'.' };
+        }
+        let missing = self.width - bytes.len();
+        if missing > 0 {
+            out.truncate(out.len() - missing - 2);
+            out.extend_from_slice(b"|\n");
+        }
+    }
+
+    /// Appends a plain line, with the colour of its kind around each byte.
+    fn append_colored(&self, out: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        let mut plain = Vec::new();
+        self.append_plain(&mut plain, offset, bytes);
+        let (line, characters) = plain.split_at(plain.len() - bytes.len() - 2);
+        let (number, columns) = line.split_at(line.len() - self.columns);
+        let dimmed = Style::new().dimmed();
+        let _ = write!(out, "{dimmed}");
+        out.extend_from_slice(number);
+        let _ = write!(out, "{dimmed:#}");
+        let ends = (0..bytes.len()).map(digits_end);
+        paint(out, bytes, columns, ends);
+        paint(out, bytes, characters, 1..=bytes.len());
+    }
+}
+
+/// The end of the digits of a byte, in columns from the end of the offset.
+fn digits_end(index: usize) -> usize {
+    2 + 3 * index + index / 8 + 2
+}
+
+/// Appends `text`: the part up to the end of each byte in the colour of the byte's kind, then the rest.
+fn paint(out: &mut Vec<u8>, bytes: &[u8], text: &[u8], ends: impl Iterator<Item = usize>) {
+    let mut style = Style::new();
+    let mut done = 0;
+    for (&byte, end) in bytes.iter().zip(ends) {
+        let own = style_of(byte);
+        if own != style {
+            let _ = write!(out, "{style:#}{own}");
+            style = own;
+        }
+        out.extend_from_slice(&text[done..end]);
+        done = end;
+    }
+    let _ = write!(out, "{style:#}");
+    out.extend_from_slice(&text[done..]);
+}
+
+fn style_of(byte: u8) -> Style {
+    match byte {
+        0 => Style::new().effects(Effects::DIMMED),
+        b' ' | b'\t'..=b'\r' => AnsiColor::Green.on_default(),
+        b'!'..=b'~' => AnsiColor::Cyan.on_default(),
+        0x80.. => AnsiColor::Yellow.on_default(),
+        _ => AnsiColor::Magenta.on_default(),
     }
 }
 
@@ -271,5 +404,49 @@ mod tests {
             "00000000  79 6f 75                                          |you|",
         ];
         assert_eq!(lines, expected);
+    }
+
+    fn lines(width: u8, palette: Palette, offset: u64, bytes: &[u8]) -> String {
+        let mut out = Vec::new();
+        HexLines::new(width, palette).append(&mut out, offset, bytes);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_those_of_hexdump() {
+        let bytes: Vec<u8> = (b'a'..=b'z').chain([0, 0x7f, 0x80, 0xff]).collect();
+        let expected = "\
+00000000  61 62 63 64 65 66 67 68  69 6a 6b 6c 6d 6e 6f 70  |abcdefghijklmnop|
+00000010  71 72 73 74 75 76 77 78  79 7a 00 7f 80 ff        |qrstuvwxyz....|
+";
+        assert_eq!(lines(16, Palette::Plain, 0, &bytes), expected);
+    }
+
+    #[test]
+    fn other_widths_keep_their_columns() {
+        let expected = "\
+00000000  61 62 63 64 65 66 67 68  69  |abcdefghi|
+00000009  6a                           |j|
+";
+        assert_eq!(lines(9, Palette::Plain, 0, b"abcdefghij"), expected);
+        assert_eq!(lines(1, Palette::Plain, 0, b"a"), "00000000  61  |a|\n");
+    }
+
+    #[test]
+    fn a_large_offset_has_more_digits() {
+        let line = "123456789a  61  |a|\n";
+        assert_eq!(lines(1, Palette::Plain, 0x12_3456_789a, b"a"), line);
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for width in [1, 7, 8, 16, 17, 255] {
+            for offset in [3, 0x0123_4567, 0x89ab_cdef, 0xffff_ff80] {
+                let colored = lines(width, Palette::Colored, offset, &bytes);
+                let stripped = anstream::adapter::strip_str(&colored).to_string();
+                assert_eq!(stripped, lines(width, Palette::Plain, offset, &bytes));
+            }
+        }
     }
 }

@@ -10,7 +10,6 @@ mod console;
 mod event;
 pub mod explain;
 pub mod hexdump;
-mod hexlines;
 pub mod json;
 pub mod lines;
 mod memory;

@@ -1,12 +1,10 @@
 //! A byte stream to standard output and, as a hex dump, to a file.
-//! Sixteen bytes are written at once, where the processor knows how; else each byte's two digits come from a table.
+//! The two digits of each byte come from a table.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-
-use tuplecat::sys::hexadecimal::show;
 
 /// Bytes in a line.
 const WIDTH: usize = 16;
@@ -38,39 +36,29 @@ pub(super) fn receive(mut stream: &TcpStream, file: &Path) -> io::Result<()> {
 fn dump(bytes: &[u8], offset: u32, lines: &mut Vec<u8>) {
     lines.clear();
     lines.resize(bytes.len().div_ceil(WIDTH) * END, b' ');
-    let (spaces, _) = lines.as_chunks_mut::<END>();
-    let (full, rest) = bytes.as_chunks();
+    let (blanks, _) = lines.as_chunks_mut::<END>();
     let offsets = (offset..).step_by(WIDTH);
-    for (line, offset) in spaces.iter_mut().zip(offsets) {
-        for (place, part) in offset.to_be_bytes().into_iter().enumerate() {
-            line[2 * place..2 * place + 2].copy_from_slice(&DIGITS[usize::from(part)]);
+    for ((line, bytes), offset) in blanks.iter_mut().zip(bytes.chunks(WIDTH)).zip(offsets) {
+        let (number, columns) = line.split_at_mut(HEX);
+        put_digits(number, 2, &offset.to_be_bytes());
+        let (columns, text) = columns.split_at_mut(TEXT - HEX);
+        for (columns, bytes) in columns.chunks_mut(25).zip(bytes.chunks(8)) {
+            put_digits(columns, 3, bytes);
         }
-        (line[TEXT - 1], line[END - 2], line[END - 1]) = (b'|', b'|', b'\n');
-    }
-    let parts = spaces.iter_mut().zip(full).filter_map(|(line, bytes)| {
-        let (columns, text) = line[HEX..].split_at_mut(TEXT - HEX);
-        Some((bytes, columns.first_chunk_mut()?, text.first_chunk_mut()?))
-    });
-    if !show(parts) {
-        for (line, bytes) in spaces.iter_mut().zip(full) {
-            fill(line, bytes);
+        columns[TEXT - HEX - 1] = b'|';
+        for (place, &byte) in text.iter_mut().zip(bytes) {
+            let is_text = (b' '..=b'~').contains(&byte);
+            *place = if is_text { byte } else { b'.' };
         }
+        text[bytes.len()..][..2].copy_from_slice(b"|\n");
     }
-    if let (Some(line), false) = (spaces.last_mut(), rest.is_empty()) {
-        fill(line, rest);
-        let end = lines.len() - (WIDTH - rest.len());
-        lines.truncate(end);
-        lines[end - 2..].copy_from_slice(b"|\n");
-    }
+    lines.truncate(lines.len() - (bytes.len().next_multiple_of(WIDTH) - bytes.len()));
 }
 
-/// Writes the columns of a line one by one.
-fn fill(line: &mut [u8; END], bytes: &[u8]) {
-    for (place, &byte) in bytes.iter().enumerate() {
-        let at = HEX + 3 * place + usize::from(place >= WIDTH / 2);
-        line[at..at + 2].copy_from_slice(&DIGITS[usize::from(byte)]);
-        let is_text = (b' '..=b'~').contains(&byte);
-        line[TEXT + place] = if is_text { byte } else { b'.' };
+/// Writes the digits of a byte every `step` columns.
+fn put_digits(columns: &mut [u8], step: usize, bytes: &[u8]) {
+    for (column, &byte) in columns.chunks_exact_mut(step).zip(bytes) {
+        column[..2].copy_from_slice(&DIGITS[usize::from(byte)]);
     }
 }
 
