@@ -10,7 +10,7 @@ use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
 use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
 use tuplecat::framing::{Budget, InputFraming, OutputFraming};
-use tuplecat::framing::{LineEnds, Tempo, decode_all};
+use tuplecat::framing::{LineEnds, ReplayTiming, decode_all};
 use tuplecat::plain::Plain;
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
@@ -172,7 +172,7 @@ fn survives(input: InputFraming, output: OutputFraming, data: &[u8]) {
 
 /// The frames in `data` that comes in pieces of `step` bytes, and what was wrong.
 fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
-    let mut decoder = framing.decoder(512, LineEnds::Kept, Tempo::Own);
+    let mut decoder = framing.decoder(512, LineEnds::Kept, ReplayTiming::Immediate);
     let (frames, failure) = decode_all(&mut *decoder, data, step, Budget::ALL);
     let error = failure.map(|failure| failure.message);
     assert!(error.as_ref().is_none_or(|error| !error.is_empty()));

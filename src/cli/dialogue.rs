@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::local::expect::Form;
+    use crate::local::expect::PatternText;
 
     fn steps(words: &[&str]) -> Vec<String> {
         let line = ["tuplecat", "tcp-connect", "::1", "9"];
@@ -155,8 +155,8 @@ mod tests {
         let steps = options.dialogue.steps.iter().map(|step| match step {
             Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
             Step::Expect(pattern) => match pattern.form() {
-                Form::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
-                Form::Regex(text) => format!("hear /{text}/"),
+                PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
+                PatternText::Regex(text) => format!("hear /{text}/"),
             },
         });
         steps.collect()

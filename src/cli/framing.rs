@@ -11,7 +11,7 @@ use clap::{Arg, Command, Error, ValueEnum};
 use super::values;
 use crate::framing::pace::Pace;
 use crate::framing::{InputFraming, OutputFraming};
-use crate::framing::{LineEnds, Tempo};
+use crate::framing::{LineEnds, ReplayTiming};
 use crate::tuple::Direction;
 
 /// What becomes of standard input, and of what arrives.
@@ -92,10 +92,10 @@ impl FramingOptions {
 
     /// Whether a recording keeps its pauses.
     #[must_use]
-    pub fn tempo(&self) -> Tempo {
+    pub fn timing(&self) -> ReplayTiming {
         match self.delay {
-            Some(Delay::Original) => Tempo::Recorded,
-            Some(Delay::Fixed(_)) | None => Tempo::Own,
+            Some(Delay::Original) => ReplayTiming::Original,
+            Some(Delay::Fixed(_)) | None => ReplayTiming::Immediate,
         }
     }
 

@@ -49,12 +49,12 @@ impl std::error::Error for DumpError {}
 #[derive(Debug, Default)]
 pub struct DumpReader {
     line: u64,
-    open: Option<Open>,
+    open: Option<PartialFrame>,
 }
 
 /// A chunk whose bytes have not all come yet.
 #[derive(Debug)]
-struct Open {
+struct PartialFrame {
     chunk: Recorded,
     len: usize,
     /// The line of its header.
@@ -112,7 +112,7 @@ impl DumpReader {
             return Ok(Some(chunk));
         }
         let line = self.line;
-        self.open = Some(Open { chunk, len, line });
+        self.open = Some(PartialFrame { chunk, len, line });
         Ok(None)
     }
 

@@ -7,9 +7,9 @@ use crate::exit::{Exit, Failure};
 /// How far a frame without an end is followed to tell its size, in bytes.
 const PATIENCE: usize = 16 << 20;
 
-/// What the borders between frames are worth to whoever sends them.
+/// What the boundaries between frames are worth to whoever sends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Borders {
+pub enum Boundaries {
     /// Nothing: they become one stream.
     Dropped,
     /// Each frame is a datagram.
@@ -38,8 +38,8 @@ impl Budget {
 
 /// What is known between two batches: the frame that has begun, and how many there were.
 #[derive(Debug)]
-pub struct Open {
-    borders: Borders,
+pub struct PartialFrame {
+    boundaries: Boundaries,
     begun: Vec<u8>,
     /// Bytes beyond what a datagram holds; they are only counted.
     excess: usize,
@@ -47,12 +47,12 @@ pub struct Open {
     ended: u64,
 }
 
-impl Open {
+impl PartialFrame {
     /// Nothing has begun.
     #[must_use]
-    pub fn new(borders: Borders) -> Self {
+    pub fn new(boundaries: Boundaries) -> Self {
         Self {
-            borders,
+            boundaries,
             begun: Vec::new(),
             excess: 0,
             ended: 0,
@@ -75,7 +75,7 @@ impl Open {
 /// Fills a batch with frames.
 pub struct Frames<'a> {
     batch: &'a mut Batch,
-    open: &'a mut Open,
+    partial: &'a mut PartialFrame,
     budget: Budget,
     /// Where the frame that has begun starts in the batch, and where its next byte goes.
     start: usize,
@@ -85,13 +85,13 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Goes on with what is `open` in an empty batch.
-    pub fn new(batch: &'a mut Batch, open: &'a mut Open, budget: Budget) -> Self {
-        let end = open.begun.len();
-        batch.grow(end)[..end].copy_from_slice(&open.begun);
+    /// Goes on with what is `partial` in an empty batch.
+    pub fn new(batch: &'a mut Batch, partial: &'a mut PartialFrame, budget: Budget) -> Self {
+        let end = partial.begun.len();
+        batch.grow(end)[..end].copy_from_slice(&partial.begun);
         Self {
             batch,
-            open,
+            partial,
             budget,
             start: 0,
             end,
@@ -109,7 +109,7 @@ impl<'a> Frames<'a> {
     /// Bytes of the frame that has begun.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.end - self.start + self.open.excess
+        self.end - self.start + self.partial.excess
     }
 
     /// Whether no frame has begun, or not a byte of it.
@@ -127,10 +127,10 @@ impl<'a> Frames<'a> {
     ///
     /// Errors: it is far too long, and there is no end in sight.
     pub fn extend(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if let Borders::Kept { limit } = self.open.borders
+        if let Boundaries::Kept { limit } = self.partial.boundaries
             && self.len() + bytes.len() > limit
         {
-            self.open.excess += bytes.len();
+            self.partial.excess += bytes.len();
             return match self.len() {
                 len if len > PATIENCE => Err(self.too_long("more than ", PATIENCE, limit)),
                 _ => Ok(()),
@@ -146,8 +146,8 @@ impl<'a> Frames<'a> {
     ///
     /// Errors: no datagram holds as many.
     pub fn announce(&self, len: usize) -> Result<(), Failure> {
-        match self.open.borders {
-            Borders::Kept { limit } if len > limit => Err(self.too_long("", len, limit)),
+        match self.partial.boundaries {
+            Boundaries::Kept { limit } if len > limit => Err(self.too_long("", len, limit)),
             _ => Ok(()),
         }
     }
@@ -156,12 +156,12 @@ impl<'a> Frames<'a> {
     ///
     /// Errors: it is longer than a datagram.
     pub fn cut(&mut self) -> Result<(), Failure> {
-        if let Borders::Kept { .. } = self.open.borders {
+        if let Boundaries::Kept { .. } = self.partial.boundaries {
             self.announce(self.len())?;
             self.batch.push_datagram(self.start, self.end - self.start);
         }
         self.start = self.end;
-        self.open.ended += 1;
+        self.partial.ended += 1;
         self.count += 1;
         Ok(())
     }
@@ -169,28 +169,28 @@ impl<'a> Frames<'a> {
     /// The number of the frame that has begun, counted from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.open.ended + 1
+        self.partial.ended + 1
     }
 
     /// How many frames and bytes the batch has.
     #[must_use]
     pub fn given(&self) -> (u64, usize) {
-        let bytes = match self.open.borders {
-            Borders::Dropped => self.end,
-            Borders::Kept { .. } => self.start,
+        let bytes = match self.partial.boundaries {
+            Boundaries::Dropped => self.end,
+            Boundaries::Kept { .. } => self.start,
         };
         (self.count, bytes)
     }
 
     /// Leaves what is not ended for the next batch; a stream takes it as it is.
     pub fn close(self) {
-        self.open.begun.clear();
-        match self.open.borders {
-            Borders::Dropped if self.end == 0 => {}
-            Borders::Dropped => self.batch.push_stream(self.end, None),
-            Borders::Kept { .. } => {
+        self.partial.begun.clear();
+        match self.partial.boundaries {
+            Boundaries::Dropped if self.end == 0 => {}
+            Boundaries::Dropped => self.batch.push_stream(self.end, None),
+            Boundaries::Kept { .. } => {
                 let begun = &self.batch.grow(self.end)[self.start..self.end];
-                self.open.begun.extend_from_slice(begun);
+                self.partial.begun.extend_from_slice(begun);
             }
         }
     }
@@ -218,9 +218,9 @@ mod tests {
 
     #[test]
     fn equal_frames_are_one_run_and_a_shorter_one_ends_it() {
-        let mut open = Open::new(Borders::Kept { limit: 9 });
+        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         for frame in ["abc", "def", "g", "h", "", "", "ij", "klm"] {
             frames.extend(frame.as_bytes()).unwrap();
             frames.cut().unwrap();
@@ -242,32 +242,32 @@ mod tests {
 
     #[test]
     fn what_has_begun_goes_on_in_the_next_batch() {
-        let mut open = Open::new(Borders::Kept { limit: 9 });
+        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.extend(b"ab").unwrap();
         assert_eq!(frames.given(), (0, 0));
         frames.close();
-        assert!(batch.is_empty() && open.has_begun());
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        assert!(batch.is_empty() && partial.has_begun());
+        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.extend(b"c").unwrap();
         assert_eq!(frames.last(), Some(b'c'));
         frames.cut().unwrap();
         frames.close();
-        assert!(!open.has_begun());
+        assert!(!partial.has_begun());
         assert_eq!(batch.bytes(&batch.runs()[0]), b"abc");
     }
 
     #[test]
     fn a_frame_that_is_too_long_is_measured_to_its_end() {
-        let mut open = Open::new(Borders::Kept { limit: 4 });
+        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 4 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.cut().unwrap();
         frames.extend(b"abc").unwrap();
         frames.extend(b"de").unwrap();
         frames.close();
-        let mut frames = Frames::new(&mut batch, &mut open, Budget::ALL);
+        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.extend(b"f").unwrap();
         let message = "cannot send frame 2: it has 6 bytes, and a datagram holds at most 4";
         assert_eq!(frames.cut(), Err(Failure::new(Exit::Failed, message)));
@@ -275,20 +275,20 @@ mod tests {
 
     #[test]
     fn a_budget_is_used_up_by_frames_or_bytes() {
-        let mut open = Open::new(Borders::Kept { limit: 9 });
+        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
         let budget = Budget {
             frames: 3,
             bytes: 4,
         };
-        let mut frames = Frames::new(&mut batch, &mut open, budget);
+        let mut frames = Frames::new(&mut batch, &mut partial, budget);
         assert!(!frames.is_full());
         frames.extend(b"abcd").unwrap();
         assert!(!frames.is_full(), "before the border nothing counts");
         frames.cut().unwrap();
         assert!(frames.is_full());
         frames.close();
-        let mut frames = Frames::new(&mut batch, &mut open, budget);
+        let mut frames = Frames::new(&mut batch, &mut partial, budget);
         for _ in 0..3 {
             assert!(!frames.is_full());
             frames.cut().unwrap();

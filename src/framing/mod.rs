@@ -15,13 +15,13 @@ pub mod pace;
 mod replay;
 mod split;
 
-pub use frames::{Borders, Budget, Frames, Open};
+pub use frames::{Boundaries, Budget, Frames, PartialFrame};
 pub use output::OutputFraming;
 pub use split::Literal;
 
 use hex_text::HexText;
 use replay::Replay;
-use split::{Blocks, Delimited, Prefixed, Rest, Terminated, Width};
+use split::{Blocks, CrLfBytes, Delimited, Incomplete, LengthPrefixed, Width};
 
 /// The forms of input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,12 +47,12 @@ pub enum InputFraming {
 
 /// When recorded frames go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tempo {
+pub enum ReplayTiming {
     /// As soon as they may.
     #[default]
-    Own,
+    Immediate,
     /// With the pauses that they were recorded with.
-    Recorded,
+    Original,
 }
 
 /// What becomes of the ends of lines.
@@ -91,17 +91,17 @@ pub trait Decoder {
 impl InputFraming {
     /// A decoder; `size` is how many bytes of raw input become a frame.
     #[must_use]
-    pub fn decoder(self, size: usize, ends: LineEnds, tempo: Tempo) -> Box<dyn Decoder> {
+    pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
         match (self, ends) {
-            (Self::Raw, LineEnds::Kept) => Box::new(Blocks::new(size, Rest::Sent)),
-            (Self::Raw, LineEnds::CrLf) => Box::new(Terminated::new(size)),
+            (Self::Raw, LineEnds::Kept) => Box::new(Blocks::new(size, Incomplete::Sent)),
+            (Self::Raw, LineEnds::CrLf) => Box::new(CrLfBytes::new(size)),
             (Self::Line, ends) => Box::new(Delimited::new(b'\n', ends)),
             (Self::Nul, _) => Box::new(Delimited::new(0, LineEnds::Kept)),
-            (Self::Len16, _) => Box::new(Prefixed::new(Width::Two)),
-            (Self::Len32, _) => Box::new(Prefixed::new(Width::Four)),
-            (Self::Block(size), _) => Box::new(Blocks::new(size, Rest::Kept)),
+            (Self::Len16, _) => Box::new(LengthPrefixed::new(Width::Two)),
+            (Self::Len32, _) => Box::new(LengthPrefixed::new(Width::Four)),
+            (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
             (Self::Hex, _) => Box::new(HexText::default()),
-            (Self::Dump(direction), _) => Box::new(Replay::new(direction, tempo)),
+            (Self::Dump(direction), _) => Box::new(Replay::new(direction, timing)),
         }
     }
 }
@@ -114,7 +114,7 @@ pub fn decode_all(
     step: usize,
     budget: Budget,
 ) -> (Vec<Vec<u8>>, Option<Failure>) {
-    let mut open = Open::new(Borders::Kept { limit: 65_507 });
+    let mut partial = PartialFrame::new(Boundaries::Kept { limit: 65_507 });
     let (mut batch, mut found) = (Batch::default(), Vec::new());
     let mut pieces = text.chunks(step.min(text.len()).max(1));
     let mut piece: &[u8] = &[];
@@ -123,11 +123,11 @@ pub fn decode_all(
             piece = pieces.next().unwrap_or_default();
         }
         let is_end = piece.is_empty();
-        if is_end && !open.has_begun() && !decoder.has_more() {
+        if is_end && !partial.has_begun() && !decoder.has_more() {
             return (found, None);
         }
         batch.clear();
-        let mut frames = Frames::new(&mut batch, &mut open, budget);
+        let mut frames = Frames::new(&mut batch, &mut partial, budget);
         let result = if is_end {
             decoder.finish(&mut frames)
         } else {

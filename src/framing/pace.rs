@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::{Borders, Budget};
+use super::frames::{Boundaries, Budget};
 
 /// What is late by more than this is not made up for.
 const HASTE: Duration = Duration::from_millis(500);
@@ -70,14 +70,14 @@ impl Pace {
 
     /// What may go now, if it is not too early.
     #[must_use]
-    pub fn budget(&self, now: Instant, borders: Borders) -> Budget {
+    pub fn budget(&self, now: Instant, boundaries: Boundaries) -> Budget {
         let late = now.saturating_duration_since(self.due.unwrap_or(now));
         let bytes = self.rate.map_or(u64::MAX, |rate| {
             let portion = worth(rate, PORTION_TIME).max(PORTION);
-            let least = match borders {
+            let least = match boundaries {
                 // A budget of nothing would be used up by an empty frame.
-                Borders::Kept { .. } => 1,
-                Borders::Dropped => self.piece(),
+                Boundaries::Kept { .. } => 1,
+                Boundaries::Dropped => self.piece(),
             };
             worth(rate, late).min(portion).max(least)
         });
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    const KEPT: Borders = Borders::Kept { limit: 65_507 };
+    const KEPT: Boundaries = Boundaries::Kept { limit: 65_507 };
     const MILLI: Duration = Duration::from_millis(1);
 
     fn pace(rate: Option<u64>, delay: Option<Duration>) -> Pace {

@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::dump::{DumpError, DumpReader, Recorded};
 use super::frames::Frames;
-use super::{Decoder, Tempo};
+use super::{Decoder, ReplayTiming};
 use crate::exit::{Exit, Failure};
 use crate::tuple::Direction;
 
@@ -18,7 +18,7 @@ const LONGEST_LINE: usize = 1 << 20;
 pub(super) struct Replay {
     reader: DumpReader,
     direction: Direction,
-    tempo: Tempo,
+    timing: ReplayTiming,
     /// A line without its end, so far.
     line: Vec<u8>,
     /// The chunk that comes next, if it is read.
@@ -42,11 +42,11 @@ enum Found {
 }
 
 impl Replay {
-    pub(super) fn new(direction: Direction, tempo: Tempo) -> Self {
+    pub(super) fn new(direction: Direction, timing: ReplayTiming) -> Self {
         Self {
             reader: DumpReader::default(),
             direction,
-            tempo,
+            timing,
             line: Vec::new(),
             next: None,
             found: Found::Nothing,
@@ -149,7 +149,9 @@ impl Decoder for Replay {
 
     fn due(&self) -> Option<Instant> {
         let chunk = self.next.as_ref()?;
-        let (start, first) = self.origin.filter(|_| self.tempo == Tempo::Recorded)?;
+        let (start, first) = self
+            .origin
+            .filter(|_| self.timing == ReplayTiming::Original)?;
         // What was recorded before the first goes at once.
         let pause = chunk.time.duration_since(first).unwrap_or_default();
         start.checked_add(pause)
@@ -180,7 +182,7 @@ bound      udp 127.0.0.1:9
 00000000  61 62 63                                          |abc|";
 
     fn replay(direction: Direction) -> Box<dyn Decoder> {
-        Box::new(Replay::new(direction, Tempo::Own))
+        Box::new(Replay::new(direction, ReplayTiming::Immediate))
     }
 
     #[test]
@@ -208,7 +210,7 @@ bound      udp 127.0.0.1:9
 
     #[test]
     fn pauses_are_as_they_were() {
-        let mut sent = Replay::new(Direction::Outgoing, Tempo::Recorded);
+        let mut sent = Replay::new(Direction::Outgoing, ReplayTiming::Original);
         let start = Instant::now();
         let frames = decoded(&mut sent, DUMP.as_bytes(), usize::MAX, Budget::ALL).unwrap();
         assert_eq!(frames.len(), 3);

@@ -11,21 +11,21 @@ use crate::exit::{Exit, Failure};
 
 /// What becomes of fewer bytes than a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Incomplete {
     /// They are a frame.
     Sent,
     /// They wait for more.
-    Kept,
+    Held,
 }
 
 /// Frames of `size` bytes.
 pub(super) struct Blocks {
     size: usize,
-    rest: Rest,
+    rest: Incomplete,
 }
 
 impl Blocks {
-    pub(super) fn new(size: usize, rest: Rest) -> Self {
+    pub(super) fn new(size: usize, rest: Incomplete) -> Self {
         let size = size.max(1);
         Self { size, rest }
     }
@@ -48,7 +48,7 @@ impl Blocks {
 impl Decoder for Blocks {
     fn decode(&mut self, text: &mut &[u8], frames: &mut Frames<'_>) -> Result<(), Failure> {
         self.fill(text, frames)?;
-        if text.is_empty() && self.rest == Rest::Sent && !frames.is_empty() {
+        if text.is_empty() && self.rest == Incomplete::Sent && !frames.is_empty() {
             frames.cut()?;
         }
         Ok(())
@@ -60,21 +60,21 @@ impl Decoder for Blocks {
 }
 
 /// Raw bytes in which every line feed gets a carriage return, unless it has one.
-pub(super) struct Terminated {
+pub(super) struct CrLfBytes {
     blocks: Blocks,
     after_cr: bool,
 }
 
-impl Terminated {
+impl CrLfBytes {
     pub(super) fn new(size: usize) -> Self {
         Self {
-            blocks: Blocks::new(size, Rest::Sent),
+            blocks: Blocks::new(size, Incomplete::Sent),
             after_cr: false,
         }
     }
 }
 
-impl Decoder for Terminated {
+impl Decoder for CrLfBytes {
     fn decode(&mut self, text: &mut &[u8], frames: &mut Frames<'_>) -> Result<(), Failure> {
         while let (Some(&first), false) = (text.first(), frames.is_full()) {
             if first == b'\n' && !std::mem::replace(&mut self.after_cr, true) {
@@ -151,7 +151,7 @@ pub(super) enum Width {
 }
 
 /// Frames after their length.
-pub(super) struct Prefixed {
+pub(super) struct LengthPrefixed {
     width: Width,
     /// The length as far as it is read.
     digits: Vec<u8>,
@@ -159,7 +159,7 @@ pub(super) struct Prefixed {
     len: Option<usize>,
 }
 
-impl Prefixed {
+impl LengthPrefixed {
     pub(super) fn new(width: Width) -> Self {
         Self {
             width,
@@ -179,7 +179,7 @@ impl Prefixed {
     }
 }
 
-impl Decoder for Prefixed {
+impl Decoder for LengthPrefixed {
     fn decode(&mut self, text: &mut &[u8], frames: &mut Frames<'_>) -> Result<(), Failure> {
         while let (Some((&first, rest)), false) = (text.split_first(), frames.is_full()) {
             match self.len {
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn blocks_are_full_except_the_last() {
-        let blocks = || Box::new(Blocks::new(4, Rest::Kept));
+        let blocks = || Box::new(Blocks::new(4, Incomplete::Held));
         assert_eq!(
             texts(&mut *blocks(), b"abcdefghij").unwrap(),
             ["abcd", "efgh", "ij"]
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn raw_bytes_go_out_as_they_come() {
-        let mut raw = Blocks::new(4, Rest::Sent);
+        let mut raw = Blocks::new(4, Incomplete::Sent);
         let frames = decoded(&mut raw, b"abcdefghij", 5, Budget::ALL).unwrap();
         assert_eq!(frames, [&b"abcd"[..], b"e", b"fghi", b"j"]);
     }
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_line_feed_gets_one_carriage_return() {
         let joined = |text: &[u8], step| {
-            let mut raw = Terminated::new(4);
+            let mut raw = CrLfBytes::new(4);
             let frames = decoded(&mut raw, text, step, Budget::ALL).unwrap();
             assert!(frames.iter().all(|frame| (1..=4).contains(&frame.len())));
             frames.concat().escape_ascii().to_string()
@@ -303,7 +303,7 @@ mod tests {
                 r"\r\na\r\nb\r\n\r\r\n\r\n"
             );
         }
-        let mut raw = Terminated::new(1);
+        let mut raw = CrLfBytes::new(1);
         let one = Budget {
             frames: 1,
             bytes: 1,
@@ -371,12 +371,12 @@ mod tests {
 
     #[test]
     fn lengths_are_big_endian() {
-        let mut two = Prefixed::new(Width::Two);
+        let mut two = LengthPrefixed::new(Width::Two);
         assert_eq!(
             texts(&mut two, b"\0\x01a\0\0\0\x02bc").unwrap(),
             ["a", "", "bc"]
         );
-        let mut four = Prefixed::new(Width::Four);
+        let mut four = LengthPrefixed::new(Width::Four);
         assert_eq!(texts(&mut four, b"\0\0\0\x01a\0\0\0\0").unwrap(), ["a", ""]);
         assert_eq!(prefix(Width::Two, 258), Some([1, 2, 0, 0]));
         assert_eq!(prefix(Width::Two, 65_536), None);
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn what_is_cut_short_is_told() {
         let failure = |text: &[u8]| {
-            let mut two = Prefixed::new(Width::Two);
+            let mut two = LengthPrefixed::new(Width::Two);
             texts(&mut two, text).unwrap_err().message
         };
         assert_eq!(
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn what_no_datagram_holds_is_refused_by_its_length() {
-        let mut four = Prefixed::new(Width::Four);
+        let mut four = LengthPrefixed::new(Width::Four);
         let failure = texts(&mut four, b"\0\x01\0\0").unwrap_err();
         assert_eq!(
             failure.message,
@@ -415,16 +415,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn prefixed_lists_survive(list in vec(vec(any::<u8>(), 0..300), 0..9), step in 1_usize..99) {
+        fn length_prefixed_lists_survive(list in vec(vec(any::<u8>(), 0..300), 0..9), step in 1_usize..99) {
             for width in [Width::Two, Width::Four] {
                 let mut text = Vec::new();
                 for frame in &list {
                     text.extend(&prefix(width, frame.len()).unwrap()[..width as usize]);
                     text.extend(frame);
                 }
-                let found = decoded(&mut Prefixed::new(width), &text, step, Budget::ALL);
+                let found = decoded(&mut LengthPrefixed::new(width), &text, step, Budget::ALL);
                 prop_assert_eq!(found.unwrap(), list.clone());
-                is_the_same_in_pieces(|| Box::new(Prefixed::new(width)), &text);
+                is_the_same_in_pieces(|| Box::new(LengthPrefixed::new(width)), &text);
             }
         }
     }

@@ -24,22 +24,22 @@ use crate::tuple::FourTuple;
 const TRIES: usize = 10_000;
 
 /// Standard input, and a file for each client in the place of standard output.
-pub struct ClientFiles {
+pub struct OutDir {
     input: Stdio,
-    folder: Folder,
+    folder: OpenDir,
     open: HashMap<FourTuple, File>,
 }
 
 /// A folder that is open, whatever its name may lead to later.
 #[derive(Clone)]
-pub struct Folder {
+pub struct OpenDir {
     /// As the user wrote it, for messages.
     path: PathBuf,
     /// Opened at the start (`O_PATH`, open(2)).
     pub descriptor: Rc<OwnedFd>,
 }
 
-impl Folder {
+impl OpenDir {
     /// The folder `path`, in which new files can be made; the error says why not.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -68,10 +68,10 @@ impl Folder {
     }
 }
 
-impl ClientFiles {
+impl OutDir {
     /// What each client sends goes to a new file in `folder`.
     #[must_use]
-    pub fn new(input: Stdio, folder: Folder) -> Self {
+    pub fn new(input: Stdio, folder: OpenDir) -> Self {
         Self {
             input,
             folder,
@@ -124,7 +124,7 @@ fn create(folder: impl AsFd, name: &str) -> io::Result<File> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-impl End for ClientFiles {
+impl End for OutDir {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         self.input.recv(batch, taps)
     }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(name_of(flow), "tcp_--1_9000_fe80--1_5");
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("a")).unwrap();
-        let opened = Folder::open(folder.path()).unwrap();
+        let opened = OpenDir::open(folder.path()).unwrap();
         let mut file = create(&opened.descriptor, "a").unwrap();
         file.write_all(b"new").unwrap();
         let kept = std::fs::read_to_string(folder.path().join("a.1")).unwrap();

@@ -18,7 +18,7 @@ use crate::tuple::FourTuple;
 const LONGEST: usize = 64 << 10;
 
 /// Standard input and output, with lines marked.
-pub struct Prefixed {
+pub struct PrefixedLines {
     stdio: Stdio,
     write_line: fn(&mut Vec<u8>, &str, &[u8]),
     /// Begun lines.
@@ -27,7 +27,7 @@ pub struct Prefixed {
     marked: (Batch, Cursor),
 }
 
-impl Prefixed {
+impl PrefixedLines {
     /// Marks what is written to `stdio`.
     #[must_use]
     pub fn new(stdio: Stdio) -> Self {
@@ -102,7 +102,7 @@ fn end_line(text: &mut Vec<u8>) {
 /// Where a run stands whose lines are marked, and perhaps not all written yet.
 const MARKED: usize = 1;
 
-impl End for Prefixed {
+impl End for PrefixedLines {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         self.stdio.recv(batch, taps)
     }

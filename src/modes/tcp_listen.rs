@@ -16,8 +16,8 @@ use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
-use crate::local::out_dir::{ClientFiles, Folder};
-use crate::local::prefix::Prefixed;
+use crate::local::out_dir::{OpenDir, OutDir};
+use crate::local::prefix::PrefixedLines;
 use crate::local::stdio::Stdio;
 use crate::pump::Wiring;
 use crate::pump::end::Link;
@@ -43,7 +43,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     let place = place(options)?;
     let access = options.access.access()?;
     let answers = responder::answers(&options.responder, usize::MAX)?;
-    let folder = many.out_dir.as_deref().map(Folder::open).transpose()?;
+    let folder = many.out_dir.as_deref().map(OpenDir::open).transpose()?;
     let mut session = session(options, ends, folder.as_ref(), watched)?;
     let children = session.prepare_program(&options.program, ends, child_limit(options))?;
     if answers.is_some() {
@@ -122,7 +122,7 @@ fn place(options: &TcpListen) -> Result<Place, Failure> {
 fn session<'a>(
     options: &TcpListen,
     ends: &EndOptions,
-    folder: Option<&Folder>,
+    folder: Option<&OpenDir>,
     watched: Watched<'a>,
 ) -> anyhow::Result<Session<'a>> {
     let traffic = Traffic::stream(&options.framing).with_literal(&options.dialogue);
@@ -201,15 +201,15 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
 }
 
 /// Which local end each client is joined to.
-fn wiring(options: &TcpListen, folder: Option<Folder>, stdio: Stdio) -> Wiring {
+fn wiring(options: &TcpListen, folder: Option<OpenDir>, stdio: Stdio) -> Wiring {
     let many = &options.many;
     match folder {
         _ if options.local.echo => Wiring::Echo,
-        _ if many.broker && many.prefix => Wiring::Broker(Box::new(Prefixed::new(stdio))),
-        Some(folder) if many.broker => Wiring::Broker(Box::new(ClientFiles::new(stdio, folder))),
+        _ if many.broker && many.prefix => Wiring::Broker(Box::new(PrefixedLines::new(stdio))),
+        Some(folder) if many.broker => Wiring::Broker(Box::new(OutDir::new(stdio, folder))),
         None if many.broker => Wiring::Broker(Box::new(stdio)),
-        _ if many.prefix => Wiring::Shared(Box::new(Prefixed::new(stdio))),
-        Some(folder) => Wiring::Shared(Box::new(ClientFiles::new(stdio, folder))),
+        _ if many.prefix => Wiring::Shared(Box::new(PrefixedLines::new(stdio))),
+        Some(folder) => Wiring::Shared(Box::new(OutDir::new(stdio, folder))),
         None => shared_stdio(stdio),
     }
 }

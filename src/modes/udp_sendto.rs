@@ -18,7 +18,7 @@ use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::link::udp::{Accepts, Patience, Settings, Socket, Speech};
 use crate::local::exec::Caller;
-use crate::local::expect::InputUse;
+use crate::local::expect::StdinUse;
 use crate::pump::end::Link;
 use crate::pump::rules::Engine;
 use crate::run::children::FailedChild;
@@ -224,7 +224,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
         connected: sendto.connected,
         multicast_if: options.groups.multicast_if.clone(),
         speech: match dialogue::input_use(dialogue) {
-            InputUse::Unread if dialogue.expects() => Speech::InTurn,
+            StdinUse::Unused if dialogue.expects() => Speech::InTurn,
             _ => Speech::AtWill,
         },
         wanted: if sendto.probe {

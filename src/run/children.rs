@@ -9,8 +9,8 @@ use crate::batch::Shape;
 use crate::cli::{AccessOptions, EndOptions, ProgramOptions};
 use crate::exit::{Exit, Failure};
 use crate::local::exec::child::Child;
-use crate::local::exec::datagrams::Crowd;
-use crate::local::exec::supervisor::{Haste, Nursery};
+use crate::local::exec::datagrams::DatagramChildren;
+use crate::local::exec::supervisor::{Shutdown, Supervisor};
 use crate::local::exec::{Caller, Program};
 use crate::pump::Wiring;
 use crate::sys::limits::allow_descriptors;
@@ -27,7 +27,7 @@ pub(crate) const RESERVED: u64 = 32;
 #[derive(Clone)]
 pub(crate) struct Children {
     program: Rc<Program>,
-    nursery: Nursery,
+    supervisor: Supervisor,
     on_failure: FailedChild,
 }
 
@@ -51,11 +51,11 @@ impl Session<'_> {
         let Some(program) = options.program()? else {
             return Ok(None);
         };
-        let nursery = Nursery::new(usize::try_from(affordable(most))?)
+        let supervisor = Supervisor::new(usize::try_from(affordable(most))?)
             .map_err(|error| Failure::io("cannot prepare for children", &error))?;
         let children = Children {
             program: Rc::new(program),
-            nursery,
+            supervisor,
             on_failure,
         };
         self.replace_input(ends);
@@ -68,11 +68,13 @@ impl Children {
     /// A child for each connection.
     pub(crate) fn for_connections(self) -> Wiring {
         let Self {
-            program, nursery, ..
+            program,
+            supervisor,
+            ..
         } = self;
         Wiring::Each(Box::new(move |link| {
             let caller = Caller::behind(link).ok_or(std::io::ErrorKind::NotConnected)?;
-            let child = Child::new(&nursery, &program, caller, Shape::Stream)?;
+            let child = Child::new(&supervisor, &program, caller, Shape::Stream)?;
             Ok(Box::new(child))
         }))
     }
@@ -80,26 +82,34 @@ impl Children {
     /// One child, whose output is cut as `shape` says.
     pub(crate) fn for_peer(self, caller: Caller, shape: Shape) -> Wiring {
         let Self {
-            program, nursery, ..
+            program,
+            supervisor,
+            ..
         } = self;
         Wiring::Each(Box::new(move |_| {
-            Ok(Box::new(Child::new(&nursery, &program, caller, shape)?))
+            Ok(Box::new(Child::new(&supervisor, &program, caller, shape)?))
         }))
     }
 
     /// A child for each datagram; answers are cut into datagrams of `size` bytes.
     pub(crate) fn for_datagrams(self, size: usize) -> Wiring {
         let Self {
-            program, nursery, ..
+            program,
+            supervisor,
+            ..
         } = self;
         Wiring::Each(Box::new(move |_| {
-            Ok(Box::new(Crowd::new(&nursery, &program, size)?))
+            Ok(Box::new(DatagramChildren::new(
+                &supervisor,
+                &program,
+                size,
+            )?))
         }))
     }
 
     /// The end that reaps children, for the pump to attend to.
-    pub(crate) fn nursery(&self) -> Nursery {
-        self.nursery.clone()
+    pub(crate) fn supervisor(&self) -> Supervisor {
+        self.supervisor.clone()
     }
 
     /// Lets all children end after a run that has ended with `end`, and says how it has ended on the whole.
@@ -110,15 +120,15 @@ impl Children {
         taps: &mut Taps,
     ) -> Result<Exit, Failure> {
         let haste = match &end {
-            Ok(Exit::Signal(_)) => Haste::Urgent,
-            Err(failure) if failure.exit == Exit::TimedOut => Haste::Urgent,
-            _ => Haste::Patient,
+            Ok(Exit::Signal(_)) => Shutdown::Immediate,
+            Err(failure) if failure.exit == Exit::TimedOut => Shutdown::Immediate,
+            _ => Shutdown::Graceful,
         };
-        let settled = self.nursery.settle(haste, signals, taps);
+        let settled = self.supervisor.settle(haste, signals, taps);
         let end = end?;
         settled.map_err(|error| Failure::io("cannot wait for children", &error))?;
         if (end, self.on_failure) == (Exit::Done, FailedChild::FailsTheRun) {
-            self.nursery.verdict()?;
+            self.supervisor.verdict()?;
         }
         Ok(end)
     }

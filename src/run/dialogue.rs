@@ -7,7 +7,7 @@ use super::session::Side;
 use super::traffic::Traffic;
 use crate::cli::{DialogueOptions, EndOptions, OnStdinEof};
 use crate::exit::Exit;
-use crate::local::expect::{Finish, InputUse, Partner, Script};
+use crate::local::expect::{HalfClose, PeerChoice, Script, StdinUse};
 
 /// How long something expected from a server may keep it silent, where no option says so.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -26,9 +26,9 @@ pub(crate) fn script(
     Some(Script {
         steps: dialogue.steps.clone(),
         input: input_use(dialogue),
-        finish: match ends.on_stdin_eof {
-            Some(OnStdinEof::Shutdown) => Finish::OnceSent,
-            Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => Finish::OnceExpected,
+        half_close: match ends.on_stdin_eof {
+            Some(OnStdinEof::Shutdown) => HalfClose::AfterSending,
+            Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => HalfClose::AfterExpected,
         },
         // A connection shows that somebody is there. Without one, silence is no answer, not a wrong one.
         silence: if traffic.is_datagrams() {
@@ -36,16 +36,16 @@ pub(crate) fn script(
         } else {
             Exit::Unexpected
         },
-        partner: Partner::Any,
+        peer: PeerChoice::Any,
     })
 }
 
 /// What standard input is for.
-pub(crate) fn input_use(dialogue: &DialogueOptions) -> InputUse {
+pub(crate) fn input_use(dialogue: &DialogueOptions) -> StdinUse {
     match dialogue.stdin {
-        true => InputUse::Afterwards,
-        false if dialogue.sends() => InputUse::Unread,
-        false => InputUse::Alongside,
+        true => StdinUse::AfterScript,
+        false if dialogue.sends() => StdinUse::Unused,
+        false => StdinUse::DuringScript,
     }
 }
 

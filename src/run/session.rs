@@ -14,7 +14,7 @@ use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
 use crate::exit::{Exit, Failure};
-use crate::local::expect::{Dialogue, InputUse, Partner, Script};
+use crate::local::expect::{Dialogue, PeerChoice, Script, StdinUse};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
 use crate::pump::end::Link;
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
             console,
             stdout,
         } = watched;
-        let takes_input = dialogue::input_use(dialogue) != InputUse::Unread && !ends.recv_only;
+        let takes_input = dialogue::input_use(dialogue) != StdinUse::Unused && !ends.recv_only;
         let takes_output = !ends.send_only && stdout == StdoutUse::Payload;
         let signals =
             Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?;
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
     /// Has a dialogue, if there is one, go on with whoever has begun it.
     pub(crate) fn find_partner(&mut self) {
         if let Some(script) = &mut self.script {
-            script.partner = Partner::Found;
+            script.peer = PeerChoice::FirstMatch;
         }
     }
 
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         let pump = Pump::new(wiring, self.rules.clone(), &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
         if let Some(children) = &self.children {
-            pump.attend(Box::new(children.nursery()));
+            pump.attend(Box::new(children.supervisor()));
         }
         begin(&mut pump);
         // A program that is started from here inherits it, and would be none the wiser.

@@ -1,14 +1,14 @@
 //! What a mode sends and how it is cut, and how what it receives is written: the options, fitted to the transport.
-//! A stream has no borders to keep; a datagram has a size that nothing in it may exceed.
+//! A stream has no boundaries to keep; a datagram has a size that nothing in it may exceed.
 
 use std::net::SocketAddr;
 
 use crate::cli::{DatagramOptions, DialogueOptions, FramingOptions};
 use crate::exit::{Exit, Failure};
-use crate::framing::{Borders, InputFraming, OutputFraming};
+use crate::framing::{Boundaries, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
 use crate::local::expect::Step;
-use crate::local::stdio::input::{Cutting, Input};
+use crate::local::stdio::input::{Input, InputFormat};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes of raw input that go together in a stream, where it is not the kernel that moves them.
@@ -19,7 +19,7 @@ const PIECE: usize = 64 << 10;
 pub(crate) struct Traffic {
     /// How what arrives is written.
     pub(crate) output: OutputFraming,
-    cutting: Cutting,
+    format: InputFormat,
     payload: Payload,
 }
 
@@ -37,7 +37,7 @@ enum Payload {
 impl Traffic {
     /// A stream of bytes.
     pub(crate) fn stream(framing: &FramingOptions) -> Self {
-        Self::new(framing, Borders::Dropped, PIECE)
+        Self::new(framing, Boundaries::Dropped, PIECE)
     }
 
     /// Datagrams to or from `address`.
@@ -56,19 +56,19 @@ impl Traffic {
             return Err(Failure::new(Exit::Usage, text));
         }
         let size = datagrams.size_towards(address);
-        Ok(Self::new(framing, Borders::Kept { limit }, size))
+        Ok(Self::new(framing, Boundaries::Kept { limit }, size))
     }
 
-    fn new(framing: &FramingOptions, borders: Borders, size: usize) -> Self {
+    fn new(framing: &FramingOptions, boundaries: Boundaries, size: usize) -> Self {
         Self {
             output: framing.output,
-            cutting: Cutting {
+            format: InputFormat {
                 framing: framing.input,
                 ends: framing.ends(),
-                borders,
+                boundaries,
                 size,
                 pace: framing.pace(),
-                tempo: framing.tempo(),
+                timing: framing.timing(),
             },
             payload: Payload::Input,
         }
@@ -96,23 +96,23 @@ impl Traffic {
         Self { payload, ..self }
     }
 
-    /// Whether it has borders.
+    /// Whether it has boundaries.
     pub(crate) fn is_datagrams(&self) -> bool {
-        matches!(self.cutting.borders, Borders::Kept { .. })
+        matches!(self.format.boundaries, Boundaries::Kept { .. })
     }
 
     /// What `from`, or what stands for it, gives.
     pub(crate) fn input(&self, from: Option<Inherited>) -> Option<Input> {
-        let cutting = self.cutting.clone();
+        let format = self.format.clone();
         Some(match (&self.payload, from) {
-            (Payload::Literal(frames), _) => Input::literal(frames.clone(), cutting),
+            (Payload::Literal(frames), _) => Input::literal(frames.clone(), format),
             (_, None) => return None,
-            (Payload::Input, Some(from)) => Input::new(from, cutting),
+            (Payload::Input, Some(from)) => Input::new(from, format),
             // A person at a terminal who has given no question has none.
             (Payload::Question, Some(from)) if from.kind() == Kind::Terminal => {
-                Input::literal(vec![Vec::new()], cutting)
+                Input::literal(vec![Vec::new()], format)
             }
-            (Payload::Question, Some(from)) => Input::never_nothing(from, cutting),
+            (Payload::Question, Some(from)) => Input::never_nothing(from, format),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::rc::Rc;
 
-use super::supervisor::{Nursery, Started, Turn, Ward};
+use super::supervisor::{ChildGuard, QueueTicket, Started, Supervisor};
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
@@ -21,7 +21,7 @@ const SLICES: usize = 16;
 
 /// A child, or the wish for one while there are as many as there may be.
 pub struct Child {
-    nursery: Nursery,
+    supervisor: Supervisor,
     program: Rc<Program>,
     caller: Caller,
     shape: Shape,
@@ -35,13 +35,13 @@ pub struct Child {
 
 enum State {
     /// It is not started yet: it waits for room.
-    Waiting(Turn),
-    Talking {
+    Waiting(QueueTicket),
+    Attached {
         /// Until the peer has finished.
         input: Option<ChildStdin>,
         output: ChildStdout,
         /// Until it has closed its output.
-        ward: Option<Ward>,
+        guard: Option<ChildGuard>,
     },
     /// It could not be started.
     Failed,
@@ -50,43 +50,43 @@ enum State {
 impl Child {
     /// Starts a child for `caller`, as soon as there is room for it. `shape` says how its output is cut.
     pub fn new(
-        nursery: &Nursery,
+        supervisor: &Supervisor,
         program: &Rc<Program>,
         caller: Caller,
         shape: Shape,
     ) -> io::Result<Self> {
-        let turn = nursery.queue();
-        let has_come = turn.has_come();
+        let ticket = supervisor.queue();
+        let is_due = ticket.is_due();
         let mut child = Self {
-            nursery: nursery.clone(),
+            supervisor: supervisor.clone(),
             program: Rc::clone(program),
             caller,
             shape,
             peer_has_finished: false,
-            state: State::Waiting(turn),
+            state: State::Waiting(ticket),
             room: None,
         };
-        if has_come {
+        if is_due {
             child.start()?;
         } else {
-            child.room = Some(nursery.room().try_clone_to_owned()?);
+            child.room = Some(supervisor.room().try_clone_to_owned()?);
         }
         Ok(child)
     }
 
     fn start(&mut self) -> io::Result<()> {
         self.state = State::Failed;
-        let started = self.nursery.start(&self.program, self.caller, None)?;
+        let started = self.supervisor.start(&self.program, self.caller, None)?;
         let Started {
             input,
             output,
-            ward,
+            guard,
         } = started;
         let input = input.filter(|_| !self.peer_has_finished);
-        self.state = State::Talking {
+        self.state = State::Attached {
             input,
             output,
-            ward: Some(ward),
+            guard: Some(guard),
         };
         Ok(())
     }
@@ -103,18 +103,18 @@ impl Child {
 impl End for Child {
     fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
         match &self.state {
-            State::Waiting(turn) if turn.has_come() => self.start()?,
+            State::Waiting(ticket) if ticket.is_due() => self.start()?,
             State::Waiting(_) => return Ok(Arrival::Nothing(None)),
-            State::Talking { .. } | State::Failed => {}
+            State::Attached { .. } | State::Failed => {}
         }
         let (stretch, shape) = (self.stretch(), self.shape);
-        let State::Talking { output, ward, .. } = &mut self.state else {
+        let State::Attached { output, guard, .. } = &mut self.state else {
             return Ok(Arrival::End);
         };
         let len = output.read(&mut batch.space(stretch)[..stretch])?;
         if len == 0 {
-            if let Some(ward) = ward.take() {
-                ward.fall_silent();
+            if let Some(guard) = guard.take() {
+                guard.stdout_closed();
             }
             return Ok(Arrival::End);
         }
@@ -129,7 +129,7 @@ impl End for Child {
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
         let input = match &mut self.state {
-            State::Talking { input, .. } => input.as_mut(),
+            State::Attached { input, .. } => input.as_mut(),
             State::Waiting(_) => return Err(ErrorKind::WouldBlock.into()),
             State::Failed => None,
         };
@@ -149,7 +149,7 @@ impl End for Child {
 
     fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
         self.peer_has_finished = true;
-        if let State::Talking { input, .. } = &mut self.state {
+        if let State::Attached { input, .. } = &mut self.state {
             *input = None;
         }
         Ok(())
@@ -158,14 +158,14 @@ impl End for Child {
     fn source(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Waiting(_) => self.room.as_ref().map(AsFd::as_fd),
-            State::Talking { output, .. } => Some(output.as_fd()),
+            State::Attached { output, .. } => Some(output.as_fd()),
             State::Failed => None,
         }
     }
 
     fn sink(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
-            State::Talking { input, .. } => input.as_ref().map(AsFd::as_fd),
+            State::Attached { input, .. } => input.as_ref().map(AsFd::as_fd),
             State::Waiting(_) | State::Failed => None,
         }
     }
@@ -175,7 +175,7 @@ impl End for Child {
     }
 
     fn unseen_source(&self) -> Option<Unseen> {
-        let is_talking = matches!(self.state, State::Talking { .. });
+        let is_talking = matches!(self.state, State::Attached { .. });
         (is_talking && self.shape == Shape::Stream).then_some(Unseen::stream(usize::MAX))
     }
 

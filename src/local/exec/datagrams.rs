@@ -10,7 +10,7 @@ use std::rc::Rc;
 use rustix::fs::MemfdFlags;
 use slab::Slab;
 
-use super::supervisor::{Nursery, Ward};
+use super::supervisor::{ChildGuard, Supervisor};
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::pump::end::{Arrival, End};
@@ -21,12 +21,12 @@ use crate::tuple::FourTuple;
 /// Bytes read at once: what a pipe holds.
 const STRETCH: usize = 64 << 10;
 
-/// The poller's name for the room in the nursery; children follow.
+/// The poller's name for the room in the supervisor; children follow.
 const ROOM: usize = 0;
 
 /// Children that answer datagrams.
-pub struct Crowd {
-    nursery: Nursery,
+pub struct DatagramChildren {
+    supervisor: Supervisor,
     program: Rc<Program>,
     /// The most bytes that go into a datagram of an answer.
     size: usize,
@@ -45,14 +45,14 @@ struct Answer {
     output: ChildStdout,
     /// What it has said that does not fill a datagram yet.
     rest: Vec<u8>,
-    ward: Ward,
+    guard: ChildGuard,
 }
 
-impl Crowd {
+impl DatagramChildren {
     /// Nobody yet. Answers are cut into datagrams of `size` bytes.
-    pub fn new(nursery: &Nursery, program: &Rc<Program>, size: usize) -> io::Result<Self> {
+    pub fn new(supervisor: &Supervisor, program: &Rc<Program>, size: usize) -> io::Result<Self> {
         Ok(Self {
-            nursery: nursery.clone(),
+            supervisor: supervisor.clone(),
             program: Rc::clone(program),
             size: size.max(1),
             count: 0,
@@ -66,7 +66,7 @@ impl Crowd {
     /// Starts a child for one datagram.
     fn start(&mut self, caller: Caller, datagram: &[u8]) -> io::Result<()> {
         let started = self
-            .nursery
+            .supervisor
             .start(&self.program, caller, Some(held(datagram)?))?;
         let entry = self.answers.vacant_entry();
         self.poller
@@ -75,7 +75,7 @@ impl Crowd {
             flow: caller.flow,
             output: started.output,
             rest: Vec::new(),
-            ward: started.ward,
+            guard: started.guard,
         });
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Crowd {
         }
         if len == 0 {
             self.poller.forget(key + 1);
-            self.answers.remove(key).ward.fall_silent();
+            self.answers.remove(key).guard.stdout_closed();
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ fn held(datagram: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-impl End for Crowd {
+impl End for DatagramChildren {
     fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
         while let Some(key) = self.next_ready()? {
             match self.read(key, batch) {
@@ -176,8 +176,8 @@ impl End for Crowd {
             let rest = &batch.bytes(run)[at.offset..];
             let datagram = &rest[..rest.len().min(stride)];
             if let Some(flow) = run.flow {
-                if !self.nursery.has_room() {
-                    self.poller.set(ROOM, self.nursery.room(), READABLE)?;
+                if !self.supervisor.has_room() {
+                    self.poller.set(ROOM, self.supervisor.room(), READABLE)?;
                     return Err(ErrorKind::WouldBlock.into());
                 }
                 self.count += 1;

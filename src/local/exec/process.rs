@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A child that has not been reaped.
-pub(super) struct Record {
-    process: Child,
+pub(super) struct Process {
+    child: Child,
     pub(super) program: Rc<Program>,
     pub(super) caller: Caller,
     stage: Stage,
@@ -27,66 +27,66 @@ pub(super) struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its conversation goes on.
-    Talking,
+    Attached,
     /// It has closed its output, and ends in its own time.
-    Silent,
+    StdoutClosed,
     /// Its group gets this signal at this time.
     Due(Signal, Instant),
     /// It was killed at this time.
     Killed(Instant),
 }
 
-impl Record {
+impl Process {
     /// A child that was started for `caller`.
-    pub(super) fn new(process: Child, program: Rc<Program>, caller: Caller) -> Self {
+    pub(super) fn new(child: Child, program: Rc<Program>, caller: Caller) -> Self {
         Self {
-            process,
+            child,
             program,
             caller,
-            stage: Stage::Talking,
+            stage: Stage::Attached,
         }
     }
 
     /// Its process number.
     pub(super) fn pid(&self) -> u32 {
-        self.process.id()
+        self.child.id()
     }
 
     /// Its output has ended: from now on it may take its time.
-    pub(super) fn fall_silent(&mut self) {
-        if self.stage == Stage::Talking {
-            self.stage = Stage::Silent;
+    pub(super) fn stdout_closed(&mut self) {
+        if self.stage == Stage::Attached {
+            self.stage = Stage::StdoutClosed;
         }
     }
 
     /// Its conversation is over: it should end, unless it had closed its output before.
-    pub(super) fn part(&mut self, now: Instant) {
-        if self.stage == Stage::Talking {
+    pub(super) fn detach(&mut self, now: Instant) {
+        if self.stage == Stage::Attached {
             self.stage = Stage::Due(Signal::HUP, now + PATIENCE);
         }
     }
 
     /// The run is over: it should end in any case.
     pub(super) fn expire(&mut self, now: Instant) {
-        if matches!(self.stage, Stage::Talking | Stage::Silent) {
+        if matches!(self.stage, Stage::Attached | Stage::StdoutClosed) {
             self.stage = Stage::Due(Signal::HUP, now + PATIENCE);
         }
     }
 
     /// Makes a signal that is due later due now.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(super) fn kill_now(&mut self, now: Instant) {
         if let Stage::Due(_, time) = &mut self.stage {
             *time = now;
         }
     }
 
     /// Reaps it if it has ended, or sends the signal that is due.
-    pub(super) fn tend(&mut self, now: Instant) -> Option<ExitStatus> {
+    pub(super) fn reap(&mut self, now: Instant) -> Option<ExitStatus> {
         // While it talks it is not reaped, so that its number stays that of its group: others in there may go on talking.
-        if self.stage == Stage::Talking {
+        if self.stage == Stage::Attached {
             return None;
         }
-        let pid = Pid::from_child(&self.process);
+        let pid = Pid::from_child(&self.child);
         let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let has_ended = !matches!(waitid(WaitId::Pid(pid), peek), Ok(None));
         if let Stage::Due(signal, time) = self.stage
@@ -102,11 +102,11 @@ impl Record {
             }
         }
         // The error would be that somebody else has reaped it, which nobody does.
-        has_ended.then(|| self.process.wait().unwrap_or_default())
+        has_ended.then(|| self.child.wait().unwrap_or_default())
     }
 
     /// Whether it was told to end.
-    pub(super) fn was_told(&self) -> bool {
+    pub(super) fn was_killed(&self) -> bool {
         matches!(self.stage, Stage::Due(Signal::KILL, _) | Stage::Killed(_))
     }
 
@@ -119,7 +119,7 @@ impl Record {
     }
 
     /// Until when it is worth waiting for, if it was killed.
-    pub(super) fn given_up(&self) -> Option<Instant> {
+    pub(super) fn give_up_time(&self) -> Option<Instant> {
         match self.stage {
             Stage::Killed(time) => Some(time + GRACE),
             _ => None,

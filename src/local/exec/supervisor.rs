@@ -16,7 +16,7 @@ use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
 use slab::Slab;
 
-use super::process::Record;
+use super::process::Process;
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe_status};
@@ -26,11 +26,11 @@ use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
 
-/// All children of a run. Clones are the same nursery.
+/// All children of a run. Clones are the same supervisor.
 ///
 /// In the pump it is an end that is joined to nothing: it sees to children that have ended, or should have.
 #[derive(Clone)]
-pub struct Nursery(Rc<Inner>);
+pub struct Supervisor(Rc<Inner>);
 
 struct Inner {
     /// Readable when a child has ended, or has been given a time to end.
@@ -39,8 +39,8 @@ struct Inner {
     /// Readable while there is room for another child.
     room: PipeReader,
     token: PipeWriter,
-    most: usize,
-    records: RefCell<Slab<Record>>,
+    limit: usize,
+    processes: RefCell<Slab<Process>>,
     /// Those who wait for room, by their numbers, and the next number.
     queue: RefCell<BTreeSet<u64>>,
     next: Cell<u64>,
@@ -54,33 +54,33 @@ pub struct Started {
     /// Its standard output.
     pub output: ChildStdout,
     /// To be kept for as long as it is talked with.
-    pub ward: Ward,
+    pub guard: ChildGuard,
 }
 
 /// A place in the queue for room: first come, first served.
-pub struct Turn {
-    nursery: Nursery,
+pub struct QueueTicket {
+    supervisor: Supervisor,
     number: u64,
 }
 
 /// The conversation of a child: it is over when this is dropped, and the child should end then.
-pub struct Ward {
-    nursery: Nursery,
+pub struct ChildGuard {
+    supervisor: Supervisor,
     key: usize,
 }
 
 /// How a run lets go of its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
+pub enum Shutdown {
     /// They may finish first.
-    Patient,
+    Graceful,
     /// They are told to end at once.
-    Urgent,
+    Immediate,
 }
 
-impl Nursery {
+impl Supervisor {
     /// Room for so many children at once. From now on only descriptors 0, 1 and 2 are passed on to programs.
-    pub fn new(most: usize) -> io::Result<Self> {
+    pub fn new(limit: usize) -> io::Result<Self> {
         keep_descriptors();
         let (wake, bell) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -93,8 +93,8 @@ impl Nursery {
             bell,
             room,
             token,
-            most: most.max(1),
-            records: RefCell::default(),
+            limit: limit.max(1),
+            processes: RefCell::default(),
             queue: RefCell::default(),
             next: Cell::default(),
             failure: Cell::default(),
@@ -105,16 +105,16 @@ impl Nursery {
     /// Whether another child may be started.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.0.records.borrow().len() < self.0.most
+        self.0.processes.borrow().len() < self.0.limit
     }
 
     /// Lines up for room.
     #[must_use]
-    pub fn queue(&self) -> Turn {
+    pub fn queue(&self) -> QueueTicket {
         let number = self.0.next.replace(self.0.next.get() + 1);
         self.0.queue.borrow_mut().insert(number);
-        let nursery = self.clone();
-        Turn { nursery, number }
+        let supervisor = self.clone();
+        QueueTicket { supervisor, number }
     }
 
     /// Readable while there is room.
@@ -130,22 +130,22 @@ impl Nursery {
         caller: Caller,
         input: Option<File>,
     ) -> io::Result<Started> {
-        let mut process = program
+        let mut child = program
             .command(caller)
             .stdin(input.map_or_else(Stdio::piped, Stdio::from))
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .map_err(|error| cannot_start(program, &error))?;
-        let (input, output) = (process.stdin.take(), process.stdout.take());
-        let record = Record::new(process, Rc::clone(program), caller);
-        let key = self.0.records.borrow_mut().insert(record);
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let process = Process::new(child, Rc::clone(program), caller);
+        let key = self.0.processes.borrow_mut().insert(process);
         if !self.has_room() {
             // The token is there: there was room before.
             (&self.0.room).read_exact(&mut [0])?;
         }
-        let nursery = self.clone();
-        let ward = Ward { nursery, key };
+        let supervisor = self.clone();
+        let guard = ChildGuard { supervisor, key };
         let output = output.ok_or(ErrorKind::BrokenPipe)?;
         if let Some(input) = &input {
             rustix::io::ioctl_fionbio(input, true)?;
@@ -154,7 +154,7 @@ impl Nursery {
         Ok(Started {
             input,
             output,
-            ward,
+            guard,
         })
     }
 
@@ -164,54 +164,54 @@ impl Nursery {
     }
 
     /// Waits until no child is left. Another signal to end, meanwhile, ends them faster.
-    pub fn settle(&self, haste: Haste, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
+    pub fn settle(&self, haste: Shutdown, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
         let now = Instant::now();
-        for (_, record) in &mut *self.0.records.borrow_mut() {
-            record.expire(now);
+        for (_, process) in &mut *self.0.processes.borrow_mut() {
+            process.expire(now);
         }
-        if haste == Haste::Urgent {
-            self.hurry();
+        if haste == Shutdown::Immediate {
+            self.kill_now();
         }
         loop {
-            self.tend(taps);
-            if self.0.records.borrow().is_empty() {
+            self.reap(taps);
+            if self.0.processes.borrow().is_empty() {
                 return Ok(());
             }
             // Killed, and still there: the kernel holds it, in a call that cannot be interrupted.
-            let Some(next) = self.next_signal().or(self.given_up()) else {
+            let Some(next) = self.next_signal().or(self.give_up_time()) else {
                 return Ok(());
             };
             let watched = [(self.0.wake.as_fd(), Interest::READ)];
             let wakeup = wait(&watched, Some(signals), Some(next))?;
             if let Wakeup::Signal(Request::End(_)) = wakeup {
-                self.hurry();
+                self.kill_now();
             }
         }
     }
 
     /// Makes every signal that is due later due now.
-    fn hurry(&self) {
+    fn kill_now(&self) {
         let now = Instant::now();
-        for (_, record) in &mut *self.0.records.borrow_mut() {
-            record.hurry(now);
+        for (_, process) in &mut *self.0.processes.borrow_mut() {
+            process.kill_now(now);
         }
     }
 
     /// Reaps the children that have ended, and sends the signals that are due.
-    fn tend(&self, taps: &mut Taps) {
+    fn reap(&self, taps: &mut Taps) {
         let mut bytes = [0; 256];
         while matches!((&self.0.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
         let now = Instant::now();
-        let mut records = self.0.records.borrow_mut();
-        let had_room = records.len() < self.0.most;
-        records.retain(|_, record| {
-            let status = record.tend(now);
+        let mut processes = self.0.processes.borrow_mut();
+        let had_room = processes.len() < self.0.limit;
+        processes.retain(|_, process| {
+            let status = process.reap(now);
             if let Some(status) = status {
-                self.note_end(record, status, taps);
+                self.note_end(process, status, taps);
             }
             status.is_none()
         });
-        if !had_room && records.len() < self.0.most {
+        if !had_room && processes.len() < self.0.limit {
             // The pipe is empty, so it has room for a byte.
             let _ = (&self.0.token).write(b"r");
         }
@@ -219,31 +219,33 @@ impl Nursery {
 
     /// When the next signal is due.
     fn next_signal(&self) -> Option<Instant> {
-        let records = self.0.records.borrow();
-        let due = records
+        let processes = self.0.processes.borrow();
+        let due = processes
             .iter()
-            .filter_map(|(_, record)| record.next_signal());
+            .filter_map(|(_, process)| process.next_signal());
         due.min()
     }
 
     /// Until when it is worth waiting for those that were killed.
-    fn given_up(&self) -> Option<Instant> {
-        let records = self.0.records.borrow();
-        let killed = records.iter().filter_map(|(_, record)| record.given_up());
+    fn give_up_time(&self) -> Option<Instant> {
+        let processes = self.0.processes.borrow();
+        let killed = processes
+            .iter()
+            .filter_map(|(_, process)| process.give_up_time());
         killed.max().filter(|&time| time > Instant::now())
     }
 
-    fn note_end(&self, record: &Record, status: ExitStatus, taps: &mut Taps) {
-        let program = record.program.name();
-        let Caller { flow, conn } = record.caller;
+    fn note_end(&self, process: &Process, status: ExitStatus, taps: &mut Taps) {
+        let program = process.program.name();
+        let Caller { flow, conn } = process.caller;
         taps.emit(&Event::Exited {
             flow,
             conn,
-            pid: record.pid(),
+            pid: process.pid(),
             program: &program,
             status,
         });
-        if !status.success() && !record.was_told() {
+        if !status.success() && !process.was_killed() {
             let text = format!("'{program}' ended with {}", describe_status(status));
             let first = self.0.failure.take();
             let failure = first.unwrap_or(Failure::new(Exit::Failed, text));
@@ -251,48 +253,48 @@ impl Nursery {
         }
     }
 
-    /// Changes the record of a child, and has the pump look at it.
-    fn change(&self, key: usize, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = self.0.records.borrow_mut().get_mut(key) {
-            change(record);
+    /// Changes the state of a child, and has the pump look at it.
+    fn change(&self, key: usize, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.0.processes.borrow_mut().get_mut(key) {
+            change(process);
         }
         // Full: it rings already.
         let _ = (&self.0.bell).write(b"c");
     }
 }
 
-impl Turn {
+impl QueueTicket {
     /// Whether there is room, and nobody has waited for it longer.
     #[must_use]
-    pub fn has_come(&self) -> bool {
-        let first = self.nursery.0.queue.borrow().first().copied();
-        self.nursery.has_room() && first == Some(self.number)
+    pub fn is_due(&self) -> bool {
+        let first = self.supervisor.0.queue.borrow().first().copied();
+        self.supervisor.has_room() && first == Some(self.number)
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueueTicket {
     fn drop(&mut self) {
-        self.nursery.0.queue.borrow_mut().remove(&self.number);
+        self.supervisor.0.queue.borrow_mut().remove(&self.number);
     }
 }
 
-impl Ward {
+impl ChildGuard {
     /// Notes that the child has closed its output: from now on it may take its time, and may be gone at any time.
-    pub fn fall_silent(self) {
-        self.nursery.change(self.key, Record::fall_silent);
+    pub fn stdout_closed(self) {
+        self.supervisor.change(self.key, Process::stdout_closed);
     }
 }
 
-impl Drop for Ward {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.nursery
-            .change(self.key, |record| record.part(Instant::now()));
+        self.supervisor
+            .change(self.key, |process| process.detach(Instant::now()));
     }
 }
 
-impl End for Nursery {
+impl End for Supervisor {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        self.tend(taps);
+        self.reap(taps);
         Ok(Arrival::Nothing(self.next_signal()))
     }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::mismatch::{self, Received};
-use super::pattern::{Found, Pattern, Search};
-use super::{Finish, InputUse, Partner, Script, Step};
+use super::pattern::{Pattern, Progress, Search};
+use super::{HalfClose, PeerChoice, Script, StdinUse, Step};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End};
@@ -24,7 +24,7 @@ pub struct Dialogue {
     received: Received,
     peer: Peer,
     /// The addresses of what was expected and came first, where the dialogue goes on between them.
-    partner: Option<FourTuple>,
+    chosen_peer: Option<FourTuple>,
     /// Whether what is expected cannot come any more, whatever follows.
     is_hopeless: bool,
     /// Whether the batch that is being passed on was searched already.
@@ -42,7 +42,7 @@ enum Peer {
 }
 
 /// What is to be done now.
-enum Turn<'a> {
+enum Action<'a> {
     Send(&'a [u8]),
     /// Send what the other end reads.
     Read,
@@ -64,7 +64,7 @@ impl Dialogue {
             search: None,
             received: Received::default(),
             peer: Peer::Absent,
-            partner: None,
+            chosen_peer: None,
             is_hopeless: false,
             is_searched: false,
         };
@@ -95,25 +95,27 @@ impl Dialogue {
     /// What is to be sent next, whether its turn has come or not, and where in the script that is.
     fn next_to_send(&self) -> Option<(usize, &[u8])> {
         let steps = self.script.steps.iter().enumerate().skip(self.sent);
-        let mut words = steps.filter_map(|(at, step)| match step {
-            Step::Send(words) => Some((at, words.as_slice())),
+        let mut payload = steps.filter_map(|(at, step)| match step {
+            Step::Send(payload) => Some((at, payload.as_slice())),
             Step::Expect(_) => None,
         });
-        words.next()
+        payload.next()
     }
 
-    fn turn(&self) -> Turn<'_> {
-        let words = self.next_to_send();
+    fn turn(&self) -> Action<'_> {
+        let payload = self.next_to_send();
         let expects = self.expected().is_some();
-        match (words, self.script.input) {
-            (Some((at, words)), _) if at < self.met => Turn::Send(words),
-            _ if expects && self.peer == Peer::Finished => Turn::End,
-            (_, InputUse::Alongside) if expects => Turn::Read,
-            (None, _) if expects && self.script.finish == Finish::OnceSent => Turn::End,
-            _ if expects => Turn::Wait,
-            (_, InputUse::Afterwards) => Turn::Read,
-            _ if self.has_expectations() => Turn::Leave,
-            _ => Turn::End,
+        match (payload, self.script.input) {
+            (Some((at, payload)), _) if at < self.met => Action::Send(payload),
+            _ if expects && self.peer == Peer::Finished => Action::End,
+            (_, StdinUse::DuringScript) if expects => Action::Read,
+            (None, _) if expects && self.script.half_close == HalfClose::AfterSending => {
+                Action::End
+            }
+            _ if expects => Action::Wait,
+            (_, StdinUse::AfterScript) => Action::Read,
+            _ if self.has_expectations() => Action::Leave,
+            _ => Action::End,
         }
     }
 
@@ -125,7 +127,7 @@ impl Dialogue {
 
     /// Whether the script is done and there is nothing to go on with.
     fn is_over(&self) -> bool {
-        matches!(self.turn(), Turn::Leave)
+        matches!(self.turn(), Action::Leave)
     }
 
     /// Searches a piece of a stream, which may hold what several steps expect; no bytes are the end of the stream.
@@ -139,14 +141,14 @@ impl Dialogue {
             else {
                 return;
             };
-            match search.go_on(pattern, bytes) {
-                Found::Until(end) => {
+            match search.feed(pattern, bytes) {
+                Progress::EndsAt(end) => {
                     bytes = &bytes[end..];
                     self.expect_from(self.met + 1);
                 }
                 found => {
-                    self.received.add_stretch(bytes);
-                    self.is_hopeless = found == Found::Never;
+                    self.received.add_stream(bytes);
+                    self.is_hopeless = found == Progress::Impossible;
                     return;
                 }
             }
@@ -155,19 +157,20 @@ impl Dialogue {
 
     /// Searches a datagram, which can be what one step expects.
     fn search_datagram(&mut self, bytes: &[u8], flow: Option<FourTuple>) {
-        let is_other = |partner: FourTuple| flow.is_some_and(|flow| flow.remote != partner.remote);
+        let is_other =
+            |chosen_peer: FourTuple| flow.is_some_and(|flow| flow.remote != chosen_peer.remote);
         let Some(pattern) = self
             .expected()
-            .filter(|_| !self.partner.is_some_and(is_other))
+            .filter(|_| !self.chosen_peer.is_some_and(is_other))
         else {
             return;
         };
-        match pattern.search().go_on(pattern, bytes) {
-            Found::Until(_) => {
-                self.partner = flow.filter(|_| self.script.partner == Partner::Found);
+        match pattern.search().feed(pattern, bytes) {
+            Progress::EndsAt(_) => {
+                self.chosen_peer = flow.filter(|_| self.script.peer == PeerChoice::FirstMatch);
                 self.expect_from(self.met + 1);
             }
-            Found::NotYet | Found::Never => self.received.add_datagram(bytes),
+            Progress::Pending | Progress::Impossible => self.received.add_datagram(bytes),
         }
     }
 
@@ -187,7 +190,7 @@ impl Dialogue {
     }
 
     /// The failure that something expected did not come, and why it is not waited for any longer.
-    fn missed(&self, reason: &str) -> Option<Failure> {
+    fn unmet(&self, reason: &str) -> Option<Failure> {
         let pattern = self.expected()?;
         let text = mismatch::explain(pattern, &self.received, reason);
         let exit = match self.received.is_nothing() {
@@ -204,28 +207,28 @@ impl End for Dialogue {
         if self.peer == Peer::Absent {
             self.peer = Peer::Present;
         }
-        let words = match self.turn() {
-            Turn::Send(words) => words,
-            Turn::Read => return self.inner.recv(batch, taps),
-            Turn::Wait => return Ok(Arrival::Nothing(None)),
-            Turn::End => return Ok(Arrival::End),
-            Turn::Leave => return Ok(Arrival::Enough),
+        let payload = match self.turn() {
+            Action::Send(payload) => payload,
+            Action::Read => return self.inner.recv(batch, taps),
+            Action::Wait => return Ok(Arrival::Nothing(None)),
+            Action::End => return Ok(Arrival::End),
+            Action::Leave => return Ok(Arrival::Enough),
         };
-        let len = words.len();
-        batch.space(len)[..len].copy_from_slice(words);
+        let len = payload.len();
+        batch.space(len)[..len].copy_from_slice(payload);
         batch.push(Run {
             start: 0,
             len,
-            // As a datagram it is one; to a stream its borders mean nothing.
+            // As a datagram it is one; to a stream its boundaries mean nothing.
             shape: Shape::Datagrams(len.max(1)),
-            flow: self.partner,
+            flow: self.chosen_peer,
         });
         self.sent = self.next_to_send().map_or(self.sent, |(at, _)| at + 1);
         Ok(Arrival::Data)
     }
 
     fn is_pending(&self) -> bool {
-        matches!(self.turn(), Turn::Read) && self.inner.is_pending()
+        matches!(self.turn(), Action::Read) && self.inner.is_pending()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
@@ -247,7 +250,7 @@ impl End for Dialogue {
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
         match self.turn() {
-            Turn::Read => self.inner.source(),
+            Action::Read => self.inner.source(),
             _ => None,
         }
     }
@@ -270,20 +273,20 @@ impl End for Dialogue {
                     Peer::Finished => "the peer has finished",
                     Peer::Absent | Peer::Present => "nothing more came",
                 };
-                self.missed(reason).map_or(end, Err)
+                self.unmet(reason).map_or(end, Err)
             }
             Err(failure) if failure.exit == Exit::TimedOut => {
-                let missed = self.missed(&failure.message);
-                match missed {
-                    Some(missed) => Err(missed),
+                let unmet = self.unmet(&failure.message);
+                match unmet {
+                    Some(unmet) => Err(unmet),
                     None if self.is_over() => Ok(Exit::Done),
                     None => Err(failure),
                 }
             }
             Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(Exit::Done),
             Err(failure) if failure.exit == Exit::Reset => {
-                let missed = self.missed(&failure.message);
-                Err(missed.map_or(failure, |missed| Failure::new(Exit::Reset, missed.message)))
+                let unmet = self.unmet(&failure.message);
+                Err(unmet.map_or(failure, |unmet| Failure::new(Exit::Reset, unmet.message)))
             }
             end => end,
         }
@@ -337,13 +340,13 @@ mod tests {
         Step::Expect(Pattern::bytes(text.into()).unwrap())
     }
 
-    fn dialogue(steps: Vec<Step>, input: InputUse) -> Dialogue {
+    fn dialogue(steps: Vec<Step>, input: StdinUse) -> Dialogue {
         let script = Script {
             steps,
             input,
-            finish: Finish::OnceExpected,
+            half_close: HalfClose::AfterExpected,
             silence: Exit::TimedOut,
-            partner: Partner::Any,
+            peer: PeerChoice::Any,
         };
         Dialogue::new(Box::new(Other), script)
     }
@@ -386,7 +389,7 @@ mod tests {
     #[test]
     fn a_thing_is_said_when_its_turn_has_come() {
         let steps = vec![say("A"), hear("b"), say("C"), say("D"), hear("e")];
-        let mut dialogue = dialogue(steps, InputUse::Unread);
+        let mut dialogue = dialogue(steps, StdinUse::Unused);
         assert_eq!(gives(&mut dialogue), "A");
         assert_eq!(gives(&mut dialogue), "(waits)");
         takes(&mut dialogue, "..b", Shape::Stream);
@@ -402,15 +405,15 @@ mod tests {
     #[test]
     fn what_comes_early_is_heard_once() {
         let steps = || vec![hear("aa"), say("B"), hear("c"), hear("a")];
-        let mut stream = dialogue(steps(), InputUse::Unread);
+        let mut stream = dialogue(steps(), StdinUse::Unused);
         takes(&mut stream, "aaca", Shape::Stream);
         assert_eq!(gives(&mut stream), "B");
         assert_eq!(gives(&mut stream), "(leaves)");
         // The bytes of "aa" are not there for the last "a", and one datagram is one answer.
-        let mut stream = dialogue(steps(), InputUse::Unread);
+        let mut stream = dialogue(steps(), StdinUse::Unused);
         takes(&mut stream, "aac", Shape::Stream);
         assert!(!stream.is_done());
-        let mut datagrams = dialogue(steps(), InputUse::Unread);
+        let mut datagrams = dialogue(steps(), StdinUse::Unused);
         takes(&mut datagrams, "aaca", Shape::Datagrams(4));
         assert_eq!(gives(&mut datagrams), "B");
         assert_eq!(gives(&mut datagrams), "(waits)");
@@ -420,10 +423,10 @@ mod tests {
 
     #[test]
     fn a_datagram_is_not_continued_by_the_next() {
-        let mut datagrams = dialogue(vec![hear("ab")], InputUse::Unread);
+        let mut datagrams = dialogue(vec![hear("ab")], StdinUse::Unused);
         takes(&mut datagrams, "ab", Shape::Datagrams(1));
         assert_eq!(gives(&mut datagrams), "(waits)");
-        let mut stream = dialogue(vec![hear("ab")], InputUse::Unread);
+        let mut stream = dialogue(vec![hear("ab")], StdinUse::Unused);
         takes(&mut stream, "a", Shape::Stream);
         takes(&mut stream, "b", Shape::Stream);
         assert_eq!(gives(&mut stream), "(leaves)");
@@ -431,17 +434,17 @@ mod tests {
 
     #[test]
     fn the_other_end_speaks_beside_it_or_after_it() {
-        let mut beside = dialogue(vec![hear("a")], InputUse::Alongside);
+        let mut beside = dialogue(vec![hear("a")], StdinUse::DuringScript);
         assert_eq!(gives(&mut beside), "x");
         takes(&mut beside, "a", Shape::Stream);
         assert_eq!(gives(&mut beside), "(leaves)");
-        let mut after = dialogue(vec![say("A"), hear("b")], InputUse::Afterwards);
+        let mut after = dialogue(vec![say("A"), hear("b")], StdinUse::AfterScript);
         assert_eq!(gives(&mut after), "A");
         assert_eq!(gives(&mut after), "(waits)");
         takes(&mut after, "b", Shape::Stream);
         assert_eq!(gives(&mut after), "x");
         assert!(!after.is_done());
-        let mut says = dialogue(vec![say("A")], InputUse::Unread);
+        let mut says = dialogue(vec![say("A")], StdinUse::Unused);
         assert_eq!(
             (gives(&mut says), gives(&mut says)),
             ("A".to_owned(), "(ends)".to_owned())
@@ -456,7 +459,7 @@ mod tests {
             Ok(exit) => exit,
             Err(failure) => failure.exit,
         };
-        let mut waiting = dialogue(vec![hear("a")], InputUse::Unread);
+        let mut waiting = dialogue(vec![hear("a")], StdinUse::Unused);
         assert_eq!(status(&waiting, timed_out()), Exit::TimedOut);
         takes(&mut waiting, "b", Shape::Stream);
         assert_eq!(status(&waiting, timed_out()), Exit::Unexpected);

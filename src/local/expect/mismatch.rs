@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::pattern::{Form, Pattern};
+use super::pattern::{Pattern, PatternText};
 use crate::tap::phrases::Bytes;
 
 /// Bytes of what came that are remembered.
@@ -31,7 +31,7 @@ impl Received {
         self.len == 0 && self.datagrams == 0
     }
 
-    pub(super) fn add_stretch(&mut self, bytes: &[u8]) {
+    pub(super) fn add_stream(&mut self, bytes: &[u8]) {
         let room = KEPT - self.first.len();
         self.first
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -41,7 +41,7 @@ impl Received {
     pub(super) fn add_datagram(&mut self, bytes: &[u8]) {
         self.first.clear();
         self.len = 0;
-        self.add_stretch(bytes);
+        self.add_stream(bytes);
         self.datagrams += 1;
     }
 
@@ -59,15 +59,15 @@ impl Received {
 /// Several lines: what was expected and why it is no longer, then both in hexadecimal.
 pub(super) fn explain(pattern: &Pattern, came: &Received, reason: &str) -> String {
     let mut text = match pattern.form() {
-        Form::Bytes(bytes) => format!("--expect '{}': {reason}", title(&shown(bytes))),
-        Form::Regex(regex) => {
+        PatternText::Bytes(bytes) => format!("--expect '{}': {reason}", title(&shown(bytes))),
+        PatternText::Regex(regex) => {
             let regex: String = regex.chars().map(visible).collect();
             format!("--expect-regex '{}': {reason}", title(&regex))
         }
     };
     let mut from = 0;
     let mut mark = None;
-    if let Form::Bytes(expected) = pattern.form() {
+    if let PatternText::Bytes(expected) = pattern.form() {
         let (start, same) = best_start(expected, &came.first);
         // Both are shown from the row in which they part.
         let row = same.saturating_sub(1) / ROW * ROW;
@@ -173,13 +173,13 @@ mod tests {
     fn told(expected: &[u8], came: &[u8]) -> String {
         let pattern = Pattern::bytes(expected.to_vec()).unwrap();
         let mut stream = Received::default();
-        stream.add_stretch(came);
+        stream.add_stream(came);
         explain(&pattern, &stream, "the peer has finished")
     }
 
     #[test]
     fn the_place_is_marked_where_the_two_part() {
-        let text = told(b"HTTP/1.1 200", b"HTTP/1.1 404 Not Found\r\n");
+        let text = told(b"HTTP/1.1 200", b"HTTP/1.1 404 Not Progress\r\n");
         assert_eq!(
             text,
             "\
@@ -189,7 +189,7 @@ expected:
 came: 24 bytes
   00000000  48 54 54 50 2f 31 2e 31  20 34 30 34 20 4e 6f 74  |HTTP/1.1 404 Not|
                                         ^^
-  00000010  20 46 6f 75 6e 64 0d 0a                           | Found..|"
+  00000010  20 46 6f 75 6e 64 0d 0a                           | Progress..|"
         );
     }
 

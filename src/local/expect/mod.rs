@@ -8,7 +8,7 @@ mod mismatch;
 mod pattern;
 
 pub use dialogue::Dialogue;
-pub use pattern::{Form, Pattern};
+pub use pattern::{Pattern, PatternText};
 
 /// One step of a [`Script`].
 #[derive(Clone, Debug)]
@@ -25,40 +25,40 @@ pub struct Script {
     /// What to send and to expect, in order.
     pub steps: Vec<Step>,
     /// What becomes of the input of the other local end.
-    pub input: InputUse,
+    pub input: StdinUse,
     /// When the peer is told that nothing more will be sent.
-    pub finish: Finish,
+    pub half_close: HalfClose,
     /// The status where something was expected and nothing at all has come from a peer that is there.
     pub silence: Exit,
     /// With whom it is, of several who may send datagrams.
-    pub partner: Partner,
+    pub peer: PeerChoice,
 }
 
 /// With whom a dialogue over datagrams is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Partner {
+pub enum PeerChoice {
     /// With whom the link makes it.
     Any,
     /// With whoever first sends what is expected: the rest is said to him, and expected of him.
-    Found,
+    FirstMatch,
 }
 
 /// What becomes of the input of the other local end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputUse {
+pub enum StdinUse {
     /// It is not read.
-    Unread,
+    Unused,
     /// It is sent from the beginning, while the script only expects.
-    Alongside,
+    DuringScript,
     /// It is sent when the script is over, and the session goes on.
-    Afterwards,
+    AfterScript,
 }
 
 /// When the peer is told that nothing more will be sent: half-closed, if it is a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
+pub enum HalfClose {
     /// As soon as everything is sent.
-    OnceSent,
+    AfterSending,
     /// When everything expected has come as well: many a server takes an earlier FIN for a client that has gone.
-    OnceExpected,
+    AfterExpected,
 }

@@ -11,13 +11,13 @@ use regex_automata::util::{start, syntax};
 /// Bytes that are to be found.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    form: Form,
+    form: PatternText,
     automaton: Arc<DFA>,
 }
 
 /// How a [`Pattern`] was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum PatternText {
     /// These bytes, one after the other.
     Bytes(Vec<u8>),
     /// A regular expression.
@@ -35,7 +35,7 @@ impl Pattern {
         let literal: Vec<String> = bytes.iter().map(|byte| format!(r"\x{byte:02x}")).collect();
         Ok(Self {
             automaton: compile(&literal.concat())?,
-            form: Form::Bytes(bytes),
+            form: PatternText::Bytes(bytes),
         })
     }
 
@@ -48,13 +48,13 @@ impl Pattern {
         }
         Ok(Self {
             automaton: compile(text)?,
-            form: Form::Regex(text.to_owned()),
+            form: PatternText::Regex(text.to_owned()),
         })
     }
 
     /// How it was written.
     #[must_use]
-    pub fn form(&self) -> &Form {
+    pub fn form(&self) -> &PatternText {
         &self.form
     }
 
@@ -105,35 +105,35 @@ pub(super) struct Search {
 
 /// What came of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Progress {
     /// It is found, and the next search begins after so many bytes of the piece.
-    Until(usize),
+    EndsAt(usize),
     /// It may be found yet.
-    NotYet,
+    Pending,
     /// It cannot be found, whatever comes.
-    Never,
+    Impossible,
 }
 
 impl Search {
     /// Goes on with the next piece. It is found as early as possible: where `[0-9]+` begins to match, it matches.
-    pub(super) fn go_on(&mut self, pattern: &Pattern, bytes: &[u8]) -> Found {
+    pub(super) fn feed(&mut self, pattern: &Pattern, bytes: &[u8]) -> Progress {
         let Self { cache, state } = self;
         let automaton = &pattern.automaton;
         for (at, &byte) in bytes.iter().enumerate() {
             *state = state.and_then(|state| automaton.next_state(cache, state, byte).ok());
             match *state {
                 // The automaton knows of a match when it has seen the byte after it.
-                Some(state) if state.is_match() => return Found::Until(at),
+                Some(state) if state.is_match() => return Progress::EndsAt(at),
                 Some(state) if !state.is_dead() && !state.is_quit() => {}
-                _ => return Found::Never,
+                _ => return Progress::Impossible,
             }
         }
         let Some(state) = *state else {
-            return Found::Never;
+            return Progress::Impossible;
         };
         match automaton.next_eoi_state(cache, state) {
-            Ok(state) if state.is_match() => Found::Until(bytes.len()),
-            _ => Found::NotYet,
+            Ok(state) if state.is_match() => Progress::EndsAt(bytes.len()),
+            _ => Progress::Pending,
         }
     }
 }
@@ -145,39 +145,47 @@ mod tests {
 
     use super::*;
 
-    fn in_pieces(pattern: &Pattern, pieces: &[&str]) -> Vec<Found> {
+    fn in_pieces(pattern: &Pattern, pieces: &[&str]) -> Vec<Progress> {
         let mut search = pattern.search();
         let pieces = pieces.iter();
         pieces
-            .map(|piece| search.go_on(pattern, piece.as_bytes()))
+            .map(|piece| search.feed(pattern, piece.as_bytes()))
             .collect()
     }
 
     #[test]
     fn bytes_are_found_across_borders_and_at_once() {
         let pong = Pattern::bytes(b"+PONG".to_vec()).unwrap();
-        assert_eq!(in_pieces(&pong, &["+PONG"]), [Found::Until(5)]);
-        assert_eq!(in_pieces(&pong, &["+P+PONGO"]), [Found::Until(7)]);
+        assert_eq!(in_pieces(&pong, &["+PONG"]), [Progress::EndsAt(5)]);
+        assert_eq!(in_pieces(&pong, &["+P+PONGO"]), [Progress::EndsAt(7)]);
         assert_eq!(
             in_pieces(&pong, &["+", "PO", "", "NG\r\n"]),
-            [Found::NotYet, Found::NotYet, Found::NotYet, Found::Until(2)]
+            [
+                Progress::Pending,
+                Progress::Pending,
+                Progress::Pending,
+                Progress::EndsAt(2)
+            ]
         );
         let nul = Pattern::bytes(vec![0, 0xff]).unwrap();
-        assert_eq!(nul.search().go_on(&nul, &[0, 0, 0xff, 1]), Found::Until(3));
+        assert_eq!(
+            nul.search().feed(&nul, &[0, 0, 0xff, 1]),
+            Progress::EndsAt(3)
+        );
         assert!(Pattern::bytes(Vec::new()).is_err());
     }
 
     #[test]
     fn an_expression_sees_bytes() {
         for (text, piece, found) in [
-            ("^220 ", "220 host", Found::Until(4)),
-            ("^220 ", "221", Found::Never),
-            ("2[0-9]+ OK", "HTTP/1.1 204 OK", Found::Until(15)),
-            ("(?i)ok$", "oK", Found::Until(2)),
-            ("a.b", "a\u{fc}b", Found::NotYet),
-            ("a.+b", "a\u{fc}b", Found::Until(4)),
-            (r"\xff\x00", "x", Found::NotYet),
-            (r"(?m)^OK$", "NO\nOK\n", Found::Until(5)),
+            ("^220 ", "220 host", Progress::EndsAt(4)),
+            ("^220 ", "221", Progress::Impossible),
+            ("2[0-9]+ OK", "HTTP/1.1 204 OK", Progress::EndsAt(15)),
+            ("(?i)ok$", "oK", Progress::EndsAt(2)),
+            ("a.b", "a\u{fc}b", Progress::Pending),
+            ("a.+b", "a\u{fc}b", Progress::EndsAt(4)),
+            (r"\xff\x00", "x", Progress::Pending),
+            (r"(?m)^OK$", "NO\nOK\n", Progress::EndsAt(5)),
         ] {
             let pattern = Pattern::regex(text).unwrap();
             assert_eq!(in_pieces(&pattern, &[piece]), [found], "{text}");
@@ -205,14 +213,14 @@ mod tests {
             let pattern = Pattern::bytes(wanted.clone().into_bytes()).unwrap();
             let cut = cut.min(text.len());
             let mut search = pattern.search();
-            let first = search.go_on(&pattern, &text.as_bytes()[..cut]);
+            let first = search.feed(&pattern, &text.as_bytes()[..cut]);
             let found = match first {
-                Found::NotYet => match search.go_on(&pattern, &text.as_bytes()[cut..]) {
-                    Found::Until(end) => Some(cut + end),
+                Progress::Pending => match search.feed(&pattern, &text.as_bytes()[cut..]) {
+                    Progress::EndsAt(end) => Some(cut + end),
                     _ => None,
                 },
-                Found::Until(end) => Some(end),
-                Found::Never => None,
+                Progress::EndsAt(end) => Some(end),
+                Progress::Impossible => None,
             };
             prop_assert_eq!(found, text.find(&wanted).map(|at| at + wanted.len()));
         }

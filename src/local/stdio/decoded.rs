@@ -4,13 +4,13 @@
 use std::io;
 use std::time::Instant;
 
-use super::input::{Cutting, read};
-use super::raw::stretch_of;
+use super::input::{InputFormat, read};
+use super::raw::read_size_for;
 use crate::batch::Batch;
 use crate::exit::Failure;
 use crate::framing::Decoder;
 use crate::framing::pace::Pace;
-use crate::framing::{Borders, Budget, Frames, InputFraming, Open};
+use crate::framing::{Boundaries, Budget, Frames, InputFraming, PartialFrame};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
 
@@ -20,8 +20,8 @@ const STRETCH: usize = 64 << 10;
 /// Bytes that pass a decoder, and may have to wait for their time.
 pub(super) struct Decoded {
     decoder: Box<dyn Decoder>,
-    open: Open,
-    borders: Borders,
+    partial: PartialFrame,
+    boundaries: Boundaries,
     pace: Option<Pace>,
     /// What was read, and how much of it is decoded.
     text: Vec<u8>,
@@ -37,16 +37,16 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    pub(super) fn new(decoder: Box<dyn Decoder>, cutting: Cutting) -> Self {
+    pub(super) fn new(decoder: Box<dyn Decoder>, format: InputFormat) -> Self {
         Self {
             decoder,
-            open: Open::new(cutting.borders),
-            borders: cutting.borders,
-            pace: cutting.pace,
+            partial: PartialFrame::new(format.boundaries),
+            boundaries: format.boundaries,
+            pace: format.pace,
             text: Vec::new(),
             taken: 0,
-            stretch: match cutting.framing {
-                InputFraming::Raw => stretch_of(cutting.size),
+            stretch: match format.framing {
+                InputFraming::Raw => read_size_for(format.size),
                 _ => STRETCH,
             },
             has_ended: false,
@@ -64,10 +64,10 @@ impl Decoded {
 
     /// Whether everything is given.
     fn is_over(&self) -> bool {
-        let is_missing = self.at_least_one && self.open.ended() == 0;
+        let is_missing = self.at_least_one && self.partial.ended() == 0;
         self.has_ended
             && self.taken == self.text.len()
-            && !self.open.has_begun()
+            && !self.partial.has_begun()
             && !self.decoder.has_more()
             && !is_missing
     }
@@ -129,9 +129,9 @@ impl Decoded {
     /// Makes as many frames as may go now.
     fn decode(&mut self, batch: &mut Batch, now: Instant) -> Result<(), Failure> {
         let pace = self.pace.as_ref();
-        let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.borders));
+        let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.boundaries));
         let mut text = &self.text[self.taken..];
-        let mut frames = Frames::new(batch, &mut self.open, budget);
+        let mut frames = Frames::new(batch, &mut self.partial, budget);
         let result = if !text.is_empty() || !self.has_ended {
             self.decoder.decode(&mut text, &mut frames)
         } else if frames.is_empty() && !self.decoder.has_more() {

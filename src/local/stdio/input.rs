@@ -1,35 +1,35 @@
 //! What the local end gives: where the bytes come from, how they are cut, and when they may go.
-//! Bytes whose borders need no looking for are read straight into the batch; all others pass a decoder.
+//! Bytes whose boundaries need no looking for are read raw into the batch; all others pass a decoder.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::decoded::Decoded;
-use super::raw::Straight;
+use super::raw::Raw;
 use crate::batch::{Batch, Shape};
 use crate::framing::Literal;
 use crate::framing::pace::Pace;
-use crate::framing::{Borders, InputFraming};
-use crate::framing::{Decoder, LineEnds, Tempo};
+use crate::framing::{Boundaries, InputFraming};
+use crate::framing::{Decoder, LineEnds, ReplayTiming};
 use crate::pump::end::{Arrival, Unseen};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// How input becomes what is sent.
 #[derive(Clone, Debug)]
-pub struct Cutting {
+pub struct InputFormat {
     /// Where frames begin and end.
     pub framing: InputFraming,
     /// What becomes of the ends of lines.
     pub ends: LineEnds,
-    /// What borders are worth.
-    pub borders: Borders,
+    /// What boundaries are worth.
+    pub boundaries: Boundaries,
     /// The most bytes of raw input in a datagram.
     pub size: usize,
     /// When each may go.
     pub pace: Option<Pace>,
     /// Whether a recording keeps its pauses.
-    pub tempo: Tempo,
+    pub timing: ReplayTiming,
 }
 
 /// Standard input, or what stands for it.
@@ -39,34 +39,34 @@ pub struct Input {
 }
 
 enum Way {
-    Straight(Straight),
+    Raw(Raw),
     Decoded(Box<Decoded>),
 }
 
 impl Way {
-    fn decoded(decoder: Box<dyn Decoder>, cutting: Cutting) -> Self {
-        Self::Decoded(Box::new(Decoded::new(decoder, cutting)))
+    fn decoded(decoder: Box<dyn Decoder>, format: InputFormat) -> Self {
+        Self::Decoded(Box::new(Decoded::new(decoder, format)))
     }
 }
 
-impl Cutting {
+impl InputFormat {
     fn decoder(&self) -> Box<dyn Decoder> {
-        let size = match (self.borders, &self.pace) {
-            (Borders::Kept { .. }, _) => self.size,
-            (Borders::Dropped, Some(pace)) => usize::try_from(pace.piece()).unwrap_or(self.size),
-            (Borders::Dropped, None) => usize::MAX,
+        let size = match (self.boundaries, &self.pace) {
+            (Boundaries::Kept { .. }, _) => self.size,
+            (Boundaries::Dropped, Some(pace)) => usize::try_from(pace.piece()).unwrap_or(self.size),
+            (Boundaries::Dropped, None) => usize::MAX,
         };
-        self.framing.decoder(size, self.ends, self.tempo)
+        self.framing.decoder(size, self.ends, self.timing)
     }
 }
 
 impl Input {
-    /// Reads `from` and cuts it as `cutting` says.
+    /// Reads `from` and cuts it as `format` says.
     #[must_use]
-    pub fn new(from: Inherited, cutting: Cutting) -> Self {
-        let way = match Straight::of(&cutting) {
-            Some(straight) => Way::Straight(straight),
-            None => Way::decoded(cutting.decoder(), cutting),
+    pub fn new(from: Inherited, format: InputFormat) -> Self {
+        let way = match Raw::of(&format) {
+            Some(raw) => Way::Raw(raw),
+            None => Way::decoded(format.decoder(), format),
         };
         let from = Some(from);
         Self { from, way }
@@ -74,8 +74,8 @@ impl Input {
 
     /// The same, with one empty frame where there would be none at all.
     #[must_use]
-    pub fn never_nothing(from: Inherited, cutting: Cutting) -> Self {
-        let mut decoded = Decoded::new(cutting.decoder(), cutting);
+    pub fn never_nothing(from: Inherited, format: InputFormat) -> Self {
+        let mut decoded = Decoded::new(format.decoder(), format);
         decoded.at_least_one = true;
         Self {
             from: Some(from),
@@ -85,17 +85,17 @@ impl Input {
 
     /// Gives these frames, and then is at its end.
     #[must_use]
-    pub fn literal(frames: Vec<Vec<u8>>, cutting: Cutting) -> Self {
+    pub fn literal(frames: Vec<Vec<u8>>, format: InputFormat) -> Self {
         Self {
             from: None,
-            way: Way::decoded(Box::new(Literal::new(frames)), cutting),
+            way: Way::decoded(Box::new(Literal::new(frames)), format),
         }
     }
 
     /// Implements [`crate::pump::end::End::recv`].
     pub(super) fn recv(&mut self, batch: &mut Batch) -> io::Result<Arrival> {
         match &mut self.way {
-            Way::Straight(straight) => straight.recv(self.from.as_mut(), batch),
+            Way::Raw(raw) => raw.recv(self.from.as_mut(), batch),
             Way::Decoded(decoded) => decoded.recv(self.from.as_mut(), batch, Instant::now()),
         }
     }
@@ -103,7 +103,7 @@ impl Input {
     /// Implements [`crate::pump::end::End::is_pending`].
     pub(super) fn is_pending(&self) -> bool {
         match &self.way {
-            Way::Straight(straight) => straight.is_pending(),
+            Way::Raw(raw) => raw.is_pending(),
             Way::Decoded(decoded) => decoded.is_pending(),
         }
     }
@@ -121,14 +121,14 @@ impl Input {
         self.from.as_ref().map(Inherited::kind) == Some(Kind::Terminal)
     }
 
-    /// What the kernel may take as it is: bytes without borders, and of a file, which is read at will, those with regular ones.
+    /// What the kernel may take as it is: bytes without boundaries, and of a file, which is read at will, those with regular ones.
     pub(super) fn unseen(&self) -> Option<Unseen> {
-        let Way::Straight(straight) = &self.way else {
+        let Way::Raw(raw) = &self.way else {
             return None;
         };
-        let stride = match (straight.shape, self.from.as_ref()?.kind()) {
+        let stride = match (raw.shape, self.from.as_ref()?.kind()) {
             (Shape::Stream, Kind::Pipe | Kind::Regular) => None,
-            (Shape::Datagrams(size), Kind::Regular) if straight.is_at_border() => Some(size),
+            (Shape::Datagrams(size), Kind::Regular) if raw.is_at_border() => Some(size),
             _ => return None,
         };
         Some(Unseen {

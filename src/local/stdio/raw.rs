@@ -1,12 +1,12 @@
 //! Bytes that go from the descriptor into the batch as they are.
-//! Their borders need no looking for: there are none, or they lie a fixed number of bytes apart.
+//! Their boundaries need no looking for: there are none, or they lie a fixed number of bytes apart.
 
 use std::io;
 
-use super::input::{Cutting, read};
+use super::input::{InputFormat, read};
 use crate::batch::{Batch, Run, Shape};
 use crate::framing::LineEnds;
-use crate::framing::{Borders, InputFraming};
+use crate::framing::{Boundaries, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::{Inherited, Kind};
 
@@ -23,7 +23,7 @@ const PIECE: (usize, usize) = (64, 65_507);
 const MESSAGES: usize = 64;
 
 /// Bytes that go from the descriptor into the batch as they are.
-pub(super) struct Straight {
+pub(super) struct Raw {
     pub(super) shape: Shape,
     /// How many bytes one read may give.
     stretch: usize,
@@ -34,22 +34,24 @@ pub(super) struct Straight {
     has_ended: bool,
 }
 
-impl Straight {
-    /// The straight way, where there is one.
-    pub(super) fn of(cutting: &Cutting) -> Option<Self> {
-        if cutting.pace.is_some() || cutting.ends != LineEnds::Kept {
+impl Raw {
+    /// The raw way, where there is one.
+    pub(super) fn of(format: &InputFormat) -> Option<Self> {
+        if format.pace.is_some() || format.ends != LineEnds::Kept {
             return None;
         }
-        let (shape, stretch, held) = match (cutting.framing, cutting.borders) {
-            (InputFraming::Raw, Borders::Dropped) => (Shape::Stream, STRETCH, None),
-            (InputFraming::Raw, Borders::Kept { .. }) => (
-                Shape::Datagrams(cutting.size),
-                stretch_of(cutting.size),
+        let (shape, stretch, held) = match (format.framing, format.boundaries) {
+            (InputFraming::Raw, Boundaries::Dropped) => (Shape::Stream, STRETCH, None),
+            (InputFraming::Raw, Boundaries::Kept { .. }) => (
+                Shape::Datagrams(format.size),
+                read_size_for(format.size),
                 None,
             ),
-            (InputFraming::Block(size), Borders::Kept { .. }) => {
-                (Shape::Datagrams(size), stretch_of(size), Some(Vec::new()))
-            }
+            (InputFraming::Block(size), Boundaries::Kept { .. }) => (
+                Shape::Datagrams(size),
+                read_size_for(size),
+                Some(Vec::new()),
+            ),
             _ => return None,
         };
         Some(Self {
@@ -118,7 +120,7 @@ impl Straight {
         Ok(Arrival::Data)
     }
 
-    /// Takes what a socket has, a message at a time: what comes together goes on together, each within its borders.
+    /// Takes what a socket has, a message at a time: what comes together goes on together, each within its boundaries.
     fn gather(
         &mut self,
         from: &mut Inherited,
@@ -165,7 +167,7 @@ impl Straight {
 }
 
 /// How many bytes to read for datagrams of a size: whole pieces of whole ones, so that only the last one before a pause is short.
-pub(super) fn stretch_of(size: usize) -> usize {
+pub(super) fn read_size_for(size: usize) -> usize {
     let size = size.max(1);
     let piece = (PIECE.1 / size).clamp(1, PIECE.0) * size;
     (DATAGRAMS / piece).max(1) * piece
