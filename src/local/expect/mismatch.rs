@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_place_is_marked_where_the_two_part() {
-        let text = told(b"HTTP/1.1 200", b"HTTP/1.1 404 Not Progress\r\n");
+        let text = told(b"HTTP/1.1 200", b"HTTP/1.1 404 Not Found\r\n");
         assert_eq!(
             text,
             "\
@@ -189,7 +189,7 @@ expected:
 came: 24 bytes
   00000000  48 54 54 50 2f 31 2e 31  20 34 30 34 20 4e 6f 74  |HTTP/1.1 404 Not|
                                         ^^
-  00000010  20 46 6f 75 6e 64 0d 0a                           | Progress..|"
+  00000010  20 46 6f 75 6e 64 0d 0a                           | Found..|"
         );
     }
 
