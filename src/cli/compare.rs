@@ -1,7 +1,7 @@
 //! The options of `compare`, which shows rather than does.
 //! There is nothing to connect to: both ends of every experiment are in this process.
 
-use super::numbers;
+use super::values::whole;
 
 /// The command line of `compare`.
 #[derive(Debug, clap::Args)]
@@ -11,7 +11,7 @@ pub struct Compare {
     #[arg(short = '6')]
     pub ipv6: bool,
     /// Let N clients talk to one server
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = numbers::whole::<u8>(1, 100))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole::<u8>(1, 100))]
     pub clients: u8,
     /// What each of them says
     #[arg(long, value_name = "TEXT", default_value = "hello", value_parser = message)]

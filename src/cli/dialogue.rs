@@ -152,7 +152,7 @@ mod tests {
         let Command::TcpConnect(options) = cli.command else {
             panic!("not tcp-connect");
         };
-        let steps = options.dialogue.steps.iter().map(|step| match step {
+        let steps = options.common.dialogue.steps.iter().map(|step| match step {
             Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
             Step::Expect(pattern) => match pattern.form() {
                 PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),

@@ -169,7 +169,7 @@ mod tests {
         let line = format!("tuplecat udp-bind {words}");
         let cli = Cli::read(line.split_whitespace()).map_err(|error| error.exit_code())?;
         match cli.command {
-            Command::UdpBind(options) => Ok(options.0.bind),
+            Command::UdpBind(options) => Ok(options.bind),
             command => panic!("{command:?}"),
         }
     }

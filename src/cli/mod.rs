@@ -6,50 +6,37 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-mod access;
+mod common;
 mod compare;
 mod completions;
 mod dialogue;
-mod dump;
 mod endpoint;
-mod framing;
-mod groups;
-mod late;
-mod local;
-mod many;
-mod modes;
-mod numbers;
-mod options;
-mod report;
-mod responder;
-mod retry;
+mod server;
 mod socket;
+mod tcp;
+mod traffic;
 mod udp;
 pub mod values;
 mod wrong;
 
-use crate::framing::OutputFraming;
-pub use access::AccessOptions;
+pub use common::{
+    AddressOptions, CommonOptions, DumpOptions, EndOptions, EngineOptions, OnStdinEof, Place,
+    ProgramOptions, ReportOptions, RetryOn, RetryOptions,
+};
 pub use compare::Compare;
 pub use completions::Completions;
 pub use dialogue::{Bytes, DialogueOptions};
-pub use dump::DumpOptions;
 pub use endpoint::{BindPoint, ConnectPoint, Target};
-pub use framing::FramingOptions;
-pub use groups::{GroupOptions, Membership};
-pub use late::Late;
-pub use local::{LocalOptions, ProgramOptions};
-pub use many::{ManyOptions, StdinTo};
-pub use modes::{TcpConnect, TcpListen, UdpBind, UdpSendto};
-pub use options::{
-    AddressOptions, ConnectOptions, EndOptions, EngineOptions, ListenOptions, OnPeerEof,
-    OnStdinEof, PeerEndOptions,
+pub use server::{AccessOptions, ClientOptions, Pair, ResponderOptions, ServerOptions, StdinTo};
+pub use socket::{GroupOptions, Membership, SocketOptions};
+pub use tcp::{
+    ConnectOptions, Keepalive, ListenOptions, OnPeerEof, Switch, TcpConnect, TcpListen, TcpOptions,
 };
-pub use report::{Place, ReportOptions};
-pub use responder::{Pair, ResponderOptions};
-pub use retry::{RetryOn, RetryOptions};
-pub use socket::{Keepalive, SocketOptions, Switch, TcpSocketOptions};
-pub use udp::{DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions};
+pub use traffic::FramingOptions;
+pub use udp::{
+    DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions, UdpBind,
+    UdpSendto,
+};
 
 /// Pipe, script and hex-dump TCP and UDP
 #[derive(Debug, Parser)]
@@ -90,21 +77,21 @@ Examples:
 pub enum Command {
     /// Wait for a TCP connection: socket, bind, listen, accept
     #[command(visible_alias = "tl")]
-    TcpListen(Late<TcpListen>),
+    TcpListen(TcpListen),
     /// Make a TCP connection: socket, connect
     #[command(visible_alias = "tc")]
-    TcpConnect(Late<TcpConnect>),
+    TcpConnect(TcpConnect),
     /// Receive datagrams from every peer, and answer: socket, bind, recvfrom
     #[command(visible_alias = "ub")]
-    UdpBind(Late<UdpBind>),
+    UdpBind(UdpBind),
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
-    UdpSendto(Late<UdpSendto>),
+    UdpSendto(UdpSendto),
     /// Show TCP and UDP side by side, by experiments on this machine
-    Compare(Late<Compare>),
+    Compare(Compare),
     /// Print the completion script of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions(Late<Completions>),
+    Completions(Completions),
 }
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -144,29 +131,12 @@ impl Cli {
     fn contradiction(&self) -> Option<&'static str> {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
-            Command::TcpConnect(options) => {
-                contradiction(&options.framing, &options.dialogue, &options.dump)
-            }
-            Command::UdpBind(options) => {
-                contradiction(&options.framing, &options.dialogue, &options.dump)
-            }
+            Command::TcpConnect(options) => options.common.contradiction(),
+            Command::UdpBind(options) => options.common.contradiction(),
             Command::UdpSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }
-}
-
-/// Why what is said of the input and output of any mode does not go together.
-fn contradiction(
-    framing: &FramingOptions,
-    dialogue: &DialogueOptions,
-    dump: &DumpOptions,
-) -> Option<&'static str> {
-    if dump.takes_output() && framing.output != OutputFraming::Raw {
-        return Some("--out is for standard output, which has the capture of '--pcap -'");
-    }
-    let contradiction = framing.contradiction();
-    contradiction.or_else(|| dialogue.contradiction(framing))
 }
 
 #[cfg(test)]
@@ -290,7 +260,7 @@ mod tests {
         let Command::UdpBind(options) = cli.command else {
             panic!("not udp-bind");
         };
-        assert_eq!(options.ends.on_stdin_eof, Some(OnStdinEof::Quit));
+        assert_eq!(options.common.ends.on_stdin_eof, Some(OnStdinEof::Quit));
     }
 
     #[test]

@@ -1,13 +1,10 @@
-//! The options that become socket options.
-//! What only TCP has is a group of its own; a value is checked here for form, and by the kernel for the rest.
+//! The options that become socket options, and the multicast groups that a socket joins.
+//! A value is checked here for its form; the kernel checks the rest.
 
-use std::time::Duration;
+use std::fmt;
+use std::net::IpAddr;
 
-use clap::ValueEnum;
-use clap::builder::NonEmptyStringValueParser;
-
-use super::numbers;
-use super::values;
+use super::values::{self, whole};
 
 /// Options of any socket (socket(7), ip(7)).
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -20,7 +17,7 @@ pub struct SocketOptions {
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub sndbuf: Option<usize>,
     /// Set the time to live (hop limit) of packets
-    #[arg(long, value_name = "N", value_parser = numbers::whole::<u32>(1, 255))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 255))]
     pub ttl: Option<u32>,
     /// Mark packets for a class of service: ef, af11 to af43, cs0 to cs7, or a number
     ///
@@ -39,68 +36,126 @@ pub struct SocketOptions {
     pub reuse_port: bool,
 }
 
-/// Options of TCP sockets (tcp(7)).
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "TCP socket")]
-pub struct TcpSocketOptions {
-    /// Send small pieces at once instead of gathering them (Nagle's algorithm off)
-    #[arg(long, value_name = "SWITCH", value_enum, default_value = "on")]
-    pub nodelay: Switch,
-    /// Probe a silent peer, and break the connection when it does not answer
-    ///
-    /// Probing starts after IDLE of silence, goes on every INTERVAL, and gives up after COUNT probes without an answer, as in
-    /// --keepalive=30,5,3. The two times are in whole seconds. Without a value the system's settings hold: two hours, 75
-    /// seconds, 9 probes.
-    #[arg(
-        long,
-        value_name = "IDLE,INTERVAL,COUNT",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "",
-        hide_default_value = true,
-        value_parser = values::keepalive
-    )]
-    pub keepalive: Option<Keepalive>,
-    /// Break the connection when sent data stays unacknowledged for TIME
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub user_timeout: Option<Duration>,
-    /// Close with a reset (RST): unsent data is thrown away
+/// Datagrams that are for more than one.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Broadcast and multicast")]
+pub struct GroupOptions {
+    /// Allow sending to a broadcast address
     #[arg(long)]
-    pub linger_reset: bool,
-    /// Limit segments to SIZE bytes of data
-    #[arg(long, value_name = "SIZE", value_parser = numbers::whole::<u32>(1, 65535))]
-    pub mss: Option<u32>,
-    /// Use this congestion control, such as cubic or bbr
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    pub congestion: Option<String>,
-    /// Send or accept data with the first packet of a connection (TCP Fast Open)
+    pub broadcast: bool,
+    /// Receive what is sent to a multicast GROUP, on interface IF; repeat it for more
     ///
-    /// A side that connects must speak first then: once it knows the peer, no connection is made before there is data to send.
+    /// GROUP@SOURCE takes only what SOURCE sends to the group (source-specific multicast).
+    #[arg(long, value_name = "GROUP[%IF]", value_parser = membership)]
+    pub join: Vec<Membership>,
+    /// Let multicast live for N hops; 0 keeps it on this machine [default: 1, the local network]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(0, 255))]
+    pub multicast_ttl: Option<u32>,
+    /// Send multicast through this network interface
+    #[arg(long, value_name = "IF", value_parser = values::interface)]
+    pub multicast_if: Option<String>,
+    /// Do not hear on this machine what it sends to a group
     #[arg(long)]
-    pub fastopen: bool,
+    pub no_multicast_loop: bool,
 }
 
-/// A setting that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// Set
-    On,
-    /// Not set
-    Off,
+/// A group to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group's address.
+    pub group: IpAddr,
+    /// Only what comes from there.
+    pub source: Option<IpAddr>,
+    /// The network interface.
+    pub interface: Option<String>,
 }
 
-/// How a silent peer is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keepalive {
-    /// As the system's settings say.
-    System,
-    /// With values of its own.
-    Timed {
-        /// Silence before the first probe, in whole seconds.
-        idle: Duration,
-        /// Time between probes, in whole seconds.
-        interval: Duration,
-        /// Probes without an answer that break the connection.
-        count: u32,
-    },
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.group)?;
+        if let Some(interface) = &self.interface {
+            write!(f, "%{interface}")?;
+        }
+        if let Some(source) = self.source {
+            write!(f, "@{source}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `GROUP`, `GROUP%IF`, `GROUP@SOURCE`, `GROUP%IF@SOURCE` or `GROUP@SOURCE%IF`.
+fn membership(text: &str) -> Result<Membership, String> {
+    let (group, source) = match text.split_once('@') {
+        Some((group, source)) => (group, Some(source)),
+        None => (text, None),
+    };
+    let (group, interface) = scoped(group)?;
+    let source = source.map(scoped).transpose()?;
+    let interface = match (interface, source.and_then(|(_, interface)| interface)) {
+        (Some(one), Some(other)) if one != other => {
+            return Err("two different interfaces".to_owned());
+        }
+        (one, other) => one.or(other),
+    };
+    let source = source.map(|(source, _)| source);
+    if !group.is_multicast() {
+        return Err(format!(
+            "'{group}' is no multicast address: those are 224.0.0.0/4 and ff00::/8"
+        ));
+    }
+    if source.is_some_and(|source| source.is_ipv4() != group.is_ipv4() || source.is_multicast()) {
+        return Err("the source is not an address of one machine in the group's family".to_owned());
+    }
+    Ok(Membership {
+        group,
+        source,
+        interface: interface.map(values::interface).transpose()?,
+    })
+}
+
+fn scoped(text: &str) -> Result<(IpAddr, Option<&str>), String> {
+    let (address, interface) = match text.split_once('%') {
+        Some((address, interface)) => (address, Some(interface)),
+        None => (text, None),
+    };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    match address.parse() {
+        Ok(address) => Ok((address, interface)),
+        Err(_) => Err(format!("'{address}' is not an IP address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn a_group_may_have_a_source_and_an_interface() {
+        let read = |text: &str| membership(text).map(|membership| membership.to_string());
+        for (text, shown) in [
+            ("239.1.2.3", "239.1.2.3"),
+            ("239.1.2.3%lo", "239.1.2.3%lo"),
+            ("232.1.2.3@10.0.0.1", "232.1.2.3@10.0.0.1"),
+            ("232.1.2.3%lo@10.0.0.1", "232.1.2.3%lo@10.0.0.1"),
+            ("232.1.2.3@10.0.0.1%lo", "232.1.2.3%lo@10.0.0.1"),
+            ("ff02::fb%eth0", "ff02::fb%eth0"),
+            ("ff3e::1@2001:db8::1", "ff3e::1@2001:db8::1"),
+        ] {
+            assert_eq!(read(text), Ok(shown.to_owned()));
+        }
+        for text in [
+            "",
+            "10.0.0.1",
+            "239.1.2.3%",
+            "239.1.2.3%a234567890123456",
+            "239.1.2.3@ff3e::1",
+            "239.1.2.3@239.1.2.4",
+            "232.1.2.3%lo@10.0.0.1%eth0",
+            "nosuch",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,21 +1,103 @@
-//! The options that only datagrams have.
-//! Datagrams have borders, senders and no end; each of these options says something about one of the three.
+//! The command lines of `udp-bind` and `udp-sendto`, with the options that only UDP has.
+//! Datagrams have boundaries, senders and no end; each of these options is about one of the three.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::numbers;
-use super::values;
+use super::common::{datagram_retry, without_connection};
+use super::values::{self, whole};
+use super::{BindPoint, CommonOptions, GroupOptions, RetryOptions, ServerOptions, Target};
 use crate::address::{Endpoint, Port, parse_target};
+
+/// The command line of `udp-bind`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat udp-bind [OPTIONS] [HOST] PORT",
+    after_help = UDP_BIND_EXAMPLES,
+    mut_arg("on_stdin_eof", without_connection)
+)]
+pub struct UdpBind {
+    /// Where to receive.
+    #[command(flatten)]
+    pub bind: BindPoint,
+    /// Whom to answer.
+    #[command(flatten)]
+    pub peers: PeerOptions,
+    /// What else stands in for standard input and output, and who may talk to it.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// How to treat datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramOptions,
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
+    /// The options of every mode.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+const UDP_BIND_EXAMPLES: &str = "\
+Examples:
+  tuplecat udp-bind 8125                   print datagrams from this machine
+  tuplecat udp-bind '*' 8125 > log         the same from any machine
+  tuplecat ub 8125 --count 1               receive one datagram and leave";
+
+/// The command line of `udp-sendto`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat udp-sendto [OPTIONS] HOST PORT",
+    after_help = UDP_SENDTO_EXAMPLES,
+    mut_arg("on_stdin_eof", without_connection),
+    mut_arg("retry_for", datagram_retry)
+)]
+pub struct UdpSendto {
+    /// Where to send to.
+    #[command(flatten)]
+    pub target: Target,
+    /// How to send and whose answers to take.
+    #[command(flatten)]
+    pub sendto: SendtoOptions,
+    /// Whether to try again.
+    #[command(flatten)]
+    pub retry: RetryOptions,
+    /// How to treat datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramOptions,
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
+    /// The options of every mode.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+impl UdpSendto {
+    /// Why the options do not go together, if they do not.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let leaves = self.sendto.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
+        if leaves && (self.common.dialogue.expects() || self.sendto.probe) {
+            return Some("--reply-timeout 0 waits for no answer, and this asks for one");
+        }
+        self.common.contradiction()
+    }
+}
+
+const UDP_SENDTO_EXAMPLES: &str = "\
+Examples:
+  tuplecat us 192.0.2.7 9000 --send status --expect OK --timeout 3
+  echo 'hits:1|c' | tuplecat udp-sendto localhost 8125 --reply-timeout 0
+  printf query | tuplecat us 192.0.2.7 9000 --replies 1 --reply-timeout 3
+  tuplecat us 192.0.2.7 9000 --datagram-size 512 < file";
 
 /// How datagrams are counted and cut.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Datagrams")]
 pub struct DatagramOptions {
     /// End after receiving N datagrams
-    #[arg(long, value_name = "N", value_parser = numbers::whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1, u64::MAX))]
     pub count: Option<u64>,
     /// Let an empty datagram stand for the end, both ways
     ///
@@ -61,7 +143,7 @@ pub struct PeerOptions {
     #[arg(long)]
     pub lock_first: bool,
     /// Remember at most N peers; the one that is idle longest is forgotten
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = numbers::whole::<u32>(1, 1 << 20))]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = whole::<u32>(1, 1 << 20))]
     pub max_peers: u32,
 }
 
@@ -115,7 +197,7 @@ pub struct SendtoOptions {
     #[arg(
         long,
         value_name = "N",
-        value_parser = numbers::whole::<u64>(1, u64::MAX),
+        value_parser = whole::<u64>(1, u64::MAX),
         conflicts_with = "count"
     )]
     pub replies: Option<u64>,

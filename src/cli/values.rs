@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::dialogue::Bytes;
-use super::socket::Keepalive;
+use super::tcp::Keepalive;
 
 /// Longer times are refused: adding them to a point in time could overflow.
 const LONGEST: Duration = Duration::from_secs(1_000_000_000);
@@ -207,6 +207,25 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The largest number that the kernel takes as a C int.
+pub(super) const MAX_INT: u64 = 0x7fff_ffff;
+
+/// A parser of the numbers from `least` to `most`, all of which `T` holds; `u64::MAX` stands for no limit.
+pub(super) fn whole<T: TryFrom<u64>>(
+    least: u64,
+    most: u64,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| match most {
+            u64::MAX => format!("expected a whole number, {least} or more"),
+            _ => format!("expected a whole number from {least} to {most}"),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
@@ -345,5 +364,28 @@ mod tests {
         assert_eq!(interface("lo"), Ok("lo".to_owned()));
         assert_eq!(mark("0xffffffff"), Ok(u32::MAX));
         assert!(mark("-1").is_err());
+    }
+
+    #[test]
+    fn whole_numbers_have_a_range() {
+        let width = whole::<u8>(1, 255);
+        assert_eq!((width("1"), width("255")), (Ok(1), Ok(255)));
+        for text in [
+            "",
+            "0",
+            "256",
+            "-1",
+            "1.5",
+            "0x1",
+            " 1",
+            "99999999999999999999999",
+        ] {
+            let expected = "expected a whole number from 1 to 255".to_owned();
+            assert_eq!(width(text), Err(expected), "{text}");
+        }
+        let count = whole::<u64>(1, u64::MAX);
+        assert_eq!(count("18446744073709551615"), Ok(u64::MAX));
+        let expected = "expected a whole number, 1 or more".to_owned();
+        assert_eq!(count("18446744073709551616"), Err(expected));
     }
 }

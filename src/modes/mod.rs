@@ -18,16 +18,16 @@ mod udp_sendto;
 /// Does what a command line asks for, which was read at `start`, and says how it ended.
 pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {
     match command {
-        Command::TcpListen(options) => watch((&options.report, &options.dump), start, |watched| {
+        Command::TcpListen(options) => watch(&options.common, start, |watched| {
             tcp_listen::run(options, watched)
         }),
-        Command::TcpConnect(options) => watch((&options.report, &options.dump), start, |watched| {
+        Command::TcpConnect(options) => watch(&options.common, start, |watched| {
             tcp_connect::run(options, watched)
         }),
-        Command::UdpBind(options) => watch((&options.report, &options.dump), start, |watched| {
+        Command::UdpBind(options) => watch(&options.common, start, |watched| {
             udp_bind::run(options, watched)
         }),
-        Command::UdpSendto(options) => watch((&options.report, &options.dump), start, |watched| {
+        Command::UdpSendto(options) => watch(&options.common, start, |watched| {
             udp_sendto::run(options, watched)
         }),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),

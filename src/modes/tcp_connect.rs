@@ -30,18 +30,18 @@ use crate::tap::{Event, Taps};
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<Exit> {
-    let TcpConnect {
-        ends,
-        engine,
-        dialogue,
-        ..
-    } = options;
-    let traffic = Traffic::stream(&options.framing).with_literal(dialogue);
+    let common = &options.common;
+    let ends = &common.ends;
+    let traffic = Traffic::stream(&common.framing).with_literal(&common.dialogue);
     let start = watched.start;
-    let mut session = Session::new((ends, dialogue, engine), Side::Client, traffic, watched)?;
-    let children =
-        session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
-    choose_peer_end(&mut session.rules, options.peer_end.on_peer_eof);
+    let mut session = Session::new(
+        (ends, &common.dialogue, &common.engine),
+        Side::Client,
+        traffic,
+        watched,
+    )?;
+    let children = session.prepare_program(&common.program, ends, (1, FailedChild::FailsTheRun))?;
+    choose_peer_end(&mut session.rules, options.tcp.on_peer_eof);
     let mut retry = Retry::new(&options.retry, start);
     if options.connect.probe {
         return probe::run(options, session, retry);
@@ -56,7 +56,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
             }
         }
     };
-    session.report_shortfalls(&established.socket, &options.socket)?;
+    session.report_shortfalls(&established.socket, &common.socket)?;
     let terms = options::terms(ends, &options.tcp);
     let mut connection = Connection::new(established.socket, established.remote, None, terms)
         .map_err(|error| {
@@ -118,7 +118,7 @@ pub(super) fn attempt<T>(
     let signals = &session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| {
-            open::connecting(remote, source, &options.socket, &options.tcp, taps)
+            open::connecting(remote, source, &options.common.socket, &options.tcp, taps)
         },
         limits,
         interrupt: Some(Interrupt {
@@ -139,7 +139,7 @@ fn look_up(
     session: &Session<'_>,
     limits: Limits,
 ) -> Result<(Source, Vec<Vec<SocketAddr>>), Stop> {
-    let resolver = options.address.resolver(Transport::Tcp);
+    let resolver = options.common.address.resolver(Transport::Tcp);
     let (host, port) = (
         options.connect.source.clone(),
         options.connect.source_port.clone(),

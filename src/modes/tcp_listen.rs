@@ -34,18 +34,23 @@ use crate::tap::Event;
 use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
-    let TcpListen { listen, many, .. } = options;
+    let TcpListen {
+        listen,
+        clients,
+        common,
+        ..
+    } = options;
     // Input that nobody gets is not read, and its end is not waited for.
     let ends = &EndOptions {
-        recv_only: options.ends.recv_only || many.stdin_to == StdinTo::None,
-        ..options.ends.clone()
+        recv_only: common.ends.recv_only || clients.stdin_to == StdinTo::None,
+        ..common.ends.clone()
     };
     let place = place(options)?;
-    let access = options.access.access()?;
-    let answers = responder::answers(&options.responder, usize::MAX)?;
-    let folder = many.out_dir.as_deref().map(OpenDir::open).transpose()?;
+    let access = options.server.access.access()?;
+    let answers = responder::answers(&options.server.responder, usize::MAX)?;
+    let folder = clients.out_dir.as_deref().map(OpenDir::open).transpose()?;
     let mut session = session(options, ends, folder.as_ref(), watched)?;
-    let children = session.prepare_program(&options.program, ends, child_limit(options))?;
+    let children = session.prepare_program(&common.program, ends, child_limit(options))?;
     if answers.is_some() {
         session.replace_input(ends);
     }
@@ -61,7 +66,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         Place::Addresses(addresses) => open::listening(
             &addresses,
             listen.backlog,
-            &options.socket,
+            &common.socket,
             &options.tcp,
             session.taps,
         )?,
@@ -72,9 +77,9 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
             return serve_accepted(session, connection, &access, wire);
         }
     };
-    session.report_shortfalls(&socket, &options.socket)?;
+    session.report_shortfalls(&socket, &common.socket)?;
     let settings = Settings {
-        clients: clients(options),
+        clients: client_limit(options),
         patience: listen.accept_timeout,
         terms,
         access,
@@ -102,14 +107,19 @@ enum Place {
 fn place(options: &TcpListen) -> Result<Place, Failure> {
     match &options.bind {
         BindPoint::At(endpoint) => {
-            let resolver = options.address.resolver(Transport::Tcp);
+            let resolver = options.common.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;
-            refuse_open_program(&options.program, endpoint, &addresses, &options.access)?;
+            refuse_open_program(
+                &options.common.program,
+                endpoint,
+                &addresses,
+                &options.server.access,
+            )?;
             Ok(Place::Addresses(addresses))
         }
         BindPoint::Passed(name) => {
-            let passed = activation::stream(name.as_deref(), &options.socket, &options.tcp)?;
-            if options.many.keep_open && matches!(passed, Stream::Connected(..)) {
+            let passed = activation::stream(name.as_deref(), &options.common.socket, &options.tcp)?;
+            if options.clients.keep_open && matches!(passed, Stream::Connected(..)) {
                 let text =
                     "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
                 return Err(Failure::new(Exit::Usage, text));
@@ -125,8 +135,8 @@ fn session<'a>(
     folder: Option<&OpenDir>,
     watched: Watched<'a>,
 ) -> anyhow::Result<Session<'a>> {
-    let traffic = Traffic::stream(&options.framing).with_literal(&options.dialogue);
-    let shared = (ends, &options.dialogue, &options.engine);
+    let traffic = Traffic::stream(&options.common.framing).with_literal(&options.common.dialogue);
+    let shared = (ends, &options.common.dialogue, &options.common.engine);
     let mut session = Session::new(shared, Side::Server, traffic, watched)?;
     adjust(&mut session.rules, options);
     if let (Some(sandbox), Some(folder)) = (&mut session.sandbox, folder) {
@@ -155,25 +165,25 @@ fn serve_accepted(
 }
 
 /// How many clients to serve.
-fn clients(options: &TcpListen) -> Clients {
-    let many = &options.many;
-    if !many.keep_open {
+fn client_limit(options: &TcpListen) -> Clients {
+    let clients = &options.clients;
+    if !clients.keep_open {
         return Clients::First(1);
     }
-    if options.program.is_given() {
-        let most = many.max_clients.unwrap_or(options.local.max_children);
+    if options.common.program.is_given() {
+        let most = clients.max_clients.unwrap_or(options.server.max_children);
         return Clients::AtOnce(affordable(most));
     }
     let descriptors = raise_descriptors().saturating_sub(RESERVED);
     // A connection and perhaps a file each.
-    let most = descriptors / (1 + u64::from(many.out_dir.is_some()));
-    Clients::AtOnce(many.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
+    let most = descriptors / (1 + u64::from(clients.out_dir.is_some()));
+    Clients::AtOnce(clients.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
 }
 
 /// How many children there may be, and what it means if one of them fails.
 fn child_limit(options: &TcpListen) -> (u64, FailedChild) {
-    if options.many.keep_open {
-        (options.local.max_children, FailedChild::IsReported)
+    if options.clients.keep_open {
+        (options.server.max_children, FailedChild::IsReported)
     } else {
         (1, FailedChild::FailsTheRun)
     }
@@ -181,34 +191,36 @@ fn child_limit(options: &TcpListen) -> (u64, FailedChild) {
 
 /// Adjusts the rules to a server, which may have many clients.
 fn adjust(rules: &mut Rules, options: &TcpListen) {
-    let many = &options.many;
-    choose_peer_end(rules, options.peer_end.on_peer_eof);
-    if many.keep_open {
-        rules.client_timeout = Some(many.client_timeout);
-        rules.input_to = match many.stdin_to {
+    let clients = &options.clients;
+    choose_peer_end(rules, options.tcp.on_peer_eof);
+    if clients.keep_open {
+        rules.client_timeout = Some(clients.client_timeout);
+        rules.input_to = match clients.stdin_to {
             StdinTo::All | StdinTo::None => InputTo::All,
             StdinTo::First => InputTo::First,
             StdinTo::Last => InputTo::Last,
         };
     }
-    if many.broker && options.ends.on_stdin_eof.is_none() {
+    if clients.broker && options.common.ends.on_stdin_eof.is_none() {
         // The others may have something to say as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
     }
-    if many.broker && rules.on_peer_end == OnPeerEnd::Auto {
+    if clients.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
 }
 
 /// Which local end each client is joined to.
 fn wiring(options: &TcpListen, folder: Option<OpenDir>, stdio: Stdio) -> Wiring {
-    let many = &options.many;
+    let clients = &options.clients;
     match folder {
-        _ if options.local.echo => Wiring::Echo,
-        _ if many.broker && many.prefix => Wiring::Broker(Box::new(PrefixedLines::new(stdio))),
-        Some(folder) if many.broker => Wiring::Broker(Box::new(OutDir::new(stdio, folder))),
-        None if many.broker => Wiring::Broker(Box::new(stdio)),
-        _ if many.prefix => Wiring::Shared(Box::new(PrefixedLines::new(stdio))),
+        _ if options.server.echo => Wiring::Echo,
+        _ if clients.broker && clients.prefix => {
+            Wiring::Broker(Box::new(PrefixedLines::new(stdio)))
+        }
+        Some(folder) if clients.broker => Wiring::Broker(Box::new(OutDir::new(stdio, folder))),
+        None if clients.broker => Wiring::Broker(Box::new(stdio)),
+        _ if clients.prefix => Wiring::Shared(Box::new(PrefixedLines::new(stdio))),
         Some(folder) => Wiring::Shared(Box::new(OutDir::new(stdio, folder))),
         None => shared_stdio(stdio),
     }

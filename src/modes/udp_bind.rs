@@ -29,22 +29,24 @@ use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpBind {
-        address,
-        ends,
-        engine,
-        datagrams,
-        ..
+        datagrams, common, ..
     } = options;
-    let resolver = address.resolver(Transport::Udp);
+    let ends = &common.ends;
+    let resolver = common.address.resolver(Transport::Udp);
     let (addresses, passed) = match &options.bind {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
-            refuse_open_program(&options.program, endpoint, &addresses, &options.access)?;
+            refuse_open_program(
+                &common.program,
+                endpoint,
+                &addresses,
+                &options.server.access,
+            )?;
             (addresses, None)
         }
         BindPoint::Passed(name) => {
             let (socket, bound) =
-                activation::datagrams(name.as_deref(), &options.socket, &options.groups)?;
+                activation::datagrams(name.as_deref(), &common.socket, &options.groups)?;
             (vec![bound], Some((socket, bound.reach)))
         }
     };
@@ -56,13 +58,13 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     };
     let size = datagrams.size_towards(towards);
     let traffic =
-        Traffic::datagrams(&options.framing, datagrams, towards)?.with_literal(&options.dialogue);
-    let access = options.access.access()?;
-    let answers = responder::answers(&options.responder, longest_payload(towards))?;
-    let shared = (ends, &options.dialogue, engine);
+        Traffic::datagrams(&common.framing, datagrams, towards)?.with_literal(&common.dialogue);
+    let access = options.server.access.access()?;
+    let answers = responder::answers(&options.server.responder, longest_payload(towards))?;
+    let shared = (ends, &common.dialogue, &common.engine);
     let mut session = Session::new(shared, Side::Server, traffic, watched)?;
-    let children = (options.local.max_children, FailedChild::IsReported);
-    let children = session.prepare_program(&options.program, ends, children)?;
+    let children = (options.server.max_children, FailedChild::IsReported);
+    let children = session.prepare_program(&common.program, ends, children)?;
     if answers.is_some() {
         session.replace_input(ends);
     }
@@ -80,9 +82,9 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     };
     let (socket, reach) = match passed {
         Some(passed) => passed,
-        None => open::receiving(&addresses, &options.socket, &options.groups, session.taps)?,
+        None => open::receiving(&addresses, &common.socket, &options.groups, session.taps)?,
     };
-    session.report_shortfalls(&socket, &options.socket)?;
+    session.report_shortfalls(&socket, &common.socket)?;
     let settings = Settings {
         audience,
         access,
@@ -99,7 +101,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     if let Err(stop) = session.announce(socket.identity()) {
         return stop.end();
     }
-    let echo = options.local.echo;
+    let echo = options.server.echo;
     session.run(Box::new(socket), |stdio| match (children, answers) {
         (Some(children), _) => children.for_datagrams(size),
         (None, Some(answers)) => responder::wiring(answers),
@@ -124,7 +126,7 @@ fn settings(options: &UdpBind) -> Settings {
         multicast_if: options.groups.multicast_if.clone(),
         fail_on_loss: datagrams.fail_on_loss,
         wanted: datagrams.count,
-        max_bytes: options.ends.max_bytes,
+        max_bytes: options.common.ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
         ..defaults
     }

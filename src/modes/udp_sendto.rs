@@ -33,23 +33,18 @@ use crate::tap::{Call, Event};
 use crate::tuple::{Identity, Transport};
 
 pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
-    let UdpSendto {
-        report,
-        ends,
-        dialogue,
-        engine,
-        sendto,
-        ..
-    } = options;
+    let UdpSendto { sendto, common, .. } = options;
+    let ends = &common.ends;
     let start = watched.start;
     let mut session = Session::new(
-        (ends, dialogue, engine),
+        (ends, &common.dialogue, &common.engine),
         Side::Sender,
         traffic(options, None)?,
         watched,
     )?;
-    session.prepare_program(&options.program, ends, (1, FailedChild::FailsTheRun))?;
-    if let Some(lines) = observers::lines(report, &session.console).filter(|_| sendto.probe) {
+    session.prepare_program(&common.program, ends, (1, FailedChild::FailsTheRun))?;
+    if let Some(lines) = observers::lines(&common.report, &session.console).filter(|_| sendto.probe)
+    {
         session.taps.add(Box::new(Answer::new(lines)));
     }
     let mut retry = Retry::new(&options.retry, start);
@@ -84,11 +79,11 @@ fn attempt(
     let socket = open::sending(
         target,
         source,
-        &options.socket,
+        &options.common.socket,
         &options.groups,
         session.taps,
     )?;
-    session.report_shortfalls(&socket, &options.socket)?;
+    session.report_shortfalls(&socket, &options.common.socket)?;
     let children = session.children.clone();
     if session.ready.is_awaited() || children.is_some() {
         // Otherwise the first datagram does it.
@@ -129,7 +124,7 @@ fn look_up(
     session: &Session<'_>,
     retry: &Retry<'_>,
 ) -> Result<(Source, SocketAddr), Stop> {
-    let resolver = options.address.resolver(Transport::Udp);
+    let resolver = options.common.address.resolver(Transport::Udp);
     let sendto = &options.sendto;
     let (host, port) = (sendto.source.clone(), sendto.source_port.clone());
     let endpoint = options.target.0.clone();
@@ -145,7 +140,7 @@ fn look_up(
 
 /// How long to wait for replies.
 fn patience(options: &UdpSendto, retry: &Retry<'_>) -> Patience {
-    let ends = &options.ends;
+    let ends = &options.common.ends;
     let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
     let left = retry
         .until()
@@ -156,7 +151,7 @@ fn patience(options: &UdpSendto, retry: &Retry<'_>) -> Patience {
         (Some(ReplyTimeout::Forever), _) => Patience::Forever,
         (None, Some(left)) => Patience::Quiet(REPLY.min(left)),
         // There is a limit that ends the run without the answer that it is for.
-        (None, None) if options.dialogue.expects() && is_limited => Patience::Forever,
+        (None, None) if options.common.dialogue.expects() && is_limited => Patience::Forever,
         (None, None) => Patience::Quiet(REPLY),
     }
 }
@@ -195,8 +190,8 @@ fn bind_anywhere(socket: &socket2::Socket, target: SocketAddr) -> Result<(), Fai
 
 /// What is sent: standard input, or what the command line gives instead.
 fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, Failure> {
-    let traffic = Traffic::datagrams(&options.framing, &options.datagrams, target)?;
-    let traffic = traffic.with_literal(&options.dialogue);
+    let traffic = Traffic::datagrams(&options.common.framing, &options.datagrams, target)?;
+    let traffic = traffic.with_literal(&options.common.dialogue);
     Ok(if options.sendto.probe {
         traffic.with_question()
     } else {
@@ -208,8 +203,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
     let UdpSendto {
         sendto,
         datagrams,
-        dialogue,
-        ends,
+        common,
         ..
     } = options;
     let towards = Settings::towards(target);
@@ -223,8 +217,8 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
         },
         connected: sendto.connected,
         multicast_if: options.groups.multicast_if.clone(),
-        speech: match dialogue::input_use(dialogue) {
-            StdinUse::Unused if dialogue.expects() => Speech::InTurn,
+        speech: match dialogue::input_use(&common.dialogue) {
+            StdinUse::Unused if common.dialogue.expects() => Speech::InTurn,
             _ => Speech::AtWill,
         },
         wanted: if sendto.probe {
@@ -232,7 +226,7 @@ fn settings(options: &UdpSendto, target: SocketAddr, engine: Engine) -> Settings
         } else {
             sendto.replies.or(datagrams.count)
         },
-        max_bytes: ends.max_bytes,
+        max_bytes: common.ends.max_bytes,
         max_datagram: datagrams.max_datagram.unwrap_or(towards.max_datagram),
         fail_on_loss: datagrams.fail_on_loss,
         eof_datagram: datagrams.eof_datagram,

@@ -80,7 +80,7 @@ mod tests {
             let Command::TcpConnect(options) = cli.command else {
                 panic!("not tcp-connect");
             };
-            let (dialogue, ends) = (&options.dialogue, &options.ends);
+            let (dialogue, ends) = (&options.common.dialogue, &options.common.ends);
             let found = patience(dialogue, ends, Side::Client);
             assert_eq!(found, limit, "{words}");
             assert_eq!(patience(dialogue, ends, Side::Server), None);

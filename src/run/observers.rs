@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::fs::FileType;
 
 use super::ready::Ready;
-use crate::cli::{DumpOptions, Place, ReportOptions};
+use crate::cli::{CommonOptions, DumpOptions, Place, ReportOptions};
 use crate::exit::{Exit, Failure};
 use crate::sys::inherited::Waiting;
 use crate::tap::explain::Explain;
@@ -45,10 +45,11 @@ pub(crate) enum StdoutUse {
 
 /// Runs `mode` under the eyes of the observers, and says how it ended.
 pub(crate) fn watch(
-    (report, dump): (&ReportOptions, &DumpOptions),
+    common: &CommonOptions,
     start: Instant,
     mode: impl FnOnce(Watched<'_>) -> anyhow::Result<Exit>,
 ) -> Result<Exit, Failure> {
+    let CommonOptions { report, dump, .. } = common;
     let ready = Ready::new(report)?;
     let console = if report.progress {
         Console::with_bar(input_size())

@@ -8,7 +8,7 @@ use socket2::{Socket, Type};
 use super::multicast;
 use super::options::{self, IpVersions, Role};
 use crate::address::BindAddress;
-use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
+use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
 use crate::exit::{Exit, Failure};
 use crate::sys::systemd::passed_sockets;
 use crate::tap::Reach;
@@ -28,7 +28,7 @@ pub(crate) enum Stream {
 pub(crate) fn stream(
     name: Option<&str>,
     options: &SocketOptions,
-    tcp: &TcpSocketOptions,
+    tcp: &TcpOptions,
 ) -> Result<Stream, Failure> {
     let (socket, local) = take(Transport::Tcp, name)?;
     let versions = versions_of(&socket, local);

@@ -131,7 +131,7 @@ mod tests {
     fn options(words: &str) -> GroupOptions {
         let line = format!("tuplecat udp-bind 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::UdpBind(options) => options.0.groups,
+            Command::UdpBind(options) => options.groups,
             command => panic!("{command:?}"),
         }
     }

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::multicast;
 use super::options::{self, IpVersions, Role};
 use crate::address::{BindAddress, Source};
-use crate::cli::{GroupOptions, SocketOptions, TcpSocketOptions};
+use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::tap::{Call, Event, Reach, Taps};
 use crate::tuple::{Identity, Transport, unmapped};
@@ -25,7 +25,7 @@ pub(crate) fn listening(
     addresses: &[BindAddress],
     backlog: i32,
     options: &SocketOptions,
-    tcp: &TcpSocketOptions,
+    tcp: &TcpOptions,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
     let prepare = |socket: &Socket, versions| {
@@ -65,7 +65,7 @@ pub(crate) fn connecting(
     remote: SocketAddr,
     source: Source,
     options: &SocketOptions,
-    tcp: &TcpSocketOptions,
+    tcp: &TcpOptions,
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;

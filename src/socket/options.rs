@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
-use crate::cli::{EndOptions, Keepalive, SocketOptions, Switch, TcpSocketOptions};
+use crate::cli::{EndOptions, Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::{Exit, Failure, describe};
 use crate::link::tcp::Terms;
 use crate::sys::fast_open;
@@ -93,11 +93,7 @@ fn set_tos(socket: &Socket, versions: IpVersions, tos: u32) -> io::Result<()> {
 }
 
 /// Sets the options that only TCP has. To be called before `bind`.
-pub(crate) fn apply_tcp(
-    socket: &Socket,
-    role: Role,
-    options: &TcpSocketOptions,
-) -> Result<(), Failure> {
+pub(crate) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Result<(), Failure> {
     let nodelay = options.nodelay == Switch::On;
     accept("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
     // Urgent data is data of the stream (RFC 6093, section 3.1); the kernel would take a byte out of it. A client's socket inherits it.
@@ -141,7 +137,7 @@ pub(crate) fn apply_tcp(
 }
 
 /// What is asked of each connection once it is made.
-pub(crate) fn terms(ends: &EndOptions, options: &TcpSocketOptions) -> Terms {
+pub(crate) fn terms(ends: &EndOptions, options: &TcpOptions) -> Terms {
     Terms {
         wanted: ends.max_bytes,
         keeps_congestion: options.congestion.is_some(),
@@ -241,10 +237,10 @@ pub(crate) mod tests {
     use crate::cli::{Cli, Command};
 
     /// The options of the sockets that these words ask for.
-    pub(crate) fn options(words: &str) -> (SocketOptions, TcpSocketOptions) {
+    pub(crate) fn options(words: &str) -> (SocketOptions, TcpOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::TcpListen(options) => (options.0.socket, options.0.tcp),
+            Command::TcpListen(options) => (options.common.socket, options.tcp),
             command => panic!("{command:?}"),
         }
     }

@@ -266,8 +266,8 @@ mod tests {
         let line = format!("tuplecat {words}");
         let cli = Cli::read(line.split_whitespace()).map_err(|error| error.to_string())?;
         Ok(match cli.command {
-            Command::UdpBind(options) => options.framing.input,
-            Command::TcpListen(options) => options.framing.input,
+            Command::UdpBind(options) => options.common.framing.input,
+            Command::TcpListen(options) => options.common.framing.input,
             command => panic!("{command:?}"),
         })
     }
