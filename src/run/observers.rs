@@ -18,7 +18,7 @@ use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::pcap::Pcap;
 use crate::tap::progress::Progress;
 use crate::tap::stats::Stats;
-use crate::tap::{Console, Event, Sink, Taps, Used};
+use crate::tap::{Console, Event, Sink, Taps, UsedFiles};
 
 /// What a mode is given beside its options.
 pub(crate) struct Watched<'a> {
@@ -93,7 +93,7 @@ fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure
 fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result<Taps, Failure> {
     let mut taps = Taps::default();
     let palette = palette(report.color);
-    let mut used = Used::standard();
+    let mut used = UsedFiles::standard();
     add_reports(&mut taps, report, (console, palette), &mut used)?;
     add_dumps(&mut taps, dump, (console, palette), &mut used)?;
     if report.stats {
@@ -124,7 +124,7 @@ fn add_reports(
     taps: &mut Taps,
     report: &ReportOptions,
     (console, palette): (&Console, Palette),
-    used: &mut Used,
+    used: &mut UsedFiles,
 ) -> Result<(), Failure> {
     if report.explain {
         let explain = Explain::new(console.clone(), detail(report), palette);
@@ -150,7 +150,7 @@ fn add_dumps(
     taps: &mut Taps,
     dump: &DumpOptions,
     (console, palette): (&Console, Palette),
-    used: &mut Used,
+    used: &mut UsedFiles,
 ) -> Result<(), Failure> {
     let form = |palette| Form {
         width: dump.hex_width,
@@ -192,7 +192,7 @@ fn sink(
     place: &Place,
     option: &'static str,
     console: &Console,
-    used: &mut Used,
+    used: &mut UsedFiles,
 ) -> Result<Sink, Failure> {
     match place {
         Place::Standard => Ok(Sink::stderr(option, console)),

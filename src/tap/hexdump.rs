@@ -105,13 +105,13 @@ impl HexDump {
         });
         let size = LINES_AT_ONCE * usize::from(self.form.width.max(1));
         for portion in bytes[..shown].chunks(size) {
-            self.lines.append(self.sink.room(), offset, portion);
+            self.lines.append(self.sink.buffer(), offset, portion);
             offset += portion.len() as u64;
         }
         if shown < bytes.len() {
             let left = Bytes((bytes.len() - shown) as u64);
             // Writing to memory does not fail; here and below.
-            let _ = writeln!(self.sink.room(), "# {left} more (--hex-limit)");
+            let _ = writeln!(self.sink.buffer(), "# {left} more (--hex-limit)");
         }
     }
 
@@ -125,9 +125,9 @@ impl HexDump {
             Palette::Colored => color.on_default().bold(),
         };
         let (flow, number, size) = (&head.flow, head.number, Bytes(len as u64));
-        let room = self.sink.room();
-        room.extend_from_slice(&self.stamp);
-        let _ = writeln!(room, " {style}{sign} {flow} #{number} {size}{style:#}");
+        let out = self.sink.buffer();
+        out.extend_from_slice(&self.stamp);
+        let _ = writeln!(out, " {style}{sign} {flow} #{number} {size}{style:#}");
     }
 }
 
@@ -143,7 +143,7 @@ impl Tap for HexDump {
                         Transport::Udp => self.datagram(data, piece),
                     }
                 }
-                self.sink.settle();
+                self.sink.end_event();
             }
             Event::Closed(state) => {
                 if let Identity::Pair(flow) = state.identity {

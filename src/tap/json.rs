@@ -50,9 +50,9 @@ impl Events {
             who,
             details,
         };
-        let room = self.sink.room();
-        plain::append_json(room, &record);
-        room.push(b'\n');
+        let out = self.sink.buffer();
+        plain::append_json(out, &record);
+        out.push(b'\n');
     }
 
     /// One event for each piece: an event is about one datagram, as a datagram is.
@@ -305,7 +305,7 @@ impl Tap for Events {
             }
             _ => self.connection(time, event),
         }
-        self.sink.settle();
+        self.sink.end_event();
     }
 
     fn wants_bytes(&self) -> bool {

@@ -6,13 +6,11 @@ use std::time::SystemTime;
 use crate::exit::Failure;
 
 pub mod answer;
-mod console;
 mod event;
 pub mod explain;
 pub mod hexdump;
 pub mod json;
 pub mod lines;
-mod memory;
 pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;
@@ -21,10 +19,9 @@ mod sink;
 mod state;
 pub mod stats;
 
-pub use console::Console;
 pub use event::{Call, Data, Event, Reach};
-pub use memory::Memory;
-pub use sink::{Sink, Used};
+
+pub use sink::{Console, Memory, Sink, UsedFiles};
 pub use state::{Count, Parting, SocketState, Ways};
 
 /// An observer.

@@ -56,7 +56,7 @@ impl Pcap {
     /// Writes to `sink`.
     #[must_use]
     pub fn new(mut sink: Sink) -> Self {
-        append_beginning(sink.room(), COMMENT);
+        append_beginning(sink.buffer(), COMMENT);
         Self {
             sink,
             connections: HashMap::new(),
@@ -143,7 +143,7 @@ impl Pcap {
             Control::Syn(Some(conn)) => format!("#{conn}"),
             _ => String::new(),
         };
-        append_packet(self.sink.room(), time, direction, &comment, size, |out| {
+        append_packet(self.sink.buffer(), time, direction, &comment, size, |out| {
             // The sizes are checked before: it fits.
             let _ = packet.write_to_vec(out, data);
         });
@@ -153,7 +153,7 @@ impl Pcap {
         let (from, to) = ends(flow, direction);
         let packet = ip((from, to)).udp(from.port(), to.port());
         let size = packet.size(data.len());
-        append_packet(self.sink.room(), time, direction, "", size, |out| {
+        append_packet(self.sink.buffer(), time, direction, "", size, |out| {
             // No datagram that has come through a socket is too long for its headers.
             let _ = packet.write_to_vec(out, data);
         });
@@ -249,7 +249,7 @@ impl Tap for Pcap {
             Event::Closed(state) => self.close(time, state),
             _ => {}
         }
-        self.sink.settle();
+        self.sink.end_event();
     }
 
     fn wants_bytes(&self) -> bool {

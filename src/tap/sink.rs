@@ -1,55 +1,102 @@
-//! Where a tap writes its record: a file, or one of the standard descriptors.
-//! What cannot be written is told at once, and makes the run fail in the end: a record is whole, or known not to be.
+//! Outputs of the taps: standard error, which they share with a progress bar, and records in files or in memory.
+//! A record is complete, or known not to be: a failed write is reported at once and fails the run at its end.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
 
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::fs::FileType;
 
-use super::Console;
 use crate::exit::{Exit, Failure, describe};
 use crate::plain::Plain;
+use crate::sys::inherited::Waiting;
 
 /// Bytes gathered before they are written.
-const FILL: usize = 128 << 10;
+const BUFFER_SIZE: usize = 128 << 10;
 
-/// A record that grows.
+/// Standard error, shared by lines, dumps, events and the progress bar. The bar is hidden during each write.
+#[derive(Clone, Default)]
+pub struct Console {
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    /// Standard error with a bar at the bottom, if it is a terminal. `total` is the position at the end, if that is known.
+    #[must_use]
+    pub fn with_bar(total: Option<u64>) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let is_seen = !target.is_hidden();
+        Self {
+            bar: is_seen.then(|| ProgressBar::with_draw_target(total, target)),
+        }
+    }
+
+    /// Removes the bar for good, because drawing it would wipe out what is typed or received on the same terminal.
+    pub fn remove_bar(&self) {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Returns the bar, if there is one.
+    pub(super) fn bar(&self) -> Option<&ProgressBar> {
+        self.bar.as_ref()
+    }
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stderr = Waiting(io::stderr());
+        match &self.bar {
+            Some(bar) => bar.suspend(|| stderr.write(bytes)),
+            None => stderr.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A record that grows: an events file, a dump or a capture.
 pub struct Sink {
     out: Box<dyn Write>,
-    /// What it is called in messages.
+    /// The name of the output in messages.
     name: String,
     pace: Pace,
     buffer: Vec<u8>,
     console: Console,
-    /// What it means that its reader has gone.
+    /// The result of a run whose output has lost its reader.
     abandoned: Exit,
-    /// What has become of it, if nothing more can be written.
+    /// The result of the run, once a write has failed.
     broken: Option<Exit>,
 }
 
-/// When a record is written.
+/// The time of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     /// After each event: others write to the same place.
     EachEvent,
-    /// When there is enough of it, or nothing else to do.
-    AtLeisure,
+    /// When the buffer is full, or at a flush.
+    WhenFull,
 }
 
 impl Sink {
-    /// A file that is made or emptied; `option` is what asked for it.
+    /// Creates or empties a file; `option` is the option that names it.
     ///
     /// Errors: it cannot be opened for writing, or is in use.
     pub fn file(
         path: &Path,
         option: &'static str,
         console: &Console,
-        used: &mut Used,
+        used: &mut UsedFiles,
     ) -> Result<Self, Failure> {
         let name = format!("'{}' ({option})", path.display());
-        // It is emptied when nothing else can be in it.
+        // It is emptied only when it is known to be no other file of this run.
         let mut options = File::options();
         options.write(true).create(true).truncate(false);
         let emptied = options.open(path).and_then(|file| {
@@ -60,7 +107,7 @@ impl Sink {
             Ok(file)
         });
         match emptied {
-            Ok(file) => Ok(Self::new(Box::new(file), name, Pace::AtLeisure, console)),
+            Ok(file) => Ok(Self::new(Box::new(file), name, Pace::WhenFull, console)),
             Err(error) => Err(Failure::io(format!("cannot write to {name}"), &error)),
         }
     }
@@ -72,13 +119,13 @@ impl Sink {
         Self::new(Box::new(console.clone()), name, Pace::EachEvent, console)
     }
 
-    /// A descriptor that stands for standard output. That its reader goes is not told: it is the end of the run.
+    /// A descriptor in the place of standard output. A reader that closes it ends the run without a message.
     #[must_use]
     pub fn stdout(out: impl Write + 'static, option: &str, console: &Console) -> Self {
         let name = format!("standard output ({option})");
         Self {
             abandoned: Exit::OutputClosed,
-            ..Self::new(Box::new(out), name, Pace::AtLeisure, console)
+            ..Self::new(Box::new(out), name, Pace::WhenFull, console)
         }
     }
 
@@ -87,31 +134,31 @@ impl Sink {
             out,
             name,
             pace,
-            buffer: Vec::with_capacity(FILL),
+            buffer: Vec::with_capacity(BUFFER_SIZE),
             console: console.clone(),
             abandoned: Exit::Failed,
             broken: None,
         }
     }
 
-    /// Where to put the next piece of the record, some kilobytes at the most. What was put there before may go out first.
-    pub fn room(&mut self) -> &mut Vec<u8> {
-        if self.buffer.len() >= FILL {
+    /// Returns the buffer, for at most some kilobytes more. A full buffer is written first.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.buffer.len() >= BUFFER_SIZE {
             self.write();
         }
         &mut self.buffer
     }
 
-    /// Says that an event is recorded.
-    pub fn settle(&mut self) {
+    /// Marks the end of an event.
+    pub fn end_event(&mut self) {
         if self.pace == Pace::EachEvent {
             self.write();
         }
     }
 
-    /// Writes what is held back.
+    /// Writes the buffer.
     ///
-    /// Errors: something could not be written, now or before; the user has been told. [`Exit::OutputClosed`] ends the run.
+    /// Errors: a write has failed, now or before, and a message has said so. [`Exit::OutputClosed`] ends the run.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.write();
         match self.broken {
@@ -138,20 +185,49 @@ impl Sink {
         let (name, reason) = (&self.name, describe(error));
         let text = format!("cannot write to {name}: {reason}; nothing more goes there");
         let text = format!("tuplecat: {}\n", Plain(text));
-        // It may be standard error itself that is gone; the status says it then.
+        // Standard error itself may be closed; the exit status still reports the failure.
         let _ = self.console.write_all(text.as_bytes());
     }
 }
 
-/// The regular files of a run, with what they are for. A record that went to one of them would destroy what is in it, such as
-/// the dump that is being sent again.
-pub struct Used(Vec<(FileId, &'static str)>);
+/// A record in memory, shared by its clones: one is written, another is read.
+#[derive(Clone, Default)]
+pub struct Memory(pub Rc<RefCell<Vec<u8>>>);
 
-/// Device and inode.
+impl Memory {
+    /// A sink that writes here.
+    #[must_use]
+    pub fn sink(&self) -> Sink {
+        Sink::stdout(self.clone(), "memory", &Console::default())
+    }
+
+    /// The record as text, with bytes that are not UTF-8 replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The regular files of a run and their purposes. A record in one of them would destroy its content, such as a dump that is being
+/// sent again.
+pub struct UsedFiles(Vec<(FileId, &'static str)>);
+
+/// Device and inode (stat(2)).
 type FileId = (u64, u64);
 
-impl Used {
-    /// Those that the standard descriptors lead to.
+impl UsedFiles {
+    /// The files behind the standard descriptors.
     #[must_use]
     pub fn standard() -> Self {
         let mut used = Self(Vec::new());
@@ -174,7 +250,7 @@ impl Used {
     }
 }
 
-/// Which file it is; nothing for what has no content to lose, such as a device or a pipe.
+/// Returns the identity of a regular file; nothing for a device or a pipe, which have no content to lose.
 fn regular(file: impl AsFd) -> Option<FileId> {
     let status = rustix::fs::fstat(file).ok()?;
     let is_regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
@@ -185,37 +261,30 @@ fn regular(file: impl AsFd) -> Option<FileId> {
 mod tests {
     use super::*;
 
+    fn file(path: &Path) -> Sink {
+        let mut used = UsedFiles::standard();
+        Sink::file(path, "--hex-file", &Console::default(), &mut used).unwrap()
+    }
+
     #[test]
     fn a_full_disk_makes_the_record_fail_and_nothing_else() {
-        let full = Path::new("/dev/full");
-        let mut sink = Sink::file(
-            full,
-            "--hex-file",
-            &Console::default(),
-            &mut Used::standard(),
-        )
-        .unwrap();
+        let mut sink = file(Path::new("/dev/full"));
         assert_eq!(sink.flush(), Ok(()));
         for _ in 0..2 {
-            sink.room().extend_from_slice(b"record");
+            sink.buffer().extend_from_slice(b"record");
             assert_eq!(sink.flush(), Err(Failure::new(Exit::Failed, "")));
         }
     }
 
     #[test]
     fn a_record_goes_out_before_it_grows_large() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut sink = Sink::file(
-            file.path(),
-            "--hex-file",
-            &Console::default(),
-            &mut Used::standard(),
-        )
-        .unwrap();
-        sink.room().extend_from_slice(&vec![0; FILL]);
-        sink.settle();
-        assert_eq!(file.path().metadata().unwrap().len(), 0);
-        assert!(sink.room().is_empty());
-        assert_eq!(file.path().metadata().unwrap().len(), FILL as u64);
+        let file_on_disk = tempfile::NamedTempFile::new().unwrap();
+        let mut sink = file(file_on_disk.path());
+        sink.buffer().extend_from_slice(&vec![0; BUFFER_SIZE]);
+        sink.end_event();
+        assert_eq!(file_on_disk.path().metadata().unwrap().len(), 0);
+        assert!(sink.buffer().is_empty());
+        let len = file_on_disk.path().metadata().unwrap().len();
+        assert_eq!(len, BUFFER_SIZE as u64);
     }
 }

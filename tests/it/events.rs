@@ -14,7 +14,7 @@ use serde_json::Value;
 use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::tap::json::{Events, Payload};
-use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, Used};
+use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, UsedFiles};
 use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 
 use crate::common::*;
@@ -302,7 +302,13 @@ fn other_events(tap: &mut dyn Tap) {
 }
 
 fn told(path: &Path, payload: Payload) -> Vec<Value> {
-    let sink = Sink::file(path, "--events", &Console::default(), &mut Used::standard()).unwrap();
+    let sink = Sink::file(
+        path,
+        "--events",
+        &Console::default(),
+        &mut UsedFiles::standard(),
+    )
+    .unwrap();
     let mut tap = Events::new(sink, payload);
     stream_events(&mut tap);
     datagram_events(&mut tap);
@@ -319,7 +325,7 @@ fn an_event_has_its_form_whatever_the_clock_says() {
         &path,
         "--events",
         &Console::default(),
-        &mut Used::standard(),
+        &mut UsedFiles::standard(),
     )
     .unwrap();
     let mut tap = Events::new(sink, Payload::Shown);

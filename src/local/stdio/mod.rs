@@ -55,7 +55,7 @@ impl End for Stdio {
         };
         let arrival = input.recv(batch);
         if input.is_terminal() && matches!(arrival, Ok(Arrival::Data)) {
-            self.console.make_room();
+            self.console.remove_bar();
         }
         arrival
     }
@@ -67,7 +67,7 @@ impl End for Stdio {
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
         if let Some(output) = &mut self.output {
             if output.is_terminal() {
-                self.console.make_room();
+                self.console.remove_bar();
             }
             return output.send(batch, at);
         }
