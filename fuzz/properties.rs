@@ -8,6 +8,7 @@ use tuplecat::access::{Access, Verdict, Whom, parse_network};
 use tuplecat::address::{Endpoint, Host, Port, parse_bind_point, parse_target, parse_targets};
 use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
+use tuplecat::flow::{Direction, Flow, Transport};
 use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
 use tuplecat::framing::{Budget, InputFraming, OutputFraming};
 use tuplecat::framing::{LineEnds, ReplayTiming, decode_all};
@@ -16,7 +17,6 @@ use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
 use tuplecat::tap::{Data, Event, Memory, Tap};
-use tuplecat::tuple::{Direction, FourTuple, Transport};
 
 /// A reader's name, as that of its fuzz target and of the folder of its corpus, and what has to be true of it.
 pub(crate) type Property = (&'static str, fn(&[u8]));
@@ -179,7 +179,7 @@ fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Op
     (frames, error)
 }
 
-fn datagram(bytes: &[u8], flow: Option<FourTuple>) -> Batch {
+fn datagram(bytes: &[u8], flow: Option<Flow>) -> Batch {
     let mut batch = Batch::default();
     batch.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
     batch.push(Run {
@@ -235,7 +235,7 @@ fn event(chunk: &Recorded) -> Event<'_> {
     let len = chunk.bytes.len();
     Event::Data(Data {
         direction: chunk.direction,
-        flow: chunk.flow,
+        flow: &chunk.flow,
         conn: None,
         len,
         shape: match chunk.flow.transport {
@@ -298,7 +298,7 @@ pub(crate) fn cidr(data: &[u8]) {
 }
 
 /// A conversation made of any bytes.
-fn conversation(data: &[u8]) -> (FourTuple, Direction, &[u8]) {
+fn conversation(data: &[u8]) -> (Flow, Direction, &[u8]) {
     let (head, rest) = data.split_at(data.len().min(41));
     let mut fixed = [0; 41];
     fixed[..head.len()].copy_from_slice(head);
@@ -322,7 +322,7 @@ fn conversation(data: &[u8]) -> (FourTuple, Direction, &[u8]) {
         Direction::Outgoing
     };
     (
-        FourTuple::new(transport, address(0), address(20)),
+        Flow::new(transport, address(0).into(), address(20).into()),
         direction,
         rest,
     )
@@ -345,7 +345,8 @@ pub(crate) fn tuple(data: &[u8]) {
         };
         assert_eq!((transport, middle), (&*flow.transport.to_string(), sign));
         let read = |word: &str| word.parse::<SocketAddr>().unwrap();
-        assert_eq!((read(local), read(remote)), (flow.local, flow.remote));
+        let addresses = (read(local).into(), read(remote).into());
+        assert_eq!(addresses, (flow.local.clone(), flow.remote.clone()));
         for address in [read(local), read(remote)] {
             assert_eq!(address.ip(), address.ip().to_canonical(), "{shown}");
         }
@@ -360,7 +361,7 @@ pub(crate) fn events(data: &[u8]) {
     let chunk = Recorded {
         time: SystemTime::UNIX_EPOCH,
         direction,
-        flow,
+        flow: flow.clone(),
         number: 1,
         bytes: bytes.to_vec(),
     };
@@ -370,7 +371,7 @@ pub(crate) fn events(data: &[u8]) {
     events.flush().unwrap();
     let mut text = memory.0.borrow().clone();
     if !bytes.is_empty() {
-        let batch = datagram(bytes, Some(flow));
+        let batch = datagram(bytes, Some(flow.clone()));
         OutputFraming::Json.encode(&batch, &mut Cursor::default(), &mut text);
     }
     let text = String::from_utf8(text).unwrap();

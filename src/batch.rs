@@ -3,10 +3,10 @@
 
 use std::io::IoSlice;
 
-use crate::tuple::FourTuple;
+use crate::flow::Flow;
 
 /// Bytes of a [`Batch`] that arrived together, with the same addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Where it starts in the batch, in bytes.
     pub start: usize,
@@ -15,7 +15,7 @@ pub struct Run {
     /// Whether the bytes have borders, and where.
     pub shape: Shape,
     /// The addresses it came with; `None` where the link decides them (bytes from the local end).
-    pub flow: Option<FourTuple>,
+    pub flow: Option<Flow>,
 }
 
 /// Where the borders between bytes are, such as those of a [`Run`].
@@ -115,7 +115,7 @@ impl Batch {
     }
 
     /// Adds the first `len` bytes of the space as a run of a stream.
-    pub fn push_stream(&mut self, len: usize, flow: Option<FourTuple>) {
+    pub fn push_stream(&mut self, len: usize, flow: Option<Flow>) {
         self.push(Run {
             start: 0,
             len,

@@ -19,7 +19,7 @@
 //! - `socket` opens and binds sockets, and `run` holds what the modes share: the session, its observers, and retries.
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
 //! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
-//! - [`batch`] holds the bytes in flight, [`mod@tuple`] what names their conversation, [`tap`] the observers that report it.
+//! - [`batch`] holds the bytes in flight, [`flow`] what names their conversation, [`tap`] the observers that report it.
 //! - [`plain`] shows what others wrote without letting it take effect, [`stamp`] shows any time of day,
 //!   and [`mod@print`] prints what is the whole output of a run, such as help.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
@@ -29,6 +29,7 @@ pub mod address;
 pub mod batch;
 pub mod cli;
 pub mod exit;
+pub mod flow;
 pub mod framing;
 pub mod link;
 pub mod local;
@@ -41,4 +42,3 @@ mod socket;
 pub mod stamp;
 pub mod sys;
 pub mod tap;
-pub mod tuple;

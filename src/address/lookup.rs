@@ -9,8 +9,8 @@ use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 
 use super::{Endpoint, Family, Host, Item, Port, Targets};
 use crate::exit::{Exit, Failure, describe};
+use crate::flow::{Transport, unmapped};
 use crate::tap::Reach;
-use crate::tuple::{Transport, unmapped};
 
 /// Whether names may be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

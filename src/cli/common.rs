@@ -12,9 +12,9 @@ use super::values::{self, MAX_INT, whole};
 use super::{DialogueOptions, FramingOptions, SocketOptions};
 use crate::address::{Family, Names, Resolver};
 use crate::exit::Failure;
+use crate::flow::Transport;
 use crate::framing::OutputFraming;
 use crate::local::exec::Program;
-use crate::tuple::Transport;
 
 /// The options of every mode.
 #[derive(Clone, Debug, clap::Args)]

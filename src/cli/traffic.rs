@@ -9,10 +9,10 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error, ValueEnum};
 
 use super::values;
+use crate::flow::Direction;
 use crate::framing::pace::Pace;
 use crate::framing::{InputFraming, OutputFraming};
 use crate::framing::{LineEnds, ReplayTiming};
-use crate::tuple::Direction;
 
 /// What becomes of standard input, and of what arrives.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::tuple::{Direction, FourTuple, Transport};
+use crate::flow::{Address, Direction, Flow, Transport};
 
 /// A chunk as a dump has recorded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +15,7 @@ pub struct Recorded {
     /// Whether it came or went, seen from the program that made the dump.
     pub direction: Direction,
     /// The connection, or the addresses of the datagram, seen from there as well.
-    pub flow: FourTuple,
+    pub flow: Flow,
     /// The number of the connection, or of the datagram in its direction.
     pub number: u64,
     /// The bytes; none is an empty datagram.
@@ -206,7 +205,7 @@ fn header(time: SystemTime, mut text: Text<'_>) -> Result<(Recorded, usize), Fla
         "udp" => Some(Transport::Udp),
         _ => None,
     })?;
-    let address = |word: &str| word.parse::<SocketAddr>().ok();
+    let address = |word: &str| word.parse::<Address>().ok();
     let local = text.word("the local address", address)?;
     text.word("an arrow", |word| {
         ["<->", "<-", "->"].contains(&word).then_some(())
@@ -222,7 +221,7 @@ fn header(time: SystemTime, mut text: Text<'_>) -> Result<(Recorded, usize), Fla
     let chunk = Recorded {
         time,
         direction,
-        flow: FourTuple::new(transport, local, remote),
+        flow: Flow::new(transport, local, remote),
         number,
         bytes: Vec::new(),
     };
@@ -260,7 +259,7 @@ fn pairs(line: &[u8]) -> impl Iterator<Item = Result<(usize, u8), Flaw>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::{Duration, UNIX_EPOCH};
 
     use pretty_assertions::assert_eq;
@@ -294,7 +293,7 @@ mod tests {
         let chunk = Recorded {
             time: UNIX_EPOCH + Duration::from_micros(1_795_176_000_123_456),
             direction: Direction::Outgoing,
-            flow: FourTuple::new(
+            flow: Flow::new(
                 Transport::Udp,
                 "127.0.0.1:1".parse().unwrap(),
                 "[::1%2]:9".parse().unwrap(),
@@ -353,14 +352,14 @@ mod tests {
             micros in 0..4_000_000_000_000_000_u64,
             direction in prop_oneof![Just(Direction::Incoming), Just(Direction::Outgoing)],
             transport in prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)],
-            local in any::<(IpAddr, u16)>().prop_map(SocketAddr::from),
-            remote in any::<(IpAddr, u16)>().prop_map(SocketAddr::from),
+            local in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
+            remote in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
             bytes in vec(any::<u8>(), 0..200),
         ) -> Recorded {
             Recorded {
                 time: UNIX_EPOCH + Duration::from_micros(micros),
                 direction,
-                flow: FourTuple::new(transport, local, remote),
+                flow: Flow::new(transport, local, remote),
                 number: 1,
                 bytes,
             }
@@ -380,7 +379,7 @@ mod tests {
             let len = chunk.bytes.len();
             let event = Event::Data(Data {
                 direction: chunk.direction,
-                flow: chunk.flow,
+                flow: &chunk.flow,
                 conn: None,
                 len,
                 shape: match chunk.flow.transport {

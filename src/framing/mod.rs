@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::tuple::Direction;
+use crate::flow::Direction;
 
 pub mod dump;
 mod frames;

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::split::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
+use crate::flow::Flow;
 use crate::plain;
 use crate::stamp::Stamp;
-use crate::tuple::FourTuple;
 
 /// The forms of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -54,8 +54,8 @@ struct Addresses {
     remote: String,
 }
 
-impl From<FourTuple> for Addresses {
-    fn from(flow: FourTuple) -> Self {
+impl From<&Flow> for Addresses {
+    fn from(flow: &Flow) -> Self {
         Self {
             proto: flow.transport.to_string(),
             local: flow.local.to_string(),
@@ -72,12 +72,12 @@ impl OutputFraming {
         {
             // Nothing of a stream is no chunk; it only tells that the stream has ended.
             if run.shape != Shape::Stream || !bytes.is_empty() {
-                self.encode_chunk(bytes, run.flow, text);
+                self.encode_chunk(bytes, run.flow.as_ref(), text);
             }
         }
     }
 
-    fn encode_chunk(self, bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
+    fn encode_chunk(self, bytes: &[u8], flow: Option<&Flow>, text: &mut Vec<u8>) {
         let width = match self {
             Self::Len16 => Some(Width::Two),
             Self::Len32 => Some(Width::Four),
@@ -109,7 +109,7 @@ fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
     let _ = hex::encode_to_slice(bytes, &mut text[start..]);
 }
 
-fn append_json(bytes: &[u8], flow: Option<FourTuple>, text: &mut Vec<u8>) {
+fn append_json(bytes: &[u8], flow: Option<&Flow>, text: &mut Vec<u8>) {
     let line = Line {
         time: Stamp(SystemTime::now()).to_string(),
         flow: flow.map(Addresses::from),
@@ -126,19 +126,20 @@ mod tests {
 
     use super::*;
     use crate::batch::Run;
-    use crate::tuple::Transport;
+    use crate::flow::{Address, Transport};
 
     fn batch(chunks: &[&[u8]]) -> Batch {
         let mut batch = Batch::default();
         let bytes = chunks.concat();
         batch.space(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
-        let (mut start, address) = (0, "127.0.0.1:9".parse().unwrap());
+        let mut start = 0;
+        let address: Address = "127.0.0.1:9".parse().unwrap();
         for chunk in chunks {
             batch.push(Run {
                 start,
                 len: chunk.len(),
                 shape: Shape::Datagrams(2),
-                flow: Some(FourTuple::new(Transport::Udp, address, address)),
+                flow: Some(Flow::new(Transport::Udp, address.clone(), address.clone())),
             });
             start += chunk.len();
         }

@@ -9,7 +9,7 @@ use super::dump::{DumpError, DumpReader, Recorded};
 use super::frames::Frames;
 use super::{Decoder, ReplayTiming};
 use crate::exit::{Exit, Failure};
-use crate::tuple::Direction;
+use crate::flow::Direction;
 
 /// The longest line that is taken, in bytes.
 const LONGEST_LINE: usize = 1 << 20;

@@ -10,11 +10,11 @@ use socket2::Socket;
 
 use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::Failure;
+use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, End, Link, Unseen};
 use crate::sys::buffers::{unread, unsent};
 use crate::sys::tcp_info::figures;
 use crate::tap::{Count, Data, Event, SocketState, Taps};
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
 mod bulk;
 mod listener;
@@ -29,8 +29,7 @@ const STRETCH: usize = 64 << 10;
 /// A connection: a byte stream in each direction, each ended on its own. There may be very many: what is rare is boxed.
 pub struct Connection {
     socket: Socket,
-    local: SocketAddr,
-    remote: SocketAddr,
+    flow: Flow,
     client: Option<Client>,
     opened: Instant,
     received: Count,
@@ -71,23 +70,26 @@ impl Connection {
         terms: Terms,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let flow = FourTuple::new(Transport::Tcp, address_of(&socket.local_addr()?)?, remote);
+        let flow = Flow::new(
+            Transport::Tcp,
+            address_of(&socket.local_addr()?)?.into(),
+            remote.into(),
+        );
         Ok(Self::over(socket, flow, client, terms))
     }
 
     /// The same where the addresses are known, and the socket does not block.
-    fn over(socket: Socket, flow: FourTuple, client: Option<Client>, terms: Terms) -> Self {
+    fn over(socket: Socket, flow: Flow, client: Option<Client>, terms: Terms) -> Self {
         Self {
             socket,
-            local: flow.local,
-            remote: flow.remote,
+            is_paced: !terms.keeps_congestion && is_within_machine(&flow),
+            flow,
             client,
             opened: Instant::now(),
             received: Count::default(),
             sent: Count::default(),
             wanted: terms.wanted.unwrap_or(u64::MAX),
             state: State::Open,
-            is_paced: flow.is_within_machine() && !terms.keeps_congestion,
             rare: None,
         }
     }
@@ -99,12 +101,8 @@ impl Connection {
 
     /// The 4-tuple.
     #[must_use]
-    pub fn flow(&self) -> FourTuple {
-        FourTuple {
-            transport: Transport::Tcp,
-            local: self.local,
-            remote: self.remote,
-        }
+    pub fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     fn conn(&self) -> Option<u64> {
@@ -126,11 +124,10 @@ impl Connection {
                 }
             }
         }
-        let (flow, conn) = (self.flow(), self.conn());
         taps.emit(&Event::Data(Data {
             direction,
-            flow,
-            conn,
+            flow: &self.flow,
+            conn: self.conn(),
             len,
             shape: Shape::Stream,
             bytes,
@@ -192,9 +189,9 @@ impl End for Connection {
         {
             return Ok(Arrival::Enough);
         }
-        batch.push_stream(len, Some(self.flow()));
-        let run = batch.runs()[0];
-        self.note(Direction::Incoming, len, Some(batch.bytes(&run)), taps);
+        batch.push_stream(len, Some(self.flow.clone()));
+        let bytes = batch.bytes(&batch.runs()[0]);
+        self.note(Direction::Incoming, len, Some(bytes), taps);
         Ok(Arrival::Data)
     }
 
@@ -263,7 +260,7 @@ impl End for Connection {
 
 impl Link for Connection {
     fn identity(&self) -> Identity {
-        Identity::Pair(self.flow())
+        Identity::Pair(self.flow.clone())
     }
 
     fn state(&self) -> SocketState {
@@ -321,6 +318,14 @@ impl Link for Connection {
         state.parting = state.parting(self.socket.linger().unwrap_or_default());
         taps.emit(&Event::Closed(&state));
         Ok(())
+    }
+}
+
+/// Whether both ends are on this machine.
+fn is_within_machine(flow: &Flow) -> bool {
+    match (flow.local.inet(), flow.remote.inet()) {
+        (Some(local), Some(remote)) => remote.ip().is_loopback() || remote.ip() == local.ip(),
+        _ => false,
     }
 }
 

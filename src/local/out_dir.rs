@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe};
+use crate::flow::{Address, Flow};
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
-use crate::tuple::FourTuple;
 
 /// How many names are tried for one client before giving up.
 const TRIES: usize = 10_000;
@@ -27,7 +27,7 @@ const TRIES: usize = 10_000;
 pub struct OutDir {
     input: Stdio,
     folder: OpenDir,
-    open: HashMap<FourTuple, File>,
+    open: HashMap<Flow, File>,
 }
 
 /// A folder that is open, whatever its name may lead to later.
@@ -56,7 +56,7 @@ impl OpenDir {
         })
     }
 
-    fn broken(&self, flow: FourTuple, error: &io::Error) -> io::Error {
+    fn broken(&self, flow: &Flow, error: &io::Error) -> io::Error {
         let act = format!(
             "cannot write a file for {flow} in '{}'",
             self.path.display()
@@ -79,12 +79,12 @@ impl OutDir {
         }
     }
 
-    fn write(&mut self, flow: FourTuple, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, flow: &Flow, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
-            self.open.remove(&flow);
+            self.open.remove(flow);
             return Ok(());
         }
-        let file = match self.open.entry(flow) {
+        let file = match self.open.entry(flow.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let file = create(&self.folder.descriptor, &name_of(flow));
@@ -97,12 +97,15 @@ impl OutDir {
 }
 
 /// A name for the bytes of a connection: letters, digits, dots, `_` and `-` only.
-fn name_of(flow: FourTuple) -> String {
-    let part = |address: std::net::SocketAddr| {
-        let ip = address.ip().to_string().replace(':', "-");
-        format!("{ip}_{}", address.port())
+fn name_of(flow: &Flow) -> String {
+    let part = |address: &Address| match address.inet() {
+        Some(inet) => {
+            let ip = inet.ip().to_string().replace(':', "-");
+            format!("{ip}_{}", inet.port())
+        }
+        None => hex::encode(address.to_string()),
     };
-    let (local, remote) = (part(flow.local), part(flow.remote));
+    let (local, remote) = (part(&flow.local), part(&flow.remote));
     format!("{}_{local}_{remote}", flow.transport)
 }
 
@@ -131,7 +134,7 @@ impl End for OutDir {
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
         for run in batch.runs().get(at.run..).unwrap_or_default() {
-            if let Some(flow) = run.flow {
+            if let Some(flow) = &run.flow {
                 self.write(flow, batch.bytes(run))?;
             }
         }
@@ -155,16 +158,16 @@ impl End for OutDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuple::Transport;
+    use crate::flow::Transport;
 
     #[test]
     fn names_are_plain_and_taken_ones_are_left_alone() {
-        let flow = FourTuple::new(
+        let flow = Flow::new(
             Transport::Tcp,
             "[::1]:9000".parse().unwrap(),
             "[fe80::1%2]:5".parse().unwrap(),
         );
-        assert_eq!(name_of(flow), "tcp_--1_9000_fe80--1_5");
+        assert_eq!(name_of(&flow), "tcp_--1_9000_fe80--1_5");
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("a")).unwrap();
         let opened = OpenDir::open(folder.path()).unwrap();

@@ -9,10 +9,10 @@ use std::os::fd::BorrowedFd;
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
+use crate::flow::Flow;
 use crate::plain;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
-use crate::tuple::FourTuple;
 
 /// How long a line may get before it is written in pieces, in bytes: a client that never ends its line does not fill the memory.
 const LONGEST: usize = 64 << 10;
@@ -22,7 +22,7 @@ pub struct PrefixedLines {
     stdio: Stdio,
     write_line: fn(&mut Vec<u8>, &str, &[u8]),
     /// Begun lines.
-    begun: HashMap<FourTuple, Vec<u8>>,
+    begun: HashMap<Flow, Vec<u8>>,
     /// Marked lines, and how far they are written.
     marked: (Batch, Cursor),
 }
@@ -57,10 +57,10 @@ impl PrefixedLines {
     }
 
     /// Marks the lines of a flow; no bytes are the end of the flow, and of a line that it has begun.
-    fn mark(&mut self, flow: FourTuple, bytes: &[u8]) {
+    fn mark(&mut self, flow: &Flow, bytes: &[u8]) {
         let mark = format!("{flow}: ");
         let mut text = Vec::new();
-        let mut begun = self.begun.remove(&flow).unwrap_or_default();
+        let mut begun = self.begun.remove(flow).unwrap_or_default();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             begun.extend_from_slice(piece);
             if piece.ends_with(b"\n") || begun.len() >= LONGEST {
@@ -71,12 +71,12 @@ impl PrefixedLines {
         if bytes.is_empty() && !begun.is_empty() {
             (self.write_line)(&mut text, &mark, &begun);
         } else if !begun.is_empty() {
-            self.begun.insert(flow, begun);
+            self.begun.insert(flow.clone(), begun);
         }
         let (batch, at) = &mut self.marked;
         batch.clear();
         batch.space(text.len())[..text.len()].copy_from_slice(&text);
-        batch.push_stream(text.len(), Some(flow));
+        batch.push_stream(text.len(), Some(flow.clone()));
         *at = Cursor::default();
     }
 }
@@ -112,7 +112,7 @@ impl End for PrefixedLines {
             // Lines of somebody else may still be on their way: they are written whole, whatever became of whom they are of.
             self.flush(taps)?;
             if at.offset < MARKED {
-                let flow = run.flow.ok_or_else(unknown)?;
+                let flow = run.flow.as_ref().ok_or_else(unknown)?;
                 self.mark(flow, batch.bytes(run));
                 at.offset = MARKED;
             } else {

@@ -7,9 +7,9 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::flow::Flow;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
-use crate::tuple::FourTuple;
 
 /// The bytes that a line may have. What is longer is taken for a line there: a peer that never ends its line fills no memory.
 const LONGEST: usize = 64 << 10;
@@ -67,7 +67,7 @@ pub struct Responder {
 struct Answer {
     bytes: Rc<[u8]>,
     /// To whom it goes, where the link does not know.
-    flow: Option<FourTuple>,
+    flow: Option<Flow>,
 }
 
 impl Responder {
@@ -87,7 +87,7 @@ impl Responder {
         self.waiting.len() >= MOST
     }
 
-    fn answer(&mut self, request: &[u8], flow: Option<FourTuple>) {
+    fn answer(&mut self, request: &[u8], flow: Option<Flow>) {
         let answer = self.answers.to(request);
         self.waiting
             .extend(answer.map(|bytes| Answer { bytes, flow }));
@@ -123,7 +123,7 @@ impl Responder {
     }
 
     /// Puts one answer into `batch`.
-    fn give_datagram(&mut self, flow: FourTuple, batch: &mut Batch) {
+    fn give_datagram(&mut self, flow: Flow, batch: &mut Batch) {
         let Some(Answer { bytes, .. }) = self.waiting.pop_front() else {
             return;
         };
@@ -165,7 +165,7 @@ impl End for Responder {
         match self.waiting.front() {
             Some(Answer {
                 flow: Some(flow), ..
-            }) => self.give_datagram(*flow, batch),
+            }) => self.give_datagram(flow.clone(), batch),
             Some(_) => self.give_stretch(batch),
             None => {}
         }
@@ -186,7 +186,7 @@ impl End for Responder {
                 Shape::Stream => self.take_lines(rest),
                 Shape::Datagrams(size) => {
                     let len = rest.len().min(size);
-                    self.answer(&rest[..len], run.flow);
+                    self.answer(&rest[..len], run.flow.clone());
                     len
                 }
             };
@@ -221,8 +221,10 @@ impl End for Responder {
 mod tests {
     use pretty_assertions::assert_eq;
 
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::tuple::Transport;
+    use crate::flow::Transport;
 
     fn answers() -> Rc<Answers> {
         let pair = |request: &str, answer: &str| (request.into(), Rc::from(answer.as_bytes()));
@@ -232,12 +234,12 @@ mod tests {
         })
     }
 
-    fn flow(port: u16) -> FourTuple {
-        let address = |port| ([127, 0, 0, 1], port).into();
-        FourTuple::new(Transport::Udp, address(9), address(port))
+    fn flow(port: u16) -> Flow {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port)).into();
+        Flow::new(Transport::Udp, address(9), address(port))
     }
 
-    fn batch(bytes: &[u8], shape: Shape, flow: Option<FourTuple>) -> Batch {
+    fn batch(bytes: &[u8], shape: Shape, flow: Option<Flow>) -> Batch {
         let mut batch = Batch::default();
         batch.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         batch.push(Run {
@@ -258,11 +260,11 @@ mod tests {
     }
 
     /// What it says until it has nothing to say.
-    fn says(responder: &mut Responder) -> Vec<(String, Option<FourTuple>)> {
+    fn says(responder: &mut Responder) -> Vec<(String, Option<Flow>)> {
         let mut said = Vec::new();
         let mut batch = Batch::default();
         while let Ok(Arrival::Data) = responder.recv(&mut batch, &mut Taps::default()) {
-            let run = batch.runs()[0];
+            let run = batch.runs()[0].clone();
             let text = String::from_utf8_lossy(batch.bytes(&run)).into_owned();
             said.push((text, run.flow));
             batch.clear();

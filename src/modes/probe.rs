@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::tcp_connect::attempt;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
+use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
 use crate::run::children::RESERVED;
 use crate::run::retry::{Retry, Stop};
 use crate::run::session::Session;
 use crate::sys::limits::allow_descriptors;
 use crate::tap::{Event, Taps};
-use crate::tuple::{FourTuple, Transport};
 
 /// Ports that are asked side by side.
 const AT_ONCE: usize = 64;
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 64;
 enum Answer {
     Unknown,
     /// The connection and the time it took, until that is told.
-    Open(Option<(FourTuple, Duration)>),
+    Open(Option<(Flow, Duration)>),
     Failed(Failure),
 }
 
@@ -100,7 +100,7 @@ fn tell(answer: &mut Answer, is_final: bool, taps: &mut Taps) -> bool {
         Answer::Open(news) => {
             if let Some((flow, after)) = news.take() {
                 taps.emit(&Event::Probed {
-                    outcome: Ok((flow, after)),
+                    outcome: Ok((&flow, after)),
                 });
             }
         }
@@ -160,7 +160,8 @@ impl From<Result<Established, Failure>> for Answer {
         };
         let local = established.socket.local_addr().ok();
         let local = local.and_then(|local| local.as_socket());
-        let flow = local.map(|local| FourTuple::new(Transport::Tcp, local, established.remote));
+        let flow =
+            local.map(|local| Flow::new(Transport::Tcp, local.into(), established.remote.into()));
         Self::Open(flow.map(|flow| (flow, established.after)))
     }
 }

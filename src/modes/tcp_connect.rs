@@ -16,6 +16,7 @@ use super::probe;
 use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
+use crate::flow::Transport;
 use crate::link::connect::{ConnectError, Connector, Established, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
@@ -27,7 +28,6 @@ use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
 use crate::run::traffic::Traffic;
 use crate::socket::{open, options};
 use crate::tap::{Event, Taps};
-use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let common = &options.common;
@@ -72,7 +72,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         flow: connection.flow(),
         after: established.after,
     });
-    if let Err(stop) = session.announce(connection.identity()) {
+    if let Err(stop) = session.announce(&connection.identity()) {
         return stop.end();
     }
     session.run(Box::new(connection), |stdio| match children {

@@ -15,6 +15,7 @@ use crate::access::Access;
 use crate::address::BindAddress;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
+use crate::flow::Transport;
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
 use crate::local::out_dir::{OpenDir, OutDir};
 use crate::local::prefix::PrefixedLines;
@@ -31,7 +32,6 @@ use crate::socket::activation::{self, Stream};
 use crate::socket::{open, options};
 use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
-use crate::tuple::Transport;
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let TcpListen {
@@ -87,10 +87,10 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
     let listener = Listener::new(socket, settings)
         .map_err(|error| Failure::io("cannot use the listening socket", &error))?;
     session.taps.emit(&Event::Listening {
-        socket: listener.identity(),
+        socket: &listener.identity(),
         reach,
     });
-    if let Err(stop) = session.announce(listener.identity()) {
+    if let Err(stop) = session.announce(&listener.identity()) {
         return stop.end();
     }
     session.listen(Box::new(listener), wire)
@@ -153,12 +153,16 @@ fn serve_accepted(
     wire: impl FnOnce(Stdio) -> Wiring,
 ) -> anyhow::Result<Exit> {
     let flow = connection.flow();
-    if !access.admits(flow.remote.ip()) {
+    if flow
+        .remote
+        .inet()
+        .is_some_and(|remote| !access.admits(remote.ip()))
+    {
         session.taps.emit(&Event::Rejected { flow, datagrams: 0 });
         return Ok(Exit::Done);
     }
     session.taps.emit(&Event::Accepted { flow, conn: 1 });
-    if let Err(stop) = session.announce(connection.identity()) {
+    if let Err(stop) = session.announce(&connection.identity()) {
         return stop.end();
     }
     session.run(Box::new(connection), wire)

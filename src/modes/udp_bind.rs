@@ -14,6 +14,7 @@ use super::udp_sendto;
 use crate::address::{BindAddress, Endpoint, Host, Resolver};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
+use crate::flow::Transport;
 use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
 use crate::pump::Wiring;
 use crate::pump::end::Link;
@@ -25,7 +26,6 @@ use crate::run::traffic::Traffic;
 use crate::socket::activation;
 use crate::socket::{multicast, open};
 use crate::tap::{Event, Reach};
-use crate::tuple::Transport;
 
 pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpBind {
@@ -95,10 +95,10 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
     let socket = Socket::new(socket, settings)
         .map_err(|error| Failure::io("cannot use the socket", &error))?;
     session.taps.emit(&Event::Bound {
-        socket: socket.identity(),
+        socket: &socket.identity(),
         reach,
     });
-    if let Err(stop) = session.announce(socket.identity()) {
+    if let Err(stop) = session.announce(&socket.identity()) {
         return stop.end();
     }
     let echo = options.server.echo;

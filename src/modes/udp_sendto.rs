@@ -16,6 +16,7 @@ use crate::address::Source;
 use crate::batch::Shape;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at};
+use crate::flow::{Identity, Transport};
 use crate::link::udp::{Accepts, Patience, Settings, Socket, Speech};
 use crate::local::exec::Caller;
 use crate::local::expect::StdinUse;
@@ -30,7 +31,6 @@ use crate::run::{background, dialogue};
 use crate::socket::open;
 use crate::tap::answer::Answer;
 use crate::tap::{Call, Event};
-use crate::tuple::{Identity, Transport};
 
 pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
     let UdpSendto { sendto, common, .. } = options;
@@ -103,7 +103,7 @@ fn attempt(
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }
-    if let Err(stop) = session.announce(socket.identity()) {
+    if let Err(stop) = session.announce(&socket.identity()) {
         return stop.end();
     }
     let flow = socket.flow();

@@ -60,7 +60,10 @@ impl Pump<'_> {
         {
             let text = "the peer has not acknowledged all that was sent: waiting until it does";
             let text = text.to_owned();
-            self.taps.emit(&Event::Waiting { socket, text });
+            self.taps.emit(&Event::Waiting {
+                socket: &socket,
+                text,
+            });
         }
         let (least, most) = (Duration::from_millis(1), Duration::from_millis(100));
         self.timers.set(id, now + (silence / 8).clamp(least, most));

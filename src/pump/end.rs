@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
+use crate::flow::Identity;
 use crate::tap::{SocketState, Taps};
-use crate::tuple::Identity;
 
 /// What [`End::recv`] found.
 pub enum Arrival {

@@ -19,8 +19,8 @@ use super::rules::{AfterPeerEnd, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
 use super::{Pump, failure_of};
 use crate::exit::{Exit, Failure};
+use crate::flow::{Flow, Identity};
 use crate::tap::Event;
-use crate::tuple::{FourTuple, Identity};
 
 impl Pump<'_> {
     /// Handles [`Arrival::End`](super::end::Arrival::End): nothing more will come from this end.
@@ -67,7 +67,7 @@ impl Pump<'_> {
     }
 
     /// Shows a shared end that one stream has ended, by an empty run: it may hold the beginning of a line, or an open file, of it.
-    fn show_stream_end(&mut self, id: NodeId, flow: FourTuple) {
+    fn show_stream_end(&mut self, id: NodeId, flow: Flow) {
         let to = self.nodes[id].partner;
         let is_shared = |node: &Node| matches!(node.party, Party::Shared(_));
         if !self.nodes.get(to).is_some_and(is_shared) {
@@ -154,7 +154,10 @@ impl Pump<'_> {
                 return self.timers.set(id, due);
             }
             let text = after.notice(self.rules.peer_end_advice);
-            self.taps.emit(&Event::Waiting { socket, text });
+            self.taps.emit(&Event::Waiting {
+                socket: &socket,
+                text,
+            });
             self.nodes[id].lane.end(self.now).is_told = true;
         }
         match after {
@@ -307,7 +310,7 @@ impl Pump<'_> {
             let meaning = link.meaning(error);
             let error = meaning.as_ref().unwrap_or(error);
             let identity = link.identity();
-            if let Identity::Pair(flow) = identity {
+            if let Identity::Pair(flow) = &identity {
                 let conn = link.state().conn;
                 self.taps.emit(&Event::Broken { flow, conn, error });
             }

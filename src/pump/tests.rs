@@ -16,9 +16,9 @@ use super::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use super::{Pump, Wiring};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
+use crate::flow::{Flow, Identity, Transport};
 use crate::sys::signals::Signals;
 use crate::tap::{SocketState, Taps};
-use crate::tuple::{FourTuple, Identity, Transport};
 
 mod own;
 mod wishes;
@@ -111,7 +111,7 @@ impl End for Script {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<()> {
-        let run = batch.runs()[at.run];
+        let run = &batch.runs()[at.run];
         if run.len == 0 && run.shape == Shape::Stream {
             self.log("is told that this was all");
             at.run += 1;
@@ -126,7 +126,7 @@ impl End for Script {
             Some(Take::Error(kind)) => return Err(kind.into()),
             None => usize::MAX,
         };
-        let bytes = &batch.bytes(&run)[at.offset..];
+        let bytes = &batch.bytes(run)[at.offset..];
         let bytes = &bytes[..bytes.len().min(limit)];
         self.log(&format!(
             "takes {} {:?}",
@@ -168,8 +168,8 @@ impl End for Script {
 
 impl Link for Script {
     fn identity(&self) -> Identity {
-        let address = ([127, 0, 0, 1], 9).into();
-        Identity::Pair(FourTuple::new(Transport::Tcp, address, address))
+        let address = || "127.0.0.1:9".parse().unwrap();
+        Identity::Pair(Flow::new(Transport::Tcp, address(), address()))
     }
 
     fn state(&self) -> SocketState {

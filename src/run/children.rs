@@ -87,7 +87,12 @@ impl Children {
             ..
         } = self;
         Wiring::Each(Box::new(move |_| {
-            Ok(Box::new(Child::new(&supervisor, &program, caller, shape)?))
+            Ok(Box::new(Child::new(
+                &supervisor,
+                &program,
+                caller.clone(),
+                shape,
+            )?))
         }))
     }
 

@@ -11,10 +11,10 @@ use super::background::Aside;
 use super::retry::Stop;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
+use crate::flow::Identity;
 use crate::sys::inherited::take_for_writing;
 use crate::sys::signals::Signals;
 use crate::sys::systemd::notify_ready;
-use crate::tuple::Identity;
 
 /// How long a reader is waited for in silence.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Ready {
     /// A FIFO is read when its reader comes: that is waited for, which is told by `tell` after a second.
     pub(crate) fn announce(
         &mut self,
-        socket: Identity,
+        socket: &Identity,
         deadline: Option<(Instant, Duration)>,
         signals: &Signals,
         tell: impl FnOnce(String),

@@ -14,6 +14,7 @@ use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
 use crate::exit::{Exit, Failure};
+use crate::flow::Identity;
 use crate::local::expect::{Dialogue, PeerChoice, Script, StdinUse};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
@@ -25,7 +26,6 @@ use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::sandbox::Sandbox;
 use crate::sys::signals::Signals;
 use crate::tap::{Console, Event, Taps};
-use crate::tuple::Identity;
 
 /// A run of a mode, from the options that all modes have.
 pub(crate) struct Session<'a> {
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
     }
 
     /// Tells whoever waits for it that the socket is ready.
-    pub(crate) fn announce(&mut self, socket: Identity) -> Result<(), Stop> {
+    pub(crate) fn announce(&mut self, socket: &Identity) -> Result<(), Stop> {
         let tell = |text| self.taps.emit(&Event::Waiting { socket, text });
         self.ready
             .announce(socket, self.rules.deadline, &self.signals, tell)

@@ -10,9 +10,9 @@ use super::options::{self, IpVersions, Role};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
 use crate::exit::{Exit, Failure};
+use crate::flow::{Transport, unmapped};
 use crate::sys::systemd::passed_sockets;
 use crate::tap::Reach;
-use crate::tuple::{Transport, unmapped};
 
 /// A TCP socket that was passed.
 pub(crate) enum Stream {

@@ -11,8 +11,8 @@ use super::options::{self, IpVersions, Role};
 use crate::address::{BindAddress, Source};
 use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
+use crate::flow::{Identity, Transport};
 use crate::tap::{Call, Event, Reach, Taps};
-use crate::tuple::{Identity, Transport, unmapped};
 
 /// For `tcp-listen`: `socket`, `bind`, `listen`, on the first of `addresses` that this machine has. `accept` comes later, in
 /// [`Listener`](crate::link::tcp::Listener).
@@ -104,7 +104,7 @@ fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result
     };
     let socket = Socket::new(Domain::for_address(family), kind, None)?;
     socket.set_nonblocking(true)?;
-    taps.emit(&Event::Called(Call::Socket(transport, family)));
+    taps.emit(&Event::Called(Call::Socket(transport, family.into())));
     Ok(socket)
 }
 
@@ -126,8 +126,8 @@ fn bind(
 ) -> io::Result<Identity> {
     socket.bind(&address.into())?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    let name = Identity::Socket(transport, unmapped(bound));
-    taps.emit(&Event::Called(Call::Bind(name)));
+    let name = Identity::Socket(transport, bound.into());
+    taps.emit(&Event::Called(Call::Bind(name.clone())));
     Ok(name)
 }
 

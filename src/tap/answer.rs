@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::lines::Lines;
 use super::{Event, Tap};
-use crate::tuple::Direction;
+use crate::flow::Direction;
 
 /// Says when the first answer has come.
 pub struct Answer<W> {

@@ -1,14 +1,14 @@
 //! What observers are told: every event of a run, with what identifies the socket it is about.
 //! Links and modes say what happened in plain data; how it reads, and where it goes, is for each tap to decide.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::{Count, SocketState};
 use crate::batch::Shape;
 use crate::exit::{Exit, Failure};
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
+use crate::flow::{Address, Direction, Flow, Identity, Transport};
 
 /// Something that happened, with what identifies the socket it happened to.
 #[derive(Debug)]
@@ -19,26 +19,26 @@ pub enum Event<'a> {
     /// A socket listens for connections.
     Listening {
         /// The listening socket.
-        socket: Identity,
+        socket: &'a Identity,
         /// Who can reach it.
         reach: Reach,
     },
     /// A socket receives datagrams.
     Bound {
         /// The bound socket.
-        socket: Identity,
+        socket: &'a Identity,
         /// Who can reach it.
         reach: Reach,
     },
     /// An attempt to connect begins.
     Connecting {
         /// Where to.
-        remote: SocketAddr,
+        remote: &'a Address,
     },
     /// One attempt to connect has failed; others may go on.
     ConnectFailed {
         /// Where to.
-        remote: SocketAddr,
+        remote: &'a Address,
         /// Why.
         error: &'a std::io::Error,
         /// How long it took.
@@ -54,19 +54,19 @@ pub enum Event<'a> {
     /// Whether somebody listens at a port was found out.
     Probed {
         /// The connection, which is closed again, and how long it took; or why there was none.
-        outcome: Result<(FourTuple, Duration), &'a Failure>,
+        outcome: Result<(&'a Flow, Duration), &'a Failure>,
     },
     /// A connection is made from this side.
     Connected {
         /// The new connection.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// How long it took.
         after: Duration,
     },
     /// A client's connection got its own new socket.
     Accepted {
         /// The new connection.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its number.
         conn: u64,
     },
@@ -75,21 +75,21 @@ pub enum Event<'a> {
     /// This side has sent its FIN: nothing more will be sent, receiving goes on.
     HalfClosed {
         /// The connection.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its number.
         conn: Option<u64>,
     },
     /// The peer has sent its FIN: nothing more will come, sending goes on.
     PeerFinished {
         /// The connection.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its number.
         conn: Option<u64>,
     },
     /// The connection broke: RST, or the network gave up.
     Broken {
         /// The connection.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its number.
         conn: Option<u64>,
         /// Why.
@@ -98,7 +98,7 @@ pub enum Event<'a> {
     /// An ICMP error came back for a datagram.
     Unreachable {
         /// From our socket to the address the datagram had been sent to.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// What the error says, such as "port unreachable".
         reason: &'a str,
         /// Who sent the error, where it was not the target itself.
@@ -107,26 +107,26 @@ pub enum Event<'a> {
     /// A datagram from somebody else than the peer was not passed on.
     Ignored {
         /// The sender.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its size in bytes.
         len: usize,
     },
     /// A peer that the rules deny was turned away: its connection was closed, or its datagrams were not passed on.
     Rejected {
         /// From our socket to the peer.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// How many datagrams; 0 for a connection.
         datagrams: usize,
     },
     /// A peer that was idle longest is no longer remembered, for the table is full.
     Forgotten {
         /// The peer.
-        flow: FourTuple,
+        flow: &'a Flow,
     },
     /// A datagram was longer than the buffer.
     Truncated {
         /// The sender.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its real size in bytes.
         from: usize,
         /// The bytes that were kept.
@@ -135,7 +135,7 @@ pub enum Event<'a> {
     /// The kernel dropped datagrams because the socket's buffer was full.
     Dropped {
         /// The socket.
-        socket: Identity,
+        socket: &'a Identity,
         /// How many since the last such event.
         count: u64,
         /// Whether there may have been more: datagrams that come coalesced are dropped as one.
@@ -144,7 +144,7 @@ pub enum Event<'a> {
     /// What the run waits for is not there for long: the other side's end, or what the system has run out of.
     Waiting {
         /// The link that it is about.
-        socket: Identity,
+        socket: &'a Identity,
         /// What is waited for, how long, and how to change it.
         text: String,
     },
@@ -156,9 +156,9 @@ pub enum Event<'a> {
     /// A transfer with an agreed end is over, as far as this side knows of it.
     Transferred {
         /// The socket.
-        socket: Identity,
+        socket: &'a Identity,
         /// The addresses of all datagrams, where they were always the same.
-        flow: Option<FourTuple>,
+        flow: Option<&'a Flow>,
         /// Whether the datagrams came or went.
         direction: Direction,
         /// The datagrams but that which stands for the end.
@@ -175,7 +175,7 @@ pub enum Event<'a> {
     /// A child that talked with a peer has ended.
     Exited {
         /// The connection, or the addresses of the datagram that it was started for.
-        flow: FourTuple,
+        flow: &'a Flow,
         /// Its number.
         conn: Option<u64>,
         /// The child's process number.
@@ -206,7 +206,7 @@ pub struct Data<'a> {
     /// Whether they came or went.
     pub direction: Direction,
     /// The connection, or the addresses of the datagrams.
-    pub flow: FourTuple,
+    pub flow: &'a Flow,
     /// Number of the connection, where it has one.
     pub conn: Option<u64>,
     /// How many bytes; 0 is one empty datagram.
@@ -238,10 +238,10 @@ impl<'a> Data<'a> {
 }
 
 /// A call of the sockets API, and what the socket is called after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// socket(2): a socket that has no name yet, for addresses like this one.
-    Socket(Transport, SocketAddr),
+    Socket(Transport, Address),
     /// bind(2): the socket has its own address and port.
     Bind(Identity),
     /// listen(2), with the backlog asked for.

@@ -9,7 +9,7 @@ use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, Number, Size};
 use super::{Call, Console, Data, Event, Parting, SocketState, Tap, Ways};
 use crate::exit::describe;
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
+use crate::flow::{Direction, Flow, Identity, Transport};
 
 /// Calls that move data are told one by one so often for each conversation and direction.
 const TOLD: u32 = 10;
@@ -24,7 +24,7 @@ pub struct Explain {
     out: Console,
     palette: Palette,
     detail: Detail,
-    told: HashMap<FourTuple, Ways<u32>>,
+    told: HashMap<Flow, Ways<u32>>,
     /// Whether the socket has its name, from `bind` or from the first datagram it sent.
     is_named: bool,
 }
@@ -46,10 +46,14 @@ impl Explain {
         put_line(&mut self.out, self.palette, call, text);
     }
 
-    fn called(&mut self, call: Call) {
+    fn called(&mut self, call: &Call) {
         match call {
             Call::Socket(transport, address) => {
-                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                let family = match address.inet() {
+                    Some(inet) if inet.is_ipv4() => "IPv4",
+                    Some(_) => "IPv6",
+                    None => "Unix",
+                };
                 let text = match transport {
                     Transport::Tcp => "a stream socket (TCP)",
                     Transport::Udp => "a datagram socket (UDP)",
@@ -142,11 +146,11 @@ impl Explain {
             ..
         } = data;
         let size = Size(data);
-        let is_new = !self.told.contains_key(&flow);
+        let is_new = !self.told.contains_key(flow);
         if is_new && self.told.len() >= REMEMBERED {
             return;
         }
-        let told = self.told.entry(flow).or_default().of(direction);
+        let told = self.told.entry(flow.clone()).or_default().of(direction);
         *told = told.saturating_add(1);
         let (told, arrow) = (*told, flow.arrow(direction));
         let call = match (flow.transport, direction) {
@@ -208,7 +212,7 @@ impl Explain {
     }
 
     fn closed(&mut self, state: &SocketState) {
-        let (name, number) = (state.identity, Number(state.conn));
+        let (name, number) = (&state.identity, Number(state.conn));
         let told = match (name.transport(), state.parting) {
             (Transport::Udp, _) => "tells nobody: UDP knows no end",
             (Transport::Tcp, Parting::Fin) => "sends a FIN",
@@ -217,20 +221,20 @@ impl Explain {
         };
         self.step("close()", format_args!("{name}{number}  {told}"));
         if let Identity::Pair(flow) = name {
-            self.told.remove(&flow);
+            self.told.remove(flow);
         }
     }
 }
 
 impl Tap for Explain {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        match *event {
+        match event {
             Event::Called(call) => self.called(call),
             Event::Listening { .. } => self.step("waiting", "in accept() for a client"),
             Event::Bound { .. } => {
                 self.step("waiting", "in recvfrom() for a datagram from anybody");
             }
-            Event::Data(ref data) => self.moved(data),
+            Event::Data(data) => self.moved(data),
             Event::Closed(state) => self.closed(state),
             _ => self.connection(event),
         }

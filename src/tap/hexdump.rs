@@ -12,8 +12,8 @@ use super::lines::Palette;
 use super::phrases::Bytes;
 use super::{Data, Event, Sink, Tap, Ways};
 use crate::exit::Failure;
+use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::stamp::Stamp;
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
 
 /// Lines that are rendered before the sink may write them.
 const LINES_AT_ONCE: usize = 256;
@@ -30,7 +30,7 @@ pub struct HexDump {
     lines: HexLines,
     form: Form,
     /// How far each direction of a connection has come.
-    streams: HashMap<FourTuple, Ways<u64>>,
+    streams: HashMap<Flow, Ways<u64>>,
     /// How many datagrams went each way.
     datagrams: Ways<u64>,
     /// The text of the time of the chunks at hand.
@@ -73,7 +73,7 @@ impl HexDump {
         let &Data {
             direction, flow, ..
         } = data;
-        let stream = self.streams.entry(flow).or_default().of(direction);
+        let stream = self.streams.entry(flow.clone()).or_default().of(direction);
         let offset = *stream;
         *stream += bytes.len() as u64;
         let head = Head {
@@ -146,8 +146,8 @@ impl Tap for HexDump {
                 self.sink.end_event();
             }
             Event::Closed(state) => {
-                if let Identity::Pair(flow) = state.identity {
-                    self.streams.remove(&flow);
+                if let Identity::Pair(flow) = &state.identity {
+                    self.streams.remove(flow);
                 }
             }
             _ => {}
@@ -303,13 +303,13 @@ mod tests {
         palette: Palette::Plain,
     };
 
-    fn flow(transport: Transport) -> FourTuple {
+    fn flow(transport: Transport) -> Flow {
         let address = |text: &str| text.parse().unwrap();
         let (local, remote) = ("127.0.0.1:50312", "127.0.0.1:9000");
-        FourTuple::new(transport, address(local), address(remote))
+        Flow::new(transport, address(local), address(remote))
     }
 
-    fn data(flow: FourTuple, direction: Direction, shape: Shape, bytes: &[u8]) -> Event<'_> {
+    fn data<'a>(flow: &'a Flow, direction: Direction, shape: Shape, bytes: &'a [u8]) -> Event<'a> {
         Event::Data(Data {
             direction,
             flow,
@@ -339,9 +339,9 @@ mod tests {
         let text = dump(
             PLAIN,
             &[
-                data(flow, Outgoing, Stream, b"hello\n"),
-                data(flow, Incoming, Stream, b"hi"),
-                data(flow, Outgoing, Stream, b"again"),
+                data(&flow, Outgoing, Stream, b"hello\n"),
+                data(&flow, Incoming, Stream, b"hi"),
+                data(&flow, Outgoing, Stream, b"again"),
             ],
         );
         let expected = "\
@@ -360,7 +360,7 @@ mod tests {
         let memory = Memory::default();
         let mut dump = HexDump::new(memory.sink(), PLAIN);
         let (flow, hour) = (flow(Transport::Udp), Duration::from_hours(1));
-        let data = data(flow, Outgoing, Datagrams(1), b"a");
+        let data = data(&flow, Outgoing, Datagrams(1), b"a");
         for time in [UNIX_EPOCH + hour, UNIX_EPOCH, UNIX_EPOCH - hour] {
             dump.event(&data, time);
         }
@@ -375,8 +375,8 @@ mod tests {
     fn each_datagram_of_a_run_stands_alone() {
         let flow = flow(Transport::Udp);
         let events = [
-            data(flow, Outgoing, Datagrams(2), b"aab"),
-            data(flow, Incoming, Datagrams(1), b""),
+            data(&flow, Outgoing, Datagrams(2), b"aab"),
+            data(&flow, Incoming, Datagrams(1), b""),
         ];
         let expected = "\
 2026-11-20T12:00:00.123456Z > udp 127.0.0.1:50312 -> 127.0.0.1:9000 #1 2 bytes
@@ -395,7 +395,7 @@ mod tests {
             limit: Some(3),
             ..PLAIN
         };
-        let events = [data(flow, Incoming, Datagrams(5), b"helloyou")];
+        let events = [data(&flow, Incoming, Datagrams(5), b"helloyou")];
         let text = dump(form, &events);
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('2')).collect();
         let expected = [

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{Count, Data, Event, Sink, SocketState, Tap, Ways};
 use crate::exit::{Exit, Failure, describe};
+use crate::flow::{Direction, Transport};
 use crate::plain;
-use crate::tuple::{Direction, Transport};
 
 mod record;
 
@@ -43,7 +43,7 @@ impl Events {
         }
     }
 
-    fn put(&mut self, time: SystemTime, event: &'static str, who: Who, details: Details<'_>) {
+    fn put(&mut self, time: SystemTime, event: &'static str, who: Who<'_>, details: Details<'_>) {
         let record = Record {
             time,
             event,
@@ -75,7 +75,7 @@ impl Events {
     }
 
     fn socket(&mut self, time: SystemTime, event: &'static str, state: &SocketState) {
-        let mut who = Who::socket(state.identity);
+        let mut who = Who::socket(&state.identity);
         who.conn = state.conn;
         let details = Details::Socket {
             state: state.state,

@@ -13,8 +13,8 @@ use super::phrases::{
 };
 use super::{Data, Event, SocketState, Tap};
 use crate::exit::{describe, describe_status};
+use crate::flow::{Direction, Flow, Transport};
 use crate::plain::Plain;
-use crate::tuple::{Direction, FourTuple, Transport};
 
 mod attempts;
 
@@ -47,7 +47,7 @@ pub struct Lines<W> {
     out: W,
     detail: Detail,
     palette: Palette,
-    announced: HashSet<(FourTuple, Direction)>,
+    announced: HashSet<(Flow, Direction)>,
     /// Failed attempts, held back until it is clear whether another one succeeds: if none does, the error names them all.
     failed: Vec<String>,
     /// Whether the user knows that attempts are repeated.
@@ -121,7 +121,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// A connection every time; of the datagrams of a peer the first ones, for nobody could read a line for each.
-    fn rejected(&mut self, flow: FourTuple, datagrams: usize) {
+    fn rejected(&mut self, flow: &Flow, datagrams: usize) {
         let why = "not allowed here (--allow, --deny)";
         if flow.transport == Transport::Tcp {
             self.line("rejected", format_args!("{flow}  {why}"));
@@ -132,7 +132,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn ignored(&mut self, flow: FourTuple, len: usize) {
+    fn ignored(&mut self, flow: &Flow, len: usize) {
         if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
             let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
             self.line(
@@ -143,8 +143,8 @@ impl<W: Write> Lines<W> {
     }
 
     /// Whether datagrams between these two have not been told of yet.
-    fn is_news(&mut self, flow: FourTuple, direction: Direction) -> bool {
-        self.announced.len() < ANNOUNCED && self.announced.insert((flow, direction))
+    fn is_news(&mut self, flow: &Flow, direction: Direction) -> bool {
+        self.announced.len() < ANNOUNCED && self.announced.insert((flow.clone(), direction))
     }
 
     /// The peers that were heard last, or all of them.
@@ -308,16 +308,16 @@ mod tests {
 
     use super::*;
     use crate::batch::Shape;
+    use crate::flow::Identity;
     use crate::tap::{Reach, SocketState};
-    use crate::tuple::Identity;
 
-    fn flow(transport: Transport) -> FourTuple {
+    fn flow(transport: Transport) -> &'static Flow {
         let address = |text: &str| text.parse().unwrap();
-        FourTuple::new(
+        Box::leak(Box::new(Flow::new(
             transport,
             address("127.0.0.1:9000"),
             address("127.0.0.1:50312"),
-        )
+        )))
     }
 
     fn told(detail: Detail, events: &[Event<'_>]) -> String {
@@ -346,15 +346,16 @@ mod tests {
 
     #[test]
     fn each_line_names_its_socket() {
-        let socket = Identity::Socket(Transport::Tcp, flow(Transport::Tcp).local);
-        let mut closed = SocketState::new(Identity::Pair(flow(Transport::Tcp)), Instant::now());
+        let socket = Identity::Socket(Transport::Tcp, flow(Transport::Tcp).local.clone());
+        let mut closed =
+            SocketState::new(Identity::Pair(flow(Transport::Tcp).clone()), Instant::now());
         closed.conn = Some(1);
         closed.received.add(12, 1);
         let text = told(
             Detail::Events,
             &[
                 Event::Listening {
-                    socket,
+                    socket: &socket,
                     reach: Reach::Loopback,
                 },
                 Event::Accepted {
@@ -387,7 +388,7 @@ closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  received 12, sent 0 bytes
         let error = std::io::Error::from_raw_os_error(111);
         let remote = "[::1]:9".parse().unwrap();
         let failed = || Event::ConnectFailed {
-            remote,
+            remote: &remote,
             error: &error,
             after: std::time::Duration::ZERO,
         };

@@ -10,7 +10,7 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOpti
 use super::pcapng::{append_beginning, append_packet};
 use super::{Event, Parting, Sink, SocketState, Tap, Ways};
 use crate::exit::{Exit, Failure};
-use crate::tuple::{Direction, FourTuple, Identity, Transport};
+use crate::flow::{Direction, Flow, Identity, Transport};
 
 const COMMENT: &str = "synthetic headers: payload, addresses, order and times were seen by tuplecat at its sockets; \
     IP, TCP and UDP headers are made up to fit them";
@@ -26,7 +26,7 @@ const TTL: u8 = 64;
 /// Writes a capture.
 pub struct Pcap {
     sink: Sink,
-    connections: HashMap<FourTuple, Ways<Stream>>,
+    connections: HashMap<Flow, Ways<Stream>>,
 }
 
 /// One direction of a connection.
@@ -66,21 +66,25 @@ impl Pcap {
     /// The three segments that make a connection; `caller` is the direction of the first, which has the number of a client.
     fn handshake(
         &mut self,
-        flow: FourTuple,
+        flow: &Flow,
         caller: Direction,
         conn: Option<u64>,
         [begin, end]: [SystemTime; 2],
     ) {
-        self.connections.insert(flow, Ways::default());
+        self.connections.insert(flow.clone(), Ways::default());
         self.segment(begin, flow, caller, Control::Syn(conn), b"");
         self.segment(end, flow, reverse(caller), Control::SynAck, b"");
         self.segment(end, flow, caller, Control::Ack, b"");
     }
 
-    fn stream(&mut self, time: SystemTime, flow: FourTuple, direction: Direction, bytes: &[u8]) {
+    fn stream(&mut self, time: SystemTime, flow: &Flow, direction: Direction, bytes: &[u8]) {
         for data in bytes.chunks(SEGMENT.into()) {
             self.segment(time, flow, direction, Control::Push, data);
-            let stream = self.connections.entry(flow).or_default().of(direction);
+            let stream = self
+                .connections
+                .entry(flow.clone())
+                .or_default()
+                .of(direction);
             if stream.open >= ACKNOWLEDGED {
                 self.segment(time, flow, reverse(direction), Control::Ack, b"");
             }
@@ -88,8 +92,12 @@ impl Pcap {
     }
 
     /// The end of one direction, which the other side acknowledges.
-    fn finish(&mut self, time: SystemTime, flow: FourTuple, direction: Direction) {
-        let stream = self.connections.entry(flow).or_default().of(direction);
+    fn finish(&mut self, time: SystemTime, flow: &Flow, direction: Direction) {
+        let stream = self
+            .connections
+            .entry(flow.clone())
+            .or_default()
+            .of(direction);
         if !std::mem::replace(&mut stream.ended, true) {
             self.segment(time, flow, direction, Control::Fin, b"");
             self.segment(time, flow, reverse(direction), Control::Ack, b"");
@@ -98,11 +106,11 @@ impl Pcap {
 
     fn close(&mut self, time: SystemTime, state: &SocketState) {
         if let Identity::Pair(
-            flow @ FourTuple {
+            flow @ Flow {
                 transport: Transport::Tcp,
                 ..
             },
-        ) = state.identity
+        ) = &state.identity
         {
             match state.parting {
                 Parting::Nothing => {}
@@ -111,19 +119,19 @@ impl Pcap {
                     self.segment(time, flow, Direction::Outgoing, Control::Reset, b"");
                 }
             }
-            self.connections.remove(&flow);
+            self.connections.remove(flow);
         }
     }
 
     fn segment(
         &mut self,
         time: SystemTime,
-        flow: FourTuple,
+        flow: &Flow,
         direction: Direction,
         control: Control,
         data: &[u8],
     ) {
-        let connection = self.connections.entry(flow).or_default();
+        let connection = self.connections.entry(flow.clone()).or_default();
         let other = connection.of(reverse(direction));
         other.open = 0;
         let acknowledgment = other.next;
@@ -149,7 +157,7 @@ impl Pcap {
         });
     }
 
-    fn datagram(&mut self, time: SystemTime, flow: FourTuple, direction: Direction, data: &[u8]) {
+    fn datagram(&mut self, time: SystemTime, flow: &Flow, direction: Direction, data: &[u8]) {
         let (from, to) = ends(flow, direction);
         let packet = ip((from, to)).udp(from.port(), to.port());
         let size = packet.size(data.len());
@@ -168,10 +176,12 @@ fn reverse(direction: Direction) -> Direction {
 }
 
 /// Sender and receiver.
-fn ends(flow: FourTuple, direction: Direction) -> (SocketAddr, SocketAddr) {
+fn ends(flow: &Flow, direction: Direction) -> (SocketAddr, SocketAddr) {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let [local, remote] = [&flow.local, &flow.remote].map(|end| end.inet().unwrap_or(nowhere));
     match direction {
-        Direction::Incoming => (flow.remote, flow.local),
-        Direction::Outgoing => (flow.local, flow.remote),
+        Direction::Incoming => (remote, local),
+        Direction::Outgoing => (local, remote),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::tuple::Direction;
+use crate::flow::Direction;
 
 /// Packets begin with an IP header (`LINKTYPE_RAW`).
 const LINKTYPE_RAW: u16 = 101;

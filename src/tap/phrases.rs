@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Count, Data, Reach, SocketState};
 use crate::batch::Shape;
+use crate::flow::{Direction, Identity, Transport};
 use crate::sys::tcp_info::Figures;
-use crate::tuple::{Direction, Identity, Transport};
 
 /// The number of a connection, where it has one.
 pub(super) struct Number(pub(super) Option<u64>);
@@ -45,20 +45,18 @@ impl Display for Size<'_> {
 }
 
 /// Who can reach a socket, and how to change that.
-pub(super) struct Openness(pub(super) Identity, pub(super) Reach);
+pub(super) struct Openness<'a>(pub(super) &'a Identity, pub(super) Reach);
 
-impl Display for Openness {
+impl Display for Openness<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(socket, reach) = self;
         match reach {
             Reach::Loopback => {
-                let (port, verb) = (
-                    socket.local().port(),
-                    match socket.transport() {
-                        Transport::Tcp => "listens",
-                        Transport::Udp => "receives",
-                    },
-                );
+                let port = socket.local().inet().map_or(0, |local| local.port());
+                let verb = match socket.transport() {
+                    Transport::Tcp => "listens",
+                    Transport::Udp => "receives",
+                };
                 write!(f, " (loopback only; '*' {port} {verb} on every interface)")
             }
             Reach::Address => Ok(()),

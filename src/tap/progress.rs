@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use indicatif::{BinaryBytes, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{Console, Data, Event, Tap, Ways};
-use crate::tuple::Direction;
+use crate::flow::Direction;
 
 /// With the size of what is to be sent.
 const BAR: &str = "{wide_bar} {sent}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::flow::{Direction, Identity};
 use crate::sys::tcp_info::Figures;
-use crate::tuple::{Direction, Identity};
 
 /// Bytes and chunks in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -9,7 +9,7 @@ use indicatif::BinaryBytes;
 use super::lines::{Palette, put_line};
 use super::phrases::{Bytes, Datagrams, Millis, Number, Path, at_least};
 use super::{Console, Count, Event, SocketState, Tap, Ways};
-use crate::tuple::Transport;
+use crate::flow::Transport;
 
 /// Gathers figures, and writes them when the run is over.
 pub struct Stats {
@@ -49,11 +49,11 @@ impl Stats {
     /// What is known only while the socket exists.
     fn closed(&mut self, state: &SocketState) {
         if let Some(path) = state.path {
-            let (name, number) = (state.identity, Number(state.conn));
+            let (name, number) = (&state.identity, Number(state.conn));
             self.line(format_args!("{name}{number}  {}", Path(path)));
         }
         if state.dropped > 0 {
-            let (name, count) = (state.identity, Datagrams(state.dropped));
+            let (name, count) = (&state.identity, Datagrams(state.dropped));
             let least = at_least(state.dropped_or_more);
             self.line(format_args!("{name}  {least}{count} dropped by the kernel"));
         }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

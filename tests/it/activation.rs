@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
 
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

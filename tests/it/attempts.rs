@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

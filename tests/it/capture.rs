@@ -13,7 +13,7 @@ use pcap_file::DataLink;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use pretty_assertions::assert_eq as assert_same;
+use tuplecat::flow::{Direction, Transport};
 use tuplecat::framing::dump::{DumpReader, Recorded};
-use tuplecat::tuple::{Direction, Transport};
 
 use crate::common::*;
 
@@ -48,8 +48,8 @@ both! {
         assert_eq!(joined(&sent, Direction::Outgoing), text);
         assert_eq!(joined(&received, Direction::Incoming), text);
         for (there, here) in sent.iter().zip(&received) {
-            assert_eq!((there.flow.local, there.flow.remote), (here.flow.remote, address));
-            assert_eq!((there.flow.remote, here.flow.local), (address, address));
+            assert_eq!((&there.flow.local, &there.flow.remote), (&here.flow.remote, &address.into()));
+            assert_eq!((&there.flow.remote, &here.flow.local), (&address.into(), &address.into()));
             assert_eq!((there.flow.transport, here.flow.transport), (transport, transport));
         }
     }
@@ -205,7 +205,10 @@ fn a_datagram_shows_who_sent_it_and_which_address_it_was_sent_to() {
         .iter()
         .zip(["127.0.0.1", "127.0.0.2"].iter().zip(&sockets))
     {
-        assert_same!((chunk.flow.local, chunk.flow.remote), (to(ip), *sender));
+        assert_same!(
+            (&chunk.flow.local, &chunk.flow.remote),
+            (&to(ip).into(), &(*sender).into())
+        );
     }
 }
 

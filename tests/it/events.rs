@@ -13,9 +13,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
+use tuplecat::flow::{Direction, Flow, Identity, Transport};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, UsedFiles};
-use tuplecat::tuple::{Direction, FourTuple, Identity, Transport};
 
 use crate::common::*;
 
@@ -217,12 +217,16 @@ fn a_full_disk_is_told_in_the_status() {
     server.wait().fails(1, message);
 }
 
-fn flow(transport: Transport) -> FourTuple {
-    FourTuple::new(transport, LOOPBACK, "[2001:db8::7]:9".parse().unwrap())
+fn flow(transport: Transport) -> Flow {
+    Flow::new(
+        transport,
+        LOOPBACK.into(),
+        "[2001:db8::7]:9".parse().unwrap(),
+    )
 }
 
 fn socket(transport: Transport) -> Identity {
-    Identity::Socket(transport, LOOPBACK)
+    Identity::Socket(transport, LOOPBACK.into())
 }
 
 fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
@@ -234,8 +238,8 @@ fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
 /// Every event of connections.
 #[rustfmt::skip]
 fn stream_events(tap: &mut dyn Tap) {
-    let (flow, conn, after) = (flow(Transport::Tcp), Some(1), Duration::from_micros(7));
-    let (remote, socket) = (flow.remote, socket(Transport::Tcp));
+    let (flow, conn, after) = (&flow(Transport::Tcp), Some(1), Duration::from_micros(7));
+    let (remote, socket) = (&flow.remote, &socket(Transport::Tcp));
     let error = |kind| io::Error::from(kind);
     let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
     let timed_out = error(io::ErrorKind::TimedOut);
@@ -262,7 +266,8 @@ fn stream_events(tap: &mut dyn Tap) {
 /// Every event of datagrams.
 #[rustfmt::skip]
 fn datagram_events(tap: &mut dyn Tap) {
-    let (flow, socket) = (flow(Transport::Udp), socket(Transport::Udp));
+    let (flow, socket) = (&flow(Transport::Udp), &socket(Transport::Udp));
+    let offender = flow.remote.inet().map(|remote| remote.ip());
     let (count, conn, bytes) = (Count::default(), None, Some(&b"abc"[..]));
     let shape = Shape::Datagrams(2);
     let data = |direction| Event::Data(Data { direction, flow, conn, len: 3, shape, bytes });
@@ -272,7 +277,7 @@ fn datagram_events(tap: &mut dyn Tap) {
         data(Direction::Incoming),
         data(Direction::Outgoing),
         Event::Rejected { flow, datagrams: 2 },
-        Event::Unreachable { flow, reason: "port unreachable", offender: Some(flow.remote.ip()) },
+        Event::Unreachable { flow, reason: "port unreachable", offender },
         Event::Ignored { flow, len: 3 },
         Event::Forgotten { flow },
         Event::Truncated { flow, from: 9, to: 3 },

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::UdpSocket;
 
 use rustix::process::Signal;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

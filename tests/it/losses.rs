@@ -3,7 +3,7 @@
 
 use pretty_assertions::assert_eq;
 use rustix::process::Signal;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

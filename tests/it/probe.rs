@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::thread;
 
 use pretty_assertions::assert_eq;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

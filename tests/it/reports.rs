@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 
 use rustix::process::Signal;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

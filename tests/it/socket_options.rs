@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use socket2::Socket;
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

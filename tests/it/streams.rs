@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use rustix::net::{SendFlags, send};
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 

@@ -12,8 +12,8 @@ use socket2::Socket;
 
 use super::{Established, Open};
 use crate::exit::{Exit, Failure, describe_at};
+use crate::flow::{Flow, Identity, Transport};
 use crate::tap::{Event, SocketState, Taps};
-use crate::tuple::{FourTuple, Identity, Transport};
 
 /// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -101,7 +101,11 @@ impl Race {
             let local = attempt.socket.local_addr().ok();
             let local = local.and_then(|local| local.as_socket());
             let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-            let flow = FourTuple::new(Transport::Tcp, local.unwrap_or(unknown), attempt.remote);
+            let flow = Flow::new(
+                Transport::Tcp,
+                local.unwrap_or(unknown).into(),
+                attempt.remote.into(),
+            );
             SocketState {
                 state: "connecting",
                 ..SocketState::new(Identity::Pair(flow), attempt.began)
@@ -158,7 +162,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
-                remote: attempt.remote,
+                remote: &attempt.remote.into(),
                 error: &io::Error::new(io::ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
@@ -175,7 +179,9 @@ impl Race {
                 return Started::Failed;
             }
         };
-        taps.emit(&Event::Connecting { remote });
+        taps.emit(&Event::Connecting {
+            remote: &remote.into(),
+        });
         let attempt = Attempt {
             socket,
             remote,
@@ -218,7 +224,7 @@ impl Race {
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
         let remote = attempt.remote;
         taps.emit(&Event::ConnectFailed {
-            remote,
+            remote: &remote.into(),
             error,
             after: attempt.began.elapsed(),
         });
@@ -232,7 +238,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let remote = attempt.remote;
             taps.emit(&Event::ConnectFailed {
-                remote,
+                remote: &remote.into(),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),
             });

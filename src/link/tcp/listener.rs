@@ -15,9 +15,9 @@ use super::{Connection, Terms, address_of};
 use crate::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
+use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, End, Link};
 use crate::tap::{Call, Event, SocketState, Taps};
-use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 /// A listening socket that hands over connections.
 pub struct Listener {
@@ -151,7 +151,7 @@ impl Listener {
         if self.shortage.replace(error) != Some(error) {
             let reason = describe(&error.into());
             let text = format!("no client can be accepted: {reason}; trying again until one can");
-            let socket = self.identity();
+            let socket = &self.identity();
             taps.emit(&Event::Waiting { socket, text });
         }
         let until = Instant::now() + PAUSE;
@@ -174,16 +174,19 @@ impl Listener {
         } else {
             self.local
         };
-        let flow = FourTuple::new(Transport::Tcp, local, remote);
+        let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
         if !self.settings.access.admits(remote.ip()) {
             // Its connection is closed when this returns. Others may be waiting behind it.
-            taps.emit(&Event::Rejected { flow, datagrams: 0 });
+            taps.emit(&Event::Rejected {
+                flow: &flow,
+                datagrams: 0,
+            });
             return Ok(Arrival::Nothing(Some(Instant::now())));
         }
         self.accepted += 1;
         self.alone = None;
         let conn = self.accepted;
-        taps.emit(&Event::Accepted { flow, conn });
+        taps.emit(&Event::Accepted { flow: &flow, conn });
         let client = Client {
             number: conn,
             _place: Rc::clone(&self.place),
@@ -241,7 +244,7 @@ impl End for Listener {
 
 impl Link for Listener {
     fn identity(&self) -> Identity {
-        Identity::Socket(Transport::Tcp, self.local)
+        Identity::Socket(Transport::Tcp, self.local.into())
     }
 
     fn state(&self) -> SocketState {

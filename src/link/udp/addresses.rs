@@ -3,7 +3,42 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::tuple::unmapped;
+use crate::flow::{Flow, Transport, unmapped};
+
+/// Both addresses of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pair {
+    /// Our address.
+    pub local: SocketAddr,
+    /// The address of the peer.
+    pub remote: SocketAddr,
+}
+
+impl Pair {
+    /// Joins two addresses, IPv4-mapped ones as the IPv4 addresses they stand for.
+    #[must_use]
+    pub(super) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            local: unmapped(local),
+            remote: unmapped(remote),
+        }
+    }
+
+    /// Takes the addresses of a flow, unless they are no IP addresses.
+    #[must_use]
+    pub(super) fn of(flow: &Flow) -> Option<Self> {
+        Some(Self {
+            local: flow.local.inet()?,
+            remote: flow.remote.inet()?,
+        })
+    }
+
+    /// Returns the same as a UDP flow.
+    #[must_use]
+    pub(super) fn flow(self) -> Flow {
+        Flow::new(Transport::Udp, self.local.into(), self.remote.into())
+    }
+}
 
 /// The most bytes of payload in a datagram to `target`, or to anybody if that is open: what is left of the largest packet by the
 /// headers of UDP and IPv4, or of UDP alone, since IPv6 does not count its own (RFC 768, RFC 791, RFC 8200).

@@ -5,13 +5,14 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::addresses::Pair;
 use super::receive::Over;
 use super::{Refusal, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
+use crate::flow::Direction;
 use crate::pump::end::Link;
 use crate::tap::{Count, Event, Taps};
-use crate::tuple::{Direction, FourTuple};
 
 /// After how long it is sent again, each time.
 const AGAIN: [Duration; 3] = [
@@ -112,7 +113,7 @@ impl Socket {
     }
 
     /// The addresses of all datagrams, where they were always the same.
-    fn only_flow(&self) -> Option<FourTuple> {
+    fn only_flow(&self) -> Option<Pair> {
         let mut flows = self.peers.flows();
         match (flows.next(), flows.next(), self.outbox.routes.first()) {
             (Some(flow), None, _) => Some(flow),
@@ -124,7 +125,8 @@ impl Socket {
     /// Reports what was transferred in each direction that was used, and what is known of losses.
     pub(super) fn report_transfer(&self, taps: &mut Taps) {
         let has_end = self.over == Some(Over::PeerFinished);
-        let (socket, flow, drops) = (self.identity(), self.only_flow(), &self.totals.drops);
+        let (socket, flow) = (&self.identity(), self.only_flow().map(Pair::flow));
+        let (flow, drops) = (flow.as_ref(), &self.totals.drops);
         let received = without_end(self.totals.received, has_end.into());
         let sent = without_end(self.totals.sent, self.eof.sent);
         let has_said = self.eof.rounds > 0 && !self.eof.is_answer;

@@ -6,14 +6,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
-use super::addresses::{comparable, means};
+use super::addresses::{Pair, comparable, means};
 use super::control::{destination, room_for_error, to_std};
 use super::icmp::Cause;
 use super::receive::Over;
 use super::{Audience, Socket};
 use crate::exit::Exit;
+use crate::flow::Direction;
 use crate::tap::{Event, Taps};
-use crate::tuple::{Direction, FourTuple, Transport};
 
 /// The last news of the target is that it cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,9 +71,9 @@ impl Socket {
             return;
         }
         let local = self.name.with_ip(report.local);
-        let flow = FourTuple::new(Transport::Udp, local, report.target);
+        let flow = Pair::new(local, report.target);
         taps.emit(&Event::Unreachable {
-            flow,
+            flow: &flow.flow(),
             reason: &report.cause.reason(),
             offender: report.offender.filter(|&other| other != flow.remote.ip()),
         });
@@ -86,7 +86,7 @@ impl Socket {
             let sent = self.totals.sent.chunks;
             let text = format!(
                 "{}: {}",
-                flow.arrow(Direction::Outgoing),
+                flow.flow().arrow(Direction::Outgoing),
                 report.cause.reason()
             );
             self.unreachable = Some(Unreachable { exit, text, sent });

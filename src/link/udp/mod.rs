@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure};
+use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::buffers::{dropped, unread, unsent};
 use crate::tap::{Call, Count, Event, SocketState, Taps};
-use crate::tuple::{FourTuple, Identity, Transport, unmapped};
 
 mod addresses;
 mod control;
@@ -39,7 +39,7 @@ mod tests;
 pub use addresses::longest_payload;
 pub use settings::{Accepts, Audience, Owner, Patience, Refusal, Settings, Speech};
 
-use addresses::{comparable, in_family, reachable};
+use addresses::{Pair, comparable, in_family, reachable};
 use drops::Drops;
 use eof_datagram::EofDatagram;
 use error_queue::Unreachable;
@@ -146,9 +146,9 @@ impl Socket {
     }
 
     /// Both addresses of the datagrams to the target, if there is one. Our port is 0 until the socket is bound.
-    pub fn flow(&mut self) -> Option<FourTuple> {
+    pub fn flow(&mut self) -> Option<Flow> {
         match self.settings.audience {
-            Audience::Target(target) => Some(self.route_to_target(target).flow),
+            Audience::Target(target) => Some(self.route_to_target(target).flow.flow()),
             _ => None,
         }
     }
@@ -184,7 +184,7 @@ impl Socket {
     fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
         if let Some(count) = news {
             taps.emit(&Event::Dropped {
-                socket: self.identity(),
+                socket: &self.identity(),
                 count,
                 or_more: self.totals.drops.may_be_more(),
             });
@@ -267,8 +267,8 @@ impl Link for Socket {
     fn identity(&self) -> Identity {
         let local = unmapped(self.name.bound);
         match self.name.remote {
-            Some(remote) => Identity::Pair(FourTuple::new(Transport::Udp, local, remote)),
-            None => Identity::Socket(Transport::Udp, local),
+            Some(remote) => Identity::Pair(Pair::new(local, remote).flow()),
+            None => Identity::Socket(Transport::Udp, local.into()),
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::addresses::Pair;
+use crate::flow::Identity;
 use crate::tap::{Count, SocketState};
-use crate::tuple::{FourTuple, Identity};
 
 /// The peers of a socket.
 pub(super) struct Peers {
@@ -15,13 +16,13 @@ pub(super) struct Peers {
     index: HashMap<SocketAddr, usize>,
     newest: Option<usize>,
     oldest: Option<usize>,
-    first: Option<FourTuple>,
+    first: Option<Pair>,
     /// What was sent last to somebody who is not in the table: who is asked before he speaks.
     unheard: Option<(SocketAddr, Count)>,
 }
 
 struct Peer {
-    flow: FourTuple,
+    flow: Pair,
     received: Count,
     sent: Count,
     since: Instant,
@@ -48,32 +49,32 @@ impl Peers {
     }
 
     /// The peer that spoke first, also when it is forgotten since.
-    pub(super) fn first(&self) -> Option<FourTuple> {
+    pub(super) fn first(&self) -> Option<Pair> {
         self.first
     }
 
     /// The peer that spoke last.
-    pub(super) fn last(&self) -> Option<FourTuple> {
+    pub(super) fn last(&self) -> Option<Pair> {
         self.newest.map(|at| self.table[at].flow)
     }
 
     /// Every peer that is remembered.
-    pub(super) fn flows(&self) -> impl Iterator<Item = FourTuple> {
+    pub(super) fn flows(&self) -> impl Iterator<Item = Pair> {
         self.table.iter().map(|peer| peer.flow)
     }
 
     /// The peer at this address.
-    pub(super) fn get(&self, remote: SocketAddr) -> Option<FourTuple> {
+    pub(super) fn get(&self, remote: SocketAddr) -> Option<Pair> {
         self.find(remote).map(|at| self.table[at].flow)
     }
 
     /// Counts what came from `flow.remote` to `flow.local`; returns the peer that had to be forgotten for that.
     pub(super) fn count_received(
         &mut self,
-        flow: FourTuple,
+        flow: Pair,
         bytes: usize,
         chunks: usize,
-    ) -> Option<FourTuple> {
+    ) -> Option<Pair> {
         let (at, forgotten) = match self.find(flow.remote) {
             Some(at) => (at, None),
             None => self.admit(flow),
@@ -110,7 +111,7 @@ impl Peers {
                 state: "peer",
                 received: peer.received,
                 sent: peer.sent,
-                ..SocketState::new(Identity::Pair(peer.flow), peer.since)
+                ..SocketState::new(Identity::Pair(peer.flow.flow()), peer.since)
             })
         })
     }
@@ -124,7 +125,7 @@ impl Peers {
     }
 
     /// Gives a new peer a place, which is linked nowhere yet.
-    fn admit(&mut self, flow: FourTuple) -> (usize, Option<FourTuple>) {
+    fn admit(&mut self, flow: Pair) -> (usize, Option<Pair>) {
         self.first.get_or_insert(flow);
         let asked = self.unheard.take_if(|(remote, _)| *remote == flow.remote);
         let peer = Peer {
@@ -177,16 +178,15 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuple::Transport;
 
-    fn flow(port: u16) -> FourTuple {
+    fn flow(port: u16) -> Pair {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        FourTuple::new(Transport::Udp, address(9), address(port))
+        Pair::new(address(9), address(port))
     }
 
     fn ports(peers: &Peers) -> Vec<u16> {
         let port = |state: SocketState| match state.identity {
-            Identity::Pair(flow) => flow.remote.port(),
+            Identity::Pair(flow) => flow.remote.inet().unwrap().port(),
             Identity::Socket(..) => 0,
         };
         peers.states().map(port).collect()

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::addresses::means;
+use super::addresses::{Pair, means};
 use super::control::Label;
 use super::{Accepts, Patience, Refusal, Socket};
 use crate::batch::{Batch, Run, Shape};
+use crate::flow::Direction;
 use crate::pump::end::Arrival;
 use crate::pump::rules::Engine;
 use crate::sys::buffers::dropped;
 use crate::tap::{Data, Event, Taps};
-use crate::tuple::{Direction, FourTuple, Transport};
 
 /// How many errors without an entry in the error queue are taken for leftovers of errors already read.
 const STRAY_ERRORS: usize = 16;
@@ -166,7 +166,7 @@ impl Socket {
     }
 
     fn make_run(&mut self, start: usize, label: &Label, batch: &mut Batch, taps: &mut Taps) {
-        let flow = FourTuple::new(Transport::Udp, self.name.with_ip(label.local), label.sender);
+        let flow = Pair::new(self.name.with_ip(label.local), label.sender);
         let kept = label.len.min(self.inbox.max_datagram);
         let stride = label.stride.unwrap_or(kept).max(1);
         let shape = Shape::Datagrams(stride);
@@ -188,28 +188,34 @@ impl Socket {
         if kept < label.len {
             self.totals.truncated += 1;
             let (from, to) = (label.len, kept);
-            taps.emit(&Event::Truncated { flow, from, to });
+            taps.emit(&Event::Truncated {
+                flow: &flow.flow(),
+                from,
+                to,
+            });
         }
         let run = Run {
             start,
             len: kept.min(count * stride),
             shape,
-            flow: Some(flow),
+            flow: Some(flow.flow()),
         };
         self.deliver(flow, run, batch, taps);
     }
 
     /// Counts and reports a run, and puts it into the batch unless it is the end of the sender (`--eof-datagram`).
-    fn deliver(&mut self, flow: FourTuple, run: Run, batch: &mut Batch, taps: &mut Taps) {
+    fn deliver(&mut self, flow: Pair, run: Run, batch: &mut Batch, taps: &mut Taps) {
         let (len, datagrams) = (run.len, run.count());
         self.totals.received.add(len, datagrams);
         if let Some(forgotten) = self.peers.count_received(flow, len, datagrams) {
-            taps.emit(&Event::Forgotten { flow: forgotten });
+            taps.emit(&Event::Forgotten {
+                flow: &forgotten.flow(),
+            });
         }
         self.unreachable = None;
         taps.emit(&Event::Data(Data {
             direction: Direction::Incoming,
-            flow,
+            flow: &flow.flow(),
             conn: None,
             len,
             shape: run.shape,
@@ -227,7 +233,7 @@ impl Socket {
         }
     }
 
-    fn accepts(&self, flow: FourTuple) -> bool {
+    fn accepts(&self, flow: Pair) -> bool {
         match self.settings.accepts {
             Accepts::Anyone => true,
             Accepts::Only(target) => means(target, flow.remote),
@@ -238,16 +244,22 @@ impl Socket {
         }
     }
 
-    fn reject(&mut self, flow: FourTuple, datagrams: usize, taps: &mut Taps) {
+    fn reject(&mut self, flow: Pair, datagrams: usize, taps: &mut Taps) {
         self.totals.ignored += datagrams as u64;
-        taps.emit(&Event::Rejected { flow, datagrams });
+        taps.emit(&Event::Rejected {
+            flow: &flow.flow(),
+            datagrams,
+        });
     }
 
-    fn ignore(&mut self, flow: FourTuple, mut len: usize, stride: usize, taps: &mut Taps) {
+    fn ignore(&mut self, flow: Pair, mut len: usize, stride: usize, taps: &mut Taps) {
         loop {
             let one = len.min(stride);
             self.totals.ignored += 1;
-            taps.emit(&Event::Ignored { flow, len: one });
+            taps.emit(&Event::Ignored {
+                flow: &flow.flow(),
+                len: one,
+            });
             len -= one;
             if len == 0 {
                 return;

@@ -4,16 +4,16 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::addresses::comparable;
+use super::addresses::{Pair, comparable};
 use super::{Audience, Socket};
 use crate::exit::describe;
-use crate::tuple::{FourTuple, Transport, unmapped};
+use crate::flow::unmapped;
 
 /// The way to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     /// Both addresses, for reports.
-    pub(super) flow: FourTuple,
+    pub(super) flow: Pair,
     /// The address to send from, where it is not for the kernel to choose.
     pub(super) source: Option<SocketAddr>,
 }
@@ -34,7 +34,7 @@ impl Socket {
     }
 
     /// The way back to the sender of a datagram.
-    pub(super) fn route_back(&self, flow: FourTuple) -> Route {
+    pub(super) fn route_back(&self, flow: Pair) -> Route {
         let source =
             Some(flow.local).filter(|local| self.name.is_wildcard() && is_ours(local.ip()));
         Route { flow, source }
@@ -53,7 +53,7 @@ impl Socket {
                 .insert(self.chosen_for(target).unwrap_or(self.name.bound)),
         };
         Route {
-            flow: FourTuple::new(Transport::Udp, self.name.with_ip(Some(local)), target),
+            flow: Pair::new(self.name.with_ip(Some(local)), target),
             source: None,
         }
     }
@@ -62,7 +62,7 @@ impl Socket {
     pub(super) fn detour_to(&self, remote: SocketAddr) -> Route {
         let local = self.name.with_ip(self.chosen_for(remote));
         Route {
-            flow: FourTuple::new(Transport::Udp, local, remote),
+            flow: Pair::new(local, remote),
             source: None,
         }
     }

@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::addresses::comparable;
+use super::addresses::{Pair, comparable};
 use super::parcel::{PARCELS, Parcel, transmit};
 use super::route::Route;
 use super::send_errors::{Attempts, Congestion};
 use super::{Name, Settings, Socket, Speech, options};
 use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::flow::Direction;
 use crate::pump::rules::Engine;
 use crate::tap::{Data, Event, Taps};
-use crate::tuple::{Direction, FourTuple};
 
 /// The most datagrams in a parcel (`UDP_MAX_SEGMENTS` before Linux 6.9), and the most bytes.
 const SEGMENTS: usize = 64;
@@ -171,8 +171,8 @@ impl Socket {
 
     /// Who is at `place` of those whom a run is for, and how many they are.
     fn audience_of(&self, run: &Run, place: usize) -> Option<(Route, usize)> {
-        if let Some(flow) = run.flow {
-            return Some((self.route_back(flow), 1));
+        if let Some(flow) = &run.flow {
+            return Pair::of(flow).map(|flow| (self.route_back(flow), 1));
         }
         let routes = &self.outbox.routes;
         routes.get(place).map(|&route| (route, routes.len()))
@@ -196,7 +196,7 @@ impl Socket {
     /// Counts and reports `len` bytes that were sent, as a datagram for each `stride` of them.
     pub(super) fn note_sent(
         &mut self,
-        mut flow: FourTuple,
+        mut flow: Pair,
         len: usize,
         stride: usize,
         bytes: Option<&[u8]>,
@@ -214,7 +214,7 @@ impl Socket {
             .count_sent(comparable(flow.remote), len, datagrams);
         taps.emit(&Event::Data(Data {
             direction: Direction::Outgoing,
-            flow,
+            flow: &flow.flow(),
             conn: None,
             len,
             shape,

@@ -76,7 +76,7 @@ impl Socket {
         let reason = self.explain(parcel, error);
         if error != Errno::EMSGSIZE && self.settings.refusal == Refusal::Reported {
             taps.emit(&Event::Unreachable {
-                flow,
+                flow: &flow.flow(),
                 reason: &reason,
                 offender: None,
             });
@@ -99,7 +99,7 @@ impl Socket {
         congestion.is_told = true;
         let (target, reason) = (parcel.route.flow.remote, describe(&error.into()));
         let text = format!("nothing can be sent to {target}: {reason}; trying again until it can");
-        let socket = self.identity();
+        let socket = &self.identity();
         taps.emit(&Event::Waiting { socket, text });
     }
 

@@ -76,7 +76,9 @@ impl Child {
 
     fn start(&mut self) -> io::Result<()> {
         self.state = State::Failed;
-        let started = self.supervisor.start(&self.program, self.caller, None)?;
+        let started = self
+            .supervisor
+            .start(&self.program, self.caller.clone(), None)?;
         let Started {
             input,
             output,

@@ -13,10 +13,10 @@ use slab::Slab;
 use super::supervisor::{ChildGuard, Supervisor};
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::flow::Flow;
 use crate::pump::end::{Arrival, End};
 use crate::sys::wait::{Interest, Poller, Ready};
 use crate::tap::{Event, Taps};
-use crate::tuple::FourTuple;
 
 /// Bytes read at once: what a pipe holds.
 const STRETCH: usize = 64 << 10;
@@ -41,7 +41,7 @@ pub struct DatagramChildren {
 
 /// What a child says.
 struct Answer {
-    flow: FourTuple,
+    flow: Flow,
     output: ChildStdout,
     /// What it has said that does not fill a datagram yet.
     rest: Vec<u8>,
@@ -65,9 +65,9 @@ impl DatagramChildren {
 
     /// Starts a child for one datagram.
     fn start(&mut self, caller: Caller, datagram: &[u8]) -> io::Result<()> {
-        let started = self
-            .supervisor
-            .start(&self.program, caller, Some(held(datagram)?))?;
+        let started =
+            self.supervisor
+                .start(&self.program, caller.clone(), Some(held(datagram)?))?;
         let entry = self.answers.vacant_entry();
         self.poller
             .set(entry.key() + 1, started.output.as_fd(), READABLE)?;
@@ -118,7 +118,7 @@ impl DatagramChildren {
                 start: 0,
                 len: full,
                 shape: Shape::Datagrams(self.size),
-                flow: Some(answer.flow),
+                flow: Some(answer.flow.clone()),
             });
         }
         if len == 0 {
@@ -175,14 +175,18 @@ impl End for DatagramChildren {
             };
             let rest = &batch.bytes(run)[at.offset..];
             let datagram = &rest[..rest.len().min(stride)];
-            if let Some(flow) = run.flow {
+            if let Some(flow) = &run.flow {
                 if !self.supervisor.has_room() {
                     self.poller.set(ROOM, self.supervisor.room(), READABLE)?;
                     return Err(ErrorKind::WouldBlock.into());
                 }
                 self.count += 1;
                 let conn = Some(self.count);
-                if let Err(error) = &self.start(Caller { flow, conn }, datagram) {
+                let caller = Caller {
+                    flow: flow.clone(),
+                    conn,
+                };
+                if let Err(error) = &self.start(caller, datagram) {
                     taps.emit(&Event::Broken { flow, conn, error });
                 }
             }

@@ -9,8 +9,8 @@ use std::process::Command;
 use rustix::fs::Access;
 
 use crate::exit::{Exit, Failure, describe};
+use crate::flow::{Flow, Identity, Transport};
 use crate::pump::end::Link;
-use crate::tuple::{FourTuple, Identity, Transport};
 
 pub mod child;
 pub mod datagrams;
@@ -61,7 +61,7 @@ impl Program {
 
     /// The program, about to be started for `caller`.
     #[must_use]
-    pub fn command(&self, caller: Caller) -> Command {
+    pub fn command(&self, caller: &Caller) -> Command {
         let mut command = Command::new(&self.name);
         command.args(&self.arguments);
         for name in OURS {
@@ -98,10 +98,10 @@ fn executable(path: &Path) -> std::io::Result<()> {
 }
 
 /// Whom a program is started for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Our address and the peer's.
-    pub flow: FourTuple,
+    pub flow: Flow,
     /// The number of the connection or of the datagram, where there are many.
     pub conn: Option<u64>,
 }
@@ -120,13 +120,16 @@ impl Caller {
     }
 
     /// The variables that tell it.
-    fn environment(self) -> Vec<(String, String)> {
+    fn environment(&self) -> Vec<(String, String)> {
         let transport = match self.flow.transport {
             Transport::Tcp => "TCP",
             Transport::Udp => "UDP",
         };
         let mut variables = vec![("PROTO".to_owned(), transport.to_owned())];
-        for (side, address) in [("LOCAL", self.flow.local), ("REMOTE", self.flow.remote)] {
+        for (side, address) in [("LOCAL", &self.flow.local), ("REMOTE", &self.flow.remote)] {
+            let Some(address) = address.inet() else {
+                continue;
+            };
             let (ip, port) = (address.ip().to_string(), address.port().to_string());
             variables.push((format!("{transport}{side}IP"), ip));
             variables.push((format!("{transport}{side}PORT"), port));
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn the_environment_is_that_of_ucspi() {
         let address = |text: &str| text.parse().unwrap();
-        let flow = FourTuple::new(
+        let flow = Flow::new(
             Transport::Udp,
             address("[::ffff:127.0.0.1]:53"),
             address("192.0.2.7:4000"),

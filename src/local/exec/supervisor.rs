@@ -131,7 +131,7 @@ impl Supervisor {
         input: Option<File>,
     ) -> io::Result<Started> {
         let mut child = program
-            .command(caller)
+            .command(&caller)
             .stdin(input.map_or_else(Stdio::piped, Stdio::from))
             .stdout(Stdio::piped())
             .process_group(0)
@@ -237,10 +237,10 @@ impl Supervisor {
 
     fn note_end(&self, process: &Process, status: ExitStatus, taps: &mut Taps) {
         let program = process.program.name();
-        let Caller { flow, conn } = process.caller;
+        let Caller { flow, conn } = &process.caller;
         taps.emit(&Event::Exited {
             flow,
-            conn,
+            conn: *conn,
             pid: process.pid(),
             program: &program,
             status,

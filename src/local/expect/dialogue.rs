@@ -9,9 +9,9 @@ use super::pattern::{Pattern, Progress, Search};
 use super::{HalfClose, PeerChoice, Script, StdinUse, Step};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
+use crate::flow::Flow;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
-use crate::tuple::FourTuple;
 
 /// Another local end, with a script between it and the network.
 pub struct Dialogue {
@@ -24,7 +24,7 @@ pub struct Dialogue {
     received: Received,
     peer: Peer,
     /// The addresses of what was expected and came first, where the dialogue goes on between them.
-    chosen_peer: Option<FourTuple>,
+    chosen_peer: Option<Flow>,
     /// Whether what is expected cannot come any more, whatever follows.
     is_hopeless: bool,
     /// Whether the batch that is being passed on was searched already.
@@ -156,18 +156,20 @@ impl Dialogue {
     }
 
     /// Searches a datagram, which can be what one step expects.
-    fn search_datagram(&mut self, bytes: &[u8], flow: Option<FourTuple>) {
+    fn search_datagram(&mut self, bytes: &[u8], flow: Option<&Flow>) {
         let is_other =
-            |chosen_peer: FourTuple| flow.is_some_and(|flow| flow.remote != chosen_peer.remote);
+            |chosen_peer: &Flow| flow.is_some_and(|flow| flow.remote != chosen_peer.remote);
         let Some(pattern) = self
             .expected()
-            .filter(|_| !self.chosen_peer.is_some_and(is_other))
+            .filter(|_| !self.chosen_peer.as_ref().is_some_and(is_other))
         else {
             return;
         };
         match pattern.search().feed(pattern, bytes) {
             Progress::EndsAt(_) => {
-                self.chosen_peer = flow.filter(|_| self.script.peer == PeerChoice::FirstMatch);
+                self.chosen_peer = flow
+                    .cloned()
+                    .filter(|_| self.script.peer == PeerChoice::FirstMatch);
                 self.expect_from(self.met + 1);
             }
             Progress::Pending | Progress::Impossible => self.received.add_datagram(bytes),
@@ -179,10 +181,12 @@ impl Dialogue {
             let bytes = batch.bytes(run);
             match run.shape {
                 Shape::Stream => self.search_stream(bytes),
-                Shape::Datagrams(_) if bytes.is_empty() => self.search_datagram(bytes, run.flow),
+                Shape::Datagrams(_) if bytes.is_empty() => {
+                    self.search_datagram(bytes, run.flow.as_ref());
+                }
                 Shape::Datagrams(size) => {
                     for one in bytes.chunks(size) {
-                        self.search_datagram(one, run.flow);
+                        self.search_datagram(one, run.flow.as_ref());
                     }
                 }
             }
@@ -221,7 +225,7 @@ impl End for Dialogue {
             len,
             // As a datagram it is one; to a stream its boundaries mean nothing.
             shape: Shape::Datagrams(len.max(1)),
-            flow: self.chosen_peer,
+            flow: self.chosen_peer.clone(),
         });
         self.sent = self.next_to_send().map_or(self.sent, |(at, _)| at + 1);
         Ok(Arrival::Data)

@@ -9,10 +9,10 @@ use socket2::{Socket, Type};
 use super::scene::{BOUND, Record, SILENCE, Scene, Server, name_of};
 use super::{Statement, Step, absence, state};
 use crate::exit::Failure;
+use crate::flow::Flow;
 use crate::link::udp;
 use crate::local::stdio::Stdio;
 use crate::pump::Wiring;
-use crate::tuple::FourTuple;
 
 /// How often each client says its message.
 const SENDS: usize = 3;
@@ -188,18 +188,18 @@ fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Resu
 
 fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     let accepted = &tcp.record.accepted;
-    let local = accepted.first().map(|flow| flow.local);
+    let local = accepted.first().map(|flow| &flow.local);
     let mut left = vec![state(
         accepted.len() == scene.clients && are_distinct(accepted),
         format!("{} sockets with the same local port:", scene.clients + 1),
     )];
     if let Some(local) = local {
         let text = format!("{local}   the listening socket");
-        left.push(state(local == tcp.server, text));
+        left.push(state(*local == tcp.server.into(), text));
     }
     for (number, flow) in accepted.iter().enumerate() {
         let text = format!("{} <-> {}   #{}", flow.local, flow.remote, number + 1);
-        left.push(state(Some(flow.local) == local, text));
+        left.push(state(Some(&flow.local) == local, text));
     }
     left.push(state(
         are_distinct(accepted),
@@ -207,14 +207,14 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     ));
 
     let senders = senders(&udp.record);
-    let local = senders.first().map(|flow| flow.local);
+    let local = senders.first().map(|flow| &flow.local);
     let mut right = vec![state(
         senders.len() == scene.clients,
         "1 socket that everything comes to:",
     )];
     for flow in &senders {
         let text = format!("{} <- {}", flow.local, flow.remote);
-        right.push(state(Some(flow.local) == local, text));
+        right.push(state(Some(&flow.local) == local, text));
     }
     right.push(state(
         are_distinct(&senders),
@@ -232,16 +232,16 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     }
 }
 
-fn are_distinct(flows: &[FourTuple]) -> bool {
-    let unlike_earlier = |(at, flow): (usize, &FourTuple)| !flows[..at].contains(flow);
+fn are_distinct(flows: &[Flow]) -> bool {
+    let unlike_earlier = |(at, flow): (usize, &Flow)| !flows[..at].contains(flow);
     flows.iter().enumerate().all(unlike_earlier)
 }
 
-fn senders(record: &Record) -> Vec<FourTuple> {
+fn senders(record: &Record) -> Vec<Flow> {
     let mut senders = Vec::new();
-    for &(flow, ..) in &record.received {
-        if !senders.contains(&flow) {
-            senders.push(flow);
+    for (flow, ..) in &record.received {
+        if !senders.contains(flow) {
+            senders.push(flow.clone());
         }
     }
     senders
@@ -249,7 +249,7 @@ fn senders(record: &Record) -> Vec<FourTuple> {
 
 fn borders(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     let len = scene.message.len();
-    let read = |flow: &FourTuple| -> Vec<usize> {
+    let read = |flow: &Flow| -> Vec<usize> {
         let of = tcp
             .record
             .received
@@ -279,7 +279,7 @@ fn borders(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
 
 /// Bytes and datagrams in all.
 fn totals(record: &Record) -> (usize, usize) {
-    let add = |(bytes, count): (usize, usize), &(_, len, datagrams): &(FourTuple, usize, usize)| {
+    let add = |(bytes, count): (usize, usize), &(_, len, datagrams): &(Flow, usize, usize)| {
         (bytes + len, count + datagrams)
     };
     record.received.iter().fold((0, 0), add)

@@ -12,12 +12,12 @@ use socket2::{Domain, Socket, Type};
 use crate::access::Access;
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
+use crate::flow::{Direction, Flow};
 use crate::link::{tcp, udp};
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::signals::Signals;
 use crate::tap::{Event, Tap, Taps};
-use crate::tuple::{Direction, FourTuple};
 
 /// How long nothing has to come for it to count as silence.
 pub(super) const SILENCE: Duration = Duration::from_millis(50);
@@ -37,11 +37,11 @@ pub(super) struct Scene {
 #[derive(Debug, Default)]
 pub(super) struct Record {
     /// Connections, in order.
-    pub(super) accepted: Vec<FourTuple>,
+    pub(super) accepted: Vec<Flow>,
     /// What came from the network: whence, how many bytes, and in how many datagrams or pieces of a stream.
-    pub(super) received: Vec<(FourTuple, usize, usize)>,
+    pub(super) received: Vec<(Flow, usize, usize)>,
     /// Connections whose peer sent its FIN.
-    pub(super) finished: Vec<FourTuple>,
+    pub(super) finished: Vec<Flow>,
     /// Why connections broke.
     pub(super) broken: Vec<String>,
 }
@@ -52,11 +52,13 @@ impl Tap for Recorder {
     fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
         let mut record = self.0.borrow_mut();
         match *event {
-            Event::Accepted { flow, .. } => record.accepted.push(flow),
+            Event::Accepted { flow, .. } => record.accepted.push(flow.clone()),
             Event::Data(data) if data.direction == Direction::Incoming => {
-                record.received.push((data.flow, data.len, data.count()));
+                record
+                    .received
+                    .push((data.flow.clone(), data.len, data.count()));
             }
-            Event::PeerFinished { flow, .. } => record.finished.push(flow),
+            Event::PeerFinished { flow, .. } => record.finished.push(flow.clone()),
             Event::Broken { error, .. } => record.broken.push(crate::exit::describe(error)),
             _ => {}
         }

@@ -1,15 +1,15 @@
 //! The form of an event as JSON: when, what, about whom, and what there is to say of it.
 //! A field has one name and one meaning wherever it occurs; what does not apply is left out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use crate::flow::{Address, Flow, Identity, Transport};
 use crate::stamp::Stamp;
 use crate::sys::tcp_info::Figures;
 use crate::tap::{Count, Reach};
-use crate::tuple::{FourTuple, Identity, Transport};
 
 /// An event.
 #[derive(Serialize)]
@@ -18,7 +18,7 @@ pub(super) struct Record<'a> {
     pub(super) time: SystemTime,
     pub(super) event: &'static str,
     #[serde(flatten)]
-    pub(super) who: Who,
+    pub(super) who: Who<'a>,
     #[serde(flatten)]
     pub(super) details: Details<'a>,
 }
@@ -30,34 +30,34 @@ fn stamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Er
 
 /// The socket or the addresses that an event is about.
 #[derive(Default, Serialize)]
-pub(super) struct Who {
+pub(super) struct Who<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     proto: Option<Transport>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<SocketAddr>,
+    local: Option<&'a Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<SocketAddr>,
+    remote: Option<&'a Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conn: Option<u64>,
 }
 
-impl Who {
+impl<'a> Who<'a> {
     /// A connection, or the addresses of a datagram.
-    pub(super) fn pair(flow: FourTuple, conn: Option<u64>) -> Self {
+    pub(super) fn pair(flow: &'a Flow, conn: Option<u64>) -> Self {
         Self {
             proto: Some(flow.transport),
-            local: Some(flow.local),
-            remote: Some(flow.remote),
+            local: Some(&flow.local),
+            remote: Some(&flow.remote),
             conn,
         }
     }
 
     /// A socket by its name.
-    pub(super) fn socket(identity: Identity) -> Self {
+    pub(super) fn socket(identity: &'a Identity) -> Self {
         match identity {
             Identity::Pair(flow) => Self::pair(flow, None),
             Identity::Socket(proto, local) => Self {
-                proto: Some(proto),
+                proto: Some(*proto),
                 local: Some(local),
                 ..Self::default()
             },
@@ -65,7 +65,7 @@ impl Who {
     }
 
     /// Somebody who is called.
-    pub(super) fn target(proto: Transport, remote: SocketAddr) -> Self {
+    pub(super) fn target(proto: Transport, remote: &'a Address) -> Self {
         Self {
             proto: Some(proto),
             remote: Some(remote),

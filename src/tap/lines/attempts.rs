@@ -2,16 +2,15 @@
 //! Of many attempts only what came of them in the end is told, unless everything is asked for.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Detail, Lines};
 use crate::exit::{Failure, describe};
-use crate::tuple::FourTuple;
+use crate::flow::{Address, Flow};
 
 impl<W: Write> Lines<W> {
     /// An attempt that has failed is told once it is clear that another one succeeds: if none does, the error names them all.
-    pub(super) fn failed(&mut self, remote: SocketAddr, error: &std::io::Error) {
+    pub(super) fn failed(&mut self, remote: &Address, error: &std::io::Error) {
         let text = format!("{remote}: {}", describe(error));
         if self.detail == Detail::Chunks {
             self.line("failed", text);
@@ -20,7 +19,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    pub(super) fn connected(&mut self, flow: FourTuple) {
+    pub(super) fn connected(&mut self, flow: &Flow) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
         }
@@ -28,7 +27,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// What comes of asking whether somebody listens.
-    pub(super) fn probed(&mut self, outcome: Result<(FourTuple, Duration), &Failure>) {
+    pub(super) fn probed(&mut self, outcome: Result<(&Flow, Duration), &Failure>) {
         self.failed.clear();
         match outcome {
             Ok((flow, after)) => {

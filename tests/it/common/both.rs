@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use super::{Launch, tuplecat};
 

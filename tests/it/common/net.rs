@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use super::{BOUND, skip};
 

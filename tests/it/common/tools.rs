@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tuplecat::tuple::Transport;
+use tuplecat::flow::Transport;
 
 use super::{BOUND, Input, LOOPBACK, Launch, Running, is_installed, program, refusing, skip};
 

@@ -4,8 +4,8 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::flow::Identity;
 use crate::link::udp::Audience;
-use crate::tuple::Identity;
 
 #[test]
 fn an_answer_leaves_from_the_address_that_was_written_to() {
@@ -16,10 +16,10 @@ fn an_answer_leaves_from_the_address_that_was_written_to() {
         for local in ["127.0.0.2", "127.0.0.3"] {
             let local = SocketAddr::new(local.parse().unwrap(), port);
             peer.send_to(b"q", local).unwrap();
-            let flow = rig.drain().0[0].0;
+            let flow = rig.drain().0[0].0.clone();
             assert_eq!(
-                (flow.local, flow.remote),
-                (local, peer.local_addr().unwrap())
+                (flow.local.clone(), flow.remote.clone()),
+                (local.into(), peer.local_addr().unwrap().into())
             );
             rig.send(&[b"a"]);
             assert_eq!(next(&peer), (b"a".to_vec(), local));
@@ -38,8 +38,8 @@ fn a_broadcast_is_answered_from_an_address_of_ours() {
         peer.set_broadcast(true).unwrap();
         let everybody = SocketAddr::from(([127, 255, 255, 255], rig.local().port()));
         peer.send_to(b"q", everybody).unwrap();
-        let flow = rig.drain().0[0].0;
-        assert_eq!(flow.local, everybody);
+        let flow = rig.drain().0[0].0.clone();
+        assert_eq!(flow.local, everybody.into());
         rig.send(&[b"a"]);
         rig.send_runs(&[(b"b", 1, Some(flow))]).unwrap();
         let sender = SocketAddr::from(([127, 0, 0, 1], everybody.port()));
@@ -59,10 +59,10 @@ fn a_dual_stack_socket_names_ipv4_peers_by_their_own_address() {
             let peer = peer_at(peer);
             let local = SocketAddr::new(local.parse().unwrap(), port);
             peer.send_to(b"q", local).unwrap();
-            let flow = rig.drain().0[0].0;
+            let flow = rig.drain().0[0].0.clone();
             assert_eq!(
-                (flow.local, flow.remote),
-                (local, peer.local_addr().unwrap())
+                (flow.local.clone(), flow.remote.clone()),
+                (local.into(), peer.local_addr().unwrap().into())
             );
             rig.send_runs(&[(b"1122", 2, None), (b"3", 1, None)])
                 .unwrap();
@@ -107,7 +107,9 @@ fn what_is_sent_shows_the_address_that_the_kernel_chose() {
             [format!("udp {sender} -> {target} 1 in 1 of 1")]
         );
         let everywhere = SocketAddr::from(([0, 0, 0, 0], sender.port()));
-        assert!(matches!(rig.link.identity(), Identity::Socket(_, local) if local == everywhere));
+        assert!(
+            matches!(rig.link.identity(), Identity::Socket(_, local) if local == everywhere.into())
+        );
     });
 }
 
@@ -123,13 +125,12 @@ fn a_connected_socket_has_a_4_tuple() {
         let Identity::Pair(flow) = rig.link.identity() else {
             panic!("not connected");
         };
-        assert_eq!(flow.remote, target);
+        assert_eq!(flow.remote, target.into());
+        let local = flow.local.inet().unwrap();
         rig.send(&[b"q1", b"q2", b""]);
-        assert_eq!(next(&peer), (b"q1".to_vec(), flow.local));
-        peer.send_to(b"a", flow.local).unwrap();
-        peer_at("127.0.0.1:0")
-            .send_to(b"other", flow.local)
-            .unwrap();
+        assert_eq!(next(&peer), (b"q1".to_vec(), local));
+        peer.send_to(b"a", local).unwrap();
+        peer_at("127.0.0.1:0").send_to(b"other", local).unwrap();
         assert_eq!(rig.drain().0, [(flow, b"a".to_vec())]);
     });
 }

@@ -12,10 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{Settings, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::Exit;
+use crate::flow::{Direction, Flow};
 use crate::pump::end::{Arrival, End, Link};
 use crate::pump::rules::Engine;
 use crate::tap::{Event, Tap, Taps};
-use crate::tuple::{Direction, FourTuple};
 
 mod addresses;
 mod endings;
@@ -105,7 +105,7 @@ impl Rig {
     }
 
     fn local(&self) -> SocketAddr {
-        self.link.identity().local()
+        self.link.identity().local().inet().unwrap()
     }
 
     /// A peer's socket that sends to the link, and can be reached by it.
@@ -121,16 +121,16 @@ impl Rig {
     }
 
     /// Receives until nothing more is there: everything that was passed on, one entry a datagram, and what stopped it.
-    fn drain(&mut self) -> (Vec<(FourTuple, Vec<u8>)>, Stop) {
+    fn drain(&mut self) -> (Vec<(Flow, Vec<u8>)>, Stop) {
         let mut found = Vec::new();
         loop {
             match self.recv() {
                 Arrival::Data => {
                     for run in self.batch.runs() {
-                        let flow = run.flow.unwrap();
+                        let flow = run.flow.clone().unwrap();
                         let bytes = self.batch.bytes(run);
                         let parts = split(bytes, run.shape).into_iter();
-                        found.extend(parts.map(|part| (flow, part.to_vec())));
+                        found.extend(parts.map(|part| (flow.clone(), part.to_vec())));
                     }
                 }
                 Arrival::Enough => return (found, Stop::Enough),
@@ -169,13 +169,14 @@ impl Rig {
     }
 
     /// Sends runs: bytes, how they are cut, and whom they answer.
-    fn send_runs(&mut self, runs: &[(&[u8], usize, Option<FourTuple>)]) -> std::io::Result<()> {
+    fn send_runs(&mut self, runs: &[(&[u8], usize, Option<Flow>)]) -> std::io::Result<()> {
         let mut batch = Batch::default();
         let bytes: Vec<u8> = runs.iter().flat_map(|run| run.0).copied().collect();
         batch.space(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
         let mut start = 0;
-        for &(bytes, stride, flow) in runs {
-            let (len, shape) = (bytes.len(), Shape::Datagrams(stride));
+        for (bytes, stride, flow) in runs {
+            let (len, shape) = (bytes.len(), Shape::Datagrams(*stride));
+            let flow = flow.clone();
             batch.push(Run {
                 start,
                 len,

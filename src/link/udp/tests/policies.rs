@@ -4,6 +4,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::flow::Flow;
 use crate::link::udp::{Accepts, Audience};
 
 /// Three peers that have spoken in order, the first one again at the end, and which of them get an answer.
@@ -64,11 +65,11 @@ fn a_run_with_addresses_goes_there_whatever_the_policy() {
         for peer in &peers {
             peer.send(b"q").unwrap();
         }
-        let flows: Vec<FourTuple> = rig.drain().0.iter().map(|found| found.0).collect();
+        let flows: Vec<Flow> = rig.drain().0.iter().map(|found| found.0.clone()).collect();
         let runs = [
-            (&b"00"[..], 1, Some(flows[0])),
+            (&b"00"[..], 1, Some(flows[0].clone())),
             (b"to nobody", 9, None),
-            (b"11", 1, Some(flows[1])),
+            (b"11", 1, Some(flows[1].clone())),
         ];
         rig.send_runs(&runs).unwrap();
         for (number, peer) in peers.iter().enumerate() {

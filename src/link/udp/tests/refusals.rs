@@ -4,6 +4,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::flow::Flow;
 
 const NOTHING: Stop = Stop::Nothing(None);
 
@@ -82,12 +83,12 @@ fn an_error_of_an_older_datagram_loses_none() {
         let (gone, peer) = (rig.peer(), rig.peer());
         gone.send(b"hello").unwrap();
         peer.send(b"hello").unwrap();
-        let flows: Vec<FourTuple> = rig.drain().0.iter().map(|found| found.0).collect();
+        let flows: Vec<Flow> = rig.drain().0.iter().map(|found| found.0.clone()).collect();
         drop(gone);
         for round in 0..5_u8 {
             let runs = [
-                (&b"to the gone"[..], 11, Some(flows[0])),
-                (&[round], 1, Some(flows[1])),
+                (&b"to the gone"[..], 11, Some(flows[0].clone())),
+                (&[round], 1, Some(flows[1].clone())),
             ];
             rig.send_runs(&runs).unwrap();
             assert_eq!(next(&peer).0, [round]);
@@ -127,7 +128,7 @@ fn both_families_hear_of_closed_ports_on_one_socket() {
             let address = address.parse().unwrap();
             let peer = UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
             peer.send_to(b"q", SocketAddr::new(address, port)).unwrap();
-            let flow = rig.drain().0[0].0;
+            let flow = rig.drain().0[0].0.clone();
             drop(peer);
             rig.send(&[b"a"]);
             assert_eq!(rig.drain().1, NOTHING);
