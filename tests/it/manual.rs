@@ -14,7 +14,7 @@ use tuplecat::exit::Exit;
 use crate::common::{is_installed, skip};
 
 /// Where a mode's page lists the options that tuplecat(1) describes.
-const SHARED: &str = ".Ss Of every mode\n";
+const SHARED: &str = ".Ss Common options\n";
 
 /// Options by their names, such as `-q, --quiet`, each with the name of its value.
 type Options = BTreeMap<String, Option<String>>;
@@ -190,6 +190,62 @@ fn commands_keep_their_quotation_marks() {
             path.display()
         );
     }
+}
+
+/// An example that is wider than the terminal, or that mdoc changes, is broken when it is copied from the page.
+#[test]
+fn examples_are_rendered_as_they_are_written() {
+    if !is_installed("mandoc") {
+        return skip("mandoc is not installed");
+    }
+    for (path, text) in pages() {
+        let mut mandoc = Command::new("mandoc");
+        mandoc.args(["-T", "ascii", "-O", "width=80"]).arg(&path);
+        let page = String::from_utf8(mandoc.output().unwrap().stdout).unwrap();
+        let mut page = page.lines();
+        for example in examples(&text) {
+            let first = example[0].as_str();
+            let is_blank = |indent: &&str| indent.trim().is_empty();
+            let indent = page.find_map(|line| line.strip_suffix(first).filter(is_blank));
+            let indent = indent.unwrap_or_else(|| panic!("{}: {first}", path.display()));
+            for line in &example[1..] {
+                let rendered = page.next().unwrap_or_default();
+                let rendered = rendered.strip_prefix(indent).unwrap_or(rendered);
+                assert_eq!(rendered, line, "{}", path.display());
+            }
+            // Reports of the program are as wide as they are.
+            let is_report = |line: &&String| {
+                let marks = ["tuplecat: ", " tcp ", " udp "];
+                marks.iter().any(|mark| line.contains(mark))
+            };
+            for line in example.iter().filter(|line| !is_report(line)) {
+                let width = indent.len() + line.len();
+                assert!(width <= 80, "{}: {width}: {line}", path.display());
+            }
+        }
+    }
+}
+
+/// The lines of each display in the source of a page, without the escapes of mdoc.
+fn examples(page: &str) -> Vec<Vec<String>> {
+    let plain = |line: &str| {
+        let line = line.replace(r"\&", "").replace(r"\(dq", "\"");
+        line.replace(r"\e", r"\")
+    };
+    let (mut examples, mut is_inside) = (Vec::new(), false);
+    for line in page.lines() {
+        if line.starts_with(".Bd -literal") {
+            is_inside = true;
+            examples.push(Vec::new());
+        } else if line == ".Ed" {
+            is_inside = false;
+        } else if let Some(line) = line.strip_prefix(".Dl ") {
+            examples.push(vec![plain(line)]);
+        } else if is_inside && !line.starts_with(".\\\"") {
+            examples.last_mut().unwrap().push(plain(line));
+        }
+    }
+    examples
 }
 
 fn root() -> &'static Path {

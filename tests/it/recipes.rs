@@ -35,7 +35,7 @@ fn health_is_more_than_an_open_port() {
     let done = check(wrong.ready()).exits(1);
     assert_eq!(done.text(), "a wrong answer, or none\n");
     let (_nobody, address) = refusing(Transport::Tcp);
-    assert_eq!(check(address).exits(1).text(), "nobody listens\n");
+    assert_eq!(check(address).exits(1).text(), "connection refused\n");
     let (_queue, address) = silent();
     assert_eq!(check(address).exits(1).text(), "no connection\n");
 }
