@@ -73,13 +73,15 @@ impl From<&io::Error> for Exit {
     }
 }
 
-/// An end that is not [`Exit::Done`], with what to tell the user.
+/// The one failure type: an end of a run that is not [`Exit::Done`].
+///
+/// [`io::Error`] carries it through the ends of the pump, and [`anyhow::Error`] through the modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The status to exit with.
     pub exit: Exit,
-    /// The act and the address, without the program's name; empty where the status says it all. Several lines where
-    /// several addresses failed.
+    /// The act, the address and the reason, without the program's name; a line for each address that failed. Empty where the
+    /// status says it all.
     pub message: String,
 }
 
@@ -92,18 +94,39 @@ impl Failure {
         }
     }
 
-    /// What an error says, with the status of the failure it wraps.
+    /// The end by a signal. It has no message: whoever sent the signal knows.
     #[must_use]
-    pub fn of(error: &anyhow::Error) -> Self {
-        let inner = error.downcast_ref::<Self>();
-        let exit = inner.map_or(Exit::Failed, |failure| failure.exit);
-        Self::new(exit, format!("{error:#}"))
+    pub fn signal(number: u8) -> Self {
+        Self::new(Exit::Signal(number), "")
     }
 
-    /// A failure of `act` (such as `cannot bind udp 127.0.0.1:53`), whose status follows from the error.
+    /// Converts an error of a mode: its message, with the status of the failure in it.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<Self>() {
+            Some(failure) if failure.message.is_empty() => failure.clone(),
+            Some(failure) => Self::new(failure.exit, format!("{error:#}")),
+            None => Self::new(Exit::Failed, format!("{error:#}")),
+        }
+    }
+
+    /// Converts an error of `act` (such as `cannot bind udp 127.0.0.1:53`).
+    ///
+    /// A failure in the error stays as it is. Otherwise, the status follows from the kind of the error.
     #[must_use]
     pub fn io(act: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(error.into(), format!("{act}: {}", describe(error)))
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let failure: Option<&Self> = inner;
+        failure.cloned().unwrap_or_else(|| {
+            let text = format!("{act}: {}", describe(error));
+            Self::new(error.into(), text)
+        })
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::other(failure)
     }
 }
 

@@ -16,7 +16,7 @@ use tuplecat::print::print;
 fn main() -> ExitCode {
     let start = Instant::now();
     let exit = match Cli::read(std::env::args_os()) {
-        Ok(cli) => modes::run(&cli.command, start).unwrap_or_else(|failure| report(&failure)),
+        Ok(cli) => status(modes::run(&cli.command, start)),
         Err(error) => decline(&error),
     };
     ExitCode::from(exit.status())
@@ -38,11 +38,14 @@ fn decline(error: &clap::Error) -> Exit {
     } else {
         text.ansi().to_string()
     };
-    print(&text).map_or_else(|failure| report(&failure), |()| Exit::Done)
+    status(print(&text))
 }
 
-/// Prints a failure, one line for each of its lines, and gives the status it stands for.
-fn report(failure: &Failure) -> Exit {
+/// Prints a failure, one line for each of its lines, and returns the status of the run.
+fn status(ended: Result<(), Failure>) -> Exit {
+    let Err(failure) = ended else {
+        return Exit::Done;
+    };
     let lines = shown("tuplecat: ", &failure.message);
     // Where standard error is closed the status still says how it ended.
     let _ = std::io::stderr().write_all(lines.as_bytes());

@@ -31,21 +31,6 @@ pub struct Established {
     pub reset: Option<io::Error>,
 }
 
-/// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// This signal ended it.
-    Interrupted(u8),
-    /// Every address failed, or the time was up: one line of message for each address that was tried.
-    Failed(Failure),
-}
-
-impl From<Failure> for ConnectError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 /// How long connecting may take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -98,7 +83,7 @@ impl Connector<'_> {
     /// Connects to the first of `addresses` that answers.
     ///
     /// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
-    pub fn connect(&mut self, addresses: &[SocketAddr]) -> Result<Established, ConnectError> {
+    pub fn connect(&mut self, addresses: &[SocketAddr]) -> Result<Established, Failure> {
         let mut result = None;
         let mut keep = |_, ended, _: &mut Taps| {
             result = Some(ended);
@@ -106,9 +91,9 @@ impl Connector<'_> {
         };
         self.connect_each(&[addresses.to_vec()], 1, &mut keep)?;
         match result {
-            Some(ended) => ended.map_err(ConnectError::Failed),
+            Some(ended) => ended,
             // Only a signal ends a race without a result.
-            None => Err(Failure::new(Exit::Failed, "the race has no result").into()),
+            None => Err(Failure::new(Exit::Failed, "the race has no result")),
         }
     }
 
@@ -119,7 +104,7 @@ impl Connector<'_> {
         lists: &[Vec<SocketAddr>],
         most: usize,
         done: &mut Done<'_>,
-    ) -> Result<(), ConnectError> {
+    ) -> Result<(), Failure> {
         let mut waiting = lists.iter().enumerate().peekable();
         let mut running: Vec<(usize, Race)> = Vec::new();
         loop {
@@ -148,7 +133,7 @@ impl Connector<'_> {
     }
 
     /// Waits until an attempt finishes, or it is time to look again.
-    fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), ConnectError> {
+    fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), Failure> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<_> = sockets
             .map(|socket| (socket.as_fd(), Interest::WRITE))
@@ -164,7 +149,7 @@ impl Connector<'_> {
             && ready.pop() == Some(true)
         {
             match (interrupt.next)() {
-                Some(Request::End(number)) => return Err(ConnectError::Interrupted(number)),
+                Some(Request::End(number)) => return Err(Failure::signal(number)),
                 Some(Request::Show) => {
                     let races = races.iter().map(|(_, race)| race);
                     let states: Vec<_> = races.flat_map(Race::states).collect();
@@ -222,7 +207,7 @@ mod tests {
         addresses: &[SocketAddr],
         limit: Duration,
         interrupt: Option<Interrupt<'_>>,
-    ) -> (Result<Established, ConnectError>, Vec<String>) {
+    ) -> (Result<Established, Failure>, Vec<String>) {
         let record = Record::default();
         let mut taps = Taps::default();
         taps.add(Box::new(record.clone()));
@@ -354,10 +339,7 @@ mod tests {
         let message = format!(
             "cannot connect to {one}: connection refused\ncannot connect to {two}: connection refused"
         );
-        assert_eq!(
-            result.unwrap_err(),
-            ConnectError::Failed(Failure::new(Exit::Refused, message))
-        );
+        assert_eq!(result.unwrap_err(), Failure::new(Exit::Refused, message));
     }
 
     #[test]
@@ -371,10 +353,7 @@ mod tests {
              cannot connect to {silent}: timed out after 0.05 s\n\
              cannot connect to {late}: not tried within 0.05 s"
         );
-        assert_eq!(
-            result.unwrap_err(),
-            ConnectError::Failed(Failure::new(Exit::TimedOut, message))
-        );
+        assert_eq!(result.unwrap_err(), Failure::new(Exit::TimedOut, message));
         assert_eq!(events.last(), Some(&format!("failed {silent}")));
     }
 
@@ -393,7 +372,7 @@ mod tests {
             next: &next,
         };
         let (result, events) = run(&[silent], LONG, Some(interrupt));
-        assert_eq!(result.unwrap_err(), ConnectError::Interrupted(2));
+        assert_eq!(result.unwrap_err(), Failure::signal(2));
         assert_eq!(events[0], format!("connecting {silent}"));
         assert!(
             events[1].contains("connecting") && events.len() == 2,
@@ -413,10 +392,7 @@ mod tests {
         };
         let result = connector.connect(&[own]);
         let message = format!("cannot connect to {own}: connection refused");
-        assert_eq!(
-            result.unwrap_err(),
-            ConnectError::Failed(Failure::new(Exit::Refused, message))
-        );
+        assert_eq!(result.unwrap_err(), Failure::new(Exit::Refused, message));
     }
 
     #[test]
@@ -430,7 +406,7 @@ mod tests {
             taps: &mut Taps::default(),
         };
         let result = connector.connect(&[good, good]);
-        assert_eq!(result.unwrap_err(), ConnectError::Failed(refuse));
+        assert_eq!(result.unwrap_err(), refuse);
     }
 
     #[test]

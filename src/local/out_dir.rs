@@ -61,10 +61,7 @@ impl OpenDir {
             "cannot write a file for {flow} in '{}'",
             self.path.display()
         );
-        io::Error::other(Failure::new(
-            Exit::Failed,
-            format!("{act}: {}", describe(error)),
-        ))
+        Failure::new(Exit::Failed, format!("{act}: {}", describe(error))).into()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::cli::Command;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::print::print;
 use crate::run::observers::watch;
 
@@ -16,7 +16,7 @@ mod udp_bind;
 mod udp_sendto;
 
 /// Does what a command line asks for, which was read at `start`, and says how it ended.
-pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {
+pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
     match command {
         Command::TcpListen(options) => watch(&options.common, start, |watched| {
             tcp_listen::run(options, watched)
@@ -31,6 +31,6 @@ pub fn run(command: &Command, start: Instant) -> Result<Exit, Failure> {
             udp_sendto::run(options, watched)
         }),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
-        Command::Completions(options) => print(&options.script()).map(|()| Exit::Done),
+        Command::Completions(options) => print(&options.script()),
     }
 }

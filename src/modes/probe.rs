@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
 use crate::run::children::RESERVED;
-use crate::run::retry::{Retry, Stop};
+use crate::run::retry::Retry;
 use crate::run::session::Session;
 use crate::sys::limits::allow_descriptors;
 use crate::tap::{Event, Taps};
@@ -31,20 +31,18 @@ pub(super) fn run(
     options: &TcpConnect,
     mut session: Session<'_>,
     mut retry: Retry<'_>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<()> {
     let mut answers = Vec::new();
     loop {
         let asked = ask(options, &mut session, &retry, &mut answers);
-        let stop = match asked.map(|()| verdict(options, &answers)) {
-            Ok(None) => return Ok(Exit::Done),
-            Ok(Some(failure)) => Stop::Failed(failure),
-            Err(stop) => stop,
+        let Err(failure) = asked.and_then(|()| verdict(options, &answers)) else {
+            return Ok(());
         };
-        if let Err(stop) = retry.wait(stop, &mut session) {
+        if let Err(failure) = retry.wait(failure, &mut session) {
             if retry.until().is_some() && answers.len() > 1 {
                 tell_failed(&answers, session.taps);
             }
-            return stop.end();
+            return Err(failure.into());
         }
     }
 }
@@ -55,7 +53,7 @@ fn ask(
     session: &mut Session<'_>,
     retry: &Retry<'_>,
     answers: &mut Vec<Answer>,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     let is_last_round = retry.until().is_none();
     attempt(options, session, retry, |connector, lists| {
         answers.resize_with(lists.len(), || Answer::Unknown);
@@ -125,7 +123,7 @@ fn tell_failed(answers: &[Answer], taps: &mut Taps) {
 }
 
 /// What is wrong, if it is: that ports are not open which should be.
-fn verdict(options: &TcpConnect, answers: &[Answer]) -> Option<Failure> {
+fn verdict(options: &TcpConnect, answers: &[Answer]) -> Result<(), Failure> {
     let failures: Vec<&Failure> = answers
         .iter()
         .filter_map(|answer| match answer {
@@ -137,9 +135,9 @@ fn verdict(options: &TcpConnect, answers: &[Answer]) -> Option<Failure> {
         .iter()
         .any(|answer| matches!(answer, Answer::Open(_)));
     match failures.as_slice() {
-        [] => None,
-        _ if options.connect.any && is_any_open => None,
-        [failure] if answers.len() == 1 => Some((*failure).clone()),
+        [] => Ok(()),
+        _ if options.connect.any && is_any_open => Ok(()),
+        [failure] if answers.len() == 1 => Err((*failure).clone()),
         [first, ..] => {
             let refused = failures
                 .iter()
@@ -147,7 +145,7 @@ fn verdict(options: &TcpConnect, answers: &[Answer]) -> Option<Failure> {
             let exit = refused.unwrap_or(first).exit;
             let (count, all) = (failures.len(), answers.len());
             let text = format!("{count} of {all} ports are not open");
-            Some(Failure::new(exit, text))
+            Err(Failure::new(exit, text))
         }
     }
 }

@@ -15,21 +15,21 @@ use std::time::Instant;
 use super::probe;
 use crate::address::Source;
 use crate::cli::TcpConnect;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::Transport;
-use crate::link::connect::{ConnectError, Connector, Established, Interrupt, Limits};
+use crate::link::connect::{Connector, Established, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
 use crate::run::background;
 use crate::run::children::FailedChild;
 use crate::run::observers::Watched;
-use crate::run::retry::{self, Retry, Stop};
+use crate::run::retry::{self, Retry};
 use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
 use crate::run::traffic::Traffic;
 use crate::socket::{open, options};
 use crate::tap::{Event, Taps};
 
-pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<()> {
     let common = &options.common;
     let ends = &common.ends;
     let traffic = Traffic::stream(&common.framing).with_literal(&common.dialogue);
@@ -49,11 +49,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
     let established = loop {
         match connect(options, &mut session, &retry) {
             Ok(established) => break established,
-            Err(stop) => {
-                if let Err(stop) = retry.wait(stop, &mut session) {
-                    return stop.end();
-                }
-            }
+            Err(failure) => retry.wait(failure, &mut session)?,
         }
     };
     session.report_shortfalls(&established.socket, &common.socket)?;
@@ -72,9 +68,7 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         flow: connection.flow(),
         after: established.after,
     });
-    if let Err(stop) = session.announce(&connection.identity()) {
-        return stop.end();
-    }
+    session.announce(&connection.identity())?;
     session.run(Box::new(connection), |stdio| match children {
         Some(children) => children.for_connections(),
         None => shared_stdio(stdio),
@@ -86,7 +80,7 @@ fn connect(
     options: &TcpConnect,
     session: &mut Session<'_>,
     retry: &Retry<'_>,
-) -> Result<Established, Stop> {
+) -> Result<Established, Failure> {
     attempt(options, session, retry, |connector, lists| {
         let addresses = lists.first().map_or(&[][..], Vec::as_slice);
         connector.connect(addresses)
@@ -98,8 +92,8 @@ pub(super) fn attempt<T>(
     options: &TcpConnect,
     session: &mut Session<'_>,
     retry: &Retry<'_>,
-    mut connect_to: impl FnMut(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, ConnectError>,
-) -> Result<T, Stop> {
+    mut connect_to: impl FnMut(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let connect = &options.connect;
     let is_bounded = connect.probe || retry.until().is_some();
     let own = connect.connect_timeout;
@@ -127,10 +121,7 @@ pub(super) fn attempt<T>(
         }),
         taps: session.taps,
     };
-    connect_to(&mut connector, &lists).map_err(|error| match error {
-        ConnectError::Failed(failure) => Stop::Failed(failure),
-        ConnectError::Interrupted(number) => Stop::Signal(number),
-    })
+    connect_to(&mut connector, &lists)
 }
 
 /// Where to speak from, and the addresses of each port.
@@ -138,7 +129,7 @@ fn look_up(
     options: &TcpConnect,
     session: &Session<'_>,
     limits: Limits,
-) -> Result<(Source, Vec<Vec<SocketAddr>>), Stop> {
+) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
     let resolver = options.common.address.resolver(Transport::Tcp);
     let (host, port) = (
         options.connect.source.clone(),

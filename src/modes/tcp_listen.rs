@@ -33,7 +33,7 @@ use crate::socket::{open, options};
 use crate::sys::limits::raise_descriptors;
 use crate::tap::Event;
 
-pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<()> {
     let TcpListen {
         listen,
         clients,
@@ -90,9 +90,7 @@ pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<E
         socket: &listener.identity(),
         reach,
     });
-    if let Err(stop) = session.announce(&listener.identity()) {
-        return stop.end();
-    }
+    session.announce(&listener.identity())?;
     session.listen(Box::new(listener), wire)
 }
 
@@ -151,7 +149,7 @@ fn serve_accepted(
     connection: Connection,
     access: &Access,
     wire: impl FnOnce(Stdio) -> Wiring,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<()> {
     let flow = connection.flow();
     if flow
         .remote
@@ -159,12 +157,10 @@ fn serve_accepted(
         .is_some_and(|remote| !access.admits(remote.ip()))
     {
         session.taps.emit(&Event::Rejected { flow, datagrams: 0 });
-        return Ok(Exit::Done);
+        return Ok(());
     }
     session.taps.emit(&Event::Accepted { flow, conn: 1 });
-    if let Err(stop) = session.announce(&connection.identity()) {
-        return stop.end();
-    }
+    session.announce(&connection.identity())?;
     session.run(Box::new(connection), wire)
 }
 

@@ -27,7 +27,7 @@ use crate::socket::activation;
 use crate::socket::{multicast, open};
 use crate::tap::{Event, Reach};
 
-pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<()> {
     let UdpBind {
         datagrams, common, ..
     } = options;
@@ -98,9 +98,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<Exi
         socket: &socket.identity(),
         reach,
     });
-    if let Err(stop) = session.announce(&socket.identity()) {
-        return stop.end();
-    }
+    session.announce(&socket.identity())?;
     let echo = options.server.echo;
     session.run(Box::new(socket), |stdio| match (children, answers) {
         (Some(children), _) => children.for_datagrams(size),

@@ -24,7 +24,7 @@ use crate::pump::end::Link;
 use crate::pump::rules::Engine;
 use crate::run::children::FailedChild;
 use crate::run::observers::{self, Watched};
-use crate::run::retry::{Retry, Stop};
+use crate::run::retry::Retry;
 use crate::run::session::{Session, Side, shared_stdio};
 use crate::run::traffic::Traffic;
 use crate::run::{background, dialogue};
@@ -32,7 +32,7 @@ use crate::socket::open;
 use crate::tap::answer::Answer;
 use crate::tap::{Call, Event};
 
-pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<()> {
     let UdpSendto { sendto, common, .. } = options;
     let ends = &common.ends;
     let start = watched.start;
@@ -54,12 +54,10 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<E
     }
     loop {
         let failure = match attempt(options, &mut session, &retry) {
-            Ok(exit) => return Ok(exit),
+            Ok(()) => return Ok(()),
             Err(error) => error.downcast::<Failure>()?,
         };
-        if let Err(stop) = retry.wait(failure.into(), &mut session) {
-            return stop.end();
-        }
+        retry.wait(failure, &mut session)?;
     }
 }
 
@@ -68,12 +66,9 @@ fn attempt(
     options: &UdpSendto,
     session: &mut Session<'_>,
     retry: &Retry<'_>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<()> {
     let sendto = &options.sendto;
-    let (source, target) = match look_up(options, session, retry) {
-        Ok(found) => found,
-        Err(stop) => return stop.end(),
-    };
+    let (source, target) = look_up(options, session, retry)?;
     session.traffic = traffic(options, Some(target))?;
 
     let socket = open::sending(
@@ -103,9 +98,7 @@ fn attempt(
     if let name @ Identity::Pair(_) = socket.identity() {
         session.taps.emit(&Event::Called(Call::Connect(name)));
     }
-    if let Err(stop) = session.announce(&socket.identity()) {
-        return stop.end();
-    }
+    session.announce(&socket.identity())?;
     let flow = socket.flow();
     let shape = Shape::Datagrams(options.datagrams.size_towards(Some(target)));
     let end = session.run(Box::new(socket), |stdio| match (children, flow) {
@@ -123,7 +116,7 @@ fn look_up(
     options: &UdpSendto,
     session: &Session<'_>,
     retry: &Retry<'_>,
-) -> Result<(Source, SocketAddr), Stop> {
+) -> Result<(Source, SocketAddr), Failure> {
     let resolver = options.common.address.resolver(Transport::Udp);
     let sendto = &options.sendto;
     let (host, port) = (sendto.source.clone(), sendto.source_port.clone());

@@ -7,7 +7,6 @@ use super::Pump;
 use super::end::Link;
 use super::node::{NodeId, Route};
 use super::rules::NOTICE;
-use crate::exit::Exit;
 use crate::tap::Event;
 
 /// What a peer has not acknowledged, to whom nothing more is to be sent.
@@ -21,7 +20,7 @@ pub(super) struct Unacknowledged {
 impl Pump<'_> {
     /// Whether a link of which both directions have ended is kept open a while longer.
     pub(super) fn awaits_acknowledgement(&mut self, id: NodeId) -> bool {
-        let is_orderly = matches!(&self.leaving, None | Some((Ok(Exit::Done), _)));
+        let is_orderly = matches!(&self.leaving, None | Some((Ok(()), _)));
         let node = &self.nodes[id];
         let Some(link) = node.party.link() else {
             return false;

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::Identity;
 use crate::tap::{SocketState, Taps};
 
@@ -47,7 +47,7 @@ impl Unseen {
 /// Something that bytes come from and go to: a socket, standard input and output, a child process.
 ///
 /// Every call returns at once: nothing here blocks on a peer. Errors: `WouldBlock` asks to be called again when the descriptor is
-/// ready. An error that wraps a [`Failure`] (`io::Error::other`) brings its own status and message.
+/// ready. A [`Failure`] in an error brings its own status and message.
 pub trait End {
     /// Reads what has arrived into `batch`, which is empty: recv(2), recvfrom(2) or read(2), or accept(2) for a listening socket.
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
@@ -86,7 +86,7 @@ pub trait End {
     }
 
     /// How the run ends in the eyes of this local end, if `end` is how it ends otherwise.
-    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
         end
     }
 

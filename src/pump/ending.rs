@@ -13,12 +13,12 @@
 
 use std::io;
 
+use super::Pump;
 use super::end::Link;
 use super::node::{Amount, Node, NodeId, Party, Route};
 use super::rules::{AfterPeerEnd, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
-use super::{Pump, failure_of};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::{Flow, Identity};
 use crate::tap::Event;
 
@@ -47,7 +47,7 @@ impl Pump<'_> {
     pub(super) fn on_enough(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
         if matches!(node.party, Party::Shared(_)) {
-            return self.leave(Ok(Exit::Done));
+            return self.leave(Ok(()));
         }
         node.has_enough = true;
         self.on_end(id);
@@ -181,7 +181,7 @@ impl Pump<'_> {
             OnInputEnd::Finish => self.finish(id),
             OnInputEnd::Quit => {
                 self.finish(id);
-                self.leave(Ok(Exit::Done));
+                self.leave(Ok(()));
             }
         }
     }
@@ -211,7 +211,7 @@ impl Pump<'_> {
     }
 
     /// Begins to leave: nothing more is sent, and what has already arrived is written out, within [`GRACE`].
-    pub(super) fn leave(&mut self, end: Result<Exit, Failure>) {
+    pub(super) fn leave(&mut self, end: Result<(), Failure>) {
         if self.leaving.is_some() {
             return;
         }
@@ -228,7 +228,7 @@ impl Pump<'_> {
     }
 
     /// Leaves at once, and drops what has arrived: there is nowhere to write it.
-    pub(super) fn abandon(&mut self, end: Result<Exit, Failure>) {
+    pub(super) fn abandon(&mut self, end: Result<(), Failure>) {
         self.leaving = Some((end, self.now));
         self.close_all();
     }
@@ -314,7 +314,7 @@ impl Pump<'_> {
                 let conn = link.state().conn;
                 self.taps.emit(&Event::Broken { flow, conn, error });
             }
-            node.failure = Some(Box::new(failure_of(error, identity)));
+            node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.
             let partner = node.partner;
             let partner = self.nodes.get_mut(partner);

@@ -82,7 +82,7 @@ pub struct Pump<'a> {
     /// Since when nothing has moved for too long, and when that was first seen.
     overdue: Option<(Instant, Instant)>,
     /// How the run ends, once that is decided, and until when arrived bytes may still be written out.
-    leaving: Option<(Result<Exit, Failure>, Instant)>,
+    leaving: Option<(Result<(), Failure>, Instant)>,
     /// How the last link said that it ended.
     last_closed: Result<(), Failure>,
 }
@@ -196,7 +196,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Runs until the session is over, and says how it ended.
-    pub fn run(mut self) -> Result<Exit, Failure> {
+    pub fn run(mut self) -> Result<(), Failure> {
         let mut ready = Vec::new();
         while !self.is_over() {
             // As many turns as there are now: what becomes runnable meanwhile waits for a look at the descriptors.
@@ -217,16 +217,16 @@ impl<'a> Pump<'a> {
     }
 
     /// How the run has ended, now that no link is left.
-    fn verdict(self) -> Result<Exit, Failure> {
-        let end = self.leaving.map_or(Ok(Exit::Done), |(end, _)| end);
-        let is_orderly = match &end {
-            Ok(_) => true,
-            Err(failure) => failure.exit == Exit::TimedOut,
-        };
+    fn verdict(self) -> Result<(), Failure> {
+        let end = self.leaving.map_or(Ok(()), |(end, _)| end);
+        let is_orderly = end.as_ref().map_or_else(
+            |failure| matches!(failure.exit, Exit::TimedOut | Exit::Signal(_)),
+            |()| true,
+        );
         let is_lost = matches!(&self.last_closed, Err(failure) if failure.exit == Exit::DataLost);
         // Whoever asked to be told of losses is told, also where a limit or a signal was the way to end.
-        let end = if end == Ok(Exit::Done) || is_lost && is_orderly {
-            self.last_closed.map(|()| Exit::Done)
+        let end = if end == Ok(()) || is_lost && is_orderly {
+            self.last_closed
         } else {
             end
         };
@@ -275,16 +275,5 @@ impl<'a> Pump<'a> {
             }
             Route::Links | Route::Others => self.open_links().next().is_some(),
         }
-    }
-}
-
-/// The failure that an error of an end brings with it, or one that names `act`.
-fn failure_of(error: &io::Error, act: impl std::fmt::Display) -> Failure {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Failure>())
-    {
-        Some(failure) => failure.clone(),
-        None => Failure::io(act, error),
     }
 }

@@ -143,9 +143,9 @@ impl End for Script {
             .is_some_and(|wanted| log.iter().any(|line| line.contains(wanted)))
     }
 
-    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
         match end {
-            Ok(Exit::Done) if self.wants.is_some() && !self.is_done() => {
+            Ok(()) if self.wants.is_some() && !self.is_done() => {
                 Err(Failure::new(Exit::Unexpected, "in vain"))
             }
             end => end,
@@ -205,7 +205,7 @@ fn run(
     rules: Rules,
     local: impl FnOnce(Script) -> Script,
     link: impl FnOnce(Script) -> Script,
-) -> (Vec<String>, Result<Exit, Failure>) {
+) -> (Vec<String>, Result<(), Failure>) {
     run_wired(rules, Wiring::Shared, local, link)
 }
 
@@ -214,7 +214,7 @@ fn run_wired(
     wire: impl FnOnce(Box<dyn End>) -> Wiring,
     local: impl FnOnce(Script) -> Script,
     link: impl FnOnce(Script) -> Script,
-) -> (Vec<String>, Result<Exit, Failure>) {
+) -> (Vec<String>, Result<(), Failure>) {
     let log = Rc::default();
     let signals = Signals::new().unwrap();
     let mut taps = Taps::default();
@@ -247,7 +247,7 @@ fn short_writes_lose_and_repeat_nothing() {
     );
     let taken: Vec<&str> = of(&log, "link takes");
     assert_eq!(taken, ["a Stream", "bc Stream", "def Stream", "gh Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn the_end_of_input_finishes_once_and_receiving_goes_on() {
     );
     assert_eq!(of(&log, "link is"), ["finished", "closed"]);
     assert_eq!(of(&log, "local takes"), ["answer Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn quitting_at_the_end_of_the_peer_delivers_what_it_sent() {
         |link| link.gives([Give::Bytes("last"), Give::End]),
     );
     assert_eq!(of(&log, "local takes"), ["l Stream", "ast Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn quitting_at_the_end_of_input_writes_out_what_has_come() {
     );
     assert_eq!(of(&log, "link takes"), ["bye Stream"]);
     assert_eq!(of(&log, "local takes"), ["already here Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn enough_ends_both_directions() {
         |link| link.gives([Give::Bytes("all"), Give::Enough]),
     );
     assert_eq!(of(&log, "local takes"), ["all Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
+use super::Pump;
 use super::end::Arrival;
 use super::node::{Amount, Node, NodeId, Party, Route, Side, UnderWay};
-use super::{Pump, failure_of};
 use crate::batch::{Batch, Cursor};
+use crate::exit::Failure;
 
 /// How many connections one turn accepts before it is somebody else's turn.
 const LINKS: usize = 64;
@@ -204,13 +205,13 @@ impl Pump<'_> {
     /// Handles a failure to read from an end.
     pub(super) fn break_source(&mut self, id: NodeId, error: &io::Error) {
         match &self.nodes[id].party {
-            Party::Shared(_) => self.abandon(Err(failure_of(error, "cannot read standard input"))),
+            Party::Shared(_) => self.abandon(Err(Failure::io("cannot read standard input", error))),
             Party::Own(_) => {
                 self.fail(self.nodes[id].partner, error);
                 self.on_end(id);
             }
             Party::Link(link) if self.listeners.contains(&id) => {
-                let failure = failure_of(error, link.identity());
+                let failure = Failure::io(link.identity(), error);
                 self.remove(id);
                 self.leave(Err(failure));
             }
@@ -229,12 +230,12 @@ impl Pump<'_> {
                 let lost = end
                     .sink_lost()
                     .filter(|_| error.kind() == ErrorKind::BrokenPipe);
-                let failure = || failure_of(error, "cannot write to standard output");
+                let failure = || Failure::io("cannot write to standard output", error);
                 self.abandon(Err(lost.unwrap_or_else(failure)));
             }
             // It may have more to say although it listens no more.
             Party::Own(_) => {
-                node.failure = Some(Box::new(failure_of(error, "cannot write to it")));
+                node.failure = Some(Box::new(Failure::io("cannot write to it", error)));
                 self.runnable.push_back(id);
                 self.let_link_linger(id);
             }

@@ -95,9 +95,9 @@ impl Pump<'_> {
     fn obey_signals(&mut self) {
         match self.signals.next() {
             Some(Request::End(number)) if self.leaving.is_some() => {
-                self.abandon(Ok(Exit::Signal(number)));
+                self.abandon(Err(Failure::signal(number)));
             }
-            Some(Request::End(number)) => self.leave(Ok(Exit::Signal(number))),
+            Some(Request::End(number)) => self.leave(Err(Failure::signal(number))),
             Some(Request::Show) => {
                 let nodes = self.listeners.iter().chain(&self.links);
                 let links = nodes.filter_map(|&id| self.nodes[id].party.link());
@@ -158,7 +158,7 @@ impl Pump<'_> {
             if self.listeners.is_empty() || !self.links.contains(&id) {
                 return Err(failure);
             }
-            self.fail(id, &io::Error::other(failure));
+            self.fail(id, &failure.into());
         }
         Ok(())
     }

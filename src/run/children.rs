@@ -120,22 +120,23 @@ impl Children {
     /// Lets all children end after a run that has ended with `end`, and says how it has ended on the whole.
     pub(crate) fn settle(
         &self,
-        end: Result<Exit, Failure>,
+        end: Result<(), Failure>,
         signals: &Signals,
         taps: &mut Taps,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<(), Failure> {
         let haste = match &end {
-            Ok(Exit::Signal(_)) => Shutdown::Immediate,
-            Err(failure) if failure.exit == Exit::TimedOut => Shutdown::Immediate,
+            Err(failure) if matches!(failure.exit, Exit::TimedOut | Exit::Signal(_)) => {
+                Shutdown::Immediate
+            }
             _ => Shutdown::Graceful,
         };
         let settled = self.supervisor.settle(haste, signals, taps);
-        let end = end?;
+        end?;
         settled.map_err(|error| Failure::io("cannot wait for children", &error))?;
-        if (end, self.on_failure) == (Exit::Done, FailedChild::FailsTheRun) {
-            self.supervisor.verdict()?;
+        match self.on_failure {
+            FailedChild::FailsTheRun => self.supervisor.verdict(),
+            FailedChild::IsReported => Ok(()),
         }
-        Ok(end)
     }
 }
 

@@ -47,8 +47,8 @@ pub(crate) enum StdoutUse {
 pub(crate) fn watch(
     common: &CommonOptions,
     start: Instant,
-    mode: impl FnOnce(Watched<'_>) -> anyhow::Result<Exit>,
-) -> Result<Exit, Failure> {
+    mode: impl FnOnce(Watched<'_>) -> anyhow::Result<()>,
+) -> Result<(), Failure> {
     let CommonOptions { report, dump, .. } = common;
     let ready = Ready::new(report)?;
     let console = if report.progress {
@@ -72,22 +72,19 @@ pub(crate) fn watch(
         taps.emit(&Event::Failed(failure));
     }
     let ended = settle(ended, &mut taps);
-    let exit = ended
-        .as_ref()
-        .copied()
-        .unwrap_or_else(|failure| failure.exit);
+    let exit = match &ended {
+        Ok(()) => Exit::Done,
+        Err(failure) => failure.exit,
+    };
     let lasted = start.elapsed();
     taps.emit(&Event::Ended { exit, lasted });
     settle(ended, &mut taps)
 }
 
 /// A run is done if everything is recorded as well.
-fn settle(ended: Result<Exit, Failure>, taps: &mut Taps) -> Result<Exit, Failure> {
+fn settle(ended: Result<(), Failure>, taps: &mut Taps) -> Result<(), Failure> {
     let recorded = taps.flush();
-    match ended {
-        Ok(Exit::Done) => recorded.map(|()| Exit::Done),
-        other => other,
-    }
+    ended.and(recorded)
 }
 
 fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result<Taps, Failure> {

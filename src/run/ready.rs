@@ -7,8 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::background::Aside;
-use super::retry::Stop;
+use super::background::Background;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
 use crate::flow::Identity;
@@ -55,7 +54,7 @@ impl Ready {
         deadline: Option<(Instant, Duration)>,
         signals: &Signals,
         tell: impl FnOnce(String),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Failure> {
         let line = format!("{} {}\n", socket.transport(), socket.local());
         // A service manager that does not listen any more is no reason not to serve.
         let _ = notify_ready(line.trim_end());
@@ -67,8 +66,8 @@ impl Ready {
             let written = line.clone();
             let write = move || write_whole(&path, &written);
             if is_fifo {
-                let aside = Aside::begin(write).map_err(failed)?;
-                wait(aside, deadline, signals, || tell(reader))?.map_err(failed)?;
+                let background = Background::start(write)?;
+                wait(background, deadline, signals, || tell(reader))?.map_err(failed)?;
             } else {
                 write().map_err(failed)?;
             }
@@ -87,22 +86,23 @@ impl Ready {
 
 /// Waits for somebody to read, within the limit on the run.
 fn wait<T: Send + 'static>(
-    aside: Aside<T>,
+    background: Background<T>,
     deadline: Option<(Instant, Duration)>,
     signals: &Signals,
     tell: impl FnOnce(),
-) -> Result<T, Stop> {
-    let left = || deadline.map(|(until, _)| until.saturating_duration_since(Instant::now()));
-    let silent = left().map_or(SILENCE, |left| left.min(SILENCE));
-    let aside = match aside.wait(Some(silent), signals)? {
+) -> Result<T, Failure> {
+    let until = deadline.map(|(until, _)| until);
+    let silent = Instant::now() + SILENCE;
+    let silent = until.map_or(silent, |until| until.min(silent));
+    let background = match background.wait(Some(silent), signals)? {
         Ok(result) => return Ok(result),
-        Err(aside) => aside,
+        Err(background) => background,
     };
     tell();
-    aside.wait(left(), signals)?.map_err(|_| {
+    background.wait(until, signals)?.map_err(|_| {
         let limit = deadline.map_or(Duration::ZERO, |(_, limit)| limit);
         let text = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
-        Failure::new(Exit::TimedOut, text).into()
+        Failure::new(Exit::TimedOut, text)
     })
 }
 

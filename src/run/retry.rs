@@ -3,13 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-
+use super::background::wait_for;
 use super::session::Session;
 use crate::cli::{RetryOn, RetryOptions};
 use crate::exit::{Exit, Failure};
-use crate::sys::signals::{Request, Signals};
 use crate::tap::Event;
 
 /// The first pause, and the longest; each is twice the one before.
@@ -18,31 +15,6 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// How long an attempt may take that has no limit of its own: what waits for an answer must not wait for one attempt alone.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
-
-/// Why an attempt has come to nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It has failed.
-    Failed(Failure),
-    /// This signal has ended it.
-    Signal(u8),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl Stop {
-    /// How the run ends by it.
-    pub(crate) fn end(self) -> anyhow::Result<Exit> {
-        match self {
-            Self::Failed(failure) => Err(failure.into()),
-            Self::Signal(number) => Ok(Exit::Signal(number)),
-        }
-    }
-}
 
 /// The plan for attempts, made anew for each run.
 pub(crate) struct Retry<'a> {
@@ -73,12 +45,13 @@ impl<'a> Retry<'a> {
     /// Waits after a failed attempt until it is time for the next one.
     ///
     /// Errors: what ends the run, if there is no next one.
-    pub(crate) fn wait(&mut self, stop: Stop, session: &mut Session<'_>) -> Result<(), Stop> {
-        let Stop::Failed(failure) = stop else {
-            return Err(stop);
-        };
+    pub(crate) fn wait(
+        &mut self,
+        failure: Failure,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
         let Some((until, _)) = self.until.filter(|_| self.may_pass(&failure)) else {
-            return Err(Stop::Failed(failure));
+            return Err(failure);
         };
         let deadline = session.rules.deadline.map(|(deadline, _)| deadline);
         let until = deadline.map_or(until, |deadline| until.min(deadline));
@@ -86,7 +59,7 @@ impl<'a> Retry<'a> {
         if left < 2 * FIRST {
             let is_cut_short = left.is_zero() && failure.exit == Exit::TimedOut;
             let telling = self.previous.take().filter(|_| is_cut_short);
-            return Err(Stop::Failed(self.give_up(telling.unwrap_or(failure))));
+            return Err(self.give_up(telling.unwrap_or(failure)));
         }
         session.taps.emit(&Event::Retrying {
             failure: &failure,
@@ -97,7 +70,7 @@ impl<'a> Retry<'a> {
         self.pause = (self.pause * 2).min(LONGEST);
         self.attempts += 1;
         self.previous = Some(failure);
-        sleep(pause, &session.signals)
+        wait_for(None, &session.signals, Some(Instant::now() + pause)).map(drop)
     }
 
     /// Whether the failure is of a kind that is waited out.
@@ -115,27 +88,5 @@ impl<'a> Retry<'a> {
         let note = format!("\ngave up after attempt {} (--retry-for)", self.attempts);
         failure.message.push_str(&note);
         failure
-    }
-}
-
-/// Sleeps, unless a signal ends the run.
-fn sleep(pause: Duration, signals: &Signals) -> Result<(), Stop> {
-    let end = Instant::now() + pause;
-    loop {
-        if let Some(Request::End(number)) = signals.next() {
-            return Err(Stop::Signal(number));
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        let wake = signals.wake();
-        let mut watched = [PollFd::new(&wake, PollFlags::IN)];
-        match poll(&mut watched, Timespec::try_from(left).ok().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                return Err(Failure::io("cannot wait for a signal", &error.into()).into());
-            }
-        }
     }
 }

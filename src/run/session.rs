@@ -8,12 +8,11 @@ use super::children::Children;
 use super::dialogue;
 use super::observers::{StdoutUse, Watched};
 use super::ready::Ready;
-use super::retry::Stop;
 use super::traffic::Traffic;
 use crate::cli::{
     DialogueOptions, EndOptions, EngineOptions, OnPeerEof, OnStdinEof, SocketOptions,
 };
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::Identity;
 use crate::local::expect::{Dialogue, PeerChoice, Script, StdinUse};
 use crate::local::stdio::Stdio;
@@ -138,7 +137,7 @@ impl<'a> Session<'a> {
     }
 
     /// Tells whoever waits for it that the socket is ready.
-    pub(crate) fn announce(&mut self, socket: &Identity) -> Result<(), Stop> {
+    pub(crate) fn announce(&mut self, socket: &Identity) -> Result<(), Failure> {
         let tell = |text| self.taps.emit(&Event::Waiting { socket, text });
         self.ready
             .announce(socket, self.rules.deadline, &self.signals, tell)
@@ -150,7 +149,7 @@ impl<'a> Session<'a> {
         &mut self,
         link: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
-    ) -> anyhow::Result<Exit> {
+    ) -> anyhow::Result<()> {
         self.start(wire, |pump| pump.join(link))
     }
 
@@ -159,7 +158,7 @@ impl<'a> Session<'a> {
         &mut self,
         listener: Box<dyn Link>,
         wire: impl FnOnce(Stdio) -> Wiring,
-    ) -> anyhow::Result<Exit> {
+    ) -> anyhow::Result<()> {
         self.start(wire, |pump| pump.listen(listener))
     }
 
@@ -181,7 +180,7 @@ impl<'a> Session<'a> {
         &mut self,
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
-    ) -> anyhow::Result<Exit> {
+    ) -> anyhow::Result<()> {
         let wiring = match (wire(self.stdio()), self.script.clone()) {
             (Wiring::Shared(end), Some(script)) => {
                 Wiring::Shared(Box::new(Dialogue::new(end, script)))
@@ -199,10 +198,11 @@ impl<'a> Session<'a> {
             sandbox.enter();
         }
         let end = pump.run();
-        Ok(match &self.children {
+        match &self.children {
             Some(children) => children.settle(end, &self.signals, self.taps)?,
             None => end?,
-        })
+        }
+        Ok(())
     }
 }
 

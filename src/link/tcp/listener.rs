@@ -143,7 +143,7 @@ impl Listener {
             self.local,
             patience.as_secs_f64()
         );
-        Err(io::Error::other(Failure::new(Exit::TimedOut, text)))
+        Err(Failure::new(Exit::TimedOut, text).into())
     }
 
     /// Accepts nobody for a while, as the system has run out of what a client needs. Time goes on for who waits for a client.

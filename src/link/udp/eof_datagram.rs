@@ -94,7 +94,7 @@ impl Socket {
             self.identity(),
             PATIENCE.as_secs()
         );
-        io::Error::other(Failure::new(Exit::Failed, text))
+        Failure::new(Exit::Failed, text).into()
     }
 
     /// Sends it again if it is time.

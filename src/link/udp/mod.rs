@@ -217,7 +217,7 @@ impl End for Socket {
             return Ok(());
         }
         let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
-        Err(io::Error::other(Failure::new(Exit::Failed, text)))
+        Err(Failure::new(Exit::Failed, text).into())
     }
 
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {

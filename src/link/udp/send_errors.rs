@@ -84,7 +84,7 @@ impl Socket {
         }
         let exit = Exit::from(&io::Error::from(error));
         let message = format!("cannot send to {}: {reason}", flow.remote);
-        Err(io::Error::other(Failure::new(exit, message)))
+        Err(Failure::new(exit, message).into())
     }
 
     /// Tells, once, of an interface that takes nothing for long: it is waited for as long as the run may last.

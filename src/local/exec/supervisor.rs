@@ -317,5 +317,5 @@ impl End for Supervisor {
 
 fn cannot_start(program: &Program, error: &io::Error) -> io::Error {
     let act = format!("cannot start '{}'", program.name());
-    io::Error::other(Failure::io(act, error))
+    Failure::io(act, error).into()
 }

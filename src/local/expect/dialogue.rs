@@ -269,9 +269,9 @@ impl End for Dialogue {
 
     /// What did not come is a failure, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
     /// everything has come, it does not matter any more how the peer goes, or the reader of the output.
-    fn verdict(&self, end: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
         match end {
-            Ok(Exit::Done) => {
+            Ok(()) => {
                 let reason = match self.peer {
                     _ if self.is_hopeless => "what came rules it out",
                     Peer::Finished => "the peer has finished",
@@ -283,11 +283,11 @@ impl End for Dialogue {
                 let unmet = self.unmet(&failure.message);
                 match unmet {
                     Some(unmet) => Err(unmet),
-                    None if self.is_over() => Ok(Exit::Done),
+                    None if self.is_over() => Ok(()),
                     None => Err(failure),
                 }
             }
-            Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(Exit::Done),
+            Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(()),
             Err(failure) if failure.exit == Exit::Reset => {
                 let unmet = self.unmet(&failure.message);
                 Err(unmet.map_or(failure, |unmet| Failure::new(Exit::Reset, unmet.message)))
@@ -460,15 +460,15 @@ mod tests {
     fn what_ended_the_wait_is_told() {
         let timed_out = || Err(Failure::new(Exit::TimedOut, "timed out"));
         let status = |dialogue: &Dialogue, end| match dialogue.verdict(end) {
-            Ok(exit) => exit,
+            Ok(()) => Exit::Done,
             Err(failure) => failure.exit,
         };
         let mut waiting = dialogue(vec![hear("a")], StdinUse::Unused);
         assert_eq!(status(&waiting, timed_out()), Exit::TimedOut);
         takes(&mut waiting, "b", Shape::Stream);
         assert_eq!(status(&waiting, timed_out()), Exit::Unexpected);
-        assert_eq!(status(&waiting, Ok(Exit::Done)), Exit::Unexpected);
-        assert_eq!(status(&waiting, Ok(Exit::Signal(2))), Exit::Signal(2));
+        assert_eq!(status(&waiting, Ok(())), Exit::Unexpected);
+        assert_eq!(status(&waiting, Err(Failure::signal(2))), Exit::Signal(2));
         takes(&mut waiting, "", Shape::Stream);
         assert_eq!(gives(&mut waiting), "(ends)");
         let reset = || Err(Failure::new(Exit::Reset, ""));
@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(status(&waiting, reset()), Exit::Reset);
         assert_eq!(status(&waiting, unread()), Exit::OutputClosed);
         takes(&mut waiting, "a", Shape::Stream);
-        for end in [timed_out(), reset(), unread(), Ok(Exit::Done)] {
+        for end in [timed_out(), reset(), unread(), Ok(())] {
             assert_eq!(status(&waiting, end), Exit::Done);
         }
         let failed = Err(Failure::new(Exit::Failed, "the disk is full"));

@@ -80,7 +80,7 @@ impl Decoded {
     ) -> io::Result<Arrival> {
         self.is_early = false;
         if let Some(failure) = self.failure.take() {
-            return Err(io::Error::other(failure));
+            return Err(failure.into());
         }
         // What is held until its time comes first, and is all that is waited for.
         if self.taken == self.text.len() && !self.has_ended && self.decoder.due().is_none() {
@@ -94,7 +94,7 @@ impl Decoded {
         }
         let result = self.decode(batch, now);
         match (result, batch.is_empty()) {
-            (Err(failure), true) => return Err(io::Error::other(failure)),
+            (Err(failure), true) => return Err(failure.into()),
             (result, _) => self.failure = result.err(),
         }
         if !batch.is_empty() {

@@ -106,5 +106,5 @@ fn write(to: &mut Inherited, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 
 fn closed() -> io::Error {
     let text = "cannot write to standard output: it was closed when the program started";
-    io::Error::other(Failure::new(Exit::Failed, text))
+    Failure::new(Exit::Failed, text).into()
 }

@@ -152,7 +152,7 @@ impl Scene {
             }
         }
         match pump.run() {
-            Ok(Exit::Signal(number)) => Err(Failure::new(Exit::Signal(number), "")),
+            Err(failure) if matches!(failure.exit, Exit::Signal(_)) => Err(failure),
             // A connection that breaks, and silence, are what some experiments are about.
             _ => Ok(record.take()),
         }

@@ -13,7 +13,7 @@ use crate::pump::Wiring;
 fn run_own(
     local: impl FnOnce(Script) -> Script,
     link: impl FnOnce(Script) -> Script,
-) -> (Vec<String>, Result<Exit, Failure>) {
+) -> (Vec<String>, Result<(), Failure>) {
     let each = |end| {
         let mut end = Some(end);
         Wiring::Each(Box::new(move |_| {
@@ -40,7 +40,7 @@ fn an_end_of_its_own_hears_that_the_peer_has_finished() {
     assert_eq!(of(&log, "local is"), ["finished"]);
     assert_eq!(of(&log, "link takes"), ["answer Stream"]);
     assert_eq!(of(&log, "link is"), ["finished", "closed"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_end_of_its_own_answers_although_nothing_more_is_wanted() {
     );
     assert_eq!(of(&log, "local is"), ["finished"]);
     assert_eq!(of(&log, "link takes"), ["answer Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_link_is_let_go_when_its_own_end_neither_gives_nor_takes() {
     assert_eq!(of(&log, "local takes"), ["one Stream"]);
     assert_eq!(of(&log, "link gives"), ["one", "two", "three"]);
     assert_eq!(of(&log, "link is"), ["finished", "released", "closed"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn where_nothing_tells_of_room_it_is_tried_after_each_answer() {
     );
     assert_eq!(of(&log, "local blocks").len(), 2);
     assert_eq!(of(&log, "local takes"), ["late Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_local_end_that_has_what_it_wants_ends_the_run() {
         let taken = of(&log, "local takes");
         assert_eq!(taken, ["stop Stream", "rest Stream"]);
         assert_eq!(log.last().map(String::as_str), Some("link is closed"));
-        assert_eq!(end, Ok(Exit::Done));
+        assert_eq!(end, Ok(()));
     }
 }
 
@@ -37,7 +37,7 @@ fn a_local_end_that_wants_nothing_more_ends_the_run() {
         |link| link.takes([Take::WouldBlock]).gives([Give::Nothing]),
     );
     assert_eq!(of(&log, "link takes"), ["last Stream"]);
-    assert_eq!(end, Ok(Exit::Done));
+    assert_eq!(end, Ok(()));
 }
 
 #[test]
