@@ -4,15 +4,15 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tuplecat::access::{Access, Verdict, Whom, parse_network};
+use tuplecat::address::access::{Access, Verdict, Whom, parse_network};
 use tuplecat::address::{Endpoint, Host, Port, parse_bind_point, parse_target, parse_targets};
 use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
+use tuplecat::escape::Escaped;
 use tuplecat::flow::{Direction, Flow, Transport};
 use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
 use tuplecat::framing::{Budget, InputFraming, OutputFraming};
 use tuplecat::framing::{LineEnds, ReplayTiming, decode_all};
-use tuplecat::plain::Plain;
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
@@ -111,7 +111,7 @@ pub(crate) fn escapes(data: &[u8]) {
         }
         Err(error) => assert!(text.contains('\\') && !error.is_empty()),
     }
-    assert!(!Plain(text).to_string().contains(char::is_control));
+    assert!(!Escaped(text).to_string().contains(char::is_control));
 }
 
 /// Digits are bytes, on the command line and in the input; lines of them are frames.

@@ -2,12 +2,14 @@
 //! A script can tell how a run ended without reading a word of its output.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use signal_hook::low_level::signal_name;
+
+use crate::sys::inherited::{BlockingWriter, was_closed};
 
 /// How a run ended. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,24 @@ pub fn describe_status(status: ExitStatus) -> String {
         },
         (code, None) => format!("status {}", code.unwrap_or_default()),
     }
+}
+
+/// Writes the text that is the whole output of a run, such as help, to standard output.
+///
+/// Errors: [`Exit::OutputClosed`] if its reader has gone, [`Exit::Failed`] if it cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    const ACT: &str = "cannot write to standard output";
+    if was_closed(1) {
+        let text = format!("{ACT}: it was closed when the program started");
+        return Err(Failure::new(Exit::Failed, text));
+    }
+    let mut stdout = BlockingWriter(io::stdout());
+    let written = stdout.write_all(text.as_bytes());
+    let written = written.and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::new(Exit::OutputClosed, ""),
+        _ => Failure::io(ACT, &error),
+    })
 }
 
 #[cfg(test)]

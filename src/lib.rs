@@ -20,25 +20,21 @@
 //! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
 //! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
 //! - [`batch`] holds the bytes in flight, [`flow`] what names their conversation, [`tap`] the observers that report it.
-//! - [`plain`] shows what others wrote without letting it take effect, [`stamp`] shows any time of day,
-//!   and [`mod@print`] prints what is the whole output of a run, such as help.
+//! - [`escape`] makes text from outside safe to show.
 //! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
 
-pub mod access;
 pub mod address;
 pub mod batch;
 pub mod cli;
+pub mod escape;
 pub mod exit;
 pub mod flow;
 pub mod framing;
 pub mod link;
 pub mod local;
 pub mod modes;
-pub mod plain;
-pub mod print;
 pub mod pump;
 mod run;
 mod socket;
-pub mod stamp;
 pub mod sys;
 pub mod tap;

@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use anstream::{AutoStream, ColorChoice};
 use tuplecat::cli::Cli;
-use tuplecat::exit::{Exit, Failure};
+use tuplecat::escape::Escaped;
+use tuplecat::exit::{Exit, Failure, print};
 use tuplecat::modes;
-use tuplecat::plain::Plain;
-use tuplecat::print::print;
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -57,7 +56,7 @@ fn shown(prefix: &str, text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {
         // Writing to memory does not fail.
-        let _ = writeln!(lines, "{prefix}{}", Plain(line));
+        let _ = writeln!(lines, "{prefix}{}", Escaped(line));
     }
     lines
 }

@@ -5,7 +5,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::address::{self, Endpoint, InvalidEndpoint, Targets};
-use crate::plain::Plain;
+use crate::escape::Escaped;
 
 /// `[HOST] PORT`: where to listen or receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn read<T>(
     parse: fn(&[&str]) -> Result<T, InvalidEndpoint>,
 ) -> Result<T, Error> {
     let words = words_of(matches);
-    parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, Plain(error)))
+    parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, Escaped(error)))
 }
 
 fn words_of(matches: &ArgMatches) -> Vec<&str> {
@@ -135,7 +135,7 @@ impl FromArgMatches for ConnectPoint {
             let word = words_of(matches).pop().unwrap_or_default();
             let text = format!(
                 "'{}' names several ports: a connection is to one, --probe takes several",
-                Plain(word)
+                Escaped(word)
             );
             return Err(Error::raw(ErrorKind::ValueValidation, text));
         }

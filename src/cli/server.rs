@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, Val
 
 use super::dialogue::DIALOGUE;
 use super::values::{self, whole};
-use crate::access::{Access, Verdict, Whom, parse_network};
+use crate::address::access::{Access, Verdict, Whom, parse_network};
 use crate::exit::Failure;
 
 /// The options of `tcp-listen` and `udp-bind`.

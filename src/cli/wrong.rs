@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 
-use crate::plain::Plain;
+use crate::escape::Escaped;
 
 /// The error with the text that it is about and what would be right. `command` is the program, not used before.
 pub(super) fn explained(mut error: Error, words: &[OsString], mut command: Command) -> Error {
@@ -52,7 +52,7 @@ const SHOWN: usize = 200;
 fn show_controls(error: &mut Error) {
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
         if let Some(ContextValue::String(text)) = error.get(kind) {
-            let mut text = Plain(text).to_string();
+            let mut text = Escaped(text).to_string();
             if let Some((end, _)) = text.char_indices().nth(SHOWN) {
                 text.truncate(end);
                 text += "...";

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::split::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
+use crate::escape;
+use crate::escape::Timestamp;
 use crate::flow::Flow;
-use crate::plain;
-use crate::stamp::Stamp;
 
 /// The forms of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -111,13 +111,13 @@ fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
 
 fn append_json(bytes: &[u8], flow: Option<&Flow>, text: &mut Vec<u8>) {
     let line = Line {
-        time: Stamp(SystemTime::now()).to_string(),
+        time: Timestamp(SystemTime::now()).to_string(),
         flow: flow.map(Addresses::from),
         bytes: bytes.len(),
         hex: hex::encode(bytes),
         text: std::str::from_utf8(bytes).ok(),
     };
-    plain::append_json(text, &line);
+    escape::append_json(text, &line);
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::Failure;
 use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, End, Link, Unseen};
-use crate::sys::buffers::{unread, unsent};
-use crate::sys::tcp_info::figures;
+use crate::sys::sockopt::{unread, unsent};
+use crate::sys::tcp_info::tcp_info;
 use crate::tap::{Count, Data, Event, SocketState, Taps};
 
 mod bulk;
@@ -271,7 +271,7 @@ impl Link for Connection {
             sent: self.sent,
             unread: unread(&self.socket),
             unsent: unsent(&self.socket),
-            path: figures(&self.socket),
+            path: tcp_info(&self.socket),
             ..SocketState::new(self.identity(), self.opened)
         }
     }

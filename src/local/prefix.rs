@@ -8,9 +8,9 @@ use std::os::fd::BorrowedFd;
 
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
+use crate::escape;
 use crate::exit::Failure;
 use crate::flow::Flow;
-use crate::plain;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
 
@@ -89,7 +89,7 @@ fn write_line(text: &mut Vec<u8>, mark: &str, line: &[u8]) {
 
 fn show_line(text: &mut Vec<u8>, mark: &str, line: &[u8]) {
     text.extend_from_slice(mark.as_bytes());
-    plain::append_line(text, line);
+    escape::append_line(text, line);
     end_line(text);
 }
 

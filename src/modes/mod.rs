@@ -4,8 +4,7 @@
 use std::time::Instant;
 
 use crate::cli::Command;
-use crate::exit::Failure;
-use crate::print::print;
+use crate::exit::{Failure, print};
 use crate::run::observers::watch;
 
 mod compare;

@@ -13,7 +13,7 @@ use crate::link::connect::Established;
 use crate::run::children::RESERVED;
 use crate::run::retry::Retry;
 use crate::run::session::Session;
-use crate::sys::limits::allow_descriptors;
+use crate::sys::inherited::allow_descriptors;
 use crate::tap::{Event, Taps};
 
 /// Ports that are asked side by side.

@@ -11,8 +11,8 @@
 
 use std::rc::Rc;
 
-use crate::access::Access;
 use crate::address::BindAddress;
+use crate::address::access::Access;
 use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
@@ -30,7 +30,7 @@ use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
 use crate::run::traffic::Traffic;
 use crate::socket::activation::{self, Stream};
 use crate::socket::{open, options};
-use crate::sys::limits::raise_descriptors;
+use crate::sys::inherited::allow_descriptors;
 use crate::tap::Event;
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<()> {
@@ -174,7 +174,7 @@ fn client_limit(options: &TcpListen) -> Clients {
         let most = clients.max_clients.unwrap_or(options.server.max_children);
         return Clients::AtOnce(affordable(most));
     }
-    let descriptors = raise_descriptors().saturating_sub(RESERVED);
+    let descriptors = allow_descriptors(u64::MAX).saturating_sub(RESERVED);
     // A connection and perhaps a file each.
     let most = descriptors / (1 + u64::from(clients.out_dir.is_some()));
     Clients::AtOnce(clients.max_clients.unwrap_or(u64::MAX).min(most.max(1)))

@@ -13,7 +13,7 @@ use crate::local::exec::datagrams::DatagramChildren;
 use crate::local::exec::supervisor::{Shutdown, Supervisor};
 use crate::local::exec::{Caller, Program};
 use crate::pump::Wiring;
-use crate::sys::limits::allow_descriptors;
+use crate::sys::inherited::allow_descriptors;
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
 

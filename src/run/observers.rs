@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use super::ready::Ready;
 use crate::cli::{CommonOptions, DumpOptions, Place, ReportOptions};
 use crate::exit::{Exit, Failure};
-use crate::sys::inherited::Waiting;
+use crate::sys::inherited::BlockingWriter;
 use crate::tap::explain::Explain;
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::json::{Events, Payload};
@@ -207,7 +207,11 @@ fn standard_output(option: &str, console: &Console) -> Result<Sink, Failure> {
     }
     let owned = stdout.try_clone_to_owned();
     let owned = owned.map_err(|error| Failure::io(act, &error))?;
-    Ok(Sink::stdout(Waiting(File::from(owned)), option, console))
+    Ok(Sink::stdout(
+        BlockingWriter(File::from(owned)),
+        option,
+        console,
+    ))
 }
 
 /// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.

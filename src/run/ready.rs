@@ -11,9 +11,9 @@ use super::background::Background;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
 use crate::flow::Identity;
+use crate::sys::inherited::notify_ready;
 use crate::sys::inherited::take_for_writing;
 use crate::sys::signals::Signals;
-use crate::sys::systemd::notify_ready;
 
 /// How long a reader is waited for in silence.
 const SILENCE: Duration = Duration::from_secs(1);

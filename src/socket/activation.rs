@@ -11,7 +11,7 @@ use crate::address::BindAddress;
 use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Transport, unmapped};
-use crate::sys::systemd::passed_sockets;
+use crate::sys::inherited::passed_sockets;
 use crate::tap::Reach;
 
 /// A TCP socket that was passed.

@@ -12,7 +12,7 @@ use super::options::{IpVersions, accept};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
-use crate::sys::multicast;
+use crate::sys::sockopt::join_group;
 use crate::tap::Reach;
 
 /// Sets what the options ask for. To be called before `bind`.
@@ -89,7 +89,7 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
         return Err(Failure::new(Exit::Failed, text));
     }
     let index = interface.as_deref().map_or(Ok(0), index_of);
-    let result = index.and_then(|index| multicast::join(socket, *group, *source, index));
+    let result = index.and_then(|index| join_group(socket, *group, *source, index));
     let hint = match interface {
         None => "no route says on which interface: name it, as in --join GROUP%eth0",
         Some(_) => "",

@@ -11,7 +11,7 @@ use socket2::{Socket, TcpKeepalive};
 use crate::cli::{EndOptions, Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::{Exit, Failure, describe};
 use crate::link::tcp::Terms;
-use crate::sys::fast_open;
+use crate::sys::sockopt::{set_fast_open_connect, set_fast_open_listen};
 
 /// Which versions of IP the packets of a socket have: each has its own socket options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +128,8 @@ pub(crate) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
     }
     if options.fastopen {
         let result = match role {
-            Role::Connects => fast_open::allow_connecting(socket),
-            Role::Listens => fast_open::allow_listening(socket, FAST_OPEN_QUEUE),
+            Role::Connects => set_fast_open_connect(socket),
+            Role::Listens => set_fast_open_listen(socket, FAST_OPEN_QUEUE),
         };
         accept("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
     }

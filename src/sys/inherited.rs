@@ -1,97 +1,141 @@
-//! Standard input and output, which belong to others as well: reading and writing without ever blocking on them.
-//! `O_NONBLOCK` is a flag of the open file description that is shared with the shell, so it is never set on what was inherited.
+//! Whatever the process inherits: standard descriptors, passed sockets, the service manager's socket, the limit of descriptors.
+//! Others share these, so `O_NONBLOCK`, a flag of the shared file description, is never set on what is inherited.
 
+use std::env;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::{FileType, OFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, fcntl_getfd};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::Socket;
 
-use super::startup::was_closed;
 use super::wait::{Interest, wait};
 
-/// What an inherited descriptor is.
+/// One bit for each of the descriptors 0, 1 and 2 that was closed when the program started.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Function that the loader calls before the runtime opens /dev/null in the place of what is closed (elf(5), `.init_array`).
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_CLOSED: extern "C" fn() = note_closed;
+
+extern "C" fn note_closed() {
+    for fd in 0..=2 {
+        // SAFETY: asks for a flag of a descriptor, which may be any number.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Returns true if standard input (0), output (1) or error (2) was closed when the program started.
+#[must_use]
+pub fn was_closed(fd: RawFd) -> bool {
+    (0..=2).contains(&fd) && CLOSED.load(Ordering::Relaxed) & 1 << fd != 0
+}
+
+/// Kind of an inherited descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A terminal.
     Terminal,
     /// A pipe or a FIFO.
     Pipe,
-    /// A regular file (or a block device): always ready.
+    /// A regular file or a block device: always ready.
     Regular,
     /// `/dev/null`.
     Null,
     /// A socket.
     Socket,
-    /// Another character device, or what else there may be.
+    /// Another character device, or anything else.
     Other,
     /// It was closed when the program started.
     Closed,
 }
 
-/// How a call on the descriptor is kept from blocking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    /// It never blocks for a peer (files), or is a description of our own with `O_NONBLOCK`.
-    Plain,
-    /// A socket: `MSG_DONTWAIT` with every call.
-    Socket,
-    /// `RWF_NOWAIT` with every call (readv2(2)).
-    NoWait,
-    /// Only in small pieces, each after the descriptor was reported ready: POLLOUT promises room for `PIPE_BUF` bytes (pipe(7)).
-    Small,
+impl Kind {
+    fn of(fd: BorrowedFd<'_>) -> Self {
+        let Ok(stat) = rustix::fs::fstat(fd) else {
+            return Self::Closed;
+        };
+        let is_null =
+            || rustix::fs::stat("/dev/null").is_ok_and(|null| null.st_rdev == stat.st_rdev);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => Self::Pipe,
+            FileType::RegularFile | FileType::BlockDevice => Self::Regular,
+            FileType::Socket => Self::Socket,
+            FileType::CharacterDevice if rustix::termios::isatty(fd) => Self::Terminal,
+            FileType::CharacterDevice if was_closed(fd.as_raw_fd()) => Self::Closed,
+            FileType::CharacterDevice if is_null() => Self::Null,
+            _ => Self::Other,
+        }
+    }
 }
 
-/// The bytes that a descriptor which is ready takes for certain (`PIPE_BUF`, pipe(7)).
-const CERTAIN_ROOM: usize = 4096;
+/// Method that keeps a call from blocking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// A plain call: a file never waits for a peer, and a description of our own has `O_NONBLOCK`.
+    Plain,
+    /// `MSG_DONTWAIT` with every call, for sockets.
+    DontWait,
+    /// `RWF_NOWAIT` with every call (readv2(2)).
+    NoWait,
+    /// Small pieces, each after the descriptor was reported ready: POLLOUT promises room for `PIPE_BUF` bytes (pipe(7)).
+    Pieces,
+}
+
+/// Bytes that a ready descriptor takes without blocking (`PIPE_BUF`, pipe(7)).
+const PIECE_SIZE: usize = 4096;
+
+/// Offset that means the position of the descriptor, for preadv2(2) and pwritev2(2): -1.
+const CURRENT_POSITION: u64 = u64::MAX;
 
 /// Standard input or output.
 pub struct Inherited {
     kind: Kind,
-    access: Access,
+    method: Method,
+    /// The same pipe or terminal, opened once more.
     own: Option<OwnedFd>,
     fd: BorrowedFd<'static>,
-}
-
-/// Which way an inherited descriptor is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// For reading.
-    Input,
-    /// For writing.
-    Output,
 }
 
 impl Inherited {
     /// Standard input.
     #[must_use]
     pub fn stdin() -> Self {
-        Self::new(rustix::stdio::stdin(), Use::Input)
+        Self::new(rustix::stdio::stdin(), OpenOptions::new().read(true))
     }
 
     /// Standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self::new(rustix::stdio::stdout(), Use::Output)
+        Self::new(rustix::stdio::stdout(), OpenOptions::new().write(true))
     }
 
-    fn new(fd: BorrowedFd<'static>, way: Use) -> Self {
-        let kind = kind_of(fd);
+    fn new(fd: BorrowedFd<'static>, options: &mut OpenOptions) -> Self {
+        let kind = Kind::of(fd);
         let own = match kind {
-            Kind::Pipe | Kind::Terminal => reopen(fd, way),
+            Kind::Pipe | Kind::Terminal => reopen(fd, options),
             _ => None,
         };
-        let access = match kind {
-            Kind::Socket => Access::Socket,
-            Kind::Pipe if own.is_none() => Access::NoWait,
-            Kind::Terminal if own.is_none() => Access::Small,
-            _ => Access::Plain,
+        let method = match kind {
+            Kind::Socket => Method::DontWait,
+            Kind::Pipe if own.is_none() => Method::NoWait,
+            Kind::Terminal if own.is_none() => Method::Pieces,
+            _ => Method::Plain,
         };
         Self {
             kind,
-            access,
+            method,
             own,
             fd,
         }
@@ -102,77 +146,89 @@ impl Inherited {
         self.own.as_ref().map_or(self.fd, AsFd::as_fd)
     }
 
-    /// What it is.
+    /// Its kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Reads what is there, `Ok(0)` at the end; `WouldBlock` if there is nothing yet.
+    /// Reads the bytes that are there, `Ok(0)` at the end; `WouldBlock` if there are none yet.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.access {
-            Access::Socket => {
-                let (count, _) =
-                    rustix::net::recv(self.fd, buffer, rustix::net::RecvFlags::DONTWAIT)?;
+        match self.method {
+            Method::DontWait => {
+                let (count, _) = rustix::net::recv(self.fd, buffer, RecvFlags::DONTWAIT)?;
                 Ok(count)
             }
-            Access::NoWait => {
-                let mut slices = [io::IoSliceMut::new(buffer)];
-                match rustix::io::preadv2(self.fd, &mut slices, CURRENT, ReadWriteFlags::NOWAIT) {
-                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE) => {
-                        self.access = Access::Small;
+            Method::NoWait => {
+                let slices = &mut [IoSliceMut::new(buffer)];
+                let flags = ReadWriteFlags::NOWAIT;
+                match rustix::io::preadv2(self.fd, slices, CURRENT_POSITION, flags) {
+                    Err(error) if is_unsupported(error) => {
+                        self.method = Method::Pieces;
                         self.read(buffer)
                     }
                     other => Ok(other?),
                 }
             }
-            Access::Plain | Access::Small => Ok(rustix::io::read(self.channel(), buffer)?),
+            Method::Plain | Method::Pieces => Ok(rustix::io::read(self.channel(), buffer)?),
         }
     }
 
     /// Writes as much as there is room for; `WouldBlock` if there is none.
     pub fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.access {
-            Access::Socket => {
-                let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-                let mut control = rustix::net::SendAncillaryBuffer::default();
+        match self.method {
+            Method::DontWait => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let mut control = SendAncillaryBuffer::default();
                 Ok(rustix::net::sendmsg(self.fd, slices, &mut control, flags)?)
             }
-            Access::NoWait => {
-                match rustix::io::pwritev2(self.fd, slices, CURRENT, ReadWriteFlags::NOWAIT) {
-                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE) => {
-                        self.access = Access::Small;
+            Method::NoWait => {
+                let flags = ReadWriteFlags::NOWAIT;
+                match rustix::io::pwritev2(self.fd, slices, CURRENT_POSITION, flags) {
+                    Err(error) if is_unsupported(error) => {
+                        self.method = Method::Pieces;
                         self.write(slices)
                     }
                     other => Ok(other?),
                 }
             }
-            Access::Plain => Ok(rustix::io::writev(self.channel(), slices)?),
-            Access::Small => {
+            Method::Plain => Ok(rustix::io::writev(self.channel(), slices)?),
+            Method::Pieces => {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 let first = first.map_or(&[][..], |slice| slice);
-                let piece = &first[..first.len().min(CERTAIN_ROOM)];
+                let piece = &first[..first.len().min(PIECE_SIZE)];
                 Ok(rustix::io::write(self.channel(), piece)?)
             }
         }
     }
 }
 
-/// The offset of preadv2(2) and pwritev2(2) that means "where the descriptor is": -1.
-const CURRENT: u64 = u64::MAX;
+/// Returns true if the descriptor or the kernel has no `RWF_NOWAIT`.
+fn is_unsupported(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE)
+}
 
 impl AsFd for Inherited {
-    /// The inherited descriptor, for waiting: a FIFO that is opened anew after its writer has gone never reports that it has
-    /// (Linux, fifo(7)).
+    /// The inherited descriptor, for waiting: a FIFO that is opened after its writer has gone never reports a hang-up (Linux,
+    /// fifo(7)).
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd
     }
 }
 
-/// A standard descriptor that is written to as any file is: where somebody else has made it non-blocking, whoever writes waits.
-pub struct Waiting<W>(pub W);
+/// Opens the same pipe or terminal once more: a description of our own, whose `O_NONBLOCK` is not shared (proc(5),
+/// /proc/self/fd).
+fn reopen(fd: BorrowedFd<'_>, options: &mut OpenOptions) -> Option<OwnedFd> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.custom_flags(flags.bits().cast_signed());
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    options.open(path).ok().map(OwnedFd::from)
+}
 
-impl<W: Write + AsFd> Waiting<W> {
+/// Writer that waits for room, also where another process has made the descriptor non-blocking.
+pub struct BlockingWriter<W>(pub W);
+
+impl<W: Write + AsFd> BlockingWriter<W> {
     fn wait_and<T>(&mut self, act: impl Fn(&mut W) -> io::Result<T>) -> io::Result<T> {
         loop {
             match act(&mut self.0) {
@@ -185,7 +241,7 @@ impl<W: Write + AsFd> Waiting<W> {
     }
 }
 
-impl<W: Write + AsFd> Write for Waiting<W> {
+impl<W: Write + AsFd> Write for BlockingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wait_and(|out| out.write(bytes))
     }
@@ -195,42 +251,52 @@ impl<W: Write + AsFd> Write for Waiting<W> {
     }
 }
 
-fn kind_of(fd: BorrowedFd<'_>) -> Kind {
-    let Ok(stat) = rustix::fs::fstat(fd) else {
-        return Kind::Closed;
-    };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Fifo => Kind::Pipe,
-        FileType::RegularFile | FileType::BlockDevice => Kind::Regular,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice if rustix::termios::isatty(fd) => Kind::Terminal,
-        FileType::CharacterDevice if was_closed(fd.as_raw_fd()) => Kind::Closed,
-        FileType::CharacterDevice if is_null(stat.st_rdev) => Kind::Null,
-        _ => Kind::Other,
-    }
-}
-
-fn is_null(device: u64) -> bool {
-    rustix::fs::stat("/dev/null").is_ok_and(|null| null.st_rdev == device)
-}
-
-/// Opens the same pipe or terminal once more: a description of our own, whose `O_NONBLOCK` nobody else sees (proc(5), /proc/self/fd).
-fn reopen(fd: BorrowedFd<'_>, way: Use) -> Option<OwnedFd> {
-    let mut options = OpenOptions::new();
-    match way {
-        Use::Input => options.read(true),
-        Use::Output => options.write(true),
-    };
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    options.custom_flags(flags.bits().cast_signed());
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    options.open(path).ok().map(OwnedFd::from)
-}
-
-/// Lets programs that are started from here have descriptors 0, 1 and 2, and no others that this process was given.
+/// Takes over descriptor `number`, which was opened for this program to write to; it is closed with the file.
 ///
-/// Those that this program opens itself are never passed on. Where the kernel cannot do this (before Linux 5.11), others are.
-pub fn keep_descriptors() {
+/// Standard input, output and error are duplicated instead. The caller has not opened any descriptor yet.
+pub fn take_for_writing(number: RawFd) -> io::Result<File> {
+    if number < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: only lent to a call that answers EBADF if it is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if number <= 2 {
+        return Ok(File::from(fcntl_dupfd_cloexec(fd, 3)?));
+    }
+    fcntl_getfd(fd)?;
+    // SAFETY: it is open and has no other owner: the caller has not opened anything yet.
+    Ok(unsafe { File::from_raw_fd(number) })
+}
+
+/// Takes over the sockets that systemd(1) has passed, or those of that name (`FileDescriptorName=`, systemd.socket(5)).
+///
+/// To be called once (`sd_listen_fds(3)`).
+pub fn passed_sockets(name: Option<&str>) -> io::Result<Vec<Socket>> {
+    let passed = sd_notify::listen_fds_with_names()?;
+    let wanted = passed.filter(|(_, given)| name.is_none_or(|name| name == given));
+    // SAFETY: the library has just set a flag of it, so it is open; it is meant for this process, which takes it only once.
+    let take = |(fd, _)| unsafe { Socket::from_raw_fd(fd) };
+    Ok(wanted.map(take).collect())
+}
+
+/// Reports to the service manager, if there is one, that this process is ready (`sd_notify(3)`).
+pub fn notify_ready(status: &str) -> io::Result<()> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let manager = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&path)?,
+    };
+    let text = format!("READY=1\nSTATUS={status}\n");
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &manager)?;
+    Ok(())
+}
+
+/// Hides all descriptors but 0, 1 and 2 from programs that this process starts.
+///
+/// Descriptors that this program opens are never passed on. Before Linux 5.11, others that it inherits are.
+pub fn hide_descriptors() {
     let (first, last) = (3, libc::c_uint::MAX);
     // SAFETY: it only sets a flag of descriptors, which has no effect on what they are used for here.
     unsafe {
@@ -243,19 +309,21 @@ pub fn keep_descriptors() {
     }
 }
 
-/// Takes over descriptor `number`, which whoever started the program has opened for us to write to; it is closed with the file.
-/// To be called before the program opens descriptors of its own.
-/// Standard input, output and error are only borrowed, by a duplicate.
-pub fn take_for_writing(number: i32) -> io::Result<File> {
-    if number < 0 {
-        return Err(Errno::BADF.into());
-    }
-    // SAFETY: only lent to a call that answers EBADF if it is not open.
-    let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    if number <= 2 {
-        return Ok(File::from(rustix::io::fcntl_dupfd_cloexec(fd, 3)?));
-    }
-    rustix::io::fcntl_getfd(fd)?;
-    // SAFETY: it is open, and nobody else's: the caller asks before this program has opened anything.
-    Ok(unsafe { File::from_raw_fd(number) })
+/// Raises the soft limit of open descriptors to the hard one if it is less than `wanted` (getrlimit(2)); returns the limit.
+///
+/// Programs that this process starts inherit the limit, and some of them go through all descriptors below it.
+#[must_use]
+pub fn allow_descriptors(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let is_short = current.is_some_and(|limit| limit < wanted);
+    let limit = if is_short && setrlimit(Resource::Nofile, raised).is_ok() {
+        maximum
+    } else {
+        current
+    };
+    limit.unwrap_or(u64::MAX)
 }

@@ -1,20 +1,13 @@
-//! What only the operating system can do: waiting, signals, non-blocking access to inherited descriptors, moving bytes unseen.
-//! All `unsafe` code and every platform condition of the program is below this folder; the rest is portable.
+//! Calls of the operating system: waiting, signals, inherited descriptors, socket options, the sandbox, moves without a copy.
+//! All `unsafe` code and every condition on the platform is in this folder; the rest of the program is portable.
 
 #![allow(unsafe_code)]
 
-pub mod buffers;
 pub mod conduit;
-pub mod fast_open;
 pub mod inherited;
-pub mod limits;
-pub mod multicast;
 mod pieces;
 pub mod sandbox;
 pub mod signals;
-mod sockopt;
-pub mod startup;
-pub mod systemd;
+pub mod sockopt;
 pub mod tcp_info;
-mod unwinder;
 pub mod wait;

@@ -1,47 +1,39 @@
-//! What TCP has learned of a connection, for reports and decisions: its state, the round trip, what was sent again.
-//! Only a look: nothing is changed, and a kernel that does not tell is no error.
+//! The figures that TCP keeps of a connection: its state, the round trip, retransmissions (`TCP_INFO`, tcp(7)).
+//! They are read and nothing is changed; a kernel without them is no error.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What TCP has learned of the path to the peer (`TCP_INFO`, tcp(7)).
+use super::sockopt;
+
+/// Figures of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figures {
-    /// The state of the connection, as RFC 9293, 3.3.2 names it.
+pub struct TcpInfo {
+    /// The state, as RFC 9293, 3.3.2 names it.
     pub state: &'static str,
-    /// The smoothed time of a round trip.
+    /// The smoothed round-trip time.
     pub rtt: Duration,
-    /// How much that time varies.
+    /// The variation of the round-trip time.
     pub rtt_variation: Duration,
-    /// Segments that were sent again, in all.
+    /// Retransmitted segments, in total.
     pub retransmits: u32,
     /// The congestion window, in segments.
     pub cwnd: u32,
-    /// The most bytes in a segment.
+    /// The maximum segment size, in bytes.
     pub mss: u32,
-    /// How long there has been something to send or to be acknowledged.
+    /// Time in which data was unsent or unacknowledged.
     pub busy: Duration,
-    /// How much of that time the peer's window has held it back (RFC 9293, 3.8.6).
+    /// The part of `busy` in which the peer's window limited sending (RFC 9293, 3.8.6).
     pub held_back: Duration,
 }
 
-/// The figures of a TCP socket; also of one whose connection is broken.
-pub fn figures(socket: &impl AsFd) -> Option<Figures> {
+/// Reads the figures of a TCP socket; also of one whose connection is broken.
+pub fn tcp_info(socket: &impl AsFd) -> Option<TcpInfo> {
     // SAFETY: the structure has only integers, for which zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    #[expect(clippy::cast_possible_truncation, reason = "some 200 bytes")]
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `info` is as long as `length` says and lives through the call; an older kernel fills less of it.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            std::ptr::from_mut(&mut info).cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0).then(|| Figures {
+    let empty: libc::tcp_info = unsafe { std::mem::zeroed() };
+    // SAFETY: any bytes are valid integers.
+    let info = unsafe { sockopt::get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, empty) };
+    info.ok().map(|info| TcpInfo {
         state: state_name(info.tcpi_state),
         rtt: Duration::from_micros(info.tcpi_rtt.into()),
         rtt_variation: Duration::from_micros(info.tcpi_rttvar.into()),
@@ -83,10 +75,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let figures = figures(&server).unwrap();
-        assert_eq!((figures.state, figures.retransmits), ("ESTABLISHED", 0));
-        assert!(figures.mss > 0 && figures.cwnd > 0);
+        let info = tcp_info(&server).unwrap();
+        assert_eq!((info.state, info.retransmits), ("ESTABLISHED", 0));
+        assert!(info.mss > 0 && info.cwnd > 0);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(super::figures(&socket), None);
+        assert_eq!(tcp_info(&socket), None);
     }
 }

@@ -11,9 +11,9 @@ use anstyle::{AnsiColor, Effects, Style};
 use super::lines::Palette;
 use super::phrases::Bytes;
 use super::{Data, Event, Sink, Tap, Ways};
+use crate::escape::Timestamp;
 use crate::exit::Failure;
 use crate::flow::{Direction, Flow, Identity, Transport};
-use crate::stamp::Stamp;
 
 /// Lines that are rendered before the sink may write them.
 const LINES_AT_ONCE: usize = 256;
@@ -136,7 +136,7 @@ impl Tap for HexDump {
         match *event {
             Event::Data(ref data) => {
                 self.stamp.clear();
-                let _ = write!(self.stamp, "{}", Stamp(time));
+                let _ = write!(self.stamp, "{}", Timestamp(time));
                 for piece in data.pieces() {
                     match data.flow.transport {
                         Transport::Tcp => self.stream(data, piece),

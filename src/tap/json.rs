@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, SystemTime};
 
 use super::{Count, Data, Event, Sink, SocketState, Tap, Ways};
+use crate::escape;
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Direction, Transport};
-use crate::plain;
 
 mod record;
 
@@ -51,7 +51,7 @@ impl Events {
             details,
         };
         let out = self.sink.buffer();
-        plain::append_json(out, &record);
+        escape::append_json(out, &record);
         out.push(b'\n');
     }
 

@@ -12,9 +12,9 @@ use super::phrases::{
     Buffers, Bytes, Closing, Datagrams, Number, Openness, Size, Transfer, at_least,
 };
 use super::{Data, Event, SocketState, Tap};
+use crate::escape::Escaped;
 use crate::exit::{describe, describe_status};
 use crate::flow::{Direction, Flow, Transport};
-use crate::plain::Plain;
 
 mod attempts;
 
@@ -284,7 +284,7 @@ pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text:
         Palette::Plain => Style::new(),
         Palette::Colored => style_of(word),
     };
-    let line = format!("{style}{word:<10}{style:#} {}\n", Plain(text));
+    let line = format!("{style}{word:<10}{style:#} {}\n", Escaped(text));
     // Nobody can be told that standard error is gone; the traffic matters more.
     let _ = out.write_all(line.as_bytes());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Count, Data, Reach, SocketState};
 use crate::batch::Shape;
 use crate::flow::{Direction, Identity, Transport};
-use crate::sys::tcp_info::Figures;
+use crate::sys::tcp_info::TcpInfo;
 
 /// The number of a connection, where it has one.
 pub(super) struct Number(pub(super) Option<u64>);
@@ -115,7 +115,7 @@ impl Display for Buffers<'_> {
 }
 
 /// What TCP knows of the path to the peer.
-pub(super) struct Path(pub(super) Figures);
+pub(super) struct Path(pub(super) TcpInfo);
 
 impl Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

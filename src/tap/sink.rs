@@ -11,9 +11,9 @@ use std::rc::Rc;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::fs::FileType;
 
+use crate::escape::Escaped;
 use crate::exit::{Exit, Failure, describe};
-use crate::plain::Plain;
-use crate::sys::inherited::Waiting;
+use crate::sys::inherited::BlockingWriter;
 
 /// Bytes gathered before they are written.
 const BUFFER_SIZE: usize = 128 << 10;
@@ -50,7 +50,7 @@ impl Console {
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stderr = Waiting(io::stderr());
+        let mut stderr = BlockingWriter(io::stderr());
         match &self.bar {
             Some(bar) => bar.suspend(|| stderr.write(bytes)),
             None => stderr.write(bytes),
@@ -184,7 +184,7 @@ impl Sink {
         self.broken = Some(Exit::Failed);
         let (name, reason) = (&self.name, describe(error));
         let text = format!("cannot write to {name}: {reason}; nothing more goes there");
-        let text = format!("tuplecat: {}\n", Plain(text));
+        let text = format!("tuplecat: {}\n", Escaped(text));
         // Standard error itself may be closed; the exit status still reports the failure.
         let _ = self.console.write_all(text.as_bytes());
     }

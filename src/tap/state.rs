@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::flow::{Direction, Identity};
-use crate::sys::tcp_info::Figures;
+use crate::sys::tcp_info::TcpInfo;
 
 /// Bytes and chunks in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -68,7 +68,7 @@ pub struct SocketState {
     /// Bytes written that the peer has not acknowledged (`SIOCOUTQ`), or that have not left the socket.
     pub unsent: Option<usize>,
     /// What the kernel knows of the path (`TCP_INFO`), where it is a connection.
-    pub path: Option<Figures>,
+    pub path: Option<TcpInfo>,
     /// What closing it tells the peer.
     pub parting: Parting,
 }

@@ -2,10 +2,7 @@
 //! Read from the lock file as cargo resolves it for this machine, without a network.
 
 use std::collections::HashMap;
-use std::fs;
 use std::process::Command;
-
-use crate::common::*;
 
 /// Licences that a program may be built with and given away, whatever its own licence is.
 const LICENCES: [&str; 4] = ["MIT", "Apache-2.0", "Unicode-3.0", "Unlicense"];
@@ -63,17 +60,4 @@ fn every_licence_is_one_of_the_permissive() {
         assert!(is_allowed(&licence), "{name}: '{licence}'");
     }
     assert!(!is_allowed("GPL-3.0-only") && !is_allowed("MIT AND GPL-3.0-only"));
-}
-
-/// Each library that the loader has to find and set up makes every start longer.
-#[test]
-#[cfg(target_env = "gnu")]
-fn the_unwinder_is_no_shared_library() {
-    let server = tuplecat("tcp-listen 0").start();
-    server.ready();
-    let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
-    assert!(
-        maps.contains("/libc.so") && !maps.contains("/libgcc_s"),
-        "{maps}"
-    );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::sys::tcp_info::figures;
+use crate::sys::tcp_info::tcp_info;
 
 /// Bytes sent from one look at a connection to the next.
 pub(super) const LOOK: u64 = 1 << 20;
@@ -19,7 +19,7 @@ const SHORT: u32 = 32 << 10;
 /// What the kernel had counted for a connection when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
-    /// See [`Figures`](crate::sys::tcp_info::Figures).
+    /// See [`TcpInfo`](crate::sys::tcp_info::TcpInfo).
     busy: Duration,
     held_back: Duration,
     /// Whether its backlog is kept short.
@@ -34,7 +34,7 @@ impl Bulk {
     /// cache. On one machine it halves the speed of such a peer. Where Nagle's algorithm waits for full segments (RFC 9293, 3.7.4), a
     /// backlog that is shorter than a segment would make each of them wait for an acknowledgement: there it stays as it is.
     pub(super) fn look(&mut self, socket: &Socket) {
-        let Some(path) = figures(socket) else {
+        let Some(path) = tcp_info(socket) else {
             return;
         };
         let busy = path.busy.saturating_sub(self.busy);

@@ -12,7 +12,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
 use super::{Connection, Terms, address_of};
-use crate::access::Access;
+use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Flow, Identity, Transport, unmapped};

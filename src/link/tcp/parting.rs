@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::exit::describe;
 use crate::pump::end::Arrival;
-use crate::sys::buffers::unsent;
-use crate::sys::tcp_info::figures;
+use crate::sys::sockopt::unsent;
+use crate::sys::tcp_info::tcp_info;
 
 /// Which directions have ended (RFC 9293, 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Lingering {
 pub(super) fn unacknowledged(socket: &socket2::Socket, fin: usize) -> io::Result<usize> {
     let count = || unsent(socket).unwrap_or(0).saturating_sub(fin);
     let left = count();
-    if left > 0 && figures(socket).is_some_and(|path| path.state == "CLOSED") {
+    if left > 0 && tcp_info(socket).is_some_and(|path| path.state == "CLOSED") {
         // It may have closed because the last was acknowledged just now; once it has, the count is final.
         return match count() {
             0 => Ok(0),

@@ -14,7 +14,7 @@ use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, End, Link};
-use crate::sys::buffers::{dropped, unread, unsent};
+use crate::sys::sockopt::{dropped, unread, unsent};
 use crate::tap::{Call, Count, Event, SocketState, Taps};
 
 mod addresses;

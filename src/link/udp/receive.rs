@@ -13,7 +13,7 @@ use crate::batch::{Batch, Run, Shape};
 use crate::flow::Direction;
 use crate::pump::end::Arrival;
 use crate::pump::rules::Engine;
-use crate::sys::buffers::dropped;
+use crate::sys::sockopt::dropped;
 use crate::tap::{Data, Event, Taps};
 
 /// How many errors without an entry in the error queue are taken for leftovers of errors already read.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::access::Access;
+use crate::address::access::Access;
 use crate::pump::rules::Engine;
 
 /// How a [`Socket`](super::Socket) behaves.

@@ -21,7 +21,7 @@ use super::{Caller, Program};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe_status};
 use crate::pump::end::{Arrival, End};
-use crate::sys::inherited::keep_descriptors;
+use crate::sys::inherited::hide_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
@@ -81,7 +81,7 @@ pub enum Shutdown {
 impl Supervisor {
     /// Room for so many children at once. From now on only descriptors 0, 1 and 2 are passed on to programs.
     pub fn new(limit: usize) -> io::Result<Self> {
-        keep_descriptors();
+        hide_descriptors();
         let (wake, bell) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         bell.set_nonblocking(true)?;

@@ -5,8 +5,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::Compare;
-use crate::exit::{Exit, Failure};
-use crate::print::print;
+use crate::exit::{Exit, Failure, print};
 
 mod absence;
 mod experiments;

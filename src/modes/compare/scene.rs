@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::access::Access;
+use crate::address::access::Access;
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow};

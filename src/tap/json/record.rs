@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use crate::escape::Timestamp;
 use crate::flow::{Address, Flow, Identity, Transport};
-use crate::stamp::Stamp;
-use crate::sys::tcp_info::Figures;
+use crate::sys::tcp_info::TcpInfo;
 use crate::tap::{Count, Reach};
 
 /// An event.
@@ -25,7 +25,7 @@ pub(super) struct Record<'a> {
 
 /// Writes a time as RFC 3339 has it, to the microsecond.
 fn stamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Stamp(*time))
+    serializer.collect_str(&Timestamp(*time))
 }
 
 /// The socket or the addresses that an event is about.
@@ -169,8 +169,8 @@ pub(super) struct Path {
     mss: u32,
 }
 
-impl From<Figures> for Path {
-    fn from(figures: Figures) -> Self {
+impl From<TcpInfo> for Path {
+    fn from(figures: TcpInfo) -> Self {
         Self {
             state: figures.state,
             rtt: figures.rtt.as_secs_f64(),
