@@ -103,9 +103,10 @@ impl Serialize for Address {
 /// A socket pair: the local and the remote address of one transport. For TCP it is the 4-tuple of the connection.
 ///
 /// Its `Display` is the symmetric form `tcp LOCAL <-> REMOTE`; [`Flow::arrow`] gives the one-way form of a datagram.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Flow {
     /// The transport both addresses belong to.
+    #[serde(rename = "proto")]
     pub transport: Transport,
     /// Our address.
     pub local: Address,

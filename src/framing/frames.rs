@@ -1,30 +1,30 @@
-//! Where decoders put what they find: frames into a batch, equal ones as one run.
-//! A frame that has begun waits here for the rest of its bytes, and one that no datagram can hold is an error before any of it is sent.
+//! Frames collects what decoders find, and fills batches with it: equal frames become one run.
+//! A frame that has begun waits here for the rest of its bytes. One that no datagram can hold is an error before any of it is sent.
 
 use crate::batch::Batch;
 use crate::exit::{Exit, Failure};
 
-/// How far a frame without an end is followed to tell its size, in bytes.
-const PATIENCE: usize = 16 << 20;
+/// Bytes after which the size of an endless frame is no longer counted.
+const MEASURE_LIMIT: usize = 16 << 20;
 
-/// What the boundaries between frames are worth to whoever sends them.
+/// Meaning of the boundaries between frames for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundaries {
-    /// Nothing: they become one stream.
+    /// None: all frames become one stream.
     Dropped,
     /// Each frame is a datagram.
     Kept {
-        /// The most bytes that a datagram holds.
+        /// Most bytes that a datagram holds.
         limit: usize,
     },
 }
 
-/// How much may be given at once. One frame, or one byte of a stream, always may.
+/// Amount that may be given at once. One frame, or one byte of a stream, always may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// So many frames.
+    /// Number of frames.
     pub frames: u64,
-    /// No further frame once there are so many bytes.
+    /// Number of bytes after which no further frame begins.
     pub bytes: u64,
 }
 
@@ -36,103 +36,79 @@ impl Budget {
     };
 }
 
-/// What is known between two batches: the frame that has begun, and how many there were.
+/// Frames on their way into batches.
 #[derive(Debug)]
-pub struct PartialFrame {
+pub struct Frames {
     boundaries: Boundaries,
-    begun: Vec<u8>,
-    /// Bytes beyond what a datagram holds; they are only counted.
+    budget: Budget,
+    batch: Batch,
+    /// Place in the batch where the current frame starts, and of its next byte.
+    start: usize,
+    end: usize,
+    /// Bytes of the current frame beyond the size of a datagram, which are only counted.
     excess: usize,
-    /// Frames that have ended.
-    ended: u64,
+    /// Frames that have ended in this batch, and in all before it.
+    count: u64,
+    before: u64,
 }
 
-impl PartialFrame {
-    /// Nothing has begun.
+impl Frames {
+    /// Creates an empty collection without a budget.
     #[must_use]
     pub fn new(boundaries: Boundaries) -> Self {
         Self {
             boundaries,
-            begun: Vec::new(),
-            excess: 0,
-            ended: 0,
-        }
-    }
-
-    /// Whether there are bytes of a frame that has not ended.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        !self.begun.is_empty() || self.excess > 0
-    }
-
-    /// How many frames have ended so far.
-    #[must_use]
-    pub fn ended(&self) -> u64 {
-        self.ended
-    }
-}
-
-/// Fills a batch with frames.
-pub struct Frames<'a> {
-    batch: &'a mut Batch,
-    partial: &'a mut PartialFrame,
-    budget: Budget,
-    /// Where the frame that has begun starts in the batch, and where its next byte goes.
-    start: usize,
-    end: usize,
-    /// Frames that have ended in this batch.
-    count: u64,
-}
-
-impl<'a> Frames<'a> {
-    /// Goes on with what is `partial` in an empty batch.
-    pub fn new(batch: &'a mut Batch, partial: &'a mut PartialFrame, budget: Budget) -> Self {
-        let end = partial.begun.len();
-        batch.grow(end)[..end].copy_from_slice(&partial.begun);
-        Self {
-            batch,
-            partial,
-            budget,
+            budget: Budget::ALL,
+            batch: Batch::default(),
             start: 0,
-            end,
+            end: 0,
+            excess: 0,
             count: 0,
+            before: 0,
         }
     }
 
-    /// Whether the budget is used up.
+    /// Sets the limit of the current batch.
+    pub fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// Returns true if the budget is used up.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let (frames, bytes) = self.given();
+        let (frames, bytes) = self.totals();
         frames > 0 && frames >= self.budget.frames || bytes > 0 && bytes as u64 >= self.budget.bytes
     }
 
-    /// Bytes of the frame that has begun.
+    /// Returns the bytes of the current frame.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.end - self.start + self.partial.excess
+        self.end - self.start + self.excess
     }
 
-    /// Whether no frame has begun, or not a byte of it.
+    /// Returns true if the current frame has no byte yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The last byte of the frame that has begun.
+    /// Returns the last byte of the current frame.
     pub fn last(&mut self) -> Option<u8> {
         (self.start < self.end).then(|| self.batch.grow(self.end)[self.end - 1])
     }
 
-    /// Adds bytes to the frame.
+    /// Adds bytes to the current frame.
     ///
-    /// Errors: it is far too long, and there is no end in sight.
+    /// Errors: the frame is too long for a datagram, and its end is too far away to count its bytes.
     pub fn extend(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if let Boundaries::Kept { limit } = self.partial.boundaries
+        if let Boundaries::Kept { limit } = self.boundaries
             && self.len() + bytes.len() > limit
         {
-            self.partial.excess += bytes.len();
+            self.excess += bytes.len();
             return match self.len() {
-                len if len > PATIENCE => Err(self.too_long("more than ", PATIENCE, limit)),
+                len if len > MEASURE_LIMIT => {
+                    Err(self.too_long("more than ", MEASURE_LIMIT, limit))
+                }
                 _ => Ok(()),
             };
         }
@@ -142,57 +118,59 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Says that the frame to come has `len` bytes.
+    /// Checks the size of the current frame before its bytes come.
     ///
-    /// Errors: no datagram holds as many.
+    /// Errors: no datagram holds `len` bytes.
     pub fn announce(&self, len: usize) -> Result<(), Failure> {
-        match self.partial.boundaries {
+        match self.boundaries {
             Boundaries::Kept { limit } if len > limit => Err(self.too_long("", len, limit)),
             _ => Ok(()),
         }
     }
 
-    /// Ends the frame; the next one begins.
+    /// Ends the current frame and begins the next one.
     ///
-    /// Errors: it is longer than a datagram.
+    /// Errors: the frame is too long for a datagram.
     pub fn cut(&mut self) -> Result<(), Failure> {
-        if let Boundaries::Kept { .. } = self.partial.boundaries {
+        if let Boundaries::Kept { .. } = self.boundaries {
             self.announce(self.len())?;
             self.batch.push_datagram(self.start, self.end - self.start);
         }
         self.start = self.end;
-        self.partial.ended += 1;
         self.count += 1;
         Ok(())
     }
 
-    /// The number of the frame that has begun, counted from 1.
+    /// Returns the number of the current frame, counted from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.partial.ended + 1
+        self.before + self.count + 1
     }
 
-    /// How many frames and bytes the batch has.
+    /// Returns the frames and the bytes in this batch.
     #[must_use]
-    pub fn given(&self) -> (u64, usize) {
-        let bytes = match self.partial.boundaries {
+    pub fn totals(&self) -> (u64, usize) {
+        let bytes = match self.boundaries {
             Boundaries::Dropped => self.end,
             Boundaries::Kept { .. } => self.start,
         };
         (self.count, bytes)
     }
 
-    /// Leaves what is not ended for the next batch; a stream takes it as it is.
-    pub fn close(self) {
-        self.partial.begun.clear();
-        match self.partial.boundaries {
-            Boundaries::Dropped if self.end == 0 => {}
-            Boundaries::Dropped => self.batch.push_stream(self.end, None),
-            Boundaries::Kept { .. } => {
-                let begun = &self.batch.grow(self.end)[self.start..self.end];
-                self.partial.begun.extend_from_slice(begun);
+    /// Moves all frames that have ended into `batch`, or all bytes of a stream. The current frame continues in the next batch.
+    pub fn flush(&mut self, batch: &mut Batch) {
+        if self.boundaries == Boundaries::Dropped {
+            if self.end > 0 {
+                self.batch.push_stream(self.end, None);
             }
+            self.start = self.end;
         }
+        batch.clear();
+        std::mem::swap(&mut self.batch, batch);
+        let rest = &batch.grow(self.end)[self.start..self.end];
+        self.batch.grow(rest.len())[..rest.len()].copy_from_slice(rest);
+        (self.start, self.end) = (0, rest.len());
+        self.before += std::mem::take(&mut self.count);
     }
 
     fn too_long(&self, about: &str, len: usize, limit: usize) -> Failure {
@@ -218,15 +196,14 @@ mod tests {
 
     #[test]
     fn equal_frames_are_one_run_and_a_shorter_one_ends_it() {
-        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
+        let mut frames = Frames::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         for frame in ["abc", "def", "g", "h", "", "", "ij", "klm"] {
             frames.extend(frame.as_bytes()).unwrap();
             frames.cut().unwrap();
         }
-        assert_eq!(frames.given(), (8, 13));
-        frames.close();
+        assert_eq!(frames.totals(), (8, 13));
+        frames.flush(&mut batch);
         assert_eq!(
             runs(&batch),
             [
@@ -242,32 +219,28 @@ mod tests {
 
     #[test]
     fn what_has_begun_goes_on_in_the_next_batch() {
-        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
+        let mut frames = Frames::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.extend(b"ab").unwrap();
-        assert_eq!(frames.given(), (0, 0));
-        frames.close();
-        assert!(batch.is_empty() && partial.has_begun());
-        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
+        assert_eq!(frames.totals(), (0, 0));
+        frames.flush(&mut batch);
+        assert!(batch.is_empty() && !frames.is_empty());
         frames.extend(b"c").unwrap();
         assert_eq!(frames.last(), Some(b'c'));
         frames.cut().unwrap();
-        frames.close();
-        assert!(!partial.has_begun());
+        frames.flush(&mut batch);
+        assert!(frames.is_empty());
         assert_eq!(batch.bytes(&batch.runs()[0]), b"abc");
     }
 
     #[test]
     fn a_frame_that_is_too_long_is_measured_to_its_end() {
-        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 4 });
+        let mut frames = Frames::new(Boundaries::Kept { limit: 4 });
         let mut batch = Batch::default();
-        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
         frames.cut().unwrap();
         frames.extend(b"abc").unwrap();
         frames.extend(b"de").unwrap();
-        frames.close();
-        let mut frames = Frames::new(&mut batch, &mut partial, Budget::ALL);
+        frames.flush(&mut batch);
         frames.extend(b"f").unwrap();
         let message = "cannot send frame 2: it has 6 bytes, and a datagram holds at most 4";
         assert_eq!(frames.cut(), Err(Failure::new(Exit::Failed, message)));
@@ -275,20 +248,20 @@ mod tests {
 
     #[test]
     fn a_budget_is_used_up_by_frames_or_bytes() {
-        let mut partial = PartialFrame::new(Boundaries::Kept { limit: 9 });
+        let mut frames = Frames::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
         let budget = Budget {
             frames: 3,
             bytes: 4,
         };
-        let mut frames = Frames::new(&mut batch, &mut partial, budget);
+        frames.set_budget(budget);
         assert!(!frames.is_full());
         frames.extend(b"abcd").unwrap();
-        assert!(!frames.is_full(), "before the border nothing counts");
+        assert!(!frames.is_full(), "before the boundary nothing counts");
         frames.cut().unwrap();
         assert!(frames.is_full());
-        frames.close();
-        let mut frames = Frames::new(&mut batch, &mut partial, budget);
+        frames.flush(&mut batch);
+        frames.set_budget(budget);
         for _ in 0..3 {
             assert!(!frames.is_full());
             frames.cut().unwrap();

@@ -1,5 +1,5 @@
-//! Framing: how input is cut into frames, each of which becomes a datagram, and how received datagrams are written as output.
-//! Codecs are fed bytes and know no descriptors, so whoever reads or writes may stop and go on anywhere.
+//! Framing splits input into frames, each of which becomes a datagram, and writes received chunks as output.
+//! Codecs are fed bytes and know no descriptors, so their caller may stop and continue anywhere.
 
 use std::time::Instant;
 
@@ -7,55 +7,53 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::flow::Direction;
 
+mod decoders;
 pub mod dump;
 mod frames;
-mod hex_text;
 mod output;
 pub mod pace;
 mod replay;
-mod split;
 
-pub use frames::{Boundaries, Budget, Frames, PartialFrame};
+pub use decoders::Literal;
+pub use frames::{Boundaries, Budget, Frames};
 pub use output::OutputFraming;
-pub use split::Literal;
 
-use hex_text::HexText;
+use decoders::{Blocks, CrLfBytes, Delimited, HexText, Incomplete, LengthPrefixed};
 use replay::Replay;
-use split::{Blocks, CrLfBytes, Delimited, Incomplete, LengthPrefixed, Width};
 
-/// The forms of input.
+/// Form of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InputFraming {
-    /// What one read returns.
+    /// The result of one read is a frame.
     #[default]
     Raw,
-    /// A line, without its line feed.
+    /// A line is a frame, without its line feed.
     Line,
-    /// What ends in a NUL, without it.
+    /// Bytes up to a NUL are a frame, without the NUL.
     Nul,
-    /// What follows its length in two bytes, big-endian.
+    /// A frame follows its length in two bytes, big-endian.
     Len16,
-    /// What follows its length in four bytes, big-endian.
+    /// A frame follows its length in four bytes, big-endian.
     Len32,
-    /// So many bytes; only the last frame may have fewer.
+    /// A frame has this many bytes; only the last one may have fewer.
     Block(usize),
-    /// A line of hexadecimal digits.
+    /// A line of hexadecimal digits is a frame.
     Hex,
-    /// What a dump has recorded of this direction.
+    /// A chunk that a dump shows in this direction is a frame.
     Dump(Direction),
 }
 
-/// When recorded frames go.
+/// Times at which recorded frames are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplayTiming {
-    /// As soon as they may.
+    /// As soon as possible.
     #[default]
     Immediate,
-    /// With the pauses that they were recorded with.
+    /// With the pauses of the recording.
     Original,
 }
 
-/// What becomes of the ends of lines.
+/// Treatment of line ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineEnds {
     /// They stay as they are.
@@ -65,31 +63,47 @@ pub enum LineEnds {
     CrLf,
 }
 
-/// Cuts input into frames.
+/// Splits input into frames.
 pub trait Decoder {
-    /// Takes bytes off the front of `text`, until it is empty or the frames are full.
+    /// Moves some bytes from the front of `text` into `frames`, and returns their number; 0 if the next frame is not due yet.
     ///
-    /// Errors: what is there cannot be sent. Frames that have ended before are whole.
-    fn decode(&mut self, text: &mut &[u8], frames: &mut Frames<'_>) -> Result<(), Failure>;
+    /// Errors: the input cannot be sent. Frames that have ended before are whole.
+    fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure>;
 
-    /// The input has ended: gives what is left, as far as the frames are not full.
+    /// Moves bytes off the front of `text` until it is empty, the frames are full, or the next frame is not due yet.
+    ///
+    /// Errors: those of [`Decoder::take`].
+    fn decode(&mut self, text: &mut &[u8], frames: &mut Frames) -> Result<(), Failure> {
+        while !frames.is_full() {
+            let taken = self.take(text, frames)?;
+            *text = &text[taken..];
+            if text.is_empty() || taken == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the rest at the end of the input, as far as the frames are not full.
     ///
     /// Errors: the last frame is not whole.
-    fn finish(&mut self, frames: &mut Frames<'_>) -> Result<(), Failure>;
+    fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
+        frames.cut()
+    }
 
-    /// Whether, at the end of the input, there is more to say than the frame that has begun.
+    /// Returns true if more than the frame that has begun is left at the end of the input.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// When it will go on, where the time of what comes next has not come yet.
+    /// Returns the time of the next frame if that has to wait for its time.
     fn due(&self) -> Option<Instant> {
         None
     }
 }
 
 impl InputFraming {
-    /// A decoder; `size` is how many bytes of raw input become a frame.
+    /// Creates a decoder; raw input is cut after `size` bytes.
     #[must_use]
     pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
         match (self, ends) {
@@ -97,24 +111,26 @@ impl InputFraming {
             (Self::Raw, LineEnds::CrLf) => Box::new(CrLfBytes::new(size)),
             (Self::Line, ends) => Box::new(Delimited::new(b'\n', ends)),
             (Self::Nul, _) => Box::new(Delimited::new(0, LineEnds::Kept)),
-            (Self::Len16, _) => Box::new(LengthPrefixed::new(Width::Two)),
-            (Self::Len32, _) => Box::new(LengthPrefixed::new(Width::Four)),
+            (Self::Len16, _) => Box::new(LengthPrefixed::new(2)),
+            (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
-            (Self::Hex, _) => Box::new(HexText::default()),
+            (Self::Hex, _) => Box::new(HexText::new()),
             (Self::Dump(direction), _) => Box::new(Replay::new(direction, timing)),
         }
     }
 }
 
-/// All frames that `decoder` makes of `text`, which comes in pieces of `step` bytes, each decoded as far as `budget` allows; and why
-/// it stopped, if it could not go on.
+/// Decodes all of `text` in pieces of `step` bytes, and each piece as far as `budget` allows at once.
+///
+/// Returns the frames, and the failure that ended the decoding, if any.
 pub fn decode_all(
     decoder: &mut dyn Decoder,
     text: &[u8],
     step: usize,
     budget: Budget,
 ) -> (Vec<Vec<u8>>, Option<Failure>) {
-    let mut partial = PartialFrame::new(Boundaries::Kept { limit: 65_507 });
+    let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
+    frames.set_budget(budget);
     let (mut batch, mut found) = (Batch::default(), Vec::new());
     let mut pieces = text.chunks(step.min(text.len()).max(1));
     let mut piece: &[u8] = &[];
@@ -123,17 +139,15 @@ pub fn decode_all(
             piece = pieces.next().unwrap_or_default();
         }
         let is_end = piece.is_empty();
-        if is_end && !partial.has_begun() && !decoder.has_more() {
+        if is_end && frames.is_empty() && !decoder.has_more() {
             return (found, None);
         }
-        batch.clear();
-        let mut frames = Frames::new(&mut batch, &mut partial, budget);
         let result = if is_end {
             decoder.finish(&mut frames)
         } else {
             decoder.decode(&mut piece, &mut frames)
         };
-        frames.close();
+        frames.flush(&mut batch);
         let mut at = Cursor::default();
         while let Some((_, bytes)) = batch.next_chunk(&mut at) {
             found.push(bytes.to_vec());

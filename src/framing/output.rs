@@ -6,10 +6,8 @@ use std::time::SystemTime;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::split::{Width, prefix};
 use crate::batch::{Batch, Cursor, Shape};
-use crate::escape;
-use crate::escape::Timestamp;
+use crate::escape::{self, Timestamp};
 use crate::flow::Flow;
 
 /// The forms of output.
@@ -40,28 +38,11 @@ const STRETCH: usize = 256 << 10;
 struct Line<'a> {
     time: String,
     #[serde(flatten)]
-    flow: Option<Addresses>,
+    flow: Option<&'a Flow>,
     bytes: usize,
     hex: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Addresses {
-    proto: String,
-    local: String,
-    remote: String,
-}
-
-impl From<&Flow> for Addresses {
-    fn from(flow: &Flow) -> Self {
-        Self {
-            proto: flow.transport.to_string(),
-            local: flow.local.to_string(),
-            remote: flow.remote.to_string(),
-        }
-    }
 }
 
 impl OutputFraming {
@@ -78,16 +59,11 @@ impl OutputFraming {
     }
 
     fn encode_chunk(self, bytes: &[u8], flow: Option<&Flow>, text: &mut Vec<u8>) {
-        let width = match self {
-            Self::Len16 => Some(Width::Two),
-            Self::Len32 => Some(Width::Four),
-            _ => None,
-        };
-        if let Some(width) = width
-            // A chunk that arrived fits: the longest datagram has 65,527 bytes.
-            && let Some(prefix) = prefix(width, bytes.len())
-        {
-            text.extend(&prefix[..width as usize]);
+        match self {
+            // A received chunk fits: the longest datagram has 65,527 bytes.
+            Self::Len16 => text.extend(u16::try_from(bytes.len()).map_or([0; 2], u16::to_be_bytes)),
+            Self::Len32 => text.extend(u32::try_from(bytes.len()).map_or([0; 4], u32::to_be_bytes)),
+            _ => {}
         }
         match self {
             Self::Hex => append_hex(bytes, text),
@@ -112,7 +88,7 @@ fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
 fn append_json(bytes: &[u8], flow: Option<&Flow>, text: &mut Vec<u8>) {
     let line = Line {
         time: Timestamp(SystemTime::now()).to_string(),
-        flow: flow.map(Addresses::from),
+        flow,
         bytes: bytes.len(),
         hex: hex::encode(bytes),
         text: std::str::from_utf8(bytes).ok(),

@@ -55,7 +55,7 @@ impl Replay {
     }
 
     /// Gives the next chunk if its time has come. False if there is nothing to give now.
-    fn give(&mut self, frames: &mut Frames<'_>) -> Result<bool, Failure> {
+    fn give(&mut self, frames: &mut Frames) -> Result<bool, Failure> {
         let now = Instant::now();
         if self.due().is_some_and(|due| due > now) {
             return Ok(false);
@@ -110,18 +110,12 @@ impl Replay {
 }
 
 impl Decoder for Replay {
-    fn decode(&mut self, text: &mut &[u8], frames: &mut Frames<'_>) -> Result<(), Failure> {
-        loop {
-            if self.next.is_some() && !self.give(frames)? {
-                return Ok(());
-            }
-            if text.is_empty() || frames.is_full() {
-                return Ok(());
-            }
+    fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure> {
+        let mut taken = 0;
+        if self.next.is_none() {
             let end = memchr(b'\n', text);
-            let (line, rest) = text.split_at(end.map_or(text.len(), |at| at + 1));
-            self.line.extend_from_slice(line);
-            *text = rest;
+            taken = end.map_or(text.len(), |at| at + 1);
+            self.line.extend_from_slice(&text[..taken]);
             if end.is_some() {
                 self.take_line()?;
             } else if self.line.len() > LONGEST_LINE {
@@ -129,9 +123,11 @@ impl Decoder for Replay {
                 return Err(Failure::new(Exit::Failed, text));
             }
         }
+        self.give(frames)?;
+        Ok(taken)
     }
 
-    fn finish(&mut self, frames: &mut Frames<'_>) -> Result<(), Failure> {
+    fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
         if self.next.is_none() && !self.line.is_empty() {
             self.take_line()?;
         }

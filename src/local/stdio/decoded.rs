@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::exit::Failure;
 use crate::framing::Decoder;
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, Budget, Frames, InputFraming, PartialFrame};
+use crate::framing::{Boundaries, Budget, Frames, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
 
@@ -20,7 +20,7 @@ const STRETCH: usize = 64 << 10;
 /// Bytes that pass a decoder, and may have to wait for their time.
 pub(super) struct Decoded {
     decoder: Box<dyn Decoder>,
-    partial: PartialFrame,
+    frames: Frames,
     boundaries: Boundaries,
     pace: Option<Pace>,
     /// What was read, and how much of it is decoded.
@@ -40,7 +40,7 @@ impl Decoded {
     pub(super) fn new(decoder: Box<dyn Decoder>, format: InputFormat) -> Self {
         Self {
             decoder,
-            partial: PartialFrame::new(format.boundaries),
+            frames: Frames::new(format.boundaries),
             boundaries: format.boundaries,
             pace: format.pace,
             text: Vec::new(),
@@ -64,10 +64,10 @@ impl Decoded {
 
     /// Whether everything is given.
     fn is_over(&self) -> bool {
-        let is_missing = self.at_least_one && self.partial.ended() == 0;
+        let is_missing = self.at_least_one && self.frames.number() == 1;
         self.has_ended
             && self.taken == self.text.len()
-            && !self.partial.has_begun()
+            && self.frames.is_empty()
             && !self.decoder.has_more()
             && !is_missing
     }
@@ -126,23 +126,23 @@ impl Decoded {
         Ok(())
     }
 
-    /// Makes as many frames as may go now.
+    /// Decodes as many frames as may go now.
     fn decode(&mut self, batch: &mut Batch, now: Instant) -> Result<(), Failure> {
         let pace = self.pace.as_ref();
         let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.boundaries));
+        self.frames.set_budget(budget);
         let mut text = &self.text[self.taken..];
-        let mut frames = Frames::new(batch, &mut self.partial, budget);
         let result = if !text.is_empty() || !self.has_ended {
-            self.decoder.decode(&mut text, &mut frames)
-        } else if frames.is_empty() && !self.decoder.has_more() {
-            // Nothing was given, and nothing is something here.
-            frames.cut()
+            self.decoder.decode(&mut text, &mut self.frames)
+        } else if self.frames.is_empty() && !self.decoder.has_more() {
+            // The input was empty, and that is one empty frame.
+            self.frames.cut()
         } else {
-            self.decoder.finish(&mut frames)
+            self.decoder.finish(&mut self.frames)
         };
         self.taken = self.text.len() - text.len();
-        let (count, bytes) = frames.given();
-        frames.close();
+        let (count, bytes) = self.frames.totals();
+        self.frames.flush(batch);
         if let Some(pace) = &mut self.pace {
             pace.spend(now, count, bytes);
         }
