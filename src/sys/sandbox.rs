@@ -1,116 +1,119 @@
-//! Taking away what a run needs no more once everything is open: files, new TCP connections and sockets, further privileges.
-//! It is a net below everything else, never a condition: where the kernel has none, or only a part, the run goes on with that.
+//! The sandbox (landlock(7)): once everything is open, a run gives up files, new TCP connections and sockets, and privileges.
+//! It is best effort: a run goes on with as much of it as the kernel supports.
 
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-/// What remains allowed to this process.
+use libc::{c_int, c_long, c_uint};
+
+/// Rights that this process keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Sandbox {
-    /// Where new files may be made.
+    /// The folder in which files may be created.
     pub folder: Option<Rc<OwnedFd>>,
 }
 
-/// Rights on files that the first version of Landlock takes away, and those that later ones added (landlock(7)).
-const FILES: u64 = (1 << 13) - 1;
-const REFER: u64 = 1 << 13;
-const TRUNCATE: u64 = 1 << 14;
-const DEVICES: u64 = 1 << 15;
-/// Those that making a file takes.
-const NEW_FILES: u64 = 1 << 1 | 1 << 8;
-/// Binding and connecting of TCP sockets.
-const TCP: u64 = 1 << 0 | 1 << 1;
-/// Abstract Unix sockets of others, and signals to others.
-const OTHERS: u64 = 1 << 0 | 1 << 1;
-
-/// `struct landlock_ruleset_attr`: what is taken away unless a rule allows it. A kernel that knows less takes the rest if it is 0.
+/// `struct landlock_ruleset_attr`: the rights that are taken away unless a rule allows them.
+///
+/// An older kernel has fewer fields and accepts the others if they are 0.
 #[repr(C)]
-struct Taken {
+struct Ruleset {
     files: u64,
     network: u64,
     scopes: u64,
 }
 
-/// `struct landlock_path_beneath_attr`.
+/// `struct landlock_path_beneath_attr`: rights on the files in a folder.
 #[repr(C, packed)]
-struct Beneath {
+struct PathBeneath {
     allowed: u64,
-    folder: i32,
+    folder: c_int,
 }
 
-const VERSION: libc::c_uint = 1;
-const PATH_BENEATH: libc::c_int = 1;
+/// Number of rights on files in each version of Landlock, up to the fifth. A right is one bit.
+const FILE_RIGHTS: [u32; 5] = [13, 14, 15, 15, 16];
+/// Rights for a new file: `LANDLOCK_ACCESS_FS_WRITE_FILE` and `LANDLOCK_ACCESS_FS_MAKE_REG`.
+const CREATE_FILE: u64 = 1 << 1 | 1 << 8;
+/// `LANDLOCK_ACCESS_NET_BIND_TCP` and `LANDLOCK_ACCESS_NET_CONNECT_TCP`, since the fourth version.
+const TCP: u64 = 1 << 0 | 1 << 1;
+/// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`, since the sixth version.
+const OTHER_PROCESSES: u64 = 1 << 0 | 1 << 1;
 
-impl Taken {
-    /// All that a version of Landlock can take.
-    fn by(version: i64) -> Self {
-        let since = |first, rights| if version >= first { rights } else { 0 };
+const CREATE_RULESET_VERSION: c_uint = 1;
+const RULE_PATH_BENEATH: c_int = 1;
+
+impl Ruleset {
+    /// All rights that a version of Landlock can take away.
+    fn all(version: usize) -> Self {
         Self {
-            files: FILES | since(2, REFER) | since(3, TRUNCATE) | since(5, DEVICES),
-            network: since(4, TCP),
-            scopes: since(6, OTHERS),
+            files: (1 << FILE_RIGHTS[version.clamp(1, FILE_RIGHTS.len()) - 1]) - 1,
+            network: if version >= 4 { TCP } else { 0 },
+            scopes: if version >= 6 { OTHER_PROCESSES } else { 0 },
         }
     }
 }
 
 impl Sandbox {
-    /// Enters it, for good. What is open stays open; threads that run already stay outside.
+    /// Enters the sandbox for good. Open descriptors stay usable; other threads that run already stay outside.
     pub fn enter(&self) {
-        // SAFETY: no pointer is passed; it sets a flag of this thread.
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        let Some(rules) = rules() else {
-            return;
-        };
+        // A kernel that refuses either leaves this thread as free as before.
+        let _ = rustix::thread::set_no_new_privs(true);
+        let _ = self.restrict();
+    }
+
+    fn restrict(&self) -> io::Result<()> {
+        let ruleset = Ruleset::all(version()?);
+        // SAFETY: the kernel reads no more than the given size of `ruleset`.
+        let created = check(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                &raw const ruleset,
+                size_of::<Ruleset>(),
+                0 as c_uint,
+            )
+        })?;
+        let fd = c_int::try_from(created).map_err(io::Error::other)?;
+        // SAFETY: it has just been created and has no other owner.
+        let ruleset = unsafe { OwnedFd::from_raw_fd(fd) };
         if let Some(folder) = &self.folder {
-            let rule = Beneath {
-                allowed: NEW_FILES,
+            let rule = PathBeneath {
+                allowed: CREATE_FILE,
                 folder: folder.as_raw_fd(),
             };
-            // SAFETY: the descriptors are open, and the rule is as landlock_add_rule(2) has it; it is only read.
-            let added = unsafe {
+            // SAFETY: both descriptors are open, and the kernel reads one rule of this kind (landlock_add_rule(2)).
+            check(unsafe {
                 libc::syscall(
                     libc::SYS_landlock_add_rule,
-                    rules.as_raw_fd(),
-                    PATH_BENEATH,
+                    ruleset.as_raw_fd(),
+                    RULE_PATH_BENEATH,
                     &raw const rule,
-                    0,
+                    0 as c_uint,
                 )
-            };
-            if added != 0 {
-                return;
-            }
+            })?;
         }
-        // SAFETY: the descriptor is open, and no memory is involved. If it is refused, this thread is as free as before.
-        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
+        // SAFETY: the descriptor is open, and no memory is involved.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_restrict_self,
+                ruleset.as_raw_fd(),
+                0 as c_uint,
+            )
+        })?;
+        Ok(())
     }
 }
 
-/// A set of rules that takes all that this kernel can take, if it has Landlock.
-fn rules() -> Option<OwnedFd> {
-    let version = version();
-    if version < 1 {
-        return None;
-    }
-    let taken = Taken::by(version);
-    // SAFETY: the kernel reads as many bytes as it is told that there are.
-    let made = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const taken,
-            size_of::<Taken>(),
-            0,
-        )
-    };
-    let fd = i32::try_from(made).ok().filter(|&fd| fd >= 0)?;
-    // SAFETY: it was made just now, and nobody else knows of it.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+/// The version of Landlock that this kernel has.
+fn version() -> io::Result<usize> {
+    let none = std::ptr::null::<Ruleset>();
+    let flags = CREATE_RULESET_VERSION;
+    // SAFETY: with this flag the call reads no memory (landlock_create_ruleset(2)).
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, flags) })
 }
 
-/// The version of Landlock that this kernel has; below 1 if it has none.
-fn version() -> i64 {
-    let nothing = std::ptr::null::<Taken>();
-    // SAFETY: asked for the version alone, the call reads no memory (landlock_create_ruleset(2)).
-    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0, VERSION) }
+fn check(result: c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
 
     /// Runs `act` in a thread of its own that is in the sandbox, for there is no way out of it; `false` where the kernel has none.
     fn inside(folder: Option<OwnedFd>, act: impl FnOnce() + Send + 'static) -> bool {
-        if rules().is_none() {
+        if version().is_err() {
             eprintln!("skipped: this kernel has no Landlock");
             return false;
         }
@@ -152,7 +155,7 @@ mod tests {
             assert!(File::open(&old).is_err_and(refused));
             assert!(File::create(&new).is_err_and(refused));
             assert!(fs::remove_file(&old).is_err_and(refused));
-            let has_network = Taken::by(version()).network != 0;
+            let has_network = version().is_ok_and(|version| version >= 4);
             assert_eq!(TcpStream::connect(address).is_err_and(refused), has_network);
             let bound = TcpListener::bind("127.0.0.1:0");
             assert_eq!(bound.is_err_and(refused), has_network);
