@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write;
+use std::io::{self, PipeWriter, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -23,7 +23,9 @@ pub(crate) enum Input {
     Closed,
     /// A pipe that the test writes to: [`Running::write`], [`Running::close_stdin`].
     Held,
-    /// A pipe that gives these bytes and ends.
+    /// The same, with these bytes in it before the process starts: at most [`PIPE_ROOM`].
+    Begun(Vec<u8>),
+    /// A pipe that gives these bytes and ends. The first of them are there before the process starts.
     Bytes(Vec<u8>),
     /// A file, a terminal, a socket.
     From(OwnedFd),
@@ -42,6 +44,9 @@ pub(crate) enum Output {
     /// A file, a terminal, a socket.
     To(OwnedFd),
 }
+
+/// Bytes that every pipe has room for, even where the user has used up the space for pipes (pipe(7)).
+pub(crate) const PIPE_ROOM: usize = 4096;
 
 /// A process that is about to start.
 pub(crate) struct Launch {
@@ -250,12 +255,7 @@ impl Launch {
             }
         }
         let text = format!("{} {:?}", self.program.display(), self.words);
-        let (input, feed) = match self.input {
-            Input::Null | Input::Closed => (Stdio::null(), None),
-            Input::Held => (Stdio::piped(), None),
-            Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
-            Input::From(fd) => (Stdio::from(fd), None),
-        };
+        let (input, writer, rest) = source(self.input);
         let is_held = matches!(self.output, Output::Held);
         let mut command = wrapped(&self.program, &self.redirections);
         command
@@ -271,11 +271,12 @@ impl Launch {
         let mut child = started.unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
         // The parent's copies of what the child got would keep pipes and terminals open.
         drop(command);
-        if let Some(bytes) = feed
-            && let Some(mut pipe) = child.stdin.take()
-        {
-            // A process that leaves before it has read everything is for the test to judge.
-            thread::spawn(move || drop(pipe.write_all(&bytes)));
+        match (writer, rest) {
+            (Some(mut writer), Some(rest)) => {
+                // A process that leaves before it has read everything is for the test to judge.
+                thread::spawn(move || drop(writer.write_all(&rest)));
+            }
+            (writer, _) => child.stdin = writer.map(|writer| OwnedFd::from(writer).into()),
         }
         let stdout = child.stdout.take_if(|_| !is_held).map(Capture::start);
         let stderr = child.stderr.take().map(Capture::start);
@@ -313,6 +314,26 @@ fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Standard input for a process, the writing end where it is a pipe, and the bytes that do not fit into it yet.
+fn source(input: Input) -> (Stdio, Option<PipeWriter>, Option<Vec<u8>>) {
+    let (mut bytes, ends) = match input {
+        Input::Null | Input::Closed => return (Stdio::null(), None, None),
+        Input::From(fd) => return (Stdio::from(fd), None, None),
+        Input::Held => (Vec::new(), false),
+        Input::Begun(bytes) => (bytes, false),
+        Input::Bytes(bytes) => (bytes, true),
+    };
+    let rest = bytes.split_off(bytes.len().min(PIPE_ROOM));
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(&bytes).unwrap();
+    match (ends, rest.is_empty()) {
+        (true, true) => (reader.into(), None, None),
+        (true, false) => (reader.into(), Some(writer), Some(rest)),
+        (false, true) => (reader.into(), Some(writer), None),
+        (false, false) => panic!("a pipe may not have room for that much"),
+    }
 }
 
 fn leading_to(output: Output) -> Stdio {

@@ -39,5 +39,5 @@ pub(crate) use sides::{SIDES, Side, meet, meet_with};
 pub(crate) use socket::sockets_of;
 pub(crate) use tools::{Tool, listening, with_each_tool};
 
-/// The bound on every wait. It only passes where something is wrong.
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+/// The bound on every wait. It only passes where something is wrong, not where a machine is busy.
+pub(crate) const BOUND: Duration = Duration::from_mins(1);

@@ -46,11 +46,12 @@ pub(crate) const TOOLS: [Tool; 6] = [
     },
     Tool {
         program: "socat",
-        // Without -t it leaves half a second after the first end, whatever is still on its way.
-        connects: "-t 5 - TCP:127.0.0.1:PORT",
-        listens: "-t 5 - TCP-LISTEN:PORT,bind=127.0.0.1",
-        sends: Some("-t 5 - UDP:127.0.0.1:PORT"),
-        binds: Some("-t 5 - UDP-LISTEN:PORT,bind=127.0.0.1"),
+        // It leaves when nothing has come for that long after the first end: half a second unless -t says otherwise,
+        // and on a busy machine more than that passes before the first byte.
+        connects: "-t 60 - TCP:127.0.0.1:PORT",
+        listens: "-t 60 - TCP-LISTEN:PORT,bind=127.0.0.1",
+        sends: Some("-t 60 - UDP:127.0.0.1:PORT"),
+        binds: Some("-t 60 - UDP-LISTEN:PORT,bind=127.0.0.1"),
     },
     Tool {
         program: "busybox",
