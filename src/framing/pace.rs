@@ -1,46 +1,46 @@
-//! When the next frame may go: a rate, a delay, or both.
-//! There is one moment at which it is due; it moves on by what each frame costs, so that late wake-ups do not add up.
+//! The pace of the output: a rate, a delay between frames, or both.
+//! It keeps one due time, which moves on by the cost of each frame. So late wake-ups do not add up.
 
 use std::time::{Duration, Instant};
 
 use super::frames::{Boundaries, Budget};
 
-/// What is late by more than this is not made up for.
-const HASTE: Duration = Duration::from_millis(500);
+/// Delay that is made up for; what is beyond it is lost time.
+const MAX_LAG: Duration = Duration::from_millis(500);
 
-/// Waits are at least so long; what becomes due meanwhile goes together.
-const TICK: Duration = Duration::from_micros(250);
+/// Shortest wait. Frames that become due meanwhile go together.
+const MIN_WAIT: Duration = Duration::from_micros(250);
 
-/// What is late goes in portions, so that it does not flood the receiver: these bytes, or what goes in this time if that is more.
-const PORTION: u64 = 64 << 10;
-const PORTION_TIME: Duration = Duration::from_millis(4);
+/// Late frames go in bursts that do not flood the receiver: this many bytes, or those of this time if they are more.
+const BURST_SIZE: u64 = 64 << 10;
+const BURST_TIME: Duration = Duration::from_millis(4);
 
-/// How long a piece of a stream may keep others waiting: a hundredth of a second's worth.
-const PIECES_PER_SECOND: u64 = 100;
+/// Chunks of a stream in a second, so that one chunk delays others by a hundredth of a second at most.
+const CHUNKS_PER_SECOND: u64 = 100;
 
-/// The most bytes in a piece of a stream.
-const LARGEST_PIECE: u64 = 64 << 10;
+/// Most bytes in a chunk of a stream.
+const MAX_CHUNK_SIZE: u64 = 64 << 10;
 
 /// Longer than any run.
-const NEVER: Duration = Duration::from_secs(1_000_000_000);
+const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
-const NANOS: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// The pace of what is sent.
+/// Pace of the output.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Bytes in a second.
+    /// Bytes per second.
     rate: Option<u64>,
-    /// From one frame to the next.
+    /// Time from one frame to the next.
     delay: Duration,
-    /// When the next frame may go; none has gone yet where there is no such time.
+    /// Time of the next frame; `None` before the first.
     due: Option<Instant>,
-    /// Before that time also what is late has to wait: it goes at twice the pace, not at once.
-    rested: Option<Instant>,
+    /// Time before which late frames wait as well: they go at twice the pace, not all at once.
+    catch_up: Option<Instant>,
 }
 
 impl Pace {
-    /// A pace of `rate` bytes a second, with frames at least `delay` apart; `None` if there is no limit at all.
+    /// Creates a pace of `rate` bytes a second with frames at least `delay` apart; `None` without any limit.
     #[must_use]
     pub fn new(rate: Option<u64>, delay: Option<Duration>) -> Option<Self> {
         let is_limited = rate.is_some() || delay.is_some();
@@ -48,79 +48,80 @@ impl Pace {
             rate,
             delay: delay.unwrap_or_default(),
             due: None,
-            rested: None,
+            catch_up: None,
         })
     }
 
-    /// The bytes of a stream that go together.
+    /// Returns the bytes of a stream that go together.
     #[must_use]
-    pub fn piece(&self) -> u64 {
+    pub fn chunk_size(&self) -> usize {
         let rate = self.rate.unwrap_or(u64::MAX);
-        (rate / PIECES_PER_SECOND).clamp(1, LARGEST_PIECE)
+        let size = (rate / CHUNKS_PER_SECOND).clamp(1, MAX_CHUNK_SIZE);
+        usize::try_from(size).unwrap_or(usize::MAX)
     }
 
-    /// When to ask again, where it is too early now.
+    /// Returns the time to wait for, if nothing may go now.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Instant> {
         match self.due {
-            Some(due) if due > now => Some(due.max(now + TICK)),
-            _ => self.rested.filter(|&rested| rested > now + TICK),
+            Some(due) if due > now => Some(due.max(now + MIN_WAIT)),
+            _ => self.catch_up.filter(|&time| time > now + MIN_WAIT),
         }
     }
 
-    /// What may go now, if it is not too early.
+    /// Returns what may go now, if there is nothing to wait for.
     #[must_use]
     pub fn budget(&self, now: Instant, boundaries: Boundaries) -> Budget {
         let late = now.saturating_duration_since(self.due.unwrap_or(now));
         let bytes = self.rate.map_or(u64::MAX, |rate| {
-            let portion = worth(rate, PORTION_TIME).max(PORTION);
+            let burst = bytes_in(rate, BURST_TIME).max(BURST_SIZE);
             let least = match boundaries {
-                // A budget of nothing would be used up by an empty frame.
+                // An empty frame would use up a budget of nothing.
                 Boundaries::Kept { .. } => 1,
-                Boundaries::Dropped => self.piece(),
+                Boundaries::Dropped => self.chunk_size() as u64,
             };
-            worth(rate, late).min(portion).max(least)
+            bytes_in(rate, late).min(burst).max(least)
         });
         let frames = match self.delay.as_nanos() {
             0 => u64::MAX,
             delay => {
-                let fitting = late.min(2 * TICK).as_nanos() / delay;
+                let fitting = late.min(2 * MIN_WAIT).as_nanos() / delay;
                 u64::try_from(fitting).map_or(u64::MAX, |more| more + 1)
             }
         };
         Budget { frames, bytes }
     }
 
-    /// So many frames and bytes have gone.
+    /// Accounts for frames and bytes that have gone.
     pub fn spend(&mut self, now: Instant, frames: u64, bytes: usize) {
         let due = self.due.unwrap_or(now);
-        let due = now.checked_sub(HASTE).map_or(due, |limit| due.max(limit));
+        let due = now.checked_sub(MAX_LAG).map_or(due, |limit| due.max(limit));
         let frames = u32::try_from(frames).unwrap_or(u32::MAX);
         let delay = self.delay.saturating_mul(frames);
         let cost = delay.max(self.time_for(bytes as u64));
-        // A time that does not fit is as good as never.
-        let after = |time: Instant, cost| time.checked_add(cost).unwrap_or(now + NEVER);
+        let after = |time: Instant, cost| time.checked_add(cost).unwrap_or(now + FOREVER);
         self.due = Some(after(due, cost));
-        self.rested = Some(after(now, cost / 2));
+        self.catch_up = Some(after(now, cost / 2));
     }
 
-    /// There is nothing to send: the time that passes until there is gives no right to haste.
+    /// Notes that there is nothing to send. The time until there is counts as lost, not as late.
     pub fn stall(&mut self, now: Instant) {
         self.due = self.due.map(|due| due.max(now));
     }
 
     fn time_for(&self, bytes: u64) -> Duration {
         self.rate.map_or(Duration::ZERO, |rate| {
-            let nanos = u128::from(bytes) * NANOS;
+            let nanos = u128::from(bytes) * NANOS_PER_SECOND;
             let nanos = nanos.div_ceil(u128::from(rate.max(1)));
             Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
         })
     }
 }
 
-/// How many bytes go in a time.
-fn worth(rate: u64, time: Duration) -> u64 {
-    u64::try_from(u128::from(rate) * time.as_nanos() / NANOS).unwrap_or(u64::MAX)
+/// Returns the bytes that go in a time.
+fn bytes_in(rate: u64, time: Duration) -> u64 {
+    let bytes = u128::from(rate) * time.as_nanos() / NANOS_PER_SECOND;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -136,7 +137,7 @@ mod tests {
         Pace::new(rate, delay).unwrap()
     }
 
-    /// How long `count` frames of `len` bytes take where every wake-up is late by `late`.
+    /// Returns the time that `count` frames of `len` bytes take if every wake-up is late by `late`.
     fn time_of(pace: &mut Pace, count: u64, len: usize, late: Duration) -> Duration {
         let start = Instant::now();
         let (mut now, mut left) = (start, count);
@@ -180,7 +181,7 @@ mod tests {
         let mut pace = pace(Some(1 << 30), None);
         let now = Instant::now();
         pace.spend(now, 1, 1);
-        assert!(pace.wait(now).unwrap() >= now + TICK);
+        assert!(pace.wait(now).unwrap() >= now + MIN_WAIT);
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
         pace.spend(start, 1, 1000);
         let late = start + 301 * MILLI;
         assert_eq!(pace.wait(late), None);
-        assert_eq!(pace.budget(late, KEPT).bytes, PORTION);
+        assert_eq!(pace.budget(late, KEPT).bytes, BURST_SIZE);
         pace.spend(late, 65, 65_000);
         assert_eq!(pace.wait(late), Some(late + Duration::from_micros(32_500)));
     }
@@ -211,10 +212,10 @@ mod tests {
 
     #[test]
     fn a_stream_goes_in_pieces() {
-        assert_eq!(pace(Some(1), None).piece(), 1);
-        assert_eq!(pace(Some(100_000), None).piece(), 1000);
-        assert_eq!(pace(Some(1 << 40), None).piece(), LARGEST_PIECE);
-        assert_eq!(pace(None, Some(MILLI)).piece(), LARGEST_PIECE);
+        assert_eq!(pace(Some(1), None).chunk_size(), 1);
+        assert_eq!(pace(Some(100_000), None).chunk_size(), 1000);
+        assert_eq!(pace(Some(1 << 40), None).chunk_size(), 65_536);
+        assert_eq!(pace(None, Some(MILLI)).chunk_size(), 65_536);
         assert!(Pace::new(None, None).is_none());
     }
 }

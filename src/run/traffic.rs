@@ -103,7 +103,7 @@ impl Traffic {
 
     /// What `from`, or what stands for it, gives.
     pub(crate) fn input(&self, from: Option<Inherited>) -> Option<Input> {
-        let format = self.format.clone();
+        let format = &self.format;
         Some(match (&self.payload, from) {
             (Payload::Literal(frames), _) => Input::literal(frames.clone(), format),
             (_, None) => return None,
@@ -112,7 +112,7 @@ impl Traffic {
             (Payload::Question, Some(from)) if from.kind() == Kind::Terminal => {
                 Input::literal(vec![Vec::new()], format)
             }
-            (Payload::Question, Some(from)) => Input::never_nothing(from, format),
+            (Payload::Question, Some(from)) => Input::at_least_one(from, format),
         })
     }
 }

@@ -1,68 +1,69 @@
-//! Bytes that pass a decoder, and may have to wait for their time.
-//! What is read and not yet decoded is kept here, so a decoder can stop wherever a batch or its budget is full.
+//! Input that passes a decoder, and may have to wait for its time.
+//! Text that is read and not yet decoded stays here, so the decoder can stop where the batch or its budget is full.
 
 use std::io;
 use std::time::Instant;
 
-use super::input::{InputFormat, read};
-use super::raw::read_size_for;
+use super::input::{InputFormat, STREAM_READ_SIZE, datagrams_read_size, read};
 use crate::batch::Batch;
 use crate::exit::Failure;
-use crate::framing::Decoder;
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, Budget, Frames, InputFraming};
+use crate::framing::{Boundaries, Budget, Decoder, Frames, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
 
-/// Bytes of text read at once.
-const STRETCH: usize = 64 << 10;
-
-/// Bytes that pass a decoder, and may have to wait for their time.
-pub(super) struct Decoded {
+/// Input that a decoder splits into frames.
+pub struct Decoded {
+    pub(super) from: Option<Inherited>,
     decoder: Box<dyn Decoder>,
     frames: Frames,
     boundaries: Boundaries,
     pace: Option<Pace>,
-    /// What was read, and how much of it is decoded.
+    /// Text that was read, and how much of it is decoded.
     text: Vec<u8>,
     taken: usize,
-    /// How many bytes one read may give.
-    stretch: usize,
+    read_size: usize,
     has_ended: bool,
+    /// An empty input becomes one empty frame.
     pub(super) at_least_one: bool,
-    /// Why it cannot go on, once what came before is delivered.
+    /// Failure to report after the frames before it.
     failure: Option<Failure>,
-    /// Whether there is something whose time has not come.
+    /// The next frame has to wait for its time.
     pub(super) is_early: bool,
 }
 
 impl Decoded {
-    pub(super) fn new(decoder: Box<dyn Decoder>, format: InputFormat) -> Self {
+    pub(super) fn new(
+        from: Option<Inherited>,
+        decoder: Box<dyn Decoder>,
+        format: &InputFormat,
+    ) -> Self {
         Self {
+            has_ended: from.is_none(),
+            from,
             decoder,
             frames: Frames::new(format.boundaries),
             boundaries: format.boundaries,
-            pace: format.pace,
+            pace: format.pace.clone(),
             text: Vec::new(),
             taken: 0,
-            stretch: match format.framing {
-                InputFraming::Raw => read_size_for(format.size),
-                _ => STRETCH,
+            read_size: match format.framing {
+                InputFraming::Raw => datagrams_read_size(format.size),
+                _ => STREAM_READ_SIZE,
             },
-            has_ended: false,
             at_least_one: false,
             failure: None,
             is_early: false,
         }
     }
 
-    /// Whether it can go on without reading.
+    /// Returns true if it can go on without reading.
     pub(super) fn is_pending(&self) -> bool {
-        let is_due = self.decoder.due().is_some();
-        self.taken < self.text.len() || self.has_ended || self.failure.is_some() || is_due
+        let has_text = self.taken < self.text.len();
+        has_text || self.has_ended || self.failure.is_some() || self.decoder.due().is_some()
     }
 
-    /// Whether everything is given.
+    /// Returns true if all frames are given.
     fn is_over(&self) -> bool {
         let is_missing = self.at_least_one && self.frames.number() == 1;
         self.has_ended
@@ -72,53 +73,41 @@ impl Decoded {
             && !is_missing
     }
 
-    pub(super) fn recv(
-        &mut self,
-        from: Option<&mut Inherited>,
-        batch: &mut Batch,
-        now: Instant,
-    ) -> io::Result<Arrival> {
+    /// Implements [`crate::pump::end::End::recv`].
+    pub(super) fn recv(&mut self, batch: &mut Batch, now: Instant) -> io::Result<Arrival> {
         self.is_early = false;
         if let Some(failure) = self.failure.take() {
             return Err(failure.into());
         }
-        // What is held until its time comes first, and is all that is waited for.
+        // A frame that waits for its time comes before any further text.
         if self.taken == self.text.len() && !self.has_ended && self.decoder.due().is_none() {
-            self.read(from, now)?;
+            self.read(now)?;
+        }
+        let mut due = self.pace.as_ref().and_then(|pace| pace.wait(now));
+        if due.is_none() && !self.is_over() {
+            let result = self.decode(batch, now);
+            if !batch.is_empty() {
+                self.failure = result.err();
+                return Ok(Arrival::Data);
+            }
+            result?;
+            due = self.decoder.due();
         }
         if self.is_over() {
             return Ok(Arrival::End);
         }
-        if let Some(due) = self.pace.as_ref().and_then(|pace| pace.wait(now)) {
-            return Ok(self.wait_until(due));
-        }
-        let result = self.decode(batch, now);
-        match (result, batch.is_empty()) {
-            (Err(failure), true) => return Err(failure.into()),
-            (result, _) => self.failure = result.err(),
-        }
-        if !batch.is_empty() {
-            return Ok(Arrival::Data);
-        }
-        if self.is_over() {
-            return Ok(Arrival::End);
-        }
-        let due = self.decoder.due();
-        Ok(due.map_or(Arrival::Nothing(None), |due| self.wait_until(due)))
+        self.is_early = due.is_some();
+        Ok(Arrival::Nothing(due))
     }
 
-    /// There is something whose time has not come: until then nothing is waited for but that time.
-    fn wait_until(&mut self, due: Instant) -> Arrival {
-        self.is_early = true;
-        Arrival::Nothing(Some(due))
-    }
-
-    fn read(&mut self, from: Option<&mut Inherited>, now: Instant) -> io::Result<()> {
-        self.text.resize(self.stretch, 0);
+    fn read(&mut self, now: Instant) -> io::Result<()> {
+        let Some(from) = &mut self.from else {
+            return Ok(());
+        };
+        self.text.resize(self.read_size, 0);
         self.taken = 0;
         let result = read(from, &mut self.text);
-        let count = *result.as_ref().unwrap_or(&0);
-        self.text.truncate(count);
+        self.text.truncate(*result.as_ref().unwrap_or(&0));
         if let (Err(_), Some(pace)) = (&result, &mut self.pace) {
             pace.stall(now);
         }

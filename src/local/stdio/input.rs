@@ -1,134 +1,149 @@
-//! What the local end gives: where the bytes come from, how they are cut, and when they may go.
-//! Bytes whose boundaries need no looking for are read raw into the batch; all others pass a decoder.
+//! Standard input: read as it is, or split into frames by a decoder, at a pace if there is one.
+//! Raw input needs no search for boundaries, so it is read straight into the batch.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::decoded::Decoded;
-use super::raw::Raw;
-use crate::batch::{Batch, Shape};
-use crate::framing::Literal;
+use crate::batch::{Batch, Run, Shape};
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, InputFraming};
-use crate::framing::{Decoder, LineEnds, ReplayTiming};
+use crate::framing::{Boundaries, InputFraming, LineEnds, Literal, ReplayTiming};
 use crate::pump::end::{Arrival, Unseen};
 use crate::sys::inherited::{Inherited, Kind};
 
-/// How input becomes what is sent.
+/// Bytes of a stream that are read at once.
+pub(super) const STREAM_READ_SIZE: usize = 64 << 10;
+
+/// Bytes of datagrams that are read at once, about: one read and one send serve many of them.
+const DATAGRAMS_READ_SIZE: usize = 512 << 10;
+
+/// Datagrams, and their bytes, that the kernel cuts from one piece (`UDP_SEGMENT`, udp(7)).
+const SEGMENTS: usize = 64;
+const SEGMENT_BYTES: usize = 65_507;
+
+/// Form and pace of the input.
 #[derive(Clone, Debug)]
 pub struct InputFormat {
-    /// Where frames begin and end.
+    /// Form of the frames.
     pub framing: InputFraming,
-    /// What becomes of the ends of lines.
+    /// Treatment of line ends.
     pub ends: LineEnds,
-    /// What boundaries are worth.
+    /// Meaning of the boundaries between frames.
     pub boundaries: Boundaries,
-    /// The most bytes of raw input in a datagram.
+    /// Most bytes of raw input in a datagram.
     pub size: usize,
-    /// When each may go.
+    /// Times at which frames may go.
     pub pace: Option<Pace>,
-    /// Whether a recording keeps its pauses.
+    /// Times at which recorded frames go.
     pub timing: ReplayTiming,
 }
 
-/// Standard input, or what stands for it.
-pub struct Input {
-    from: Option<Inherited>,
-    way: Way,
-}
-
-enum Way {
+/// Standard input, or frames in its place.
+pub enum Input {
+    /// Bytes that go into the batch as they are.
     Raw(Raw),
+    /// Bytes that a decoder splits into frames.
     Decoded(Box<Decoded>),
 }
 
-impl Way {
-    fn decoded(decoder: Box<dyn Decoder>, format: InputFormat) -> Self {
-        Self::Decoded(Box::new(Decoded::new(decoder, format)))
+impl Input {
+    /// Reads `from` in the given format.
+    #[must_use]
+    pub fn new(from: Inherited, format: &InputFormat) -> Self {
+        if format.pace.is_some() || format.ends != LineEnds::Kept {
+            return Self::decoded(from, format);
+        }
+        let (shape, block) = match (format.framing, format.boundaries) {
+            (InputFraming::Raw, Boundaries::Dropped) => (Shape::Stream, None),
+            (InputFraming::Raw, Boundaries::Kept { .. }) => (Shape::Datagrams(format.size), None),
+            (InputFraming::Block(size), Boundaries::Kept { .. }) => {
+                (Shape::Datagrams(size), Some(size))
+            }
+            _ => return Self::decoded(from, format),
+        };
+        Self::Raw(Raw {
+            from,
+            shape,
+            block,
+            held: Vec::new(),
+            has_ended: false,
+        })
     }
-}
 
-impl InputFormat {
-    fn decoder(&self) -> Box<dyn Decoder> {
-        let size = match (self.boundaries, &self.pace) {
-            (Boundaries::Kept { .. }, _) => self.size,
-            (Boundaries::Dropped, Some(pace)) => usize::try_from(pace.piece()).unwrap_or(self.size),
+    fn decoded(from: Inherited, format: &InputFormat) -> Self {
+        let size = match (format.boundaries, &format.pace) {
+            (Boundaries::Kept { .. }, _) => format.size,
+            (Boundaries::Dropped, Some(pace)) => pace.chunk_size(),
             (Boundaries::Dropped, None) => usize::MAX,
         };
-        self.framing.decoder(size, self.ends, self.timing)
-    }
-}
-
-impl Input {
-    /// Reads `from` and cuts it as `format` says.
-    #[must_use]
-    pub fn new(from: Inherited, format: InputFormat) -> Self {
-        let way = match Raw::of(&format) {
-            Some(raw) => Way::Raw(raw),
-            None => Way::decoded(format.decoder(), format),
-        };
-        let from = Some(from);
-        Self { from, way }
+        let decoder = format.framing.decoder(size, format.ends, format.timing);
+        Self::Decoded(Box::new(Decoded::new(Some(from), decoder, format)))
     }
 
-    /// The same, with one empty frame where there would be none at all.
+    /// Reads `from`, and gives one empty frame if it is empty.
     #[must_use]
-    pub fn never_nothing(from: Inherited, format: InputFormat) -> Self {
-        let mut decoded = Decoded::new(format.decoder(), format);
-        decoded.at_least_one = true;
-        Self {
-            from: Some(from),
-            way: Way::Decoded(Box::new(decoded)),
+    pub fn at_least_one(from: Inherited, format: &InputFormat) -> Self {
+        let mut input = Self::decoded(from, format);
+        if let Self::Decoded(decoded) = &mut input {
+            decoded.at_least_one = true;
         }
+        input
     }
 
-    /// Gives these frames, and then is at its end.
+    /// Gives these frames, and nothing else.
     #[must_use]
-    pub fn literal(frames: Vec<Vec<u8>>, format: InputFormat) -> Self {
-        Self {
-            from: None,
-            way: Way::decoded(Box::new(Literal::new(frames)), format),
-        }
+    pub fn literal(frames: Vec<Vec<u8>>, format: &InputFormat) -> Self {
+        let decoder = Box::new(Literal::new(frames));
+        Self::Decoded(Box::new(Decoded::new(None, decoder, format)))
     }
 
     /// Implements [`crate::pump::end::End::recv`].
     pub(super) fn recv(&mut self, batch: &mut Batch) -> io::Result<Arrival> {
-        match &mut self.way {
-            Way::Raw(raw) => raw.recv(self.from.as_mut(), batch),
-            Way::Decoded(decoded) => decoded.recv(self.from.as_mut(), batch, Instant::now()),
+        match self {
+            Self::Raw(raw) => raw.recv(batch),
+            Self::Decoded(decoded) => decoded.recv(batch, Instant::now()),
         }
     }
 
     /// Implements [`crate::pump::end::End::is_pending`].
     pub(super) fn is_pending(&self) -> bool {
-        match &self.way {
-            Way::Raw(raw) => raw.is_pending(),
-            Way::Decoded(decoded) => decoded.is_pending(),
+        match self {
+            Self::Raw(raw) => raw.has_ended,
+            Self::Decoded(decoded) => decoded.is_pending(),
         }
     }
 
-    /// The descriptor to wait for; none while it is only time that is waited for.
+    fn from(&self) -> Option<&Inherited> {
+        match self {
+            Self::Raw(raw) => Some(&raw.from),
+            Self::Decoded(decoded) => decoded.from.as_ref(),
+        }
+    }
+
+    /// Descriptor to wait for; `None` while it waits for a time only.
     pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
-        match &self.way {
-            Way::Decoded(decoded) if decoded.is_early => None,
-            _ => self.from.as_ref().map(AsFd::as_fd),
+        match self {
+            Self::Decoded(decoded) if decoded.is_early => None,
+            _ => self.from().map(AsFd::as_fd),
         }
     }
 
-    /// Whether somebody types it.
+    /// Returns true if the input is typed on a terminal.
     pub(super) fn is_terminal(&self) -> bool {
-        self.from.as_ref().map(Inherited::kind) == Some(Kind::Terminal)
+        self.from().map(Inherited::kind) == Some(Kind::Terminal)
     }
 
-    /// What the kernel may take as it is: bytes without boundaries, and of a file, which is read at will, those with regular ones.
+    /// What the kernel may splice: a stream from a pipe or a file, and from a file also datagrams of one size.
     pub(super) fn unseen(&self) -> Option<Unseen> {
-        let Way::Raw(raw) = &self.way else {
+        let Self::Raw(raw) = self else {
             return None;
         };
-        let stride = match (raw.shape, self.from.as_ref()?.kind()) {
+        let stride = match (raw.shape, raw.from.kind()) {
             (Shape::Stream, Kind::Pipe | Kind::Regular) => None,
-            (Shape::Datagrams(size), Kind::Regular) if raw.is_at_border() => Some(size),
+            (Shape::Datagrams(size), Kind::Regular) if raw.held.is_empty() && !raw.has_ended => {
+                Some(size)
+            }
             _ => return None,
         };
         Some(Unseen {
@@ -138,14 +153,69 @@ impl Input {
     }
 }
 
-/// Reads what is there, 0 bytes at the end.
-pub(super) fn read(from: Option<&mut Inherited>, space: &mut [u8]) -> io::Result<usize> {
-    let Some(from) = from else { return Ok(0) };
+/// Input that is a stream, or has a boundary every so many bytes.
+pub struct Raw {
+    from: Inherited,
+    shape: Shape,
+    /// Size of the blocks, of which only the last one may be sent short.
+    block: Option<usize>,
+    /// Beginning of a block.
+    held: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Raw {
+    fn recv(&mut self, batch: &mut Batch) -> io::Result<Arrival> {
+        if self.has_ended {
+            return Ok(Arrival::End);
+        }
+        let read_size = match self.shape {
+            Shape::Stream => STREAM_READ_SIZE,
+            Shape::Datagrams(size) => datagrams_read_size(size),
+        };
+        let space = &mut batch.space(read_size)[..read_size];
+        let held = self.held.len();
+        let count = read(&mut self.from, &mut space[held..])?;
+        space[..held].copy_from_slice(&self.held);
+        self.held.clear();
+        self.has_ended = count == 0;
+        let mut len = held + count;
+        if let Some(block) = self.block
+            && !self.has_ended
+        {
+            len -= len % block;
+            self.held.extend_from_slice(&space[len..held + count]);
+        }
+        match len {
+            0 if self.has_ended => return Ok(Arrival::End),
+            0 => return Ok(Arrival::Nothing(None)),
+            _ => {}
+        }
+        batch.push(Run {
+            start: 0,
+            len,
+            shape: self.shape,
+            flow: None,
+        });
+        Ok(Arrival::Data)
+    }
+}
+
+/// Reads what is there; 0 bytes are the end.
+pub(super) fn read(from: &mut Inherited, space: &mut [u8]) -> io::Result<usize> {
     match from.read(space) {
-        // A terminal that has hung up.
+        // The terminal has hung up.
         Err(error) if error.raw_os_error() == Some(libc::EIO) && from.kind() == Kind::Terminal => {
             Ok(0)
         }
         other => other,
     }
+}
+
+/// Returns how many bytes to read for datagrams of `size` bytes: whole pieces for the kernel, of whole datagrams. So only the last
+/// datagram before a pause is short.
+pub(super) fn datagrams_read_size(size: usize) -> usize {
+    let size = size.max(1);
+    let piece = (SEGMENT_BYTES / size).clamp(1, SEGMENTS) * size;
+    (DATAGRAMS_READ_SIZE / piece).max(1) * piece
 }

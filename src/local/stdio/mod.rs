@@ -12,7 +12,6 @@ use crate::tap::{Console, Taps};
 mod decoded;
 pub mod input;
 pub mod output;
-mod raw;
 
 use input::Input;
 use output::Output;
