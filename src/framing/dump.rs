@@ -1,28 +1,28 @@
-//! Reading a dump back: header lines and hex lines become chunks with their time, direction and addresses.
-//! A header says how many bytes follow, so that nothing can be missing unnoticed; all that is not part of a chunk is passed over.
+//! Reader of dumps: header lines and hex lines become chunks with their time, direction and addresses.
+//! A header says how many bytes follow, so no byte can be missing unnoticed. Text between chunks is skipped.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::flow::{Address, Direction, Flow, Transport};
+use crate::flow::{Direction, Flow, Transport};
 
-/// A chunk as a dump has recorded it.
+/// A chunk that a dump has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// When it was sent or received, to the microsecond.
+    /// Time at which it was sent or received, to the microsecond.
     pub time: SystemTime,
-    /// Whether it came or went, seen from the program that made the dump.
+    /// Direction, seen from the program that made the dump.
     pub direction: Direction,
-    /// The connection, or the addresses of the datagram, seen from there as well.
+    /// Addresses of the connection or of the datagram, seen from there as well.
     pub flow: Flow,
-    /// The number of the connection, or of the datagram in its direction.
+    /// Number of the connection, or of the datagram in its direction.
     pub number: u64,
-    /// The bytes; none is an empty datagram.
+    /// Content; empty for an empty datagram.
     pub bytes: Vec<u8>,
 }
 
-/// What is wrong with a dump, and where.
+/// An error in a dump, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpError {
     /// The line, counted from 1.
@@ -42,25 +42,25 @@ impl fmt::Display for DumpError {
 
 impl std::error::Error for DumpError {}
 
-/// Takes the lines of a dump one by one, and gives a chunk when it is whole.
+/// Takes the lines of a dump one by one, and gives each chunk when it is whole.
 ///
-/// Empty lines, comments (`#`) and lines of text between chunks are passed over: a dump may stand among other reports.
+/// Empty lines, comments (`#`) and lines of text between chunks are skipped: a dump may stand among other reports.
 #[derive(Debug, Default)]
 pub struct DumpReader {
     line: u64,
-    open: Option<PartialFrame>,
+    open: Option<Open>,
 }
 
-/// A chunk whose bytes have not all come yet.
+/// A chunk that is not whole yet.
 #[derive(Debug)]
-struct PartialFrame {
+struct Open {
     chunk: Recorded,
     len: usize,
-    /// The line of its header.
+    /// Line of its header.
     line: u64,
 }
 
-/// What is wrong in a line: the place, counted from 0, and why.
+/// An error in a line: its place, counted from 0, and one clause.
 type Flaw = (usize, String);
 
 impl DumpReader {
@@ -69,71 +69,79 @@ impl DumpReader {
     /// Errors: a header or a hex line that cannot be read, a hex line without a header, or a chunk that is not whole.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Recorded>, DumpError> {
         self.line += 1;
-        let line = plain(line);
-        let taken = match Line::of(&line) {
-            Line::Hex => self.take_bytes(&line),
-            Line::Header(time, rest) => self.take_header(time, rest),
-            Line::Comment => Ok(None),
-            Line::Text => self.check_whole().map(|()| None),
+        let line = without_colors(line);
+        // Bytes that are no text are as good as any text.
+        let text = std::str::from_utf8(&line).unwrap_or("?");
+        let first = text.split(' ').next().unwrap_or_default();
+        let is_offset = first.len() >= 8 && first.bytes().all(|letter| letter.is_ascii_hexdigit());
+        let taken = if is_offset {
+            self.take_bytes(text)
+        } else if first.is_empty() || first.starts_with('#') {
+            Ok(None)
+        } else {
+            match humantime::parse_rfc3339(first) {
+                Ok(time) => self.take_header(time, text),
+                Err(_) => self.check_whole().map(|()| None),
+            }
         };
-        let number = self.line;
-        taken.map_err(|(place, text)| DumpError {
-            line: number,
-            column: place + 1,
-            text,
-        })
+        taken.map_err(|flaw| self.error(flaw))
     }
 
-    /// Says that there are no more lines.
-    ///
-    /// Errors: the last chunk is not whole.
+    /// Checks at the end of the input that the last chunk is whole.
     pub fn end(&self) -> Result<(), DumpError> {
-        self.check_whole().map_err(|(_, text)| DumpError {
+        self.check_whole().map_err(|flaw| self.error(flaw))
+    }
+
+    fn error(&self, (place, text): Flaw) -> DumpError {
+        DumpError {
             line: self.line,
-            column: 1,
+            column: place + 1,
             text,
-        })
+        }
     }
 
     fn check_whole(&self) -> Result<(), Flaw> {
         self.open.as_ref().map_or(Ok(()), |open| {
             let (there, len, line) = (open.chunk.bytes.len(), open.len, open.line);
-            let text =
-                format!("only {there} of the {len} bytes that the header in line {line} tells of");
+            let text = format!("only {there} of the {len} bytes that line {line} announces");
             Err((0, text))
         })
     }
 
-    fn take_header(&mut self, time: SystemTime, rest: Text<'_>) -> Result<Option<Recorded>, Flaw> {
+    fn take_header(&mut self, time: SystemTime, text: &str) -> Result<Option<Recorded>, Flaw> {
         self.check_whole()?;
-        let (chunk, len) = header(time, rest)?;
+        let (chunk, len) = header(time, text)?;
         if len == 0 {
             return Ok(Some(chunk));
         }
         let line = self.line;
-        self.open = Some(PartialFrame { chunk, len, line });
+        self.open = Some(Open { chunk, len, line });
         Ok(None)
     }
 
-    fn take_bytes(&mut self, line: &[u8]) -> Result<Option<Recorded>, Flaw> {
+    /// Takes a hex line: the offset, pairs of digits, and the column of characters.
+    fn take_bytes(&mut self, text: &str) -> Result<Option<Recorded>, Flaw> {
         let Some(open) = &mut self.open else {
             return Err((0, "bytes that belong to no header".to_owned()));
         };
-        for pair in pairs(line) {
-            let (place, byte) = pair?;
+        let digits = text.split('|').next().unwrap_or_default();
+        for (place, pair) in words(digits).skip(1) {
+            let mut byte = [0];
+            hex::decode_to_slice(pair, &mut byte)
+                .map_err(|_| (place, "not two hexadecimal digits".to_owned()))?;
             if open.chunk.bytes.len() == open.len {
                 let text = format!("more than the {} bytes of the header", open.len);
                 return Err((place, text));
             }
-            open.chunk.bytes.push(byte);
+            open.chunk.bytes.extend(byte);
         }
         let whole = self.open.take_if(|open| open.chunk.bytes.len() == open.len);
         Ok(whole.map(|open| open.chunk))
     }
 }
 
-/// The line without its line feed, and without the colours that a terminal would have got.
-fn plain(line: &[u8]) -> Cow<'_, [u8]> {
+/// Returns the line without its line feed, and without the colours of a terminal.
+fn without_colors(line: &[u8]) -> Cow<'_, [u8]> {
     let line = line.trim_ascii_end();
     if line.contains(&0x1b) {
         Cow::Owned(anstream::adapter::strip_bytes(line).into_vec())
@@ -142,85 +150,37 @@ fn plain(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// What a line is.
-enum Line<'a> {
-    Hex,
-    Header(SystemTime, Text<'a>),
-    Comment,
-    Text,
+/// The words of a line with their places.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut next = 0;
+    let words = line.split(' ').map(move |word| {
+        let place = next;
+        next += word.len() + 1;
+        (place, word)
+    });
+    words.filter(|(_, word)| !word.is_empty())
 }
 
-impl<'a> Line<'a> {
-    fn of(line: &'a [u8]) -> Self {
-        let Ok(text) = std::str::from_utf8(line) else {
-            return Self::Text;
-        };
-        let first = text.split(' ').next().unwrap_or_default();
-        if first.len() >= 8 && first.bytes().all(|letter| letter.is_ascii_hexdigit()) {
-            return Self::Hex;
-        }
-        if first.is_empty() || first.starts_with('#') {
-            return Self::Comment;
-        }
-        match humantime::parse_rfc3339(first) {
-            Ok(time) => Self::Header(
-                time,
-                Text {
-                    line: text,
-                    at: first.len(),
-                },
-            ),
-            Err(_) => Self::Text,
-        }
-    }
-}
-
-/// What is left of a line that is read word by word.
-#[derive(Clone, Copy)]
-struct Text<'a> {
-    line: &'a str,
-    at: usize,
-}
-
-impl<'a> Text<'a> {
-    /// The next word as a `T`; `wanted` says what it should be.
-    fn word<T>(&mut self, wanted: &str, read: impl Fn(&'a str) -> Option<T>) -> Result<T, Flaw> {
-        let rest = &self.line[self.at..];
-        let start = self.at + rest.len() - rest.trim_start().len();
-        let word = self.line[start..].split(' ').next().unwrap_or_default();
-        self.at = start + word.len();
-        read(word).ok_or_else(|| (start, format!("'{word}' where {wanted} should be")))
-    }
-}
-
-/// Reads `> tcp LOCAL <-> REMOTE #1 6 bytes`, which follows the time.
-fn header(time: SystemTime, mut text: Text<'_>) -> Result<(Recorded, usize), Flaw> {
-    let direction = text.word("'<' or '>'", |word| match word {
-        "<" => Some(Direction::Incoming),
-        ">" => Some(Direction::Outgoing),
-        _ => None,
-    })?;
-    let transport = text.word("'tcp' or 'udp'", |word| match word {
-        "tcp" => Some(Transport::Tcp),
-        "udp" => Some(Transport::Udp),
-        _ => None,
-    })?;
-    let address = |word: &str| word.parse::<Address>().ok();
-    let local = text.word("the local address", address)?;
-    text.word("an arrow", |word| {
-        ["<->", "<-", "->"].contains(&word).then_some(())
-    })?;
-    let remote = text.word("the remote address", address)?;
-    let number = text.word("a number such as '#1'", |word| {
+/// Reads `TIME > tcp LOCAL <-> REMOTE #1 6 bytes`: the chunk without its bytes, and their number.
+fn header(time: SystemTime, line: &str) -> Result<(Recorded, usize), Flaw> {
+    let words = &mut words(line).skip(1).chain([(line.len(), "")]);
+    let one_of = |words: &'static [&'static str]| {
+        move |word: &str| words.iter().position(|&known| known == word)
+    };
+    let direction = next_word(words, "'<' or '>'", one_of(&["<", ">"]))?;
+    let transport = next_word(words, "'tcp' or 'udp'", one_of(&["tcp", "udp"]))?;
+    let local = next_word(words, "the local address", |word| word.parse().ok())?;
+    next_word(words, "an arrow", one_of(&["<->", "<-", "->"]))?;
+    let remote = next_word(words, "the remote address", |word| word.parse().ok())?;
+    let number = next_word(words, "a number such as '#1'", |word| {
         word.strip_prefix('#')?.parse().ok()
     })?;
-    let len = text.word("the number of bytes", |word| word.parse().ok())?;
-    text.word("'bytes'", |word| {
-        ["byte", "bytes"].contains(&word).then_some(())
-    })?;
+    let len = next_word(words, "the number of bytes", |word| word.parse().ok())?;
+    next_word(words, "'bytes'", one_of(&["byte", "bytes"]))?;
+    let transport = [Transport::Tcp, Transport::Udp][transport];
     let chunk = Recorded {
         time,
-        direction,
+        direction: [Direction::Incoming, Direction::Outgoing][direction],
         flow: Flow::new(transport, local, remote),
         number,
         bytes: Vec::new(),
@@ -228,33 +188,14 @@ fn header(time: SystemTime, mut text: Text<'_>) -> Result<(Recorded, usize), Fla
     Ok((chunk, len))
 }
 
-/// The bytes of a hex line with their places: after the offset, up to the column of characters.
-fn pairs(line: &[u8]) -> impl Iterator<Item = Result<(usize, u8), Flaw>> {
-    let mut at = line
-        .iter()
-        .position(|&letter| letter == b' ')
-        .unwrap_or(line.len());
-    std::iter::from_fn(move || {
-        at += line[at..]
-            .iter()
-            .take_while(|&&letter| letter == b' ')
-            .count();
-        if at == line.len() || line[at] == b'|' {
-            return None;
-        }
-        let place = at;
-        at = (at + 2).min(line.len());
-        let mut byte = [0];
-        let is_pair = hex::decode_to_slice(&line[place..at], &mut byte).is_ok();
-        let is_alone = line
-            .get(at)
-            .is_none_or(|&letter| letter == b' ' || letter == b'|');
-        Some(if is_pair && is_alone {
-            Ok((place, byte[0]))
-        } else {
-            Err((place, "not two hexadecimal digits".to_owned()))
-        })
-    })
+/// Reads the next word; `wanted` describes it for an error.
+fn next_word<'a, T>(
+    words: &mut impl Iterator<Item = (usize, &'a str)>,
+    wanted: &str,
+    read: impl FnOnce(&'a str) -> Option<T>,
+) -> Result<T, Flaw> {
+    let (place, word) = words.next().unwrap_or_default();
+    read(word).ok_or_else(|| (place, format!("'{word}' where {wanted} should be")))
 }
 
 #[cfg(test)]
@@ -316,7 +257,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_told_with_its_place() {
         let after = |rest: &str| flaw(&format!("{HEADER}\n{rest}"));
-        let missing = "only 1 of the 2 bytes that the header in line 1 tells of";
+        let missing = "only 1 of the 2 bytes that line 1 announces";
         assert_eq!(
             flaw("00000000  61"),
             "line 1, column 1: bytes that belong to no header"

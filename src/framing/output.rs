@@ -1,5 +1,5 @@
-//! How what arrives is written: the forms there are, each of which shows where a datagram ends.
-//! An encoder makes text of one chunk at a time, so that a reader that stops anywhere can be given the rest later.
+//! Output framing: the forms in which received chunks are written, each of which shows where a datagram ends.
+//! An encoder makes the text of whole chunks, so a slow reader gets each chunk once and undivided.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::batch::{Batch, Cursor, Shape};
 use crate::escape::{self, Timestamp};
 use crate::flow::Flow;
 
-/// The forms of output.
+/// Form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFraming {
     /// The bytes, and nothing between them
@@ -30,10 +30,10 @@ pub enum OutputFraming {
     Json,
 }
 
-/// No more text is made at once, in bytes; a chunk is not divided.
-const STRETCH: usize = 256 << 10;
+/// Bytes of text after which no further chunk is encoded at once.
+const ENCODE_SIZE: usize = 256 << 10;
 
-/// The line of one chunk.
+/// JSON line of one chunk.
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
@@ -46,12 +46,12 @@ struct Line<'a> {
 }
 
 impl OutputFraming {
-    /// Adds the text of chunks from `at` on to `text`, and moves `at` past them.
+    /// Appends chunks from `at` on to `text`, and moves `at` past them.
     pub fn encode(self, batch: &Batch, at: &mut Cursor, text: &mut Vec<u8>) {
-        while text.len() < STRETCH
+        while text.len() < ENCODE_SIZE
             && let Some((run, bytes)) = batch.next_chunk(at)
         {
-            // Nothing of a stream is no chunk; it only tells that the stream has ended.
+            // An empty run of a stream is its end, not a chunk.
             if run.shape != Shape::Stream || !bytes.is_empty() {
                 self.encode_chunk(bytes, run.flow.as_ref(), text);
             }
@@ -81,7 +81,7 @@ impl OutputFraming {
 fn append_hex(bytes: &[u8], text: &mut Vec<u8>) {
     let start = text.len();
     text.resize(start + 2 * bytes.len(), 0);
-    // The room is exactly right: nothing can fail.
+    // The room is exact, so this cannot fail.
     let _ = hex::encode_to_slice(bytes, &mut text[start..]);
 }
 

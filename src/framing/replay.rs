@@ -1,5 +1,5 @@
-//! Playing a dump back: what it has recorded of one direction, chunk by chunk.
-//! The times of a recording count from its first chunk, which goes at once; so a late wake-up delays nothing that comes after it.
+//! Replay of a dump: the chunks that it shows in one direction.
+//! Recorded times count from the first chunk, which goes at once. So a late wake-up does not delay later chunks.
 
 use std::time::{Instant, SystemTime};
 
@@ -11,34 +11,25 @@ use super::{Decoder, ReplayTiming};
 use crate::exit::{Exit, Failure};
 use crate::flow::Direction;
 
-/// The longest line that is taken, in bytes.
-const LONGEST_LINE: usize = 1 << 20;
+/// Most bytes in a line.
+const MAX_LINE_SIZE: usize = 1 << 20;
 
-/// Gives the chunks of one direction as frames.
+/// Decoder that gives the chunks of one direction as frames.
 pub(super) struct Replay {
     reader: DumpReader,
     direction: Direction,
     timing: ReplayTiming,
-    /// A line without its end, so far.
+    /// Beginning of a line.
     line: Vec<u8>,
-    /// The chunk that comes next, if it is read.
+    /// Chunk to give next.
     next: Option<Recorded>,
-    found: Found,
-    /// When the first chunk went, and when it had been recorded.
+    /// There was a line, and there was a chunk of this direction.
+    has_lines: bool,
+    has_chunks: bool,
+    /// Number of chunks of the other direction.
+    others: u64,
+    /// Time at which the first chunk went, and its time in the recording.
     origin: Option<(Instant, SystemTime)>,
-}
-
-/// What the input has shown so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// Nothing at all.
-    Nothing,
-    /// Lines, and none of them belongs to a dump.
-    Text,
-    /// So many chunks, all of the other direction.
-    Others(u64),
-    /// Something to play.
-    Chunks,
 }
 
 impl Replay {
@@ -49,63 +40,58 @@ impl Replay {
             timing,
             line: Vec::new(),
             next: None,
-            found: Found::Nothing,
+            has_lines: false,
+            has_chunks: false,
+            others: 0,
             origin: None,
         }
     }
 
-    /// Gives the next chunk if its time has come. False if there is nothing to give now.
-    fn give(&mut self, frames: &mut Frames) -> Result<bool, Failure> {
+    /// Gives the next chunk if it is due.
+    fn give(&mut self, frames: &mut Frames) -> Result<(), Failure> {
         let now = Instant::now();
-        if self.due().is_some_and(|due| due > now) {
-            return Ok(false);
+        if self.due().is_none_or(|due| due <= now)
+            && let Some(chunk) = self.next.take()
+        {
+            self.origin.get_or_insert((now, chunk.time));
+            frames.extend(&chunk.bytes)?;
+            frames.cut()?;
         }
-        let Some(chunk) = self.next.take() else {
-            return Ok(false);
-        };
-        self.origin.get_or_insert((now, chunk.time));
-        frames.extend(&chunk.bytes)?;
-        frames.cut()?;
-        Ok(true)
-    }
-
-    /// Takes the line that is whole now.
-    fn take_line(&mut self) -> Result<(), Failure> {
-        let line = std::mem::take(&mut self.line);
-        let chunk = self.reader.line(&line).map_err(|error| failure(&error))?;
-        self.found = match (&chunk, self.found) {
-            (Some(chunk), _) if chunk.direction == self.direction => Found::Chunks,
-            (Some(_), Found::Others(count)) => Found::Others(count + 1),
-            (Some(_), Found::Nothing | Found::Text) => Found::Others(1),
-            (None, Found::Nothing) => Found::Text,
-            (_, found) => found,
-        };
-        self.next = chunk.filter(|chunk| chunk.direction == self.direction);
-        self.line = line;
-        self.line.clear();
         Ok(())
     }
 
-    /// Whether there was anything to play. That nothing is sent must not pass for success.
+    /// Reads the line, which is complete.
+    fn end_line(&mut self) -> Result<(), Failure> {
+        let chunk = self.reader.line(&self.line);
+        self.line.clear();
+        self.has_lines = true;
+        match chunk.map_err(|error| failure(&error))? {
+            Some(chunk) if chunk.direction == self.direction => {
+                self.has_chunks = true;
+                self.next = Some(chunk);
+            }
+            Some(_) => self.others += 1,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Checks that there was something to send: a replay of nothing is no success.
     fn check_found(&self) -> Result<(), Failure> {
-        let text = match (self.found, self.direction) {
-            (Found::Nothing | Found::Chunks, _) => return Ok(()),
-            (Found::Text, _) => "it is no dump".to_owned(),
-            (Found::Others(count), Direction::Outgoing) => {
-                format!(
-                    "it shows nothing as sent; for what it shows as received ({count}) there is --in dump-received"
-                )
-            }
-            (Found::Others(count), Direction::Incoming) => {
-                format!(
-                    "it shows nothing as received; for what it shows as sent ({count}) there is --in dump"
-                )
-            }
+        if self.has_chunks || !self.has_lines {
+            return Ok(());
+        }
+        let text = match (self.others, self.direction) {
+            (0, _) => "it is not a dump".to_owned(),
+            (count, Direction::Outgoing) => format!(
+                "it shows nothing as sent; for what it shows as received ({count}) there is --in dump-received"
+            ),
+            (count, Direction::Incoming) => format!(
+                "it shows nothing as received; for what it shows as sent ({count}) there is --in dump"
+            ),
         };
-        Err(Failure::new(
-            Exit::Failed,
-            format!("cannot read the input: {text}"),
-        ))
+        let text = format!("cannot read the input: {text}");
+        Err(Failure::new(Exit::Failed, text))
     }
 }
 
@@ -117,8 +103,8 @@ impl Decoder for Replay {
             taken = end.map_or(text.len(), |at| at + 1);
             self.line.extend_from_slice(&text[..taken]);
             if end.is_some() {
-                self.take_line()?;
-            } else if self.line.len() > LONGEST_LINE {
+                self.end_line()?;
+            } else if self.line.len() > MAX_LINE_SIZE {
                 let text = "cannot read the input: a line is too long for a dump";
                 return Err(Failure::new(Exit::Failed, text));
             }
@@ -129,10 +115,10 @@ impl Decoder for Replay {
 
     fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
         if self.next.is_none() && !self.line.is_empty() {
-            self.take_line()?;
+            self.end_line()?;
         }
         if self.next.is_some() {
-            return self.give(frames).map(|_| ());
+            return self.give(frames);
         }
         self.reader.end().map_err(|error| failure(&error))?;
         self.check_found()
@@ -148,7 +134,7 @@ impl Decoder for Replay {
         let (start, first) = self
             .origin
             .filter(|_| self.timing == ReplayTiming::Original)?;
-        // What was recorded before the first goes at once.
+        // A chunk from before the first one goes at once.
         let pause = chunk.time.duration_since(first).unwrap_or_default();
         start.checked_add(pause)
     }

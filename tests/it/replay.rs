@@ -118,7 +118,8 @@ fn what_is_no_whole_dump_is_an_error() {
     let header = header.lines().last().unwrap();
     let (_socket, address) = datagrams();
     let player = tuplecat("udp-sendto --in dump").to(address).says(header);
-    let message = "cannot read the input: line 1, column 1: only 0 of the 3 bytes that the header in line 1 tells of";
+    let message =
+        "cannot read the input: line 1, column 1: only 0 of the 3 bytes that line 1 announces";
     player.run().fails(1, message);
     let player = tuplecat("udp-sendto --in dump").to(address);
     let player = player.says(format!("{header}\n00000000  6x"));
@@ -131,8 +132,8 @@ fn nothing_to_play_is_an_error() {
     let one_way = "it shows nothing as received; for what it shows as sent (3) there is --in dump";
     let cases = [
         ("dump-received", recording(), one_way),
-        ("dump", "hello\n".to_owned(), "it is no dump"),
-        ("dump", "\u{1}\u{2}".to_owned(), "it is no dump"),
+        ("dump", "hello\n".to_owned(), "it is not a dump"),
+        ("dump", "\u{1}\u{2}".to_owned(), "it is not a dump"),
     ];
     for (form, input, reason) in cases {
         let (_socket, address) = datagrams();
