@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tuplecat::address::access::{Access, Verdict, Whom, parse_network};
+use tuplecat::address::access::{Access, Networks, Verdict, parse_network};
 use tuplecat::address::{Endpoint, Host, Port, parse_bind_point, parse_target, parse_targets};
 use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
@@ -44,7 +44,7 @@ fn text(data: &[u8]) -> Option<(&str, Vec<&str>)> {
 pub(crate) fn endpoint(data: &[u8]) {
     let Some((_, words)) = text(data) else { return };
     if let Err(error) = parse_bind_point(&words) {
-        assert!(!error.to_string().is_empty());
+        assert!(!error.is_empty());
     }
     let several = parse_targets(&words);
     match parse_target(&words) {
@@ -63,7 +63,7 @@ pub(crate) fn endpoint(data: &[u8]) {
             }
         }
         Err(error) => {
-            assert!(!error.to_string().is_empty());
+            assert!(!error.is_empty());
             // A list of several ports is no endpoint, and has more than one.
             assert!(
                 several
@@ -282,7 +282,7 @@ pub(crate) fn cidr(data: &[u8]) {
         return;
     };
     assert_eq!(parse_network(&network.to_string()), Ok(network));
-    let access = Access::new(&[(Verdict::Allowed, Whom::Network(network))]).unwrap();
+    let access = Access::new(&[(Verdict::Allowed, Networks::One(network))]).unwrap();
     for address in [network.addr(), network.network(), network.broadcast()] {
         // Wider than the IPv4-mapped addresses, it is a network of IPv6, and those are IPv4.
         let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
@@ -291,7 +291,7 @@ pub(crate) fn cidr(data: &[u8]) {
             assert!(access.admits(IpAddr::V6(v4.to_ipv6_mapped())));
         }
     }
-    let denied = Access::new(&[(Verdict::Denied, Whom::Network(network))]).unwrap();
+    let denied = Access::new(&[(Verdict::Denied, Networks::One(network))]).unwrap();
     for address in [IpAddr::V6(Ipv6Addr::LOCALHOST), network.addr()] {
         assert_ne!(access.admits(address), denied.admits(address));
     }

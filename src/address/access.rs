@@ -1,5 +1,5 @@
-//! Who may talk to a socket that serves others: networks that are allowed or denied, in the order in which they were given.
-//! The first rule that matches decides. Where none does, everybody is welcome, unless somebody was allowed: then nobody else is.
+//! Access rules of a socket that serves others: networks that are allowed or denied.
+//! The first rule that matches decides; without a match a peer is admitted, unless there is a rule that allows others.
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,25 +9,25 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::exit::{Exit, Failure};
 
-/// What a rule says of those whom it matches.
+/// Verdict of a rule on the peers that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They may.
+    /// They are admitted.
     Allowed,
-    /// They may not.
+    /// They are refused.
     Denied,
 }
 
-/// Whom a rule is about.
+/// Networks that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
-    /// The addresses of a network.
-    Network(IpNet),
+pub enum Networks {
+    /// A single network.
+    One(IpNet),
     /// The networks in a file, one a line.
     Listed(PathBuf),
 }
 
-/// Decides who may, by the address of each peer.
+/// Access rules, applied to the address of each peer.
 #[derive(Clone, Debug)]
 pub struct Access {
     rules: Vec<(Verdict, IpNet)>,
@@ -35,7 +35,7 @@ pub struct Access {
 }
 
 impl Default for Access {
-    /// Everybody may.
+    /// Admits every peer.
     fn default() -> Self {
         Self {
             rules: Vec::new(),
@@ -48,66 +48,56 @@ impl Access {
     /// Takes rules in their order, and reads the files that they name.
     ///
     /// Errors: a file that cannot be read, or a line in it that is no network, with the number of the line.
-    pub fn new(given: &[(Verdict, Whom)]) -> Result<Self, Failure> {
-        let mut rules = Vec::new();
-        for (verdict, whom) in given {
-            match whom {
-                Whom::Network(network) => rules.push((*verdict, *network)),
-                Whom::Listed(path) => {
-                    let listed = read(path)?.into_iter();
-                    rules.extend(listed.map(|network| (*verdict, network)));
-                }
+    pub fn new(given: &[(Verdict, Networks)]) -> Result<Self, Failure> {
+        let mut access = Self::default();
+        for (verdict, networks) in given {
+            if *verdict == Verdict::Allowed {
+                access.otherwise = Verdict::Denied;
             }
+            let networks = match networks {
+                Networks::One(network) => vec![*network],
+                Networks::Listed(path) => read_list(path)?,
+            };
+            let rules = networks.into_iter().map(|network| (*verdict, network));
+            access.rules.extend(rules);
         }
-        let allows = given
-            .iter()
-            .any(|(verdict, _)| *verdict == Verdict::Allowed);
-        let otherwise = if allows {
-            Verdict::Denied
-        } else {
-            Verdict::Allowed
-        };
-        Ok(Self { rules, otherwise })
+        Ok(access)
     }
 
-    /// Whether a peer at `address` may. An IPv4-mapped address counts as the IPv4 address it stands for (RFC 4291, 2.5.5.2).
+    /// Returns true if a peer at `address` is admitted. An IPv4-mapped address counts as its IPv4 address (RFC 4291, 2.5.5.2).
     #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let rule = self
-            .rules
-            .iter()
-            .find(|(_, network)| network.contains(&address));
+        let mut rules = self.rules.iter();
+        let rule = rules.find(|(_, network)| network.contains(&address));
         rule.map_or(self.otherwise, |&(verdict, _)| verdict) == Verdict::Allowed
     }
 }
 
-/// Reads a network, such as `192.0.2.0/24`, or a single address. A network of IPv4-mapped addresses is the IPv4 network.
+/// Parses a network, such as `192.0.2.0/24`, or a single address. A network of IPv4-mapped addresses is the IPv4 network.
 ///
-/// Errors: one clause that says what would be right.
+/// Errors: one clause that shows the right form.
 pub fn parse_network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse().map_err(|_| EXPECTED.to_owned())?,
     };
-    Ok(match network {
-        IpNet::V6(v6) => v6
-            .addr()
-            .to_ipv4_mapped()
-            .zip(v6.prefix_len().checked_sub(MAPPED_BITS))
-            .and_then(|(address, len)| Ipv4Net::new(address, len).ok())
-            .map_or(network, IpNet::V4),
-        IpNet::V4(_) => network,
-    })
+    let IpNet::V6(v6) = network else {
+        return Ok(network);
+    };
+    let mapped = v6.addr().to_ipv4_mapped();
+    let mapped = mapped.zip(v6.prefix_len().checked_sub(MAPPED_BITS));
+    let mapped = mapped.and_then(|(address, len)| Ipv4Net::new(address, len).ok());
+    Ok(mapped.map_or(network, IpNet::V4))
 }
 
 const EXPECTED: &str = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
 
-/// The length of the prefix that IPv4-mapped addresses share.
+/// Length of the prefix that IPv4-mapped addresses share.
 const MAPPED_BITS: u8 = 96;
 
-/// Reads a list: a network a line; what follows a `#` is a comment.
-fn read(path: &Path) -> Result<Vec<IpNet>, Failure> {
+/// Reads a list: a network a line; a `#` begins a comment.
+fn read_list(path: &Path) -> Result<Vec<IpNet>, Failure> {
     let shown = path.display();
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::io(format!("cannot read the list '{shown}'"), &error))?;
@@ -142,7 +132,7 @@ mod tests {
                     "+" => Verdict::Allowed,
                     _ => Verdict::Denied,
                 };
-                (verdict, Whom::Network(parse_network(network).unwrap()))
+                (verdict, Networks::One(parse_network(network).unwrap()))
             })
             .collect();
         Access::new(&rules).unwrap()
@@ -162,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_match_it_depends_on_whether_anybody_was_allowed() {
+    fn without_a_match_any_allow_rule_refuses() {
         assert!(admits(&Access::default(), "192.0.2.1"));
         assert!(admits(&access(&["-10.0.0.0/8"]), "192.0.2.1"));
         assert!(!admits(&access(&["-10.0.0.0/8", "+::1"]), "192.0.2.1"));
     }
 
     #[test]
-    fn a_mapped_address_counts_as_the_one_it_stands_for() {
+    fn a_mapped_address_counts_as_its_ipv4_address() {
         for network in ["127.0.0.0/8", "::ffff:127.0.0.0/104"] {
             let access = access(&[&format!("+{network}")]);
             assert!(admits(&access, "127.0.0.1"));
@@ -179,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_the_other_family_matches_nobody() {
+    fn a_network_of_the_other_family_never_matches() {
         let access = access(&["+::/0"]);
         assert!(admits(&access, "2001:db8::1"));
         assert!(!admits(&access, "192.0.2.1"));
     }
 
     #[test]
-    fn networks_are_written_as_everywhere() {
+    fn networks_have_their_usual_forms() {
         for (text, network) in [
             ("10.1.2.3", "10.1.2.3/32"),
             ("10.1.2.3/8", "10.1.2.3/8"),
@@ -217,7 +207,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"# ours\n\n 10.0.0.0/8 # all of it\n::1\n")
             .unwrap();
-        let listed = |path: &Path| Access::new(&[(Verdict::Allowed, Whom::Listed(path.into()))]);
+        let listed =
+            |path: &Path| Access::new(&[(Verdict::Allowed, Networks::Listed(path.into()))]);
         let access = listed(file.path()).unwrap();
         assert!(admits(&access, "10.9.9.9") && admits(&access, "::1"));
         assert!(!admits(&access, "192.0.2.1"));

@@ -1,18 +1,17 @@
 //! Endpoints as users write them, and the addresses they stand for.
-//! What is written is checked without asking anybody; only a [`Resolver`] asks the name service.
+//! Parsing needs no name service; only a [`Resolver`] asks it.
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub mod access;
 mod lookup;
-mod ports;
 
 pub use lookup::{BindAddress, Names, Resolver, Source};
-pub use ports::{Item, Ports};
 
-/// The addresses a user allows.
+/// Address family that a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4 and IPv6.
@@ -23,7 +22,7 @@ pub enum Family {
     V6,
 }
 
-/// What the user wrote to name one end of a conversation.
+/// Host and port as the user wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The machine or the interface.
@@ -32,7 +31,7 @@ pub struct Endpoint {
     pub port: Port,
 }
 
-/// The host of an [`Endpoint`].
+/// Host of an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// None was written: this machine only.
@@ -43,7 +42,7 @@ pub enum Host {
     Named(String),
 }
 
-/// The port of an [`Endpoint`].
+/// Port of an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Port {
     /// A port number; 0 lets the kernel choose.
@@ -61,7 +60,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// Endpoints to speak to, of one host.
+/// Endpoints of one host to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     /// The machine.
@@ -70,176 +69,177 @@ pub struct Targets {
     pub ports: Ports,
 }
 
-/// Why a text names no endpoint, in one clause with the text and the right form.
+/// List of ports, written as `22,80,8000-8010`; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidEndpoint(String);
+pub struct Ports(pub Vec<Item>);
 
-impl fmt::Display for InvalidEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Item in a list of ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// One port.
+    One(Port),
+    /// All ports from the first to the last.
+    Range(RangeInclusive<u16>),
+}
+
+impl Ports {
+    /// The port, if there is only one.
+    #[must_use]
+    pub fn only(&self) -> Option<&Port> {
+        match self.0.as_slice() {
+            [Item::One(port)] => Some(port),
+            _ => None,
+        }
     }
 }
 
-impl std::error::Error for InvalidEndpoint {}
+impl FromStr for Ports {
+    type Err = String;
 
-fn invalid<T>(message: impl Into<String>) -> Result<T, InvalidEndpoint> {
-    Err(InvalidEndpoint(message.into()))
+    fn from_str(text: &str) -> Result<Self, String> {
+        let items: Result<Vec<Item>, _> = text.split(',').map(str::parse).collect();
+        items.map(Self)
+    }
+}
+
+impl FromStr for Item {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Service names may contain dashes, too.
+        let range = text
+            .split_once('-')
+            .filter(|(first, last)| is_number(first) && is_number(last));
+        let Some((first, last)) = range else {
+            return Ok(Self::One(target_port(text)?));
+        };
+        match (target_port(first)?, target_port(last)?) {
+            (Port::Number(first), Port::Number(last)) if first <= last => {
+                Ok(Self::Range(first..=last))
+            }
+            _ => Err(format!("'{text}' is a range that ends before it begins")),
+        }
+    }
 }
 
 impl FromStr for Port {
-    type Err = InvalidEndpoint;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return match text.parse() {
-                Ok(number) => Ok(Self::Number(number)),
-                Err(_) => invalid(format!("port {text} is out of range (0 to 65535)")),
-            };
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_number(text) {
+            let number = text.parse().map(Self::Number);
+            return number.map_err(|_| format!("port {text} is out of range (0 to 65535)"));
         }
         let is_name = text.starts_with(|first: char| first.is_ascii_alphanumeric())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !b":[]%*,".contains(&byte));
-        if is_name {
-            Ok(Self::Service(text.to_owned()))
-        } else {
-            invalid(format!(
+        is_name
+            .then(|| Self::Service(text.to_owned()))
+            .ok_or(format!(
                 "'{text}' is not a port: expected a number from 0 to 65535 or a service name"
             ))
-        }
     }
 }
 
-/// Reads `[HOST] PORT`, `HOST:PORT`, `[V6]:PORT` or `:PORT`.
-pub fn parse_bind_point(words: &[&str]) -> Result<Endpoint, InvalidEndpoint> {
-    let endpoint = parse(words)?;
-    if let (Host::Unstated, Port::Service(name)) = (&endpoint.host, &endpoint.port)
-        && name.contains('.')
-    {
-        return invalid(format!(
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Parses a port to connect to.
+fn target_port(text: &str) -> Result<Port, String> {
+    match text.parse()? {
+        Port::Number(0) => Err(
+            "port 0 is no target: it only lets the kernel choose a port of this machine".to_owned(),
+        ),
+        port => Ok(port),
+    }
+}
+
+/// Parses `[HOST] PORT`, `HOST:PORT`, `[V6]:PORT` or `:PORT`.
+///
+/// Errors: one clause that quotes the text and shows the right form, here and below.
+pub fn parse_bind_point(words: &[&str]) -> Result<Endpoint, String> {
+    let (host, port) = split(words)?;
+    match (&host, port.parse()?) {
+        (Host::Unstated, Port::Service(name)) if name.contains('.') => Err(format!(
             "'{name}' has no port: write '{name} PORT' or '{name}:PORT'"
-        ));
-    }
-    Ok(endpoint)
-}
-
-/// Reads `HOST PORT`, `HOST:PORT` or `[V6]:PORT`, of an endpoint to speak to.
-pub fn parse_target(words: &[&str]) -> Result<Endpoint, InvalidEndpoint> {
-    let endpoint = parse(words)?;
-    match (&endpoint.host, &endpoint.port) {
-        (Host::Unstated, Port::Service(name)) => {
-            invalid(format!("'{name}' has no port: write '{name} PORT'"))
-        }
-        (Host::Unstated, port) => {
-            invalid(format!("port {port} of which host? write 'HOST {port}'"))
-        }
-        (Host::Every, _) => invalid("'*' is every interface of this machine; a target is one host"),
-        (_, Port::Number(0)) => {
-            invalid("port 0 is no target: it only lets the kernel choose a port of this machine")
-        }
-        _ => Ok(endpoint),
+        )),
+        (_, port) => Ok(Endpoint { host, port }),
     }
 }
 
-/// Reads the same as [`parse_target`], and a list of ports in the place of the port.
-pub fn parse_targets(words: &[&str]) -> Result<Targets, InvalidEndpoint> {
-    let (host, ports) = match words {
-        [host, ports] => (Some(*host), *ports),
-        [word] => (None, word.rsplit_once(':').map_or("", |(_, ports)| ports)),
-        _ => (None, ""),
-    };
-    let several = ports
-        .parse::<Ports>()
-        .ok()
-        .filter(|ports| ports.only().is_none());
-    let Some(ports) = several else {
-        // A list with a fault in it is told of as a list.
-        if ports.contains(',') {
-            ports.parse::<Ports>()?;
-        }
-        let Endpoint { host, .. } = parse_target(words)?;
-        let ports = ports.parse()?;
-        return Ok(Targets { host, ports });
-    };
-    let Endpoint { host, .. } = match (host, words) {
-        (Some(host), _) => parse_target(&[host, "1"])?,
-        (None, [word]) => {
-            let host = word.rsplit_once(':').map_or("", |(host, _)| host);
-            parse_target(&[&format!("{host}:1")])?
-        }
-        (None, _) => parse_target(words)?,
-    };
+/// Parses `HOST PORT`, `HOST:PORT` or `[V6]:PORT` of an endpoint to send to.
+pub fn parse_target(words: &[&str]) -> Result<Endpoint, String> {
+    let (host, text) = split(words)?;
+    let port = text.parse()?;
+    check_target(&host, Some(&port), text)?;
+    let port = target_port(text)?;
+    Ok(Endpoint { host, port })
+}
+
+/// Parses the same as [`parse_target`], with a list of ports in the place of the port.
+pub fn parse_targets(words: &[&str]) -> Result<Targets, String> {
+    let (host, text) = split(words)?;
+    let ports: Ports = text.parse()?;
+    check_target(&host, ports.only(), text)?;
     Ok(Targets { host, ports })
 }
 
-fn parse(words: &[&str]) -> Result<Endpoint, InvalidEndpoint> {
-    match words {
-        [host, port] => Ok(Endpoint {
-            host: parse_host(host)?,
-            port: port.parse()?,
-        }),
-        [word] => parse_word(word),
-        _ => invalid("expected HOST PORT, HOST:PORT or PORT"),
+fn check_target(host: &Host, port: Option<&Port>, text: &str) -> Result<(), String> {
+    Err(match (host, port) {
+        (Host::Named(_), _) => return Ok(()),
+        (Host::Every, _) => {
+            "'*' is every interface of this machine; a target is one host".to_owned()
+        }
+        (Host::Unstated, Some(Port::Service(name))) => {
+            format!("'{name}' has no port: write '{name} PORT'")
+        }
+        (Host::Unstated, _) => format!("port {text} of which host? write 'HOST {text}'"),
+    })
+}
+
+/// Splits one or two words into the host and the text of the port.
+fn split<'a>(words: &[&'a str]) -> Result<(Host, &'a str), String> {
+    match *words {
+        [host, port] => Ok((parse_host(host)?, port)),
+        ["*"] => Err("'*' has no port: write '* PORT' or '*:PORT'".to_owned()),
+        [word] if word.starts_with('[') => match word.rsplit_once("]:") {
+            Some((host, port)) => Ok((parse_host(&format!("{host}]"))?, port)),
+            None => Err(format!("'{word}' has no port: write '[IPV6]:PORT'")),
+        },
+        [word] => match word.rsplit_once(':') {
+            None => Ok((Host::Unstated, word)),
+            Some((host, _)) if host.contains(':') => Err(explain_colons(word)),
+            Some((_, "")) => Err(format!("'{word}' has no port after the colon")),
+            Some(("", port)) => Ok((Host::Unstated, port)),
+            Some((host, port)) => Ok((parse_host(host)?, port)),
+        },
+        _ => Err("expected HOST PORT, HOST:PORT or PORT".to_owned()),
     }
 }
 
-/// A host as its own word: a name, an address, an IPv6 address with or without brackets, or `*`.
-fn parse_host(text: &str) -> Result<Host, InvalidEndpoint> {
-    match text {
-        "" => return invalid("HOST is empty"),
-        "*" => return Ok(Host::Every),
-        _ => {}
-    }
-    if let Some(inner) = text.strip_prefix('[') {
-        return match inner.strip_suffix(']') {
-            Some(inner) if is_ipv6(inner) => Ok(Host::Named(inner.to_owned())),
-            _ => invalid(format!("'{text}' is not an IPv6 address in brackets")),
-        };
-    }
-    if is_ipv6(text) {
-        return Ok(Host::Named(text.to_owned()));
-    }
-    if text.contains(':') {
-        return invalid(format!(
+/// Parses a host: a name, an address, an IPv6 address with or without brackets, or `*`.
+fn parse_host(text: &str) -> Result<Host, String> {
+    let bare = text.strip_prefix('[').map(|inner| {
+        let inner = inner.strip_suffix(']').filter(|inner| is_ipv6(inner));
+        inner.ok_or(format!("'{text}' is not an IPv6 address in brackets"))
+    });
+    let bare = bare.unwrap_or(Ok(text))?;
+    let is_odd = |letter: char| letter.is_whitespace() || letter.is_control();
+    match bare {
+        "" => Err("HOST is empty".to_owned()),
+        "*" => Ok(Host::Every),
+        _ if is_ipv6(bare) => Ok(Host::Named(bare.to_owned())),
+        _ if text.contains(':') => Err(format!(
             "'{text}' is neither a name nor an IPv6 address: write HOST PORT or HOST:PORT"
-        ));
-    }
-    if text
-        .chars()
-        .any(|letter| letter.is_whitespace() || letter.is_control())
-    {
-        return invalid(format!("'{}' is not a host", text.escape_debug()));
-    }
-    Ok(Host::Named(text.to_owned()))
-}
-
-/// Host and port in one word, or a port alone.
-fn parse_word(word: &str) -> Result<Endpoint, InvalidEndpoint> {
-    if word == "*" {
-        return invalid("'*' has no port: write '* PORT' or '*:PORT'");
-    }
-    if word.starts_with('[') {
-        return match word.rsplit_once("]:") {
-            Some((host, port)) => parse(&[&format!("{host}]"), port]),
-            None => invalid(format!("'{word}' has no port: write '[IPV6]:PORT'")),
-        };
-    }
-    match word.rsplit_once(':') {
-        None => Ok(Endpoint {
-            host: Host::Unstated,
-            port: word.parse()?,
-        }),
-        Some((host, _)) if host.contains(':') => invalid(explain_colons(word)),
-        Some((_, "")) => invalid(format!("'{word}' has no port after the colon")),
-        Some(("", port)) => Ok(Endpoint {
-            host: Host::Unstated,
-            port: port.parse()?,
-        }),
-        Some((host, port)) => parse(&[host, port]),
+        )),
+        _ if text.contains(is_odd) => Err(format!("'{}' is not a host", text.escape_debug())),
+        _ => Ok(Host::Named(text.to_owned())),
     }
 }
 
-/// What to say of a word with several colons and no brackets.
+/// Explains the right form of a word with several colons and no brackets.
 fn explain_colons(word: &str) -> String {
     let split = word
         .rsplit_once(':')
@@ -254,7 +254,7 @@ fn explain_colons(word: &str) -> String {
     }
 }
 
-/// Whether a text is a literal IPv6 address, its scope aside.
+/// Returns true for a literal IPv6 address, with or without a scope.
 fn is_ipv6(text: &str) -> bool {
     let (address, scope) = match text.split_once('%') {
         Some((address, scope)) => (address, Some(scope)),
@@ -362,8 +362,8 @@ mod tests {
             (&["*"], "'*' has no port"),
             (&["127.0.0.1"], "write '127.0.0.1 PORT'"),
         ] {
-            let target = parse_target(words).map_err(|error| error.to_string());
-            let bind = parse_bind_point(words).map_err(|error| error.to_string());
+            let target = parse_target(words);
+            let bind = parse_bind_point(words);
             assert!(
                 target.as_ref().is_err_and(|text| text.contains(says)),
                 "{target:?}"
@@ -374,5 +374,33 @@ mod tests {
             );
         }
         assert!(parse_target(&["host", "0"]).is_err());
+    }
+
+    #[test]
+    fn lists_and_ranges() {
+        let number = |number| Item::One(Port::Number(number));
+        let service = |name: &str| Item::One(Port::Service(name.to_owned()));
+        for (text, items) in [
+            ("22", vec![number(22)]),
+            ("22,80", vec![number(22), number(80)]),
+            ("1-2,9", vec![Item::Range(1..=2), number(9)]),
+            ("65535-65535", vec![Item::Range(65_535..=65_535)]),
+            ("ssh,http-alt", vec![service("ssh"), service("http-alt")]),
+        ] {
+            assert_eq!(text.parse(), Ok(Ports(items)), "{text}");
+        }
+        for text in [
+            "", ",", "22,", "22,,80", "0", "0-5", "5-1", "1-65536", "1-2-3,", "-5",
+        ] {
+            assert!(text.parse::<Ports>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_one_port_is_one_endpoint() {
+        let only = |text: &str| text.parse::<Ports>().unwrap().only().cloned();
+        assert_eq!(only("80"), Some(Port::Number(80)));
+        assert_eq!(only("80-80"), None);
+        assert_eq!(only("80,81"), None);
     }
 }

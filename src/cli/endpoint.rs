@@ -4,7 +4,7 @@
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::address::{self, Endpoint, InvalidEndpoint, Targets};
+use crate::address::{self, Endpoint, Targets};
 use crate::escape::Escaped;
 
 /// `[HOST] PORT`: where to listen or receive.
@@ -58,10 +58,7 @@ fn argument(names: &[&'static str], help: &'static str) -> Arg {
         .long_help(help)
 }
 
-fn read<T>(
-    matches: &ArgMatches,
-    parse: fn(&[&str]) -> Result<T, InvalidEndpoint>,
-) -> Result<T, Error> {
+fn read<T>(matches: &ArgMatches, parse: fn(&[&str]) -> Result<T, String>) -> Result<T, Error> {
     let words = words_of(matches);
     parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, Escaped(error)))
 }

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, Val
 
 use super::dialogue::DIALOGUE;
 use super::values::{self, whole};
-use crate::address::access::{Access, Verdict, Whom, parse_network};
+use crate::address::access::{Access, Networks, Verdict, parse_network};
 use crate::exit::Failure;
 
 /// The options of `tcp-listen` and `udp-bind`.
@@ -169,7 +169,7 @@ impl ResponderOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessOptions {
     /// What each says, and of whom.
-    pub rules: Vec<(Verdict, Whom)>,
+    pub rules: Vec<(Verdict, Networks)>,
 }
 
 impl AccessOptions {
@@ -226,14 +226,14 @@ fn summary(help: &'static str) -> &'static str {
 
 impl FromArgMatches for AccessOptions {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut rules: Vec<(usize, Verdict, Whom)> = Vec::new();
+        let mut rules: Vec<(usize, Verdict, Networks)> = Vec::new();
         for (name, verdict) in OPTIONS {
             let places = matches.indices_of(name).into_iter().flatten();
             let given = matches.get_many(name).into_iter().flatten();
             rules.extend(
                 places
                     .zip(given)
-                    .map(|(place, whom): (_, &Whom)| (place, verdict, whom.clone())),
+                    .map(|(place, whom): (_, &Networks)| (place, verdict, whom.clone())),
             );
         }
         rules.sort_by_key(|&(place, ..)| place);
@@ -250,11 +250,11 @@ impl FromArgMatches for AccessOptions {
     }
 }
 
-fn whom(text: &str) -> Result<Whom, String> {
+fn whom(text: &str) -> Result<Networks, String> {
     match text.strip_prefix('@') {
         Some("") => Err("expected the name of a file after '@'".to_owned()),
-        Some(path) => Ok(Whom::Listed(path.into())),
-        None => parse_network(text).map(Whom::Network),
+        Some(path) => Ok(Networks::Listed(path.into())),
+        None => parse_network(text).map(Networks::One),
     }
 }
 
@@ -289,11 +289,11 @@ mod tests {
         let Command::UdpBind(options) = Cli::read(line.split_whitespace()).unwrap().command else {
             panic!("not udp-bind");
         };
-        let network = |text| Whom::Network(parse_network(text).unwrap());
+        let network = |text| Networks::One(parse_network(text).unwrap());
         let expected = vec![
             (Verdict::Denied, network("10.0.0.1")),
             (Verdict::Allowed, network("10.0.0.0/8")),
-            (Verdict::Denied, Whom::Listed("list".into())),
+            (Verdict::Denied, Networks::Listed("list".into())),
             (Verdict::Allowed, network("::1")),
         ];
         assert_eq!(options.server.access.rules, expected);
