@@ -1,5 +1,5 @@
-//! From what the user wrote to addresses: the only place that asks the name service.
-//! It blocks for as long as getaddrinfo(3) does, so it runs before anything else is open, and beside the one thread where it may last.
+//! Look-up: from an endpoint as written to addresses, by getaddrinfo(3).
+//! It blocks as long as a name server does not answer; [`Resolver::queried_name`] tells the caller beforehand.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Transport, unmapped};
 use crate::tap::Reach;
 
-/// Whether names may be looked up.
+/// Treatment of host names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
     /// Hosts may be names.
@@ -21,42 +21,42 @@ pub enum Names {
     Refused,
 }
 
-/// How to find addresses for one run.
+/// Finder of addresses for one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolver {
-    /// Which addresses are wanted.
+    /// The addresses that are wanted.
     pub family: Family,
-    /// Whether hosts may be names.
+    /// The treatment of host names.
     pub names: Names,
-    /// What service names stand for.
+    /// The transport that service names refer to.
     pub transport: Transport,
 }
 
-/// An address to bind.
+/// Address to bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindAddress {
     /// The address; its port may be 0.
     pub address: SocketAddr,
-    /// Who will be able to reach it. Only with [`Reach::DualStack`] may an IPv6 socket take IPv4 as well.
+    /// The hosts that can reach it. An IPv6 socket takes IPv4 as well only with [`Reach::DualStack`].
     pub reach: Reach,
 }
 
-/// Where to speak from.
+/// Local address for outgoing traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Wherever the kernel likes.
+    /// The choice of the kernel.
     Any,
-    /// From one of these, by the family of the target.
+    /// One of these, by the family of the target.
     Bound {
-        /// Towards IPv4.
+        /// For IPv4 targets.
         v4: Option<SocketAddr>,
-        /// Towards IPv6.
+        /// For IPv6 targets.
         v6: Option<SocketAddr>,
     },
 }
 
 impl Source {
-    /// The address to bind before speaking to `target`; `None` leaves it to the kernel.
+    /// Returns the address to bind before contacting `target`; `None` leaves it to the kernel.
     #[must_use]
     pub fn towards(self, target: SocketAddr) -> Option<SocketAddr> {
         match self {
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// Keeps the targets that can be reached from here, by their family.
+    /// Keeps the targets of a family that can be reached from here.
     ///
     /// Errors: [`Exit::CannotBind`] if none is left.
     pub fn reachable(self, mut targets: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
@@ -83,23 +83,21 @@ impl Source {
 }
 
 impl Resolver {
-    /// The name that a name server may be asked for, if a host or a source is one.
+    /// Returns the name that a name server may be asked for, if the host or the source is one.
     #[must_use]
-    pub fn asks(self, host: &Host, source: Option<&str>) -> Option<String> {
-        let stated = match host {
+    pub fn queried_name(self, host: &Host, source: Option<&str>) -> Option<String> {
+        let host = match host {
             Host::Named(name) => Some(name.as_str()),
             Host::Unstated | Host::Every => None,
         };
-        let names = stated.into_iter().chain(source);
-        let mut names = names.filter(|name| name.parse::<IpAddr>().is_err());
-        names
-            .next()
-            .filter(|_| self.names == Names::LookedUp)
+        let mut names = host.into_iter().chain(source);
+        let name = names.find(|name| name.parse::<IpAddr>().is_err());
+        name.filter(|_| self.names == Names::LookedUp)
             .map(str::to_owned)
     }
 
-    /// All addresses of a target, in the order in which to try them: as getaddrinfo sorts them (RFC 6724), the families taking
-    /// turns (RFC 8305, section 4).
+    /// Returns all addresses of a target, in the order in which to try them: as getaddrinfo sorts them (RFC 6724), with the
+    /// families interleaved (RFC 8305, section 4).
     ///
     /// Errors: [`Exit::Unresolved`], here and below.
     pub fn targets(self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Failure> {
@@ -111,9 +109,9 @@ impl Resolver {
         Ok(interleave(&ips))
     }
 
-    /// The addresses of each of several ports, as [`Self::targets`] has them, in the order in which the ports were written; each
-    /// port once.
-    pub fn each(self, targets: &Targets) -> Result<Vec<Vec<SocketAddr>>, Failure> {
+    /// Returns the addresses of each of several ports, like [`Self::targets`], in the order in which the ports were written and
+    /// without repetitions.
+    pub fn target_lists(self, targets: &Targets) -> Result<Vec<Vec<SocketAddr>>, Failure> {
         let mut ports = Vec::new();
         for item in &targets.ports.0 {
             match item {
@@ -123,22 +121,22 @@ impl Resolver {
         }
         let mut seen = HashSet::new();
         ports.retain(|port| seen.insert(*port));
-        let anywhere = Endpoint {
+        let addresses = self.targets(&Endpoint {
             host: targets.host.clone(),
             port: Port::Number(0),
-        };
-        let addresses = self.targets(&anywhere)?;
+        })?;
         let at = |port| {
-            let mut addresses = addresses.clone();
-            for address in &mut addresses {
+            let addresses = addresses.iter();
+            let at_port = addresses.map(|&(mut address)| {
                 address.set_port(port);
-            }
-            addresses
+                address
+            });
+            at_port.collect()
         };
         Ok(ports.into_iter().map(at).collect())
     }
 
-    /// The addresses of an endpoint of this machine. Another one than the first is for when the first cannot be had at all.
+    /// Returns the addresses of an endpoint of this machine. The others than the first are for when the first does not exist.
     pub fn bind_addresses(self, endpoint: &Endpoint) -> Result<Vec<BindAddress>, Failure> {
         let port = self.port(&endpoint.port)?;
         let addresses = match &endpoint.host {
@@ -146,32 +144,28 @@ impl Resolver {
             Host::Every => vec![self.every(port)],
             Host::Named(host) => self.host(host, port)?,
         };
-        Ok(addresses
-            .into_iter()
-            .map(|address| BindAddress {
-                address,
-                reach: self.reach(address),
-            })
-            .collect())
+        let bound = addresses.into_iter().map(|address| BindAddress {
+            address,
+            reach: self.reach(address),
+        });
+        Ok(bound.collect())
     }
 
-    /// Where to speak from, as `--source` and `--source-port` say.
+    /// Returns the local address for `--source` and `--source-port`.
     pub fn source(self, host: Option<&str>, port: Option<&Port>) -> Result<Source, Failure> {
         let number = port.map_or(Ok(0), |port| self.port(port))?;
-        match (host, port) {
-            (None, None) => Ok(Source::Any),
-            (None, Some(_)) => Ok(Source::Bound {
-                v4: Some((Ipv4Addr::UNSPECIFIED, number).into()),
-                v6: Some((Ipv6Addr::UNSPECIFIED, number).into()),
-            }),
-            (Some(host), _) => {
-                let addresses = self.host(host, number)?;
-                Ok(Source::Bound {
-                    v4: addresses.iter().copied().find(SocketAddr::is_ipv4),
-                    v6: addresses.iter().copied().find(SocketAddr::is_ipv6),
-                })
-            }
-        }
+        let addresses = match (host, port) {
+            (None, None) => return Ok(Source::Any),
+            (None, Some(_)) => vec![
+                (Ipv4Addr::UNSPECIFIED, number).into(),
+                (Ipv6Addr::UNSPECIFIED, number).into(),
+            ],
+            (Some(host), _) => self.host(host, number)?,
+        };
+        Ok(Source::Bound {
+            v4: addresses.iter().copied().find(SocketAddr::is_ipv4),
+            v6: addresses.iter().copied().find(SocketAddr::is_ipv6),
+        })
     }
 
     fn loopback(self, port: u16) -> SocketAddr {
@@ -200,38 +194,32 @@ impl Resolver {
         }
     }
 
-    /// The number of a port. Only a service name needs services(5).
+    /// Returns the number of a port. Only a service name needs services(5).
     fn port(self, port: &Port) -> Result<u16, Failure> {
         let name = match port {
             Port::Number(number) => return Ok(*number),
             Port::Service(name) => name,
         };
-        let found = getaddrinfo(None, Some(name), Some(self.hints(Family::Any)))
-            .ok()
-            .and_then(|mut found| found.next()?.ok());
-        match found {
-            Some(info) => Ok(info.sockaddr.port()),
-            None => Err(Failure::new(
-                Exit::Unresolved,
-                format!("unknown {} service '{name}'", self.transport),
-            )),
-        }
+        let found = getaddrinfo(None, Some(name), Some(self.hints(Family::Any)));
+        let found = found.ok().and_then(|mut found| found.next()?.ok());
+        found.map(|info| info.sockaddr.port()).ok_or_else(|| {
+            let message = format!("unknown {} service '{name}'", self.transport);
+            Failure::new(Exit::Unresolved, message)
+        })
     }
 
-    /// The addresses of a host, without repetitions, as getaddrinfo(3) sorts them.
+    /// Returns the addresses of a host, without repetitions, as getaddrinfo(3) sorts them.
     fn host(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let unresolved = |reason: String| {
-            Failure::new(
-                Exit::Unresolved,
-                format!("cannot resolve host '{host}': {reason}"),
-            )
+            let message = format!("cannot resolve host '{host}': {reason}");
+            Failure::new(Exit::Unresolved, message)
         };
         let found = getaddrinfo(Some(host), None, Some(self.hints(self.family)))
             .map_err(|error| unresolved(self.explain(host, error)))?;
         let mut addresses = Vec::new();
         for info in found {
             let mut address = info.map_err(|error| unresolved(describe(&error)))?.sockaddr;
-            // An IPv4 address in an IPv6 coat is an IPv4 address, unless the user insists on IPv6.
+            // An IPv4-mapped address is used as IPv4, unless the user insists on IPv6.
             if self.family != Family::V6 {
                 address = unmapped(address);
             }
@@ -262,7 +250,7 @@ impl Resolver {
         }
     }
 
-    /// Why an address is none of those that are wanted, if that is so.
+    /// Returns the reason if an address is of a family that the user has excluded.
     #[must_use]
     pub fn excludes(self, ip: IpAddr) -> Option<&'static str> {
         match self.family {
@@ -272,39 +260,41 @@ impl Resolver {
         }
     }
 
-    /// Why a host has no address, as far as what was written tells; else in the words of the name service.
+    /// Explains a failed look-up by the text of the host, or else in the words of the name service.
     fn explain(self, host: &str, error: LookupError) -> String {
-        let literal = host.split('%').next().unwrap_or_default();
-        let literal = literal.parse().ok();
-        if let Some(reason) = literal.and_then(|ip| self.excludes(ip)) {
+        let (literal, scope) = match host.split_once('%') {
+            Some((literal, scope)) => (literal, Some(scope)),
+            None => (host, None),
+        };
+        let ip = literal.parse::<IpAddr>().ok();
+        if let Some(reason) = ip.and_then(|ip| self.excludes(ip)) {
             return reason.to_owned();
         }
-        if let Some((address, scope)) = host.split_once('%')
-            && let Ok(address) = address.parse::<Ipv6Addr>()
-        {
-            return if address.is_unicast_link_local() || address.is_multicast() {
+        if let (Some(IpAddr::V6(ip)), Some(scope)) = (ip, scope) {
+            return if ip.is_unicast_link_local() || ip.is_multicast() {
                 format!("no network interface '{scope}'")
             } else {
                 "only a link-local address takes a scope".to_owned()
             };
         }
-        match (error.kind(), self.names, self.family) {
+        let is_unknown = matches!(
+            error.kind(),
+            LookupErrorKind::NoName | LookupErrorKind::NoData
+        );
+        let text = match (error.kind(), self.names, self.family) {
             (LookupErrorKind::Again, ..) => {
-                "temporary failure in name resolution (no answer from a name server)".to_owned()
+                "temporary failure in name resolution (no answer from a name server)"
             }
             (LookupErrorKind::NoName, Names::Refused, _) => {
-                "not a numeric address, but -n is given".to_owned()
+                "not a numeric address, but -n is given"
             }
-            (LookupErrorKind::NoName, _, Family::Any) => "name or service not known".to_owned(),
-            (LookupErrorKind::NoData, _, Family::Any) => "it has no address".to_owned(),
-            (LookupErrorKind::NoName | LookupErrorKind::NoData, _, Family::V4) => {
-                "no IPv4 address is known for it".to_owned()
-            }
-            (LookupErrorKind::NoName | LookupErrorKind::NoData, _, Family::V6) => {
-                "no IPv6 address is known for it".to_owned()
-            }
-            _ => describe(&io::Error::from(error)),
-        }
+            (LookupErrorKind::NoName, _, Family::Any) => "name or service not known",
+            (LookupErrorKind::NoData, _, Family::Any) => "it has no address",
+            (_, _, Family::V4) if is_unknown => "no IPv4 address is known for it",
+            (_, _, Family::V6) if is_unknown => "no IPv6 address is known for it",
+            _ => return describe(&io::Error::from(error)),
+        };
+        text.to_owned()
     }
 }
 
@@ -312,15 +302,15 @@ fn has_ipv6() -> bool {
     socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None).is_ok()
 }
 
-/// Lets the families take turns, the family of the first address first, each in its own order.
+/// Interleaves the families, beginning with that of the first address, each in its own order.
 fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
         .iter()
         .partition(|address| address.is_ipv6() == first_is_v6);
-    let turns = first.len().max(second.len());
-    (0..turns)
-        .flat_map(|turn| [first.get(turn), second.get(turn)])
+    let rounds = first.len().max(second.len());
+    (0..rounds)
+        .flat_map(|round| [first.get(round), second.get(round)])
         .flatten()
         .copied()
         .collect()
@@ -361,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_families_take_turns() {
+    fn the_families_are_interleaved() {
         for (given, expected) in [
             (&[][..], &[][..]),
             (
@@ -408,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_address_says_why() {
+    fn a_failed_look_up_is_explained() {
         for (family, words, says) in [
             (
                 Family::V4,

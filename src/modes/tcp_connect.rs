@@ -136,10 +136,10 @@ fn look_up(
         options.connect.source_port.clone(),
     );
     let targets = options.target.0.clone();
-    let asked = resolver.asks(&targets.host, host.as_deref());
+    let asked = resolver.queried_name(&targets.host, host.as_deref());
     let work = move || {
         let source = resolver.source(host.as_deref(), port.as_ref())?;
-        let lists = resolver.each(&targets)?;
+        let lists = resolver.target_lists(&targets)?;
         let lists = lists.into_iter().map(|list| source.reachable(list));
         Ok((source, lists.collect::<Result<_, Failure>>()?))
     };

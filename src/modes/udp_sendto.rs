@@ -121,7 +121,7 @@ fn look_up(
     let sendto = &options.sendto;
     let (host, port) = (sendto.source.clone(), sendto.source_port.clone());
     let endpoint = options.target.0.clone();
-    let asked = resolver.asks(&endpoint.host, host.as_deref());
+    let asked = resolver.queried_name(&endpoint.host, host.as_deref());
     let work = move || {
         let source = resolver.source(host.as_deref(), port.as_ref())?;
         let target = choose(&source.reachable(resolver.targets(&endpoint)?)?)?;
