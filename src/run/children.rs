@@ -1,17 +1,15 @@
 //! `--exec` and `--shell`: a program in the place of standard input and output.
 //! Over TCP a conversation is a connection, and each gets a child of its own; over UDP each datagram does.
 
-use std::rc::Rc;
-
 use super::session::Session;
 use crate::address::{BindAddress, Endpoint, Host};
 use crate::batch::Shape;
 use crate::cli::{AccessOptions, EndOptions, ProgramOptions};
 use crate::exit::{Exit, Failure};
+use crate::local::exec::Caller;
 use crate::local::exec::child::Child;
 use crate::local::exec::datagrams::DatagramChildren;
 use crate::local::exec::supervisor::{Shutdown, Supervisor};
-use crate::local::exec::{Caller, Program};
 use crate::pump::Wiring;
 use crate::sys::inherited::allow_descriptors;
 use crate::sys::signals::Signals;
@@ -26,7 +24,6 @@ pub(crate) const RESERVED: u64 = 32;
 /// The program to start, and the children that run it.
 #[derive(Clone)]
 pub(crate) struct Children {
-    program: Rc<Program>,
     supervisor: Supervisor,
     on_failure: FailedChild,
 }
@@ -51,10 +48,9 @@ impl Session<'_> {
         let Some(program) = options.program()? else {
             return Ok(None);
         };
-        let supervisor = Supervisor::new(usize::try_from(affordable(most))?)
+        let supervisor = Supervisor::new(program, usize::try_from(affordable(most))?)
             .map_err(|error| Failure::io("cannot prepare for children", &error))?;
         let children = Children {
-            program: Rc::new(program),
             supervisor,
             on_failure,
         };
@@ -67,48 +63,25 @@ impl Session<'_> {
 impl Children {
     /// A child for each connection.
     pub(crate) fn for_connections(self) -> Wiring {
-        let Self {
-            program,
-            supervisor,
-            ..
-        } = self;
         Wiring::Each(Box::new(move |link| {
             let caller = Caller::behind(link).ok_or(std::io::ErrorKind::NotConnected)?;
-            let child = Child::new(&supervisor, &program, caller, Shape::Stream)?;
+            let child = Child::new(&self.supervisor, caller, Shape::Stream)?;
             Ok(Box::new(child))
         }))
     }
 
     /// One child, whose output is cut as `shape` says.
     pub(crate) fn for_peer(self, caller: Caller, shape: Shape) -> Wiring {
-        let Self {
-            program,
-            supervisor,
-            ..
-        } = self;
         Wiring::Each(Box::new(move |_| {
-            Ok(Box::new(Child::new(
-                &supervisor,
-                &program,
-                caller.clone(),
-                shape,
-            )?))
+            let child = Child::new(&self.supervisor, caller.clone(), shape)?;
+            Ok(Box::new(child))
         }))
     }
 
     /// A child for each datagram; answers are cut into datagrams of `size` bytes.
     pub(crate) fn for_datagrams(self, size: usize) -> Wiring {
-        let Self {
-            program,
-            supervisor,
-            ..
-        } = self;
         Wiring::Each(Box::new(move |_| {
-            Ok(Box::new(DatagramChildren::new(
-                &supervisor,
-                &program,
-                size,
-            )?))
+            Ok(Box::new(DatagramChildren::new(&self.supervisor, size)?))
         }))
     }
 
@@ -130,7 +103,7 @@ impl Children {
             }
             _ => Shutdown::Graceful,
         };
-        let settled = self.supervisor.settle(haste, signals, taps);
+        let settled = self.supervisor.end_all(haste, signals, taps);
         end?;
         settled.map_err(|error| Failure::io("cannot wait for children", &error))?;
         match self.on_failure {

@@ -4,10 +4,9 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
-use std::rc::Rc;
 
-use super::supervisor::{ChildGuard, QueueTicket, Started, Supervisor};
-use super::{Caller, Program};
+use super::Caller;
+use super::supervisor::{ChildGuard, ChildPipes, QueueTicket, Supervisor};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Unseen};
@@ -22,7 +21,6 @@ const SLICES: usize = 16;
 /// A child, or the wish for one while there are as many as there may be.
 pub struct Child {
     supervisor: Supervisor,
-    program: Rc<Program>,
     caller: Caller,
     shape: Shape,
     /// Whether the peer has nothing more to say.
@@ -49,17 +47,11 @@ enum State {
 
 impl Child {
     /// Starts a child for `caller`, as soon as there is room for it. `shape` says how its output is cut.
-    pub fn new(
-        supervisor: &Supervisor,
-        program: &Rc<Program>,
-        caller: Caller,
-        shape: Shape,
-    ) -> io::Result<Self> {
+    pub fn new(supervisor: &Supervisor, caller: Caller, shape: Shape) -> io::Result<Self> {
         let ticket = supervisor.queue();
         let is_due = ticket.is_due();
         let mut child = Self {
             supervisor: supervisor.clone(),
-            program: Rc::clone(program),
             caller,
             shape,
             peer_has_finished: false,
@@ -76,14 +68,11 @@ impl Child {
 
     fn start(&mut self) -> io::Result<()> {
         self.state = State::Failed;
-        let started = self
-            .supervisor
-            .start(&self.program, self.caller.clone(), None)?;
-        let Started {
+        let ChildPipes {
             input,
             output,
             guard,
-        } = started;
+        } = self.supervisor.start(self.caller.clone(), None)?;
         let input = input.filter(|_| !self.peer_has_finished);
         self.state = State::Attached {
             input,

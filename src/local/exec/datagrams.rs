@@ -5,13 +5,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStdout;
-use std::rc::Rc;
 
 use rustix::fs::MemfdFlags;
 use slab::Slab;
 
+use super::Caller;
 use super::supervisor::{ChildGuard, Supervisor};
-use super::{Caller, Program};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End};
@@ -27,7 +26,6 @@ const ROOM: usize = 0;
 /// Children that answer datagrams.
 pub struct DatagramChildren {
     supervisor: Supervisor,
-    program: Rc<Program>,
     /// The most bytes that go into a datagram of an answer.
     size: usize,
     /// How many datagrams there were.
@@ -50,10 +48,9 @@ struct Answer {
 
 impl DatagramChildren {
     /// Nobody yet. Answers are cut into datagrams of `size` bytes.
-    pub fn new(supervisor: &Supervisor, program: &Rc<Program>, size: usize) -> io::Result<Self> {
+    pub fn new(supervisor: &Supervisor, size: usize) -> io::Result<Self> {
         Ok(Self {
             supervisor: supervisor.clone(),
-            program: Rc::clone(program),
             size: size.max(1),
             count: 0,
             answers: Slab::new(),
@@ -65,14 +62,13 @@ impl DatagramChildren {
 
     /// Starts a child for one datagram.
     fn start(&mut self, caller: Caller, datagram: &[u8]) -> io::Result<()> {
-        let started =
-            self.supervisor
-                .start(&self.program, caller.clone(), Some(held(datagram)?))?;
+        let flow = caller.flow.clone();
+        let started = self.supervisor.start(caller, Some(held(datagram)?))?;
         let entry = self.answers.vacant_entry();
         self.poller
             .set(entry.key() + 1, started.output.as_fd(), READABLE)?;
         entry.insert(Answer {
-            flow: caller.flow,
+            flow,
             output: started.output,
             rest: Vec::new(),
             guard: started.guard,

@@ -14,7 +14,6 @@ use crate::pump::end::Link;
 
 pub mod child;
 pub mod datagrams;
-mod process;
 pub mod supervisor;
 
 /// Variables that are for this process, and would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`).

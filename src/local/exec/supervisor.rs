@@ -1,22 +1,22 @@
-//! The children of a run: how many there may be, how each ends, and that none is left behind.
-//! Each leads a process group of its own. Once its conversation is over it is given time, then SIGHUP, then SIGKILL.
+//! Supervisor of the child processes of a run: it limits their number, reaps them, and leaves none behind.
+//! Each child leads its own process group. After its conversation it has some time, then it gets SIGHUP, then SIGKILL.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
-use slab::Slab;
 
-use super::process::Process;
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe_status};
@@ -26,34 +26,47 @@ use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
 
-/// All children of a run. Clones are the same supervisor.
+/// Time between the end of a conversation and SIGHUP.
+const HANGUP_DELAY: Duration = Duration::from_secs(1);
+
+/// Time between SIGHUP and SIGKILL, and between SIGKILL and giving up.
+const KILL_DELAY: Duration = Duration::from_secs(2);
+
+/// Supervisor of all children of a run. Clones share their state.
 ///
-/// In the pump it is an end that is joined to nothing: it sees to children that have ended, or should have.
+/// In the pump it is an end without bytes: it reaps children and sends signals that are due.
 #[derive(Clone)]
 pub struct Supervisor(Rc<Inner>);
 
 struct Inner {
-    /// Readable when a child has ended, or has been given a time to end.
+    program: Program,
+    /// Most children at once.
+    limit: usize,
+    /// Readable when a child has exited (SIGCHLD) or changed its stage.
     wake: UnixStream,
     bell: UnixStream,
-    /// Readable while there is room for another child.
-    room: PipeReader,
-    token: PipeWriter,
-    limit: usize,
-    processes: RefCell<Slab<Process>>,
-    /// Those who wait for room, by their numbers, and the next number.
-    queue: RefCell<BTreeSet<u64>>,
-    next: Cell<u64>,
-    failure: Cell<Option<Failure>>,
+    /// Readable while there is room for another child (eventfd(2)).
+    room: OwnedFd,
+    state: RefCell<State>,
 }
 
-/// A child that has just been started. Our ends of its pipes never block.
-pub struct Started {
+#[derive(Default)]
+struct State {
+    /// Children that have not been reaped, and tickets for room, by numbers that are never used again.
+    processes: BTreeMap<u64, Process>,
+    queue: BTreeSet<u64>,
+    next_number: u64,
+    /// First failure of a child that was not killed.
+    failure: Option<Failure>,
+}
+
+/// The pipes of a running child. Their ends on this side never block.
+pub struct ChildPipes {
     /// Its standard input, unless it was given another.
     pub input: Option<ChildStdin>,
     /// Its standard output.
     pub output: ChildStdout,
-    /// To be kept for as long as it is talked with.
+    /// Its conversation.
     pub guard: ChildGuard,
 }
 
@@ -63,239 +76,278 @@ pub struct QueueTicket {
     number: u64,
 }
 
-/// The conversation of a child: it is over when this is dropped, and the child should end then.
+/// The conversation with a child. When it is dropped, the child has to exit.
 pub struct ChildGuard {
     supervisor: Supervisor,
-    key: usize,
+    number: u64,
 }
 
-/// How a run lets go of its children.
+/// Manner in which the children end after the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// They may finish first.
     Graceful,
-    /// They are told to end at once.
+    /// They get SIGHUP at once.
     Immediate,
 }
 
 impl Supervisor {
-    /// Room for so many children at once. From now on only descriptors 0, 1 and 2 are passed on to programs.
-    pub fn new(limit: usize) -> io::Result<Self> {
+    /// Creates a supervisor of at most `limit` children that run `program`.
+    ///
+    /// From now on, programs inherit descriptors 0, 1 and 2 only.
+    pub fn new(program: Program, limit: usize) -> io::Result<Self> {
         hide_descriptors();
         let (wake, bell) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         bell.set_nonblocking(true)?;
         low_level::pipe::register(SIGCHLD, bell.try_clone()?)?;
-        let (room, mut token) = io::pipe()?;
-        token.write_all(b"r")?;
-        let inner = Inner {
+        Ok(Self(Rc::new(Inner {
+            program,
+            limit: limit.max(1),
             wake,
             bell,
-            room,
-            token,
-            limit: limit.max(1),
-            processes: RefCell::default(),
-            queue: RefCell::default(),
-            next: Cell::default(),
-            failure: Cell::default(),
-        };
-        Ok(Self(Rc::new(inner)))
+            room: eventfd(1, EventfdFlags::CLOEXEC)?,
+            state: RefCell::default(),
+        })))
     }
 
-    /// Whether another child may be started.
+    /// Returns true if another child may be started.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.0.processes.borrow().len() < self.0.limit
+        self.0.state.borrow().processes.len() < self.0.limit
     }
 
-    /// Lines up for room.
+    /// Queues for room.
     #[must_use]
     pub fn queue(&self) -> QueueTicket {
-        let number = self.0.next.replace(self.0.next.get() + 1);
-        self.0.queue.borrow_mut().insert(number);
+        let number = self.next_number();
+        self.0.state.borrow_mut().queue.insert(number);
         let supervisor = self.clone();
         QueueTicket { supervisor, number }
     }
 
-    /// Readable while there is room.
+    /// Descriptor that is readable while there is room.
     #[must_use]
     pub fn room(&self) -> BorrowedFd<'_> {
         self.0.room.as_fd()
     }
 
-    /// Starts `program` for `caller`, with this standard input, or else a pipe.
-    pub fn start(
-        &self,
-        program: &Rc<Program>,
-        caller: Caller,
-        input: Option<File>,
-    ) -> io::Result<Started> {
-        let mut child = program
-            .command(&caller)
+    /// Starts a child for `caller` while there is room. Its standard input is `input`, or else a pipe.
+    pub fn start(&self, caller: Caller, input: Option<File>) -> io::Result<ChildPipes> {
+        let mut command = self.0.program.command(&caller);
+        command
             .stdin(input.map_or_else(Stdio::piped, Stdio::from))
             .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| cannot_start(program, &error))?;
+            .process_group(0);
+        let mut child = command.spawn().map_err(|error| {
+            let act = format!("cannot start '{}'", self.0.program.name());
+            Failure::io(act, &error)
+        })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        let process = Process::new(child, Rc::clone(program), caller);
-        let key = self.0.processes.borrow_mut().insert(process);
+        let number = self.next_number();
+        let process = Process {
+            child,
+            caller,
+            stage: Stage::Attached,
+        };
+        self.0.state.borrow_mut().processes.insert(number, process);
+        let guard = ChildGuard {
+            supervisor: self.clone(),
+            number,
+        };
         if !self.has_room() {
-            // The token is there: there was room before.
-            (&self.0.room).read_exact(&mut [0])?;
+            rustix::io::read(&self.0.room, &mut [0; 8])?;
         }
-        let supervisor = self.clone();
-        let guard = ChildGuard { supervisor, key };
         let output = output.ok_or(ErrorKind::BrokenPipe)?;
         if let Some(input) = &input {
             rustix::io::ioctl_fionbio(input, true)?;
         }
         rustix::io::ioctl_fionbio(&output, true)?;
-        Ok(Started {
+        Ok(ChildPipes {
             input,
             output,
             guard,
         })
     }
 
-    /// How the children have ended that nobody had to end: the first that failed.
+    /// Returns the failure of the first child that failed, except those that were killed.
     pub fn verdict(&self) -> Result<(), Failure> {
-        self.0.failure.take().map_or(Ok(()), Err)
+        let failure = self.0.state.borrow_mut().failure.take();
+        failure.map_or(Ok(()), Err)
     }
 
-    /// Waits until no child is left. Another signal to end, meanwhile, ends them faster.
-    pub fn settle(&self, haste: Shutdown, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
+    /// Ends all children and waits until none is left. A further signal to end makes it faster.
+    pub fn end_all(&self, how: Shutdown, signals: &Signals, taps: &mut Taps) -> io::Result<()> {
         let now = Instant::now();
-        for (_, process) in &mut *self.0.processes.borrow_mut() {
-            process.expire(now);
+        for process in self.0.state.borrow_mut().processes.values_mut() {
+            if matches!(process.stage, Stage::Attached | Stage::StdoutClosed) {
+                process.stage = Stage::Due(Signal::HUP, now + HANGUP_DELAY);
+            }
         }
-        if haste == Shutdown::Immediate {
+        if how == Shutdown::Immediate {
             self.kill_now();
         }
-        loop {
-            self.reap(taps);
-            if self.0.processes.borrow().is_empty() {
-                return Ok(());
-            }
-            // Killed, and still there: the kernel holds it, in a call that cannot be interrupted.
-            let Some(next) = self.next_signal().or(self.give_up_time()) else {
-                return Ok(());
-            };
+        // A child may stay after SIGKILL: the kernel holds it in a call that cannot be interrupted.
+        while let Some(next) = self.reap(taps) {
             let watched = [(self.0.wake.as_fd(), Interest::READ)];
             let wakeup = wait(&watched, Some(signals), Some(next))?;
             if let Wakeup::Signal(Request::End(_)) = wakeup {
                 self.kill_now();
             }
         }
+        Ok(())
     }
 
     /// Makes every signal that is due later due now.
     fn kill_now(&self) {
-        let now = Instant::now();
-        for (_, process) in &mut *self.0.processes.borrow_mut() {
-            process.kill_now(now);
+        for process in self.0.state.borrow_mut().processes.values_mut() {
+            if let Stage::Due(_, time) = &mut process.stage {
+                *time = Instant::now();
+            }
         }
     }
 
-    /// Reaps the children that have ended, and sends the signals that are due.
-    fn reap(&self, taps: &mut Taps) {
+    /// Reaps the children that have exited, and sends the signals that are due. Returns the time to do so again, if there is one.
+    fn reap(&self, taps: &mut Taps) -> Option<Instant> {
         let mut bytes = [0; 256];
         while matches!((&self.0.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
         let now = Instant::now();
-        let mut processes = self.0.processes.borrow_mut();
-        let had_room = processes.len() < self.0.limit;
-        processes.retain(|_, process| {
-            let status = process.reap(now);
-            if let Some(status) = status {
-                self.note_end(process, status, taps);
+        let had_room = self.has_room();
+        let state = &mut *self.0.state.borrow_mut();
+        let program = self.0.program.name();
+        state.processes.retain(|_, process| {
+            let Some(status) = process.reap(now) else {
+                return true;
+            };
+            let Caller { flow, conn } = &process.caller;
+            taps.emit(&Event::Exited {
+                flow,
+                conn: *conn,
+                pid: process.child.id(),
+                program: &program,
+                status,
+            });
+            if !status.success() && !process.was_hung_up() && state.failure.is_none() {
+                let text = format!("'{program}' ended with {}", describe_status(status));
+                state.failure = Some(Failure::new(Exit::Failed, text));
             }
-            status.is_none()
+            false
         });
-        if !had_room && processes.len() < self.0.limit {
-            // The pipe is empty, so it has room for a byte.
-            let _ = (&self.0.token).write(b"r");
+        if !had_room && state.processes.len() < self.0.limit {
+            // The counter is 0, so it has room for 1.
+            let _ = rustix::io::write(&self.0.room, &1_u64.to_ne_bytes());
         }
-    }
-
-    /// When the next signal is due.
-    fn next_signal(&self) -> Option<Instant> {
-        let processes = self.0.processes.borrow();
-        let due = processes
-            .iter()
-            .filter_map(|(_, process)| process.next_signal());
-        due.min()
-    }
-
-    /// Until when it is worth waiting for those that were killed.
-    fn give_up_time(&self) -> Option<Instant> {
-        let processes = self.0.processes.borrow();
-        let killed = processes
-            .iter()
-            .filter_map(|(_, process)| process.give_up_time());
-        killed.max().filter(|&time| time > Instant::now())
-    }
-
-    fn note_end(&self, process: &Process, status: ExitStatus, taps: &mut Taps) {
-        let program = process.program.name();
-        let Caller { flow, conn } = &process.caller;
-        taps.emit(&Event::Exited {
-            flow,
-            conn: *conn,
-            pid: process.pid(),
-            program: &program,
-            status,
+        let processes = state.processes.values();
+        let times = processes.filter_map(|process| match process.stage {
+            Stage::Due(_, time) => Some(time),
+            Stage::Killed(give_up) => Some(give_up).filter(|&time| time > now),
+            Stage::Attached | Stage::StdoutClosed => None,
         });
-        if !status.success() && !process.was_killed() {
-            let text = format!("'{program}' ended with {}", describe_status(status));
-            let first = self.0.failure.take();
-            let failure = first.unwrap_or(Failure::new(Exit::Failed, text));
-            self.0.failure.set(Some(failure));
-        }
+        times.min()
     }
 
-    /// Changes the state of a child, and has the pump look at it.
-    fn change(&self, key: usize, change: impl FnOnce(&mut Process)) {
-        if let Some(process) = self.0.processes.borrow_mut().get_mut(key) {
-            change(process);
-        }
-        // Full: it rings already.
-        let _ = (&self.0.bell).write(b"c");
+    fn next_number(&self) -> u64 {
+        let next = &mut self.0.state.borrow_mut().next_number;
+        *next += 1;
+        *next
     }
 }
 
 impl QueueTicket {
-    /// Whether there is room, and nobody has waited for it longer.
+    /// Returns true if there is room, and no older ticket.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let first = self.supervisor.0.queue.borrow().first().copied();
+        let first = self.supervisor.0.state.borrow().queue.first().copied();
         self.supervisor.has_room() && first == Some(self.number)
     }
 }
 
 impl Drop for QueueTicket {
     fn drop(&mut self) {
-        self.supervisor.0.queue.borrow_mut().remove(&self.number);
+        let state = &mut *self.supervisor.0.state.borrow_mut();
+        state.queue.remove(&self.number);
     }
 }
 
 impl ChildGuard {
-    /// Notes that the child has closed its output: from now on it may take its time, and may be gone at any time.
-    pub fn stdout_closed(self) {
-        self.supervisor.change(self.key, Process::stdout_closed);
+    /// Notes that the child has closed its standard output. From now on it may take its time to exit.
+    pub fn stdout_closed(&self) {
+        self.detach(Stage::StdoutClosed);
+    }
+
+    fn detach(&self, stage: Stage) {
+        let inner = &self.supervisor.0;
+        if let Some(process) = inner.state.borrow_mut().processes.get_mut(&self.number)
+            && process.stage == Stage::Attached
+        {
+            process.stage = stage;
+            // A full socket wakes the pump as well.
+            let _ = (&inner.bell).write(b"c");
+        }
     }
 }
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.supervisor
-            .change(self.key, |process| process.detach(Instant::now()));
+        self.detach(Stage::Due(Signal::HUP, Instant::now() + HANGUP_DELAY));
+    }
+}
+
+/// A child that has not been reaped.
+struct Process {
+    child: Child,
+    caller: Caller,
+    stage: Stage,
+}
+
+/// Stage in the life of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its conversation goes on.
+    Attached,
+    /// It has closed its standard output, and exits in its own time.
+    StdoutClosed,
+    /// Its process group gets this signal at this time.
+    Due(Signal, Instant),
+    /// It was killed, and is given up at this time.
+    Killed(Instant),
+}
+
+impl Process {
+    /// Reaps the child if it has exited, or sends the signal that is due.
+    fn reap(&mut self, now: Instant) -> Option<ExitStatus> {
+        // Its number stays that of its group until it is reaped, and others in the group may go on talking.
+        if self.stage == Stage::Attached {
+            return None;
+        }
+        let pid = Pid::from_child(&self.child);
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let has_exited = !matches!(waitid(WaitId::Pid(pid), peek), Ok(None));
+        if let Stage::Due(signal, time) = self.stage
+            && (has_exited || time <= now)
+        {
+            // The group may be empty.
+            let _ = kill_process_group(pid, signal);
+            if !has_exited {
+                self.stage = match signal {
+                    Signal::HUP => Stage::Due(Signal::KILL, now + KILL_DELAY),
+                    _ => Stage::Killed(now + KILL_DELAY),
+                };
+            }
+        }
+        // Nothing else reaps it, so its status is there.
+        has_exited.then(|| self.child.wait().unwrap_or_default())
+    }
+
+    /// Returns true if it got SIGHUP.
+    fn was_hung_up(&self) -> bool {
+        matches!(self.stage, Stage::Due(Signal::KILL, _) | Stage::Killed(_))
     }
 }
 
 impl End for Supervisor {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        self.reap(taps);
-        Ok(Arrival::Nothing(self.next_signal()))
+        Ok(Arrival::Nothing(self.reap(taps)))
     }
 
     fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
@@ -313,9 +365,4 @@ impl End for Supervisor {
     fn sink(&self) -> Option<BorrowedFd<'_>> {
         None
     }
-}
-
-fn cannot_start(program: &Program, error: &io::Error) -> io::Error {
-    let act = format!("cannot start '{}'", program.name());
-    Failure::io(act, error).into()
 }
