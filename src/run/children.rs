@@ -64,7 +64,7 @@ impl Children {
     /// A child for each connection.
     pub(crate) fn for_connections(self) -> Wiring {
         Wiring::Each(Box::new(move |link| {
-            let caller = Caller::behind(link).ok_or(std::io::ErrorKind::NotConnected)?;
+            let caller = Caller::of(link).ok_or(std::io::ErrorKind::NotConnected)?;
             let child = Child::new(&self.supervisor, caller, Shape::Stream)?;
             Ok(Box::new(child))
         }))

@@ -1,5 +1,5 @@
-//! A child process as the local end of one link: what the peer sends is its standard input, its standard output goes to the peer.
-//! The two directions end on their own here as well: a closed pipe is to a process what a FIN is to a connection.
+//! A child process as the local end of one link: it reads what the peer sends, and its standard output goes to the peer.
+//! Each direction has its own end here as well: a closed pipe is for a process what a FIN is for a connection.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,33 +12,33 @@ use crate::exit::{Exit, Failure};
 use crate::pump::end::{Arrival, End, Unseen};
 use crate::tap::Taps;
 
-/// Bytes asked for in one read: what a pipe holds.
-const STRETCH: usize = 64 << 10;
+/// Bytes that are read at once: the size of a pipe.
+pub(super) const PIPE_READ_SIZE: usize = 64 << 10;
 
-/// Runs written in one call: fewer than any system's `IOV_MAX`.
-const SLICES: usize = 16;
+/// Runs that are written in one call: less than `IOV_MAX` (writev(2)).
+const PIPE_SLICES: usize = 16;
 
-/// A child, or the wish for one while there are as many as there may be.
+/// A child process, which may have to wait until there is room for it.
 pub struct Child {
     supervisor: Supervisor,
     caller: Caller,
     shape: Shape,
-    /// Whether the peer has nothing more to say.
+    /// The peer sends nothing more.
     peer_has_finished: bool,
     state: State,
-    /// Tells that there is room, where it had to wait. A descriptor of its own, because a set of descriptors to wait on holds
-    /// each only once; and it stays open, because that set may still hold it.
+    /// Descriptor of [`Supervisor::room`], if it had to wait: a duplicate, as epoll(7) holds each descriptor once. It stays open
+    /// because the epoll set may still hold it.
     room: Option<OwnedFd>,
 }
 
 enum State {
-    /// It is not started yet: it waits for room.
+    /// It waits for room.
     Waiting(QueueTicket),
     Attached {
-        /// Until the peer has finished.
+        /// Open until the peer has finished.
         input: Option<ChildStdin>,
         output: ChildStdout,
-        /// Until it has closed its output.
+        /// Held until the child closes its output.
         guard: Option<ChildGuard>,
     },
     /// It could not be started.
@@ -46,7 +46,7 @@ enum State {
 }
 
 impl Child {
-    /// Starts a child for `caller`, as soon as there is room for it. `shape` says how its output is cut.
+    /// Starts a child for `caller`, as soon as there is room for it. Its output has the boundaries of `shape`.
     pub fn new(supervisor: &Supervisor, caller: Caller, shape: Shape) -> io::Result<Self> {
         let ticket = supervisor.queue();
         let is_due = ticket.is_due();
@@ -82,11 +82,11 @@ impl Child {
         Ok(())
     }
 
-    /// How many bytes one read may give: whole datagrams, so that only the last one before a pause is short.
-    fn stretch(&self) -> usize {
+    /// Returns the bytes to read at once: whole datagrams, so that only the last one before a pause is short.
+    fn read_size(&self) -> usize {
         match self.shape {
-            Shape::Stream => STRETCH,
-            Shape::Datagrams(size) => (STRETCH / size).max(1) * size,
+            Shape::Stream => PIPE_READ_SIZE,
+            Shape::Datagrams(size) => (PIPE_READ_SIZE / size).max(1) * size,
         }
     }
 }
@@ -98,11 +98,11 @@ impl End for Child {
             State::Waiting(_) => return Ok(Arrival::Nothing(None)),
             State::Attached { .. } | State::Failed => {}
         }
-        let (stretch, shape) = (self.stretch(), self.shape);
+        let (read_size, shape) = (self.read_size(), self.shape);
         let State::Attached { output, guard, .. } = &mut self.state else {
             return Ok(Arrival::End);
         };
-        let len = output.read(&mut batch.space(stretch)[..stretch])?;
+        let len = output.read(&mut batch.space(read_size)[..read_size])?;
         if len == 0 {
             if let Some(guard) = guard.take() {
                 guard.stdout_closed();
@@ -124,10 +124,10 @@ impl End for Child {
             State::Waiting(_) => return Err(ErrorKind::WouldBlock.into()),
             State::Failed => None,
         };
-        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut slices = [IoSlice::new(&[]); PIPE_SLICES];
         let count = batch.rest(*at, &mut slices);
         let input = input.ok_or(ErrorKind::BrokenPipe)?;
-        // Empty datagrams are nothing in a stream.
+        // Empty datagrams add nothing to a stream.
         let is_empty = slices[..count].iter().all(|slice| slice.is_empty());
         let len = if is_empty {
             0

@@ -1,5 +1,5 @@
-//! A child for each datagram: the datagram is its standard input, its output is the answer to whoever sent it.
-//! Many work at once and answer in any order; which answer is for whom travels with the bytes.
+//! Child processes for datagrams: each datagram is the standard input of a child, whose output is the reply to the sender.
+//! Many work at once and reply in any order; each reply carries the addresses of its datagram.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -10,6 +10,7 @@ use rustix::fs::MemfdFlags;
 use slab::Slab;
 
 use super::Caller;
+use super::child::PIPE_READ_SIZE;
 use super::supervisor::{ChildGuard, Supervisor};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
@@ -17,43 +18,40 @@ use crate::pump::end::{Arrival, End};
 use crate::sys::wait::{Interest, Poller, Ready};
 use crate::tap::{Event, Taps};
 
-/// Bytes read at once: what a pipe holds.
-const STRETCH: usize = 64 << 10;
-
-/// The poller's name for the room in the supervisor; children follow.
+/// Token of the supervisor's room in the poller; those of the children follow.
 const ROOM: usize = 0;
 
-/// Children that answer datagrams.
+/// Local end that starts a child for each datagram.
 pub struct DatagramChildren {
     supervisor: Supervisor,
-    /// The most bytes that go into a datagram of an answer.
+    /// Most bytes in a datagram of a reply.
     size: usize,
-    /// How many datagrams there were.
+    /// Number of datagrams so far.
     count: u64,
-    answers: Slab<Answer>,
+    replies: Slab<Reply>,
     poller: Poller,
     ready: Vec<Ready>,
-    /// Whether no more datagrams will come.
+    /// No more datagrams will come.
     has_finished: bool,
 }
 
-/// What a child says.
-struct Answer {
+/// Output of a child.
+struct Reply {
     flow: Flow,
     output: ChildStdout,
-    /// What it has said that does not fill a datagram yet.
+    /// Bytes that do not fill a datagram yet.
     rest: Vec<u8>,
     guard: ChildGuard,
 }
 
 impl DatagramChildren {
-    /// Nobody yet. Answers are cut into datagrams of `size` bytes.
+    /// Starts without children. Replies are cut into datagrams of `size` bytes.
     pub fn new(supervisor: &Supervisor, size: usize) -> io::Result<Self> {
         Ok(Self {
             supervisor: supervisor.clone(),
             size: size.max(1),
             count: 0,
-            answers: Slab::new(),
+            replies: Slab::new(),
             poller: Poller::new()?,
             ready: Vec::new(),
             has_finished: false,
@@ -63,11 +61,13 @@ impl DatagramChildren {
     /// Starts a child for one datagram.
     fn start(&mut self, caller: Caller, datagram: &[u8]) -> io::Result<()> {
         let flow = caller.flow.clone();
-        let started = self.supervisor.start(caller, Some(held(datagram)?))?;
-        let entry = self.answers.vacant_entry();
+        let started = self
+            .supervisor
+            .start(caller, Some(memory_file(datagram)?))?;
+        let entry = self.replies.vacant_entry();
         self.poller
-            .set(entry.key() + 1, started.output.as_fd(), READABLE)?;
-        entry.insert(Answer {
+            .set(entry.key() + 1, started.output.as_fd(), Interest::READ)?;
+        entry.insert(Reply {
             flow,
             output: started.output,
             rest: Vec::new(),
@@ -76,13 +76,13 @@ impl DatagramChildren {
         Ok(())
     }
 
-    /// The next child that has something to say.
+    /// Returns the next child whose output can be read.
     fn next_ready(&mut self) -> io::Result<Option<usize>> {
         loop {
             while let Some(Ready { token, .. }) = self.ready.pop() {
                 match token.checked_sub(ROOM + 1) {
                     Some(key) => return Ok(Some(key)),
-                    // That this end was asked at all is what makes a waiting datagram go on.
+                    // The wake-up alone lets a waiting datagram continue.
                     None => self.poller.forget(ROOM),
                 }
             }
@@ -94,49 +94,43 @@ impl DatagramChildren {
         }
     }
 
-    /// Reads from a child: whole datagrams as soon as they are full, the rest at its end. How it writes makes no difference.
+    /// Reads from a child: datagrams as soon as they are full, and the rest at its end, however it writes.
     fn read(&mut self, key: usize, batch: &mut Batch) -> io::Result<()> {
-        let answer = &mut self.answers[key];
-        let held = answer.rest.len();
-        let space = batch.space(held + STRETCH);
-        space[..held].copy_from_slice(&answer.rest);
-        let len = answer.output.read(&mut space[held..])?;
+        let reply = &mut self.replies[key];
+        let held = reply.rest.len();
+        let space = batch.space(held + PIPE_READ_SIZE);
+        space[..held].copy_from_slice(&reply.rest);
+        let len = reply.output.read(&mut space[held..])?;
         let total = held + len;
         let full = if len == 0 {
             total
         } else {
             total - total % self.size
         };
-        answer.rest.clear();
-        answer.rest.extend_from_slice(&space[full..total]);
+        reply.rest.clear();
+        reply.rest.extend_from_slice(&space[full..total]);
         if full > 0 {
             batch.push(Run {
                 start: 0,
                 len: full,
                 shape: Shape::Datagrams(self.size),
-                flow: Some(answer.flow.clone()),
+                flow: Some(reply.flow.clone()),
             });
         }
         if len == 0 {
             self.poller.forget(key + 1);
-            self.answers.remove(key).guard.stdout_closed();
+            self.replies.remove(key).guard.stdout_closed();
         }
         Ok(())
     }
 
     fn is_over(&self) -> bool {
-        self.has_finished && self.answers.is_empty()
+        self.has_finished && self.replies.is_empty()
     }
 }
 
-const READABLE: Interest = Interest {
-    read: true,
-    write: false,
-    hangup: false,
-};
-
-/// A file that holds a datagram, open at its beginning: unlike a pipe it has room for the largest, whoever reads it and when.
-fn held(datagram: &[u8]) -> io::Result<File> {
+/// Creates a file that holds a datagram. Unlike a pipe, it has room for the largest one.
+fn memory_file(datagram: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create("datagram", MemfdFlags::CLOEXEC)?);
     file.write_all(datagram)?;
     file.rewind()?;
@@ -173,7 +167,8 @@ impl End for DatagramChildren {
             let datagram = &rest[..rest.len().min(stride)];
             if let Some(flow) = &run.flow {
                 if !self.supervisor.has_room() {
-                    self.poller.set(ROOM, self.supervisor.room(), READABLE)?;
+                    self.poller
+                        .set(ROOM, self.supervisor.room(), Interest::READ)?;
                     return Err(ErrorKind::WouldBlock.into());
                 }
                 self.count += 1;

@@ -1,5 +1,5 @@
-//! A program that takes the place of standard input and output, and what it is told about its peer.
-//! The environment is that of ucspi-tcp, so that programs for tcpserver and its kin work as they are; UDP has the same under its name.
+//! Programs in place of standard input and output (`--exec`, `--shell`), with their peer in the environment.
+//! The variables are those of ucspi-tcp, so programs for tcpserver work unchanged; UDP has the same variables under its own name.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,15 +9,15 @@ use std::process::Command;
 use rustix::fs::Access;
 
 use crate::exit::{Exit, Failure, describe};
-use crate::flow::{Flow, Identity, Transport};
+use crate::flow::{Flow, Identity};
 use crate::pump::end::Link;
 
 pub mod child;
 pub mod datagrams;
 pub mod supervisor;
 
-/// Variables that are for this process, and would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`).
-const OURS: [&str; 4] = [
+/// Variables for this process, which would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`).
+const OWN_VARIABLES: [&str; 4] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -32,9 +32,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program that is found as execvp(3) does: in `PATH`, unless its name has a slash.
+    /// Finds a program as execvp(3) does: in `PATH`, unless its name has a slash.
     ///
-    /// Errors: there is no such program, or it cannot be executed; known before anybody connects.
+    /// Errors: there is no such program, or it cannot be executed. So this is known before a client connects.
     pub fn new(name: &OsStr, arguments: &[OsString]) -> Result<Self, Failure> {
         find(name)?;
         Ok(Self {
@@ -43,7 +43,7 @@ impl Program {
         })
     }
 
-    /// A command for the shell.
+    /// Creates a command for the shell.
     #[must_use]
     pub fn shell(command: &OsStr) -> Self {
         Self {
@@ -52,18 +52,18 @@ impl Program {
         }
     }
 
-    /// What it is called in reports.
+    /// Returns the name for reports.
     #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
     }
 
-    /// The program, about to be started for `caller`.
+    /// Returns the command that starts the program for `caller`.
     #[must_use]
     pub fn command(&self, caller: &Caller) -> Command {
         let mut command = Command::new(&self.name);
         command.args(&self.arguments);
-        for name in OURS {
+        for name in OWN_VARIABLES {
             command.env_remove(name);
         }
         command.envs(caller.environment());
@@ -72,23 +72,23 @@ impl Program {
 }
 
 fn find(name: &OsStr) -> Result<(), Failure> {
-    let shown = name.display();
+    let act = format!("cannot run '{}'", name.display());
     if name.as_encoded_bytes().contains(&b'/') {
-        return executable(Path::new(name)).map_err(|error| {
-            let text = format!("cannot run '{shown}': {}", describe(&error));
+        return check_executable(Path::new(name)).map_err(|error| {
+            let text = format!("{act}: {}", describe(&error));
             Failure::new(Exit::Failed, text)
         });
     }
     let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut paths = env::split_paths(&folders).map(|folder| folder.join(name));
-    if paths.any(|path| executable(&path).is_ok()) {
+    if paths.any(|path| check_executable(&path).is_ok()) {
         return Ok(());
     }
-    let text = format!("cannot run '{shown}': no such program in PATH");
+    let text = format!("{act}: no such program in PATH");
     Err(Failure::new(Exit::Failed, text))
 }
 
-fn executable(path: &Path) -> std::io::Result<()> {
+fn check_executable(path: &Path) -> std::io::Result<()> {
     rustix::fs::access(path, Access::EXEC_OK)?;
     if path.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());
@@ -96,19 +96,19 @@ fn executable(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whom a program is started for.
+/// The peer that a program is started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Our address and the peer's.
+    /// Both addresses.
     pub flow: Flow,
-    /// The number of the connection or of the datagram, where there are many.
+    /// Number of the connection or of the datagram, if there are many.
     pub conn: Option<u64>,
 }
 
 impl Caller {
-    /// The peer of a link, if it has just one.
+    /// Returns the peer of a link that has only one.
     #[must_use]
-    pub fn behind(link: &dyn Link) -> Option<Self> {
+    pub fn of(link: &dyn Link) -> Option<Self> {
         match link.identity() {
             Identity::Pair(flow) => {
                 let conn = link.state().conn;
@@ -118,13 +118,10 @@ impl Caller {
         }
     }
 
-    /// The variables that tell it.
+    /// Returns the variables that describe it.
     fn environment(&self) -> Vec<(String, String)> {
-        let transport = match self.flow.transport {
-            Transport::Tcp => "TCP",
-            Transport::Udp => "UDP",
-        };
-        let mut variables = vec![("PROTO".to_owned(), transport.to_owned())];
+        let transport = self.flow.transport.to_string().to_uppercase();
+        let mut variables = vec![("PROTO".to_owned(), transport.clone())];
         for (side, address) in [("LOCAL", &self.flow.local), ("REMOTE", &self.flow.remote)] {
             let Some(address) = address.inet() else {
                 continue;
@@ -133,10 +130,8 @@ impl Caller {
             variables.push((format!("{transport}{side}IP"), ip));
             variables.push((format!("{transport}{side}PORT"), port));
         }
-        let conn = self
-            .conn
-            .map(|conn| ("TUPLECAT_CONN".to_owned(), conn.to_string()));
-        variables.extend(conn);
+        let conn = self.conn.map(|conn| conn.to_string());
+        variables.extend(conn.map(|conn| ("TUPLECAT_CONN".to_owned(), conn)));
         variables
     }
 }
@@ -146,6 +141,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::flow::Transport;
 
     #[test]
     fn the_environment_is_that_of_ucspi() {
