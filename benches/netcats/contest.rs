@@ -1,60 +1,60 @@
-//! A contest: every tool in turn, round after round, so that a change of the machine's mood meets them all.
-//! Ratios are taken within a round, where they mean something, and only then summed up.
+//! A contest: all tools take turns within a round, so that a change in the speed of the machine affects all of them.
+//! Ratios are computed within a round; the result is their median over the rounds.
 
 use crate::machine::Watch;
 use crate::tools::{Job, Kind, Task, Tool};
 
-/// A run during which other processes used more of a CPU than this is measured again.
-const DISTURBED: f64 = 0.25;
+/// Share of a CPU that other processes may use during a run; above it the run is repeated.
+const MAX_DISTURBANCE: f64 = 0.25;
 
-/// How often a run is tried again, and how often in a whole contest: a machine that is always busy is taken as it is.
-const RETRIES: usize = 2;
-const PATIENCE: usize = 10;
+/// Repetitions of one run, and of all runs of a contest: the result counts even on a machine that is always busy.
+const RERUNS_PER_RUN: usize = 2;
+const MAX_RERUNS: usize = 10;
 
-/// One thing that a contest finds out.
+/// A quantity that a contest measures.
 #[derive(Clone, Debug)]
 pub(crate) struct Measure {
-    /// What it is, after the title of the contest; may be empty.
+    /// Name of the quantity, shown after the title of the contest; may be empty.
     pub(crate) what: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
 }
 
-/// Which of two values is better.
+/// The better one of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Better {
     More,
     Less,
-    /// It is a comparison already.
+    /// Neither: the value is a ratio already.
     Neither,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// To see that every byte arrives: whatever that costs.
+    /// Verify that every byte arrives, without regard to speed.
     Proof,
-    /// To see how fast.
+    /// Measure the speed.
     Timed,
 }
 
-/// How one tool does, with a value for each measure.
+/// Runs one tool; returns a value for each measure.
 type Run = Box<dyn Fn(&Tool, Pass) -> anyhow::Result<Vec<f64>>>;
 
-/// What is compared.
+/// A comparison of tools at one job.
 pub(crate) struct Contest {
     pub(crate) name: String,
     pub(crate) title: String,
-    /// What of the result is checked.
+    /// The checks of the result, for the table.
     pub(crate) proof: &'static str,
-    /// What a tool has to offer to take part.
+    /// Jobs that a tool must support to take part.
     pub(crate) jobs: &'static [Job],
     pub(crate) measures: Vec<Measure>,
     pub(crate) rounds: usize,
     pub(crate) run: Run,
 }
 
-/// What a contest found out about one measure.
+/// The result of a contest for one measure.
 pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) title: String,
@@ -63,30 +63,30 @@ pub(crate) struct Outcome {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// What it found out about one tool.
+/// The result of one tool.
 pub(crate) struct Entry {
     pub(crate) tool: &'static str,
     pub(crate) kind: Kind,
-    /// By round; `None` where it failed.
+    /// One value for each round; `None` if the run failed.
     pub(crate) values: Vec<Option<f64>>,
-    /// What went wrong last.
+    /// The latest error.
     pub(crate) trouble: Option<String>,
 }
 
 impl Contest {
-    /// Holds the contest.
-    pub(crate) fn hold(self, tools: &[Tool]) -> Vec<Outcome> {
+    /// Runs the contest.
+    pub(crate) fn execute(self, tools: &[Tool]) -> Vec<Outcome> {
         let offers = |tool: &&Tool, job: &Job| tool.line(*job, &Task::default()).is_some();
         let tools: Vec<&Tool> = tools
             .iter()
             .filter(|tool| self.jobs.iter().all(|job| offers(tool, job)))
             .collect();
-        let mut patience = PATIENCE;
-        let mut records: Vec<Record> = tools.iter().map(|tool| self.prove(tool)).collect();
+        let mut reruns = MAX_RERUNS;
+        let mut records: Vec<ToolRecord> = tools.iter().map(|tool| self.verify(tool)).collect();
         for round in 0..self.rounds {
             for place in 0..tools.len() {
                 let place = (place + round) % tools.len();
-                self.take_part(tools[place], &mut records[place], &mut patience);
+                self.measure(tools[place], &mut records[place], &mut reruns);
             }
         }
         let outcome = |(at, measure): (usize, &Measure)| Outcome {
@@ -108,31 +108,31 @@ impl Contest {
         self.measures.iter().enumerate().map(outcome).collect()
     }
 
-    /// Whether a tool does the job right.
-    fn prove(&self, tool: &Tool) -> Record {
+    /// Verifies that a tool does the job correctly.
+    fn verify(&self, tool: &Tool) -> ToolRecord {
         eprintln!("{}: {}, checked", self.name, tool.name);
         let mut trouble = None;
-        // A busy machine may make even a good tool lose a datagram, though not again and again.
-        for _ in 0..=RETRIES {
+        // On a busy machine a correct tool may lose a datagram once, but not repeatedly.
+        for _ in 0..=RERUNS_PER_RUN {
             trouble = (self.run)(tool, Pass::Proof).err();
             if trouble.is_none() {
                 break;
             }
         }
-        Record {
+        ToolRecord {
             rounds: Vec::new(),
-            failures: usize::from(trouble.is_some()) * GIVE_UP,
+            failures: usize::from(trouble.is_some()) * MAX_FAILURES,
             trouble: trouble.map(|error| format!("{error:#}")),
         }
     }
 
-    /// One round of one tool.
-    fn take_part(&self, tool: &Tool, record: &mut Record, patience: &mut usize) {
-        if record.failures >= GIVE_UP {
+    /// Measures one tool in one round.
+    fn measure(&self, tool: &Tool, record: &mut ToolRecord, reruns: &mut usize) {
+        if record.failures >= MAX_FAILURES {
             return record.rounds.push(None);
         }
         let mut best: Option<(f64, Vec<f64>)> = None;
-        for _ in 0..=RETRIES {
+        for _ in 0..=RERUNS_PER_RUN {
             let watch = Watch::start();
             match (self.run)(tool, Pass::Timed) {
                 Ok(values) => {
@@ -140,10 +140,10 @@ impl Contest {
                     if best.as_ref().is_none_or(|(least, _)| disturbance < *least) {
                         best = Some((disturbance, values));
                     }
-                    if disturbance < DISTURBED || *patience == 0 {
+                    if disturbance < MAX_DISTURBANCE || *reruns == 0 {
                         break;
                     }
-                    *patience -= 1;
+                    *reruns -= 1;
                 }
                 Err(error) => {
                     record.failures += 1;
@@ -162,17 +162,17 @@ impl Contest {
     }
 }
 
-/// A tool that fails so often is left out of the rest.
-const GIVE_UP: usize = 2;
+/// Failures after which a tool is excluded from further rounds.
+const MAX_FAILURES: usize = 2;
 
-/// What is known of a tool while the contest lasts.
-struct Record {
+/// Results and failures of a tool during the contest.
+struct ToolRecord {
     rounds: Vec<Option<Vec<f64>>>,
     failures: usize,
     trouble: Option<String>,
 }
 
-impl Record {
+impl ToolRecord {
     fn value(&self, at: usize) -> Vec<Option<f64>> {
         let value = |values: &Option<Vec<f64>>| values.as_ref()?.get(at).copied();
         self.rounds.iter().map(value).collect()
@@ -180,14 +180,14 @@ impl Record {
 }
 
 impl Entry {
-    /// The value in the middle.
+    /// The median over the rounds.
     pub(crate) fn median(&self) -> Option<f64> {
         median(self.values.iter().flatten().copied().collect())
     }
 }
 
 impl Outcome {
-    /// How many times better ours is than the best of `others`: the middle of the ratios of all rounds.
+    /// Factor by which this project is better than the best of `others`: the median of the ratios of all rounds.
     pub(crate) fn lead(&self, others: Kind) -> Option<f64> {
         let ours = self.entries.iter().find(|entry| entry.kind == Kind::Ours)?;
         let ratios = ours.values.iter().enumerate().filter_map(|(round, ours)| {

@@ -1,5 +1,5 @@
-//! Both ends of a UDP path at their fastest: cut and coalesced by the kernel, many to a system call.
-//! The limit programs are made of these, and so is what feeds the tools and counts what they send.
+//! The fastest sender and receiver of datagrams: the kernel segments and coalesces them, many in one system call.
+//! The limit programs use these, as do the producers and consumers of the contests.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::UdpSocket;
@@ -14,27 +14,27 @@ use nix::sys::socket::{
 
 use crate::ports::HOST;
 
-/// The most datagrams that the kernel cuts from one piece, and the most bytes in it (`UDP_MAX_SEGMENTS` before Linux 6.9).
-const SEGMENTS: usize = 64;
-const LONGEST: usize = 65_507;
+/// Maximum number of segments and of bytes in one GSO buffer (`UDP_MAX_SEGMENTS` before Linux 6.9).
+const MAX_SEGMENTS: usize = 64;
+const MAX_PAYLOAD: usize = 65_507;
 
-/// Bytes that sendfile(2) gathers at once, wherever in a page they begin.
-const GATHERED: usize = 15 << 12;
+/// Bytes that sendfile(2) collects for one datagram, at any offset in a page.
+const SENDFILE_SIZE: usize = 15 << 12;
 
-/// Pieces that one call takes in, and the room for each.
+/// Number of receive buffers in one call, and the size of each.
 const SLOTS: usize = 16;
-const ROOM: usize = 1 << 16;
+const SLOT_SIZE: usize = 1 << 16;
 
-/// Asked for as a receive buffer.
-const QUEUE: usize = 64 << 20;
+/// Requested size of the receive buffer.
+const RECV_BUFFER: usize = 64 << 20;
 
-/// Where datagrams arrive.
-pub(crate) struct Inlet {
+/// A bound socket that receives datagrams.
+pub(crate) struct Receiver {
     socket: UdpSocket,
     buffer: Vec<u8>,
 }
 
-/// What arrived as one piece: datagrams of `stride` bytes, of which only the last may be shorter.
+/// One coalesced buffer: datagrams of `stride` bytes; only the last may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<'a> {
     pub(crate) bytes: &'a [u8],
@@ -47,28 +47,28 @@ impl Piece<'_> {
     }
 }
 
-impl Inlet {
-    /// A socket with as long a queue as is allowed; a read waits for `patience` at the most.
-    pub(crate) fn bind(port: u16, patience: Option<Duration>) -> io::Result<Self> {
+impl Receiver {
+    /// Binds a socket with the largest receive buffer that is allowed; a read waits for at most `timeout`.
+    pub(crate) fn bind(port: u16, timeout: Option<Duration>) -> io::Result<Self> {
         let socket = UdpSocket::bind((HOST, port))?;
-        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE).is_err() {
-            rustix::net::sockopt::set_socket_recv_buffer_size(&socket, QUEUE)?;
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECV_BUFFER).is_err() {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECV_BUFFER)?;
         }
         setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
-        socket.set_read_timeout(patience)?;
-        let buffer = vec![0; SLOTS * ROOM];
+        socket.set_read_timeout(timeout)?;
+        let buffer = vec![0; SLOTS * SLOT_SIZE];
         Ok(Self { socket, buffer })
     }
 
-    /// All that has come, at least one piece; none if the patience is over.
+    /// Receives at least one piece; none after the timeout.
     pub(crate) fn read(&mut self) -> io::Result<Vec<Piece<'_>>> {
         let mut found = [(0, 0); SLOTS];
         let mut count = 0;
         {
             let mut slots: Vec<_> = self
                 .buffer
-                .chunks_exact_mut(ROOM)
-                .map(|room| [IoSliceMut::new(room)])
+                .chunks_exact_mut(SLOT_SIZE)
+                .map(|slot| [IoSliceMut::new(slot)])
                 .collect();
             let mut headers: MultiHeaders<()> =
                 MultiHeaders::preallocate(SLOTS, Some(cmsg_space!(libc::c_int)));
@@ -88,22 +88,22 @@ impl Inlet {
                 count += 1;
             }
         }
-        let rooms = self.buffer.chunks_exact(ROOM);
-        let pieces = rooms.zip(&found[..count]).map(|(room, &(len, stride))| {
-            let bytes = &room[..len];
+        let filled = self.buffer.chunks_exact(SLOT_SIZE);
+        let pieces = filled.zip(&found[..count]).map(|(slot, &(len, stride))| {
+            let bytes = &slot[..len];
             Piece { bytes, stride }
         });
         Ok(pieces.collect())
     }
 }
 
-/// Where datagrams of one size leave.
-pub(crate) struct Outlet {
+/// A connected socket that sends datagrams of one size.
+pub(crate) struct Sender {
     socket: UdpSocket,
     size: usize,
 }
 
-impl Outlet {
+impl Sender {
     pub(crate) fn connect(port: u16, size: usize) -> io::Result<Self> {
         let socket = UdpSocket::bind((HOST, 0))?;
         socket.connect((HOST, port))?;
@@ -111,25 +111,25 @@ impl Outlet {
         Ok(Self { socket, size })
     }
 
-    /// Lets the kernel cut what is sent.
-    pub(crate) fn cut(&self) -> io::Result<()> {
+    /// Enables segmentation by the kernel (GSO).
+    pub(crate) fn enable_gso(&self) -> io::Result<()> {
         let size = i32::try_from(self.size).map_err(io::Error::other)?;
         Ok(setsockopt(&self.socket, sockopt::UdpGsoSegment, &size)?)
     }
 
-    /// The most bytes that the kernel cuts at once.
+    /// Maximum number of bytes in one segmented send.
     pub(crate) fn piece(&self) -> usize {
-        (LONGEST / self.size).clamp(1, SEGMENTS) * self.size
+        (MAX_PAYLOAD / self.size).clamp(1, MAX_SEGMENTS) * self.size
     }
 
-    /// Sends up to a piece.
+    /// Sends at most one piece.
     pub(crate) fn send_piece(&self, bytes: &[u8]) -> io::Result<()> {
         again(|| self.socket.send(bytes).map(|_| ()))
     }
 
-    /// Sends up to a piece of a file, which the kernel takes from where it has it; returns how many bytes that were.
+    /// Sends at most one piece of a file with sendfile(2); returns the number of bytes.
     pub(crate) fn send_piece_of(&self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        let piece = (GATHERED / self.size).clamp(1, SEGMENTS) * self.size;
+        let piece = (SENDFILE_SIZE / self.size).clamp(1, MAX_SEGMENTS) * self.size;
         let mut sent = 0;
         again(|| {
             sent = rustix::fs::sendfile(&self.socket, file, None, piece)?;
@@ -138,7 +138,7 @@ impl Outlet {
         Ok(sent)
     }
 
-    /// Sends datagrams one by one, though with one call, where there is no cutting.
+    /// Sends separate datagrams with sendmmsg(2), without segmentation.
     pub(crate) fn send_each(&self, bytes: &[u8]) -> io::Result<()> {
         let slices: Vec<_> = bytes
             .chunks(self.size)
@@ -148,7 +148,7 @@ impl Outlet {
     }
 }
 
-/// Sends messages on a connected socket, as many with a call as the kernel takes.
+/// Sends messages on a connected socket, as many in one call as the kernel accepts.
 pub(crate) fn send_all(socket: &impl AsRawFd, mut slices: &[[IoSlice<'_>; 1]]) -> io::Result<()> {
     while !slices.is_empty() {
         let mut headers: MultiHeaders<()> = MultiHeaders::preallocate(slices.len(), None);
@@ -165,7 +165,7 @@ pub(crate) fn send_all(socket: &impl AsRawFd, mut slices: &[[IoSlice<'_>; 1]]) -
     Ok(())
 }
 
-/// Repeats a call that met a full queue, or the report of a datagram that nobody wanted.
+/// Repeats a call that failed with a full queue or an earlier ICMP error.
 fn again(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
         match call() {

@@ -1,5 +1,5 @@
-//! The machine: what it is, and whether it was busy with other things.
-//! A number without its machine means little, and one taken while others compute means nothing.
+//! The machine: its description, and the CPU time that other processes use on it.
+//! A figure is valid only for its machine, and only if other processes were idle.
 
 use std::fs;
 use std::thread;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::UsageWho;
 
-use crate::scene::cpu_of;
+use crate::processes::cpu_of;
 
-/// One line about where this runs.
+/// Describes kernel, processor and congestion control in one line.
 pub(crate) fn description() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -25,7 +25,7 @@ pub(crate) fn description() -> String {
     )
 }
 
-/// How much CPU time others use while something is measured.
+/// Meter of the CPU time that other processes use during a measurement.
 pub(crate) struct Watch {
     began: Instant,
     all: Duration,
@@ -41,7 +41,7 @@ impl Watch {
         }
     }
 
-    /// The share of one CPU that others have used since.
+    /// Share of one CPU that other processes have used since the start.
     pub(crate) fn disturbance(&self) -> f64 {
         let all = busy().saturating_sub(self.all).as_secs_f64();
         let own = own().saturating_sub(self.own).as_secs_f64();
@@ -49,13 +49,13 @@ impl Watch {
     }
 }
 
-/// CPU time of this process and of the children it has waited for.
+/// CPU time of this process and of the children that it has waited for.
 fn own() -> Duration {
     let of = |who| cpu_of(who).unwrap_or_default();
     of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)
 }
 
-/// CPU time of all processes, and what a hypervisor gave to others (`proc_stat(5)`: idle and iowait are the 4th and 5th numbers).
+/// CPU time of all processes, with the time stolen by a hypervisor (`proc_stat(5)`: idle and iowait are the 4th and 5th numbers).
 fn busy() -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let words = text.split_whitespace().skip(1).take(8);

@@ -1,6 +1,6 @@
-//! Compares tuplecat with other netcats and with what the machine can do at the most, over the loopback interface.
-//! Each contest is a row or two of one table; this program is also the limit programs, which it starts as processes like the others.
-#![allow(clippy::cast_precision_loss, reason = "what is shown has three digits")]
+//! Compares tuplecat with other netcats and with the limit of the machine, over the loopback interface.
+//! Each contest is one or more rows of a table; the limit programs are this program itself, started as separate processes.
+#![allow(clippy::cast_precision_loss, reason = "results have three digits")]
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod contest;
-mod crew;
 mod datagrams;
 mod limit;
 mod machine;
 mod options;
 mod pattern;
 mod ports;
+mod processes;
 mod report;
-mod scene;
 mod tools;
 mod work;
+mod workers;
 
 use options::{Options, Output};
-use work::Stage;
+use work::Setup;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let stage = Stage::new(options)?;
+    let setup = Setup::new(options)?;
     match options.output {
         Output::Nothing => return Ok(()),
         Output::Usage => {
@@ -47,7 +47,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
             return Ok(());
         }
         Output::Names => {
-            for contest in work::contests(&stage) {
+            for contest in work::contests(&setup) {
                 println!("{:20} {}", contest.name, contest.title);
             }
             return Ok(());
@@ -62,9 +62,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     let tools = tools::all(options.before.clone())?;
     let mut outcomes = Vec::new();
-    for contest in work::contests(&stage) {
+    for contest in work::contests(&setup) {
         if options.wants(&contest.name) && !is_interrupted.load(Ordering::Relaxed) {
-            outcomes.extend(contest.hold(&tools));
+            outcomes.extend(contest.execute(&tools));
         }
     }
     let machine = machine::description();
@@ -75,7 +75,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where that is possible, starts over in a network namespace with nothing in it but a loopback interface.
+/// Restarts this program in a network namespace with only a loopback interface, if permitted.
 fn enter_namespace() {
     const MARK: &str = "TUPLECAT_BENCH_NAMESPACE";
     let up = "ip link set lo up";
@@ -98,11 +98,11 @@ fn enter_namespace() {
     }
 }
 
-/// Ten thousand clients need as many descriptors, here and in the tools.
+/// Raises the limit of open descriptors: ten thousand clients need as many, here and in the tools.
 fn raise_limits() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Where it fails, those rows say so.
+    // A failure shows in the rows of those clients.
     let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -1,23 +1,23 @@
-//! What the command line of the benchmark says.
-//! Everything has a default: `cargo bench` alone measures all there is.
+//! The command line of the benchmark.
+//! Every option has a default: `cargo bench` alone runs all contests.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-/// Shown for `--help`.
+/// The text of `--help`.
 pub(crate) const USAGE: &str = "\
 Usage: cargo bench [-- OPTIONS]
 
-  --quick         2 short rounds: shows whether it works, not how fast it is
-  --rounds N      rounds (5)
-  --only NAMES    only these, by comma; the beginning of a name will do
-  --list          the names
+  --quick         2 short rounds: shows that it works, not the speed
+  --rounds N      number of rounds (5)
+  --only NAMES    only contests whose names begin so, separated by commas
+  --list          print the names
   --json          print JSON instead of a Markdown table
   --before FILE   compare with another build of tuplecat as well
 ";
 
-/// The choices.
+/// The parsed options.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) is_quick: bool,
@@ -27,19 +27,19 @@ pub(crate) struct Options {
     pub(crate) before: Option<PathBuf>,
 }
 
-/// What to print.
+/// The output of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Markdown,
     Json,
     Names,
     Usage,
-    /// Nothing: run as a test, where no measurement is wanted.
+    /// Nothing, because `cargo test` runs this program without a need for figures.
     Nothing,
 }
 
 impl Options {
-    /// Reads the words after the program's name.
+    /// Parses the arguments after the program's name.
     pub(crate) fn read(words: impl IntoIterator<Item = String>) -> anyhow::Result<Self> {
         let mut options = Self {
             is_quick: false,
@@ -58,7 +58,7 @@ impl Options {
                     .with_context(|| format!("{word} needs a value"))
             };
             match word.as_str() {
-                // Cargo says it for `cargo bench`, and not for `cargo test`.
+                // Cargo passes it for `cargo bench`, but not for `cargo test`.
                 "--bench" => is_bench = true,
                 "--quick" => options.is_quick = true,
                 "--rounds" => rounds = Some(value()?.parse().context("--rounds")?),
@@ -77,7 +77,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether a name is asked for.
+    /// Returns true if the contest `name` is selected.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only.as_str()))
     }

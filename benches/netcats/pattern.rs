@@ -1,7 +1,7 @@
-//! Bytes that are different at every position, and a hash to compare them by.
-//! A transfer that loses, repeats or reorders anything cannot arrive at the same hash.
+//! A test pattern without repetitions, and a hash of it.
+//! Lost, repeated or reordered bytes change the hash.
 
-/// Fills `buffer` with what stands at `offset`, a multiple of 8, of an endless pattern.
+/// Fills `buffer` with the pattern from `offset` on, a multiple of 8.
 pub(crate) fn fill(buffer: &mut [u8], offset: u64) {
     for (word, place) in buffer.chunks_mut(8).zip(offset / 8..) {
         word.copy_from_slice(&mix(place).to_le_bytes()[..word.len()]);
@@ -29,7 +29,7 @@ pub(crate) fn hash(len: u64) -> Hash {
     hash
 }
 
-/// Spreads a number over 64 bits, each to a different value (`SplitMix64`).
+/// Maps each number to a different 64-bit value (`SplitMix64`).
 fn mix(place: u64) -> u64 {
     let mut value = (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,7 +37,7 @@ fn mix(place: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// FNV-1a in 64 bits: not made against malice, only against mistakes.
+/// 64-bit FNV-1a: detects mistakes, not attacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hash(u64);
 
@@ -48,7 +48,7 @@ impl Default for Hash {
 }
 
 impl Hash {
-    /// Takes more bytes in; how they are cut makes no difference.
+    /// Adds bytes; their division into calls makes no difference.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

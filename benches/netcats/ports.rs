@@ -1,5 +1,5 @@
-//! Ports of the loopback interface: finding a free one, and waiting until somebody has it.
-//! The kernel's tables are read for that, so that nobody is disturbed by a trial connection.
+//! Ports of the loopback interface: the search for a free one, and the wait until a tool uses it.
+//! The wait reads the tables of the kernel, because a trial connection would disturb the tool.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::scene::{Actor, Scene};
+use crate::processes::{ProcessId, Processes};
 
-/// Where everything happens.
+/// Address of all sockets.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// How long a tool may take to open its socket.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a tool to open its socket.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to wait for on a port.
+/// State of a port to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// A TCP socket listens.
@@ -27,30 +27,30 @@ pub(crate) enum State {
     Bound,
 }
 
-/// A port that nobody uses now.
+/// Returns a port that is not in use.
 pub(crate) fn free() -> std::io::Result<u16> {
     Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
 }
 
-/// Waits until `port` is in a state that a process of the scene is to bring about.
+/// Waits until `process` has brought `port` into this state.
 pub(crate) fn wait_for(
     port: u16,
     state: State,
-    scene: &mut Scene,
-    actor: Actor,
+    processes: &mut Processes,
+    process: ProcessId,
 ) -> anyhow::Result<()> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + OPEN_TIMEOUT;
     while !is(port, state) {
-        if scene.wait(actor, Duration::ZERO)?.is_some() {
+        if processes.wait(process, Duration::ZERO)?.is_some() {
             bail!(
                 "ended before its socket was {state:?}: {}",
-                scene.complaint(actor)
+                processes.error_text(process)
             );
         }
         if Instant::now() > until {
             bail!(
-                "its socket was not {state:?} in {PATIENCE:?}: {}",
-                scene.complaint(actor)
+                "its socket was not {state:?} in {OPEN_TIMEOUT:?}: {}",
+                processes.error_text(process)
             );
         }
         thread::sleep(Duration::from_micros(200));
@@ -58,7 +58,7 @@ pub(crate) fn wait_for(
     Ok(())
 }
 
-/// Looks the state up (`proc_net(5)`: the local address is the second word of a line, the state the fourth, in hexadecimal).
+/// Looks up the state (`proc_net(5)`: the local address is the second word of a line, the state the fourth, in hexadecimal).
 fn is(port: u16, state: State) -> bool {
     const LISTEN: &str = "0A";
     let tables = match state {
@@ -72,7 +72,7 @@ fn is(port: u16, state: State) -> bool {
             let mut words = line.split_whitespace().skip(1);
             let is_local = words.next().is_some_and(|local| local.ends_with(&suffix));
             let is_listening = words.nth(1) == Some(LISTEN);
-            // A receiver that says at once that it will not send is connected all the same.
+            // A receiver that has already sent its FIN counts as connected.
             is_local && is_listening == (state == State::Listening)
         })
     })

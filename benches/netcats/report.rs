@@ -1,12 +1,12 @@
 //! The results as one Markdown table, or as JSON.
-//! In the table a lead above 1 always means that tuplecat is ahead, whichever way its unit points.
+//! A ratio above 1 always means that tuplecat is better, even if a smaller value is.
 
 use std::fmt::Write;
 
 use crate::contest::{Better, Entry, Outcome};
 use crate::tools::{Kind, Tool};
 
-/// The columns that compare.
+/// The columns with ratios.
 const LEADS: [(Kind, &str); 4] = [
     (Kind::Peer, "÷ best peer"),
     (Kind::Tuned, "÷ tuned"),
@@ -14,7 +14,7 @@ const LEADS: [(Kind, &str); 4] = [
     (Kind::Before, "÷ before"),
 ];
 
-/// One table, and notes on what failed.
+/// Formats one table, with notes on failures.
 pub(crate) fn markdown(machine: &str, tools: &[Tool], outcomes: &[Outcome]) -> String {
     let mut text = format!("{machine}\n\n");
     let leads = || {
@@ -58,7 +58,7 @@ impl Outcome {
     }
 }
 
-/// A value, with a note where the tool got into trouble.
+/// Formats a value, with the number of a note if the tool failed.
 fn cell(entry: &Entry, outcome: &Outcome, notes: &mut Vec<String>) -> String {
     let value = entry.median().map_or("–".to_owned(), short);
     let Some(trouble) = &entry.trouble else {
@@ -75,7 +75,7 @@ fn cell(entry: &Entry, outcome: &Outcome, notes: &mut Vec<String>) -> String {
     format!("{value} [{}]", number + 1)
 }
 
-/// Three digits that matter.
+/// Formats three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -92,7 +92,7 @@ fn row(text: &mut String, cells: &[impl AsRef<str>]) {
     text.push_str("|\n");
 }
 
-/// The same with every single value.
+/// Formats the same as JSON, with every value.
 pub(crate) fn json(machine: &str, outcomes: &[Outcome]) -> String {
     let rows: Vec<String> = outcomes.iter().map(json_row).collect();
     let machine = string(machine);
@@ -139,7 +139,7 @@ fn json_entry(entry: &Entry) -> String {
     )
 }
 
-/// A JSON string (RFC 8259, 7).
+/// Quotes a JSON string (RFC 8259, 7).
 fn string(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {

@@ -1,5 +1,5 @@
-//! Who takes part, and the command line with which each does each job.
-//! The peers come as they are, at their best for the job; the limit is this program itself, with nothing but the job.
+//! The tools that are compared, and the command line of each for each job.
+//! Peers use their best options for the job; the limit is this program itself, which does only the job.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,59 +8,59 @@ use std::sync::Mutex;
 
 use anyhow::{Context, ensure};
 
-/// What a tool is to the comparison.
+/// The role of a tool in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// This project's program.
     Ours,
-    /// Another build of it, to compare with.
+    /// Another build of it.
     Before,
-    /// A program of this benchmark that does one thing in the best way known.
+    /// A program of this benchmark that does one job in the fastest known way.
     Limit,
-    /// Another netcat, as it comes.
+    /// Another netcat with default buffers.
     Peer,
-    /// The same with its buffers enlarged by hand.
+    /// Another netcat with enlarged buffers.
     Tuned,
 }
 
-/// A job that a tool may be able to do.
+/// A job that a tool may support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Standard input to a TCP connection; ends after the end of the input.
+    /// Copies standard input to a TCP connection; ends after the end of the input.
     Send,
-    /// A TCP connection to standard output; ends after the peer's FIN.
+    /// Copies a TCP connection to standard output; ends after the peer's FIN.
     Receive,
-    /// A TCP connection that it makes, both ways.
+    /// Connects and copies both directions.
     Talk,
-    /// A file on standard input to datagrams of SIZE bytes.
+    /// Sends a file on standard input in datagrams of SIZE bytes.
     SendBlocks,
-    /// Messages on standard input, a datagram each.
+    /// Sends each message on standard input as one datagram.
     SendMessages,
-    /// Datagrams to standard output.
+    /// Writes datagrams to standard output.
     ReceiveDatagrams,
-    /// All that many clients say to standard output.
+    /// Writes the data of many clients to standard output.
     Gather,
-    /// An answer to each of many clients: what it said.
+    /// Sends back to each of many clients what it sends.
     Echo,
-    /// What one client says to all others.
+    /// Sends the data of one client to all others.
     Broker,
-    /// `Receive`, with a hex dump in FILE.
+    /// `Receive` with a hex dump in FILE.
     Dump,
-    /// No job: its program is looked at.
+    /// No job: only the program file is examined.
     Exist,
 }
 
-/// A participant.
+/// A tool in the comparison.
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     program: PathBuf,
     jobs: Jobs,
-    /// The help of each mode, as far as it was asked for.
+    /// The help text of each mode, cached.
     help: Mutex<HashMap<String, String>>,
 }
 
-/// What to fill into a command line.
+/// The values for a command line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub(crate) port: u16,
@@ -68,16 +68,16 @@ pub(crate) struct Task {
     pub(crate) file: PathBuf,
 }
 
-/// A command line that is ready to be started.
+/// A complete command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) program: PathBuf,
     pub(crate) words: Vec<String>,
-    /// Where standard error goes, if that is part of the job.
+    /// A file for standard error, if the job needs one.
     pub(crate) stderr: Option<PathBuf>,
 }
 
-/// All participants that are installed here; `before` is another build of this project's program.
+/// All installed tools; `before` is another build of this project's program.
 pub(crate) fn all(before: Option<PathBuf>) -> anyhow::Result<Vec<Tool>> {
     build_ours()?;
     let mut tools = vec![ours()];
@@ -96,7 +96,7 @@ pub(crate) fn ours() -> Tool {
     Tool::new("tuplecat", Kind::Ours, program, OURS)
 }
 
-/// Builds what `cargo install` would: for a benchmark, Cargo has built it to unwind when it panics, and so larger and slower to start.
+/// Builds the program as `cargo install` does. The build for benchmarks unwinds on panic, so it is larger and starts more slowly.
 fn build_ours() -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_BIN_EXE_tuplecat")).ancestors().nth(2);
     let built = Command::new(env!("CARGO"))
@@ -104,13 +104,13 @@ fn build_ours() -> anyhow::Result<()> {
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--target-dir")
-        .arg(folder.context("the folder that programs are built in")?)
+        .arg(folder.context("the target directory")?)
         .status()?;
     ensure!(built.success(), "the program cannot be built: {built}");
     Ok(())
 }
 
-/// Where a program is, by `PATH`.
+/// Finds a program in `PATH`.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
@@ -130,7 +130,7 @@ impl Tool {
         }
     }
 
-    /// The command line for a job; `None` where it is not offered.
+    /// The command line for a job; `None` if it is not supported.
     pub(crate) fn line(&self, job: Job, task: &Task) -> Option<Line> {
         let (_, template) = self.jobs.iter().find(|(offered, _)| *offered == job)?;
         let mut words: Vec<String> = template
@@ -159,7 +159,7 @@ impl Tool {
         })
     }
 
-    /// Whether all options of a command line of ours exist by now.
+    /// Returns true if the program has all options of this command line.
     fn has_options(&self, words: &[String]) -> bool {
         let Some(mode) = words.first() else {
             return true;
@@ -177,7 +177,7 @@ impl Tool {
         options.all(|option| help.contains(option.as_str()))
     }
 
-    /// Its program, with links followed.
+    /// The path of the program, with links resolved.
     pub(crate) fn program(&self) -> std::io::Result<PathBuf> {
         Path::new(&self.program).canonicalize()
     }

@@ -1,5 +1,5 @@
-//! Many clients in one loop: to standard output, back to themselves, or to each other.
-//! One wait for all of them, one buffer for all of them, and new ones are taken until there are none.
+//! A server for many clients in one loop: to standard output, back to the sender, or to all others.
+//! All clients share one epoll(7) set and one buffer; all pending connections are accepted at once.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::ports::HOST;
 
-/// What becomes of what a client says.
+/// The destination of data from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     Gather,
@@ -19,10 +19,10 @@ pub(super) enum Service {
     Broker,
 }
 
-/// How long a client may hold up the others.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for a write to one client.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The name of the listening socket in the set.
+/// Key of the listening socket in the set.
 const LISTENER: u64 = u64::MAX;
 
 /// Serves clients until it is killed.
@@ -53,7 +53,7 @@ pub(super) fn serve(port: u16, service: Service) -> io::Result<()> {
             let name = event.data.u64();
             if name != LISTENER {
                 let place = usize::try_from(name).map_err(io::Error::other)?;
-                if !hear(&mut clients, place, service, &mut buffer)? {
+                if !serve_client(&mut clients, place, service, &mut buffer)? {
                     clients[place] = None;
                     free.push(place);
                 }
@@ -65,8 +65,8 @@ pub(super) fn serve(port: u16, service: Service) -> io::Result<()> {
                 let place = free.pop().unwrap_or(clients.len());
                 clients.resize_with(clients.len().max(place + 1), || None);
                 clients[place] = Some(socket.into());
-                // What it says is often there already: no turn of the loop for that.
-                if !hear(&mut clients, place, service, &mut buffer)? {
+                // Its data has often arrived already, which saves one wait.
+                if !serve_client(&mut clients, place, service, &mut buffer)? {
                     clients[place] = None;
                     free.push(place);
                 } else if let Some(client) = &clients[place] {
@@ -77,8 +77,8 @@ pub(super) fn serve(port: u16, service: Service) -> io::Result<()> {
     }
 }
 
-/// Takes what a client says, and passes it on; false if it has ended.
-fn hear(
+/// Reads from a client and passes the data on; false if the client has ended.
+fn serve_client(
     clients: &mut [Option<TcpStream>],
     place: usize,
     service: Service,
@@ -95,11 +95,11 @@ fn hear(
         };
         match service {
             Service::Gather => super::write_out(&buffer[..len])?,
-            Service::Echo => return Ok(tell(client, &buffer[..len])),
+            Service::Echo => return Ok(send(client, &buffer[..len])),
             Service::Broker => {
                 for (other, client) in clients.iter_mut().enumerate() {
                     if let Some(client) = client.as_mut().filter(|_| other != place) {
-                        tell(client, &buffer[..len]);
+                        send(client, &buffer[..len]);
                     }
                 }
                 return Ok(true);
@@ -108,14 +108,14 @@ fn hear(
     }
 }
 
-/// Sends all of it, for as long as the client takes it; false if it does not.
-fn tell(client: &mut TcpStream, mut bytes: &[u8]) -> bool {
+/// Sends all bytes; false if the client fails or does not accept them in time.
+fn send(client: &mut TcpStream, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match client.write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(&*client, PollFlags::OUT)];
-                let limit = Timespec::try_from(PATIENCE).ok();
+                let limit = Timespec::try_from(SEND_TIMEOUT).ok();
                 if poll(&mut fds, limit.as_ref()) != Ok(1) {
                     return false;
                 }

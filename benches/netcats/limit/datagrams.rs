@@ -1,28 +1,28 @@
-//! Datagrams in one direction, with the kernel's own cutting and coalescing.
-//! A file is cut without even a copy of it; messages keep their borders, since all have one size.
+//! Datagrams in one direction, segmented and coalesced by the kernel (GSO, GRO).
+//! A file is sent without a copy; messages keep their boundaries, because all have one size.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 
-use crate::datagrams::{Inlet, Outlet};
+use crate::datagrams::{Receiver, Sender};
 
-/// Messages read with one call.
+/// Messages that one call reads.
 const MESSAGES: usize = 64;
 
-/// Standard input, a file, to datagrams of `size` bytes.
+/// Sends standard input, a file, in datagrams of `size` bytes.
 pub(super) fn send_blocks(port: u16, size: usize) -> io::Result<()> {
-    let outlet = Outlet::connect(port, size)?;
-    outlet.cut()?;
-    while outlet.send_piece_of(rustix::stdio::stdin())? > 0 {}
+    let sender = Sender::connect(port, size)?;
+    sender.enable_gso()?;
+    while sender.send_piece_of(rustix::stdio::stdin())? > 0 {}
     Ok(())
 }
 
-/// Messages of `size` bytes on standard input to datagrams.
+/// Sends messages of `size` bytes from standard input as datagrams.
 pub(super) fn send_messages(port: u16, size: usize) -> anyhow::Result<()> {
-    let outlet = Outlet::connect(port, size)?;
-    outlet.cut()?;
+    let sender = Sender::connect(port, size)?;
+    sender.enable_gso()?;
     let mut buffer = vec![0; MESSAGES * size];
     loop {
         let mut slots: Vec<_> = buffer
@@ -36,10 +36,10 @@ pub(super) fn send_messages(port: u16, size: usize) -> anyhow::Result<()> {
         let count = lens.iter().take_while(|&&len| len > 0).count();
         anyhow::ensure!(
             lens[..count].iter().all(|&len| len == size),
-            "a message is not of that size"
+            "a message has another size"
         );
-        for piece in buffer[..count * size].chunks(outlet.piece()) {
-            outlet.send_piece(piece)?;
+        for piece in buffer[..count * size].chunks(sender.piece()) {
+            sender.send_piece(piece)?;
         }
         if count < lens.len() {
             return Ok(());
@@ -47,13 +47,13 @@ pub(super) fn send_messages(port: u16, size: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Datagrams to standard output, one after the other.
+/// Writes datagrams to standard output.
 pub(super) fn receive(port: u16) -> io::Result<()> {
     let output = rustix::stdio::stdout();
     let _ = super::stream::enlarge(output);
-    let mut inlet = Inlet::bind(port, None)?;
+    let mut receiver = Receiver::bind(port, None)?;
     loop {
-        let pieces = inlet.read()?;
+        let pieces = receiver.read()?;
         let mut slices: Vec<_> = pieces
             .iter()
             .map(|piece| IoSlice::new(piece.bytes))

@@ -1,5 +1,5 @@
 //! A byte stream to standard output and, as a hex dump, to a file.
-//! The two digits of each byte come from a table.
+//! A table contains the two digits of each byte.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,12 +9,12 @@ use std::path::Path;
 /// Bytes in a line.
 const WIDTH: usize = 16;
 
-/// Places in a line: of the first byte, of the text, and after the end.
+/// Columns of the first byte, of the text, and after the end of a line.
 const HEX: usize = 10;
 const TEXT: usize = 61;
 const END: usize = TEXT + WIDTH + 2;
 
-/// Copies `stream`, with a dump in `file`. The reader of the copy gets it first, and has it while the dump is made.
+/// Copies `stream`, with a dump in `file`. Data is passed on before it is dumped.
 pub(super) fn receive(mut stream: &TcpStream, file: &Path) -> io::Result<()> {
     let mut file = File::create(file)?;
     let mut buffer = vec![0; 1 << 16];
@@ -32,7 +32,7 @@ pub(super) fn receive(mut stream: &TcpStream, file: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the lines, as hexdump(1) has them with `-C`.
+/// Formats lines like `hexdump -C`.
 fn dump(bytes: &[u8], offset: u32, lines: &mut Vec<u8>) {
     lines.clear();
     lines.resize(bytes.len().div_ceil(WIDTH) * END, b' ');
@@ -55,7 +55,7 @@ fn dump(bytes: &[u8], offset: u32, lines: &mut Vec<u8>) {
     lines.truncate(lines.len() - (bytes.len().next_multiple_of(WIDTH) - bytes.len()));
 }
 
-/// Writes the digits of a byte every `step` columns.
+/// Writes the digits of each byte, every `step` columns.
 fn put_digits(columns: &mut [u8], step: usize, bytes: &[u8]) {
     for (column, &byte) in columns.chunks_exact_mut(step).zip(bytes) {
         column[..2].copy_from_slice(&DIGITS[usize::from(byte)]);

@@ -1,5 +1,5 @@
-//! The limit programs: one job each, in the best way that is known, and nothing else.
-//! They have no options, no reports and no half-close: what they reach is what there is to reach.
+//! The limit programs: each does one job in the fastest known way, and nothing else.
+//! They have no options and no reports, so their speed is the upper bound.
 
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ mod dump;
 mod stream;
 mod talk;
 
-/// Does the job that the words name: `JOB HOST PORT [SIZE or FILE]`.
+/// Runs one job: `JOB HOST PORT [SIZE or FILE]`.
 pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     let [job, _, port, rest @ ..] = words else {
         bail!("limit JOB HOST PORT …");
@@ -39,7 +39,7 @@ pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection that is not paced, whatever the system's congestion control is: it meets no network.
+/// Connects without pacing, whatever the system's congestion control is: loopback needs none.
 fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((HOST, port))?;
     stream.set_nodelay(true)?;
@@ -53,7 +53,7 @@ fn accept(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Ends our direction, and waits until the peer has ended its own.
+/// Sends a FIN and waits for that of the peer.
 fn finish(mut stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let mut buffer = [0; 4096];
@@ -61,7 +61,7 @@ fn finish(mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output, past the standard library's buffer.
+/// Writes to standard output without the buffer of the standard library.
 fn write_out(mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         bytes = &bytes[rustix::io::write(rustix::stdio::stdout(), bytes)?..];

@@ -1,5 +1,5 @@
-//! Both directions of a conversation in one thread: wait, read, write.
-//! The fewest calls that a message can cost a program that may be spoken to from two sides.
+//! Both directions of a connection in one thread: wait, read, write.
+//! This is the smallest number of calls for a program that reads from two descriptors.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Moves bytes until the peer has ended.
+/// Copies both directions until the peer sends its FIN.
 pub(super) fn pump(mut stream: TcpStream) -> anyhow::Result<()> {
     let input = rustix::stdio::stdin();
     let mut buffer = vec![0; 1 << 16];

@@ -1,5 +1,5 @@
-//! Connections a second: each client connects, sends 16 bytes, says that this was all, and waits for the tool to say the same.
-//! What a tool takes in and does not pass on is lost, and shown as such.
+//! Connections per second: each client connects, sends 16 bytes and a FIN, and waits for the FIN of the tool.
+//! Messages that a tool accepts but does not write to standard output count as lost.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,23 +10,23 @@ use anyhow::ensure;
 use rustix::event::{Timespec, epoll};
 use socket2::{Domain, Socket, Type};
 
-use super::{Stage, start_and_wait, task};
+use super::{Setup, start_and_wait, task};
 use crate::contest::{Better, Contest, Measure};
-use crate::crew::{Look, drain, hire};
 use crate::ports::{HOST, State};
-use crate::scene::Scene;
+use crate::processes::Processes;
 use crate::tools::{Job, Tool};
+use crate::workers::{Check, drain, spawn};
 
 const MESSAGE: [u8; 16] = *b"a short message\n";
 
-/// How long clients may take after the last has begun.
-const LATE: Duration = Duration::from_secs(2);
+/// Time limit for the clients after the last one has started.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
+pub(super) fn contests(setup: &Setup) -> Vec<Contest> {
     let measure = |what, unit, better| Measure { what, unit, better };
     [("connections-1", 1), ("connections-64", 64)]
         .map(|(name, at_once)| {
-            let time = stage.time;
+            let time = setup.time;
             Contest {
                 name: name.to_owned(),
                 title: format!("connections, {at_once} at once"),
@@ -36,7 +36,7 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
                     measure("", "1/s", Better::More),
                     measure("lost", "", Better::Neither),
                 ],
-                rounds: stage.rounds,
+                rounds: setup.rounds,
                 run: Box::new(move |tool, _| serve(tool, at_once, time)),
             }
         })
@@ -44,18 +44,18 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
 }
 
 fn serve(tool: &Tool, at_once: usize, time: Duration) -> anyhow::Result<Vec<f64>> {
-    let mut scene = Scene::new();
+    let mut processes = Processes::new();
     let task = task()?;
     let (output, stdout) = io::pipe()?;
     let job = (tool, Job::Gather, &task);
-    let actor = start_and_wait(&mut scene, job, Stdio::null(), stdout, State::Listening)?;
-    let drained = hire("reading what arrives", move || drain(output, Look::Count));
+    let process = start_and_wait(&mut processes, job, Stdio::null(), stdout, State::Listening)?;
+    let drained = spawn("reading what arrives", move || drain(output, Check::Count));
     let port = task.port;
-    let visits = hire("connecting", move || visit(port, at_once, time));
-    let visits = visits.result(&mut scene)?;
-    scene.end(actor, Duration::ZERO)?;
-    scene.clear();
-    let drained = drained.result(&mut scene)?;
+    let visits = spawn("connecting", move || visit(port, at_once, time));
+    let visits = visits.result(&mut processes)?;
+    processes.end(process, Duration::ZERO)?;
+    processes.clear();
+    let drained = drained.result(&mut processes)?;
     let arrived = drained.bytes / MESSAGE.len() as u64;
     ensure!(arrived > 0, "nothing arrived");
     ensure!(arrived <= visits.sent, "{} in, {arrived} out", visits.sent);
@@ -67,19 +67,19 @@ fn serve(tool: &Tool, at_once: usize, time: Duration) -> anyhow::Result<Vec<f64>
 }
 
 struct Visits {
-    /// Messages that were sent.
+    /// Number of messages sent.
     sent: u64,
-    /// From the first to the end of the last.
+    /// Time from the first connection to the end of the last.
     time: Duration,
 }
 
-/// Where a client stands.
+/// A client and its progress.
 struct Client {
     stream: TcpStream,
-    has_spoken: bool,
+    has_sent: bool,
 }
 
-/// Keeps `at_once` clients busy.
+/// Keeps `at_once` clients active.
 fn visit(port: u16, at_once: usize, time: Duration) -> anyhow::Result<Visits> {
     let waiting = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut clients: Vec<Option<Client>> = (0..at_once).map(|_| None).collect();
@@ -87,19 +87,19 @@ fn visit(port: u16, at_once: usize, time: Duration) -> anyhow::Result<Visits> {
     let began = Instant::now();
     let (mut sent, mut last) = (0, began);
     loop {
-        let is_on = began.elapsed() < time;
+        let is_running = began.elapsed() < time;
         for (place, client) in (0_u64..).zip(&mut clients) {
-            if is_on && client.is_none() {
+            if is_running && client.is_none() {
                 let stream = connecting(port)?;
                 let name = epoll::EventData::new_u64(place);
                 epoll::add(&waiting, &stream, name, epoll::EventFlags::OUT)?;
                 *client = Some(Client {
                     stream,
-                    has_spoken: false,
+                    has_sent: false,
                 });
             }
         }
-        let is_late = began.elapsed() > time + LATE;
+        let is_late = began.elapsed() > time + END_TIMEOUT;
         if is_late || clients.iter().all(Option::is_none) {
             let time = last.duration_since(began);
             return Ok(Visits { sent, time });
@@ -116,19 +116,19 @@ fn visit(port: u16, at_once: usize, time: Duration) -> anyhow::Result<Visits> {
             let Some(client) = &mut clients[place] else {
                 continue;
             };
-            let spoke = !client.has_spoken;
+            let sends_now = !client.has_sent;
             if go_on(client)? {
                 epoll::modify(&waiting, &client.stream, event.data, epoll::EventFlags::IN)?;
             } else {
                 clients[place] = None;
                 last = Instant::now();
             }
-            sent += u64::from(spoke);
+            sent += u64::from(sends_now);
         }
     }
 }
 
-/// A connection on its way.
+/// Starts to connect.
 fn connecting(port: u16) -> anyhow::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -138,12 +138,12 @@ fn connecting(port: u16) -> anyhow::Result<TcpStream> {
     }
 }
 
-/// The next step of a client; false if it was the last.
+/// Performs the next step of a client; false after the last.
 fn go_on(client: &mut Client) -> io::Result<bool> {
-    if !client.has_spoken {
+    if !client.has_sent {
         client.stream.write_all(&MESSAGE)?;
         client.stream.shutdown(Shutdown::Write)?;
-        client.has_spoken = true;
+        client.has_sent = true;
         return Ok(true);
     }
     match client.stream.read(&mut [0; 64]) {

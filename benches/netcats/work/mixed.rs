@@ -1,14 +1,14 @@
-//! tuplecat at one end and a peer at the other, against that peer at both.
-//! A user can often choose only one end; it should never be slower for having chosen this one.
+//! tuplecat at one end and a peer at the other, compared with that peer at both ends.
+//! A user can often choose only one end; tuplecat there should never be slower.
 
-use super::{Stage, stream};
+use super::{Setup, stream};
 use crate::contest::{Better, Contest, Measure, Pass};
 use crate::tools::{self, Job, Tool};
 
 const CHUNK: usize = 1 << 20;
 
-pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
-    let each = stage.clone();
+pub(super) fn contests(setup: &Setup) -> Vec<Contest> {
+    let each = setup.clone();
     let measure = |what| Measure {
         what,
         unit: "× its own speed",
@@ -23,16 +23,16 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
             measure("tuplecat sends to it"),
             measure("it sends to tuplecat"),
         ],
-        rounds: stage.rounds,
+        rounds: setup.rounds,
         run: Box::new(move |tool, pass| compare(&each, tool, pass)),
     }]
 }
 
-/// How many times as fast it is with one of ours at one end.
-fn compare(stage: &Stage, tool: &Tool, pass: Pass) -> anyhow::Result<Vec<f64>> {
+/// Speed with tuplecat at one end, divided by the speed of the tool alone.
+fn compare(setup: &Setup, tool: &Tool, pass: Pass) -> anyhow::Result<Vec<f64>> {
     let ours = tools::ours();
     let speed = |sender: &Tool, receiver: &Tool| -> anyhow::Result<f64> {
-        Ok(stream::carry(stage, sender, receiver, CHUNK, pass)?[0])
+        Ok(stream::transfer(setup, sender, receiver, CHUNK, pass)?[0])
     };
     let alone = speed(tool, tool)?;
     Ok(vec![

@@ -1,5 +1,5 @@
-//! The contests, by theme.
-//! What they share is here: the place for files, how long a run lasts, and how tools are started and brought to an end.
+//! The contests, one file for each subject.
+//! Shared parts are here: the directory for files, the duration of a run, and the start and end of tools.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::contest::Contest;
 use crate::options::Options;
 use crate::pattern;
 use crate::ports::{self, HOST, State};
-use crate::scene::{Actor, End, Scene, becomes_readable};
+use crate::processes::{End, ProcessId, Processes, becomes_readable};
 use crate::tools::{Job, Kind, Task, Tool};
 
 mod clients;
@@ -34,38 +34,38 @@ mod udp_out;
 pub(crate) const GIB: f64 = (1_u64 << 30) as f64;
 pub(crate) const MIB: f64 = (1_u64 << 20) as f64;
 
-/// How long to wait for something that should happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// Time limit for events that should happen at once.
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all contests use.
+/// Settings and files that all contests share.
 #[derive(Clone)]
-pub(crate) struct Stage {
+pub(crate) struct Setup {
     folder: Arc<TempDir>,
     pub(crate) is_quick: bool,
     pub(crate) rounds: usize,
-    /// How long a run goes on that could go on for ever.
+    /// Duration of a run without an end of its own.
     pub(crate) time: Duration,
 }
 
 /// All contests, in the order of the table.
-pub(crate) fn contests(stage: &Stage) -> Vec<Contest> {
+pub(crate) fn contests(setup: &Setup) -> Vec<Contest> {
     let themes = [
-        stream::contests(stage),
-        files::contests(stage),
-        mixed::contests(stage),
-        round_trip::contests(stage),
-        udp_out::contests(stage),
-        udp_in::contests(stage),
-        connections::contests(stage),
-        clients::contests(stage),
-        dump::contests(stage),
-        start::contests(stage),
+        stream::contests(setup),
+        files::contests(setup),
+        mixed::contests(setup),
+        round_trip::contests(setup),
+        udp_out::contests(setup),
+        udp_in::contests(setup),
+        connections::contests(setup),
+        clients::contests(setup),
+        dump::contests(setup),
+        start::contests(setup),
     ];
     themes.into_iter().flatten().collect()
 }
 
-impl Stage {
-    /// Prepares a folder, in memory where that is possible.
+impl Setup {
+    /// Creates a directory, in memory if possible.
     pub(crate) fn new(options: &Options) -> anyhow::Result<Self> {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() {
@@ -81,12 +81,12 @@ impl Stage {
         })
     }
 
-    /// The name of a file.
+    /// The path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A file with the first `len` bytes of the pattern.
+    /// Creates a file with the first `len` bytes of the pattern.
     pub(crate) fn input(&self, len: u64) -> anyhow::Result<PathBuf> {
         const PIECE: usize = 1 << 20;
         let path = self.path(&format!("{len}"));
@@ -103,14 +103,14 @@ impl Stage {
         Ok(path)
     }
 
-    /// Makes room again.
+    /// Removes a file to free memory.
     pub(crate) fn discard(path: &Path) {
-        // What is not there needs no removing.
+        // The file may not exist.
         let _ = fs::remove_file(path);
     }
 }
 
-/// A task on a port that is free.
+/// Creates a task with a free port.
 pub(crate) fn task() -> anyhow::Result<Task> {
     let port = ports::free()?;
     Ok(Task {
@@ -119,54 +119,58 @@ pub(crate) fn task() -> anyhow::Result<Task> {
     })
 }
 
-/// Starts a tool on a job.
+/// Starts a tool for a job.
 pub(crate) fn start(
-    scene: &mut Scene,
+    processes: &mut Processes,
     (tool, job, task): (&Tool, Job, &Task),
     stdin: impl Into<Stdio>,
     stdout: impl Into<Stdio>,
-) -> anyhow::Result<Actor> {
-    let line = tool.line(job, task).context("not offered")?;
-    scene.start(&line, stdin, stdout)
+) -> anyhow::Result<ProcessId> {
+    let line = tool.line(job, task).context("not supported")?;
+    processes.start(&line, stdin, stdout)
 }
 
-/// Starts a tool on a job, and waits until its socket is ready.
+/// Starts a tool for a job, and waits until its socket is ready.
 pub(crate) fn start_and_wait(
-    scene: &mut Scene,
+    processes: &mut Processes,
     job: (&Tool, Job, &Task),
     stdin: impl Into<Stdio>,
     stdout: impl Into<Stdio>,
     state: State,
-) -> anyhow::Result<Actor> {
-    let actor = start(scene, job, stdin, stdout)?;
-    ports::wait_for(job.2.port, state, scene, actor)?;
-    Ok(actor)
+) -> anyhow::Result<ProcessId> {
+    let process = start(processes, job, stdin, stdout)?;
+    ports::wait_for(job.2.port, state, processes, process)?;
+    Ok(process)
 }
 
-/// Waits for a tool that has nothing left to do. One of ours has to end by itself, and well.
-pub(crate) fn finish(scene: &mut Scene, tool: &Tool, actor: Actor) -> anyhow::Result<End> {
-    let end = scene.end(actor, Duration::from_secs(2))?;
+/// Waits for a tool that has finished. Tools of this project must exit by themselves with status 0.
+pub(crate) fn finish(
+    processes: &mut Processes,
+    tool: &Tool,
+    process: ProcessId,
+) -> anyhow::Result<End> {
+    let end = processes.end(process, Duration::from_secs(2))?;
     ensure!(
         end.status.success() || tool.kind != Kind::Ours,
         "{}: {}",
         end.status,
-        scene.complaint(actor)
+        processes.error_text(process)
     );
     Ok(end)
 }
 
-/// Takes a connection that should come soon.
+/// Accepts a connection within the time limit.
 pub(crate) fn accept(listener: &TcpListener) -> anyhow::Result<TcpStream> {
     ensure!(
-        becomes_readable(listener.as_fd(), SOON)?,
-        "no connection came"
+        becomes_readable(listener.as_fd(), EVENT_TIMEOUT)?,
+        "no connection arrived"
     );
     let (stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// A listening socket of our own, and its port.
+/// Opens a listening socket; returns it and its port.
 pub(crate) fn listen() -> anyhow::Result<(TcpListener, u16)> {
     let listener = TcpListener::bind((HOST, 0))?;
     let port = listener.local_addr()?.port();

@@ -1,5 +1,5 @@
-//! The time of a message and its answer, through the pipes of a tool that is connected to an echo.
-//! All of it runs on one CPU: there the work on the path shows, and not the mood of the scheduler.
+//! The time of a message and its answer, through the pipes of a tool that is connected to an echo server.
+//! All of it runs on one CPU, so that the figures show the work on the path and not the decisions of the scheduler.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpListener;
@@ -8,23 +8,23 @@ use std::time::Instant;
 use anyhow::ensure;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Stage, accept, finish, listen, start};
+use super::{Setup, accept, finish, listen, start};
 use crate::contest::{Better, Contest, Measure, Pass};
-use crate::crew::hire;
 use crate::pattern;
-use crate::scene::Scene;
+use crate::processes::Processes;
 use crate::tools::{Job, Task, Tool};
+use crate::workers::spawn;
 
-/// Messages before the ones that count.
+/// Number of messages before the measurement.
 const WARM_UP: usize = 100;
 
-pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
+pub(super) fn contests(setup: &Setup) -> Vec<Contest> {
     let measure = |what| Measure {
         what,
         unit: "µs",
         better: Better::Less,
     };
-    let count = if stage.is_quick { 1000 } else { 5000 };
+    let count = if setup.is_quick { 1000 } else { 5000 };
     [
         ("round-trip-1", 1),
         ("round-trip-64", 64),
@@ -36,14 +36,14 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
         proof: "every answer",
         jobs: &[Job::Talk],
         measures: vec![measure("p50"), measure("p99")],
-        rounds: stage.rounds,
+        rounds: setup.rounds,
         run: Box::new(move |tool, pass| talk(tool, size, count, pass)),
     })
     .into()
 }
 
 fn talk(tool: &Tool, size: usize, count: usize, pass: Pass) -> anyhow::Result<Vec<f64>> {
-    let mut scene = Scene::new();
+    let mut processes = Processes::new();
     let (listener, port) = listen()?;
     let task = Task {
         port,
@@ -52,27 +52,27 @@ fn talk(tool: &Tool, size: usize, count: usize, pass: Pass) -> anyhow::Result<Ve
     let (stdin, input) = io::pipe()?;
     let (output, stdout) = io::pipe()?;
     let pin = Pin::to_one_cpu()?;
-    let actor = start(&mut scene, (tool, Job::Talk, &task), stdin, stdout)?;
-    let echoed = hire("answering", move || echo(&listener));
-    let times = hire("asking", move || {
+    let process = start(&mut processes, (tool, Job::Talk, &task), stdin, stdout)?;
+    let echoed = spawn("answering", move || echo(&listener));
+    let times = spawn("asking", move || {
         let mut times = vec![0.0; count];
-        ask((input, output), size, &mut times)?;
+        exchange((input, output), size, &mut times)?;
         Ok(times)
     });
     drop(pin);
-    let mut times = times.result(&mut scene)?;
-    finish(&mut scene, tool, actor)?;
-    let echoed = echoed.result(&mut scene)?;
+    let mut times = times.result(&mut processes)?;
+    finish(&mut processes, tool, process)?;
+    let echoed = echoed.result(&mut processes)?;
     ensure!(
         pass == Pass::Timed || echoed == ((count + WARM_UP) * size) as u64,
-        "{echoed} bytes came to the echo"
+        "{echoed} bytes reached the echo server"
     );
     times.sort_by(f64::total_cmp);
     Ok(vec![times[count / 2], times[count * 99 / 100]])
 }
 
-/// Sends messages, each after the answer to the one before, and notes how many microseconds each took.
-fn ask(
+/// Sends messages, each after the answer to the previous one, and records the microseconds of each.
+fn exchange(
     (mut input, mut output): (PipeWriter, PipeReader),
     size: usize,
     times: &mut [f64],
@@ -88,11 +88,11 @@ fn ask(
         ensure!(question == answer, "a wrong answer");
     }
     drop(input);
-    ensure!(output.read(&mut answer)? == 0, "an answer too many");
+    ensure!(output.read(&mut answer)? == 0, "one answer too many");
     Ok(())
 }
 
-/// Answers with what it hears; returns how many bytes that were.
+/// Echoes all data of one client; returns the number of bytes.
 fn echo(listener: &TcpListener) -> anyhow::Result<u64> {
     let mut stream = accept(listener)?;
     let mut buffer = vec![0; 1 << 16];
@@ -107,7 +107,7 @@ fn echo(listener: &TcpListener) -> anyhow::Result<u64> {
     }
 }
 
-/// While it lives, this thread and all that it starts run on one CPU.
+/// A guard: while it exists, this thread and the processes that it starts run on one CPU.
 struct Pin {
     before: CpuSet,
 }
@@ -125,7 +125,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // It was allowed before.
+        // This set was valid before.
         let _ = sched_setaffinity(None, &self.before);
     }
 }

@@ -1,5 +1,5 @@
-//! Datagrams that a tool receives: of a flood as many as it can take, and how many a second without losing any.
-//! What counts is what comes out of its standard output.
+//! Datagrams that a tool receives: as many as possible of a flood, and the highest rate without loss.
+//! Only datagrams that the tool writes to standard output count.
 
 use std::io::{self, PipeReader, Read};
 use std::process::Stdio;
@@ -10,43 +10,43 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use super::{Stage, start_and_wait, task};
+use super::{Setup, start_and_wait, task};
 use crate::contest::{Better, Contest, Measure, Pass};
-use crate::crew::{Worker, hire};
-use crate::datagrams::Outlet;
+use crate::datagrams::Sender;
 use crate::pattern::{self, Hash};
 use crate::ports::State;
-use crate::scene::Scene;
+use crate::processes::Processes;
 use crate::tools::{Job, Tool};
+use crate::workers::{Worker, spawn};
 
-/// Datagrams of a run that is checked, and how many of them a second: slow enough for everybody.
+/// Number of datagrams of a verified run, and their rate per second: slow enough for every tool.
 const CHECKED: usize = 200;
-const GENTLE: f64 = 2000.0;
+const CHECKED_RATE: f64 = 2000.0;
 
-/// The most that a paced sender sends at once.
+/// Maximum number of datagrams that a paced sender sends at once.
 const BURST: usize = 64;
 
-/// The share that may be lost where none should be.
+/// Share of datagrams that may be lost at a rate that counts as lossless.
 const TOLERANCE: f64 = 0.001;
 
-/// How close the search for the highest rate gets.
+/// Precision of the search for the highest rate.
 const PRECISION: f64 = 1.1;
 
-/// Longest wait for what is still on the way, and how long it must be quiet.
-const SETTLING: Duration = Duration::from_secs(2);
-const QUIET: Duration = Duration::from_millis(40);
+/// Time limit for datagrams in flight, and the interval without data that ends the wait.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const IDLE_INTERVAL: Duration = Duration::from_millis(40);
 
-/// How a tool is sent datagrams.
+/// The way in which datagrams are sent to a tool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flow {
-    /// As many as possible, cut by the kernel.
+    /// As many as possible, segmented by the kernel.
     Flood(Duration),
-    /// So many a second, one by one.
+    /// A fixed rate per second, each datagram on its own.
     Paced { rate: f64, time: Duration },
 }
 
-pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
-    let quick = stage.is_quick;
+pub(super) fn contests(setup: &Setup) -> Vec<Contest> {
+    let quick = setup.is_quick;
     let contest = |name: &str, size: usize, title: &str, rounds, run| Contest {
         name: format!("{name}-{size}"),
         title: format!("UDP in, {size} B, {title}"),
@@ -60,15 +60,15 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
         rounds,
         run,
     };
-    let time = stage.time;
+    let time = setup.time;
     let sizes = [64, 1200, 8192];
     let floods = sizes.map(|size| {
         let run = move |tool: &Tool, pass| flood(tool, size, time, pass);
-        contest("udp-in", size, "flood", stage.rounds, Box::new(run))
+        contest("udp-in", size, "flood", setup.rounds, Box::new(run))
     });
     let losslesses = sizes.map(|size| {
         let run = move |tool: &Tool, pass| lossless(tool, size, quick, pass);
-        let rounds = stage.rounds.min(3);
+        let rounds = setup.rounds.min(3);
         contest(
             "udp-lossless",
             size,
@@ -82,7 +82,7 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
 
 fn flood(tool: &Tool, size: usize, time: Duration, pass: Pass) -> anyhow::Result<Vec<f64>> {
     if pass == Pass::Proof {
-        return prove(tool, size);
+        return verify(tool, size);
     }
     let arrived = receive(tool, size, Flow::Flood(time))?;
     Ok(vec![
@@ -90,10 +90,10 @@ fn flood(tool: &Tool, size: usize, time: Duration, pass: Pass) -> anyhow::Result
     ])
 }
 
-/// Searches for the highest rate at which next to nothing is lost.
+/// Searches for the highest rate at which at most `TOLERANCE` is lost.
 fn lossless(tool: &Tool, size: usize, is_quick: bool, pass: Pass) -> anyhow::Result<Vec<f64>> {
     if pass == Pass::Proof {
-        return prove(tool, size);
+        return verify(tool, size);
     }
     let time = Duration::from_millis(if is_quick { 100 } else { 250 });
     let (mut good, mut bad, mut best) = (0.0, f64::INFINITY, 0.0_f64);
@@ -105,7 +105,7 @@ fn lossless(tool: &Tool, size: usize, is_quick: bool, pass: Pass) -> anyhow::Res
         if lost <= TOLERANCE {
             best = best.max(real);
             if real < rate * 0.9 {
-                // The sender cannot send any faster.
+                // The sender cannot send faster.
                 break;
             }
             good = rate;
@@ -121,9 +121,16 @@ fn lossless(tool: &Tool, size: usize, is_quick: bool, pass: Pass) -> anyhow::Res
     Ok(vec![best / 1e3])
 }
 
-fn prove(tool: &Tool, size: usize) -> anyhow::Result<Vec<f64>> {
-    let time = Duration::from_secs_f64(CHECKED as f64 / GENTLE);
-    let arrived = receive(tool, size, Flow::Paced { rate: GENTLE, time })?;
+fn verify(tool: &Tool, size: usize) -> anyhow::Result<Vec<f64>> {
+    let time = Duration::from_secs_f64(CHECKED as f64 / CHECKED_RATE);
+    let arrived = receive(
+        tool,
+        size,
+        Flow::Paced {
+            rate: CHECKED_RATE,
+            time,
+        },
+    )?;
     let (sent, received) = (arrived.sent, arrived.received);
     ensure!(sent == received, "{sent} datagrams in, {received} out");
     ensure!(
@@ -133,34 +140,34 @@ fn prove(tool: &Tool, size: usize) -> anyhow::Result<Vec<f64>> {
     Ok(Vec::new())
 }
 
-/// What became of what was sent.
+/// Datagrams sent and received in a run.
 struct Arrived {
     sent: u64,
     received: u64,
     hash: Hash,
-    /// How long the sender took.
+    /// Time that the sender took.
     time: Duration,
 }
 
 fn receive(tool: &Tool, size: usize, flow: Flow) -> anyhow::Result<Arrived> {
-    let mut scene = Scene::new();
+    let mut processes = Processes::new();
     let task = task()?;
     let (output, stdout) = io::pipe()?;
     let job = (tool, Job::ReceiveDatagrams, &task);
-    let actor = start_and_wait(&mut scene, job, Stdio::null(), stdout, State::Bound)?;
+    let process = start_and_wait(&mut processes, job, Stdio::null(), stdout, State::Bound)?;
     let total = Arc::new(AtomicU64::new(0));
     let hash = count(output, Arc::clone(&total), flow);
-    let sender = Outlet::connect(task.port, size)?;
-    let sent = hire("sending", move || match flow {
+    let sender = Sender::connect(task.port, size)?;
+    let sent = spawn("sending", move || match flow {
         Flow::Flood(time) => flood_with(&sender, size, time),
         Flow::Paced { rate, time } => pace(&sender, size, rate, time),
     });
-    let (sent, time) = sent.result(&mut scene)?;
-    settle(&total);
-    scene.end(actor, Duration::ZERO)?;
-    let hash = hash.result(&mut scene)?;
+    let (sent, time) = sent.result(&mut processes)?;
+    drain(&total);
+    processes.end(process, Duration::ZERO)?;
+    let hash = hash.result(&mut processes)?;
     let bytes = total.load(Ordering::Relaxed);
-    // A tool that is ended in the middle of a write leaves a part of a datagram.
+    // A tool that is killed during a write leaves a part of a datagram.
     let received = bytes / size as u64;
     ensure!(received <= sent, "{sent} datagrams in, {received} out");
     Ok(Arrived {
@@ -171,9 +178,9 @@ fn receive(tool: &Tool, size: usize, flow: Flow) -> anyhow::Result<Arrived> {
     })
 }
 
-/// Counts what comes out, where others can see it.
+/// Counts the output of a tool in `total`.
 fn count(mut output: PipeReader, total: Arc<AtomicU64>, flow: Flow) -> Worker<Hash> {
-    hire("reading what arrives", move || {
+    spawn("reading what arrives", move || {
         let mut buffer = vec![0; 1 << 20];
         let mut hash = Hash::default();
         loop {
@@ -182,16 +189,16 @@ fn count(mut output: PipeReader, total: Arc<AtomicU64>, flow: Flow) -> Worker<Ha
                 return Ok(hash);
             }
             total.fetch_add(len as u64, Ordering::Relaxed);
-            if matches!(flow, Flow::Paced { rate, .. } if rate <= GENTLE) {
+            if matches!(flow, Flow::Paced { rate, .. } if rate <= CHECKED_RATE) {
                 hash.add(&buffer[..len]);
             }
         }
     })
 }
 
-/// Waits until nothing comes out any more.
-fn settle(total: &AtomicU64) {
-    let until = Instant::now() + SETTLING;
+/// Waits until the output stops.
+fn drain(total: &AtomicU64) {
+    let until = Instant::now() + DRAIN_TIMEOUT;
     let mut before = u64::MAX;
     while Instant::now() < until {
         let now = total.load(Ordering::Relaxed);
@@ -199,12 +206,12 @@ fn settle(total: &AtomicU64) {
             return;
         }
         before = now;
-        thread::sleep(QUIET);
+        thread::sleep(IDLE_INTERVAL);
     }
 }
 
-fn flood_with(sender: &Outlet, size: usize, time: Duration) -> anyhow::Result<(u64, Duration)> {
-    sender.cut()?;
+fn flood_with(sender: &Sender, size: usize, time: Duration) -> anyhow::Result<(u64, Duration)> {
+    sender.enable_gso()?;
     let piece = pattern::bytes(sender.piece());
     let began = Instant::now();
     let mut sent = 0;
@@ -215,9 +222,9 @@ fn flood_with(sender: &Outlet, size: usize, time: Duration) -> anyhow::Result<(u
     Ok((sent, began.elapsed()))
 }
 
-/// Sends what is due, again and again: waiting any other way would come in lumps.
+/// Sends the datagrams that are due in a busy loop, because sleeping would send them in bursts.
 fn pace(
-    sender: &Outlet,
+    sender: &Sender,
     size: usize,
     rate: f64,
     time: Duration,
@@ -233,7 +240,7 @@ fn pace(
             std::hint::spin_loop();
             continue;
         };
-        if rate <= GENTLE {
+        if rate <= CHECKED_RATE {
             pattern::fill(&mut bytes[..count * size], sent * size as u64);
         }
         sender.send_each(&bytes[..count * size])?;

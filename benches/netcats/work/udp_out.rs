@@ -1,5 +1,5 @@
 //! Datagrams that a tool sends: from a file in equal blocks, and message by message.
-//! What counts is what arrives at a receiver that is faster than all of them, in datagrams of the right size.
+//! Only datagrams of the right size count, at a receiver that is faster than all tools.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::{Stage, start, task};
+use super::{Setup, start, task};
 use crate::contest::{Better, Contest, Measure, Pass};
-use crate::crew::{Worker, hire};
-use crate::datagrams::{Inlet, send_all};
+use crate::datagrams::{Receiver, send_all};
 use crate::pattern::{self, Hash};
-use crate::scene::{Actor, Scene};
+use crate::processes::{ProcessId, Processes};
 use crate::tools::{Job, Task, Tool};
+use crate::workers::{Worker, spawn};
 
-/// Datagrams of a run that is checked: few enough for any queue.
+/// Number of datagrams of a verified run: few enough for any receive buffer.
 const CHECKED: usize = 60;
 
-/// How long it must be quiet for a run to be over.
-const QUIET: Duration = Duration::from_millis(50);
+/// Interval without datagrams that ends a run.
+const IDLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Messages that are written with one call.
-const HANDFUL: usize = 64;
+/// Number of messages that one call writes.
+const MESSAGES_PER_WRITE: usize = 64;
 
-/// Where the datagrams come from.
+/// The source of the datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     File,
     Messages,
 }
 
-pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
+pub(super) fn contests(setup: &Setup) -> Vec<Contest> {
     let sources = [
         (Source::File, "udp-out", "from a file in equal blocks"),
         (Source::Messages, "udp-message", "message by message"),
     ];
     let contest = |(source, name, how): (Source, &str, &str), size: usize| {
-        let each = stage.clone();
+        let each = setup.clone();
         let jobs: &[Job] = match source {
             Source::File => &[Job::SendBlocks],
             Source::Messages => &[Job::SendMessages],
@@ -57,7 +57,7 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
                 unit: "1000/s",
                 better: Better::More,
             }],
-            rounds: stage.rounds,
+            rounds: setup.rounds,
             run: Box::new(move |tool, pass| send(&each, tool, source, size, pass)),
         }
     };
@@ -67,22 +67,22 @@ pub(super) fn contests(stage: &Stage) -> Vec<Contest> {
 }
 
 fn send(
-    stage: &Stage,
+    setup: &Setup,
     tool: &Tool,
     source: Source,
     size: usize,
     pass: Pass,
 ) -> anyhow::Result<Vec<f64>> {
-    let mut scene = Scene::new();
+    let mut processes = Processes::new();
     let task = Task { size, ..task()? };
     let is_over = Arc::new(AtomicBool::new(false));
     let tally = count(task.port, size, pass, Arc::clone(&is_over))?;
     match source {
-        Source::File => from_file(stage, &mut scene, tool, &task, pass)?,
-        Source::Messages => from_messages(stage, &mut scene, tool, &task, pass)?,
+        Source::File => from_file(setup, &mut processes, tool, &task, pass)?,
+        Source::Messages => from_messages(setup, &mut processes, tool, &task, pass)?,
     }
     is_over.store(true, Ordering::Relaxed);
-    let tally = tally.result(&mut scene)?;
+    let tally = tally.result(&mut processes)?;
     ensure!(tally.datagrams > 0, "nothing arrived");
     if tally.odd > 1 {
         bail!(
@@ -104,50 +104,60 @@ fn send(
 }
 
 fn from_file(
-    stage: &Stage,
-    scene: &mut Scene,
+    setup: &Setup,
+    processes: &mut Processes,
     tool: &Tool,
     task: &Task,
     pass: Pass,
 ) -> anyhow::Result<()> {
     let len = match pass {
         Pass::Proof => (CHECKED * task.size) as u64,
-        Pass::Timed if stage.is_quick => 128 << 20,
+        Pass::Timed if setup.is_quick => 128 << 20,
         Pass::Timed => 512 << 20,
     };
-    let input = File::open(stage.input(len)?)?;
-    let actor = start(scene, (tool, Job::SendBlocks, task), input, Stdio::null())?;
-    stop(scene, actor, stage.time, pass)
+    let input = File::open(setup.input(len)?)?;
+    let process = start(
+        processes,
+        (tool, Job::SendBlocks, task),
+        input,
+        Stdio::null(),
+    )?;
+    stop(processes, process, setup.time, pass)
 }
 
 fn from_messages(
-    stage: &Stage,
-    scene: &mut Scene,
+    setup: &Setup,
+    processes: &mut Processes,
     tool: &Tool,
     task: &Task,
     pass: Pass,
 ) -> anyhow::Result<()> {
-    // Each read of such a socket gives one message.
+    // Each read of such a socket returns one message.
     let (stdin, input) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    let actor = start(scene, (tool, Job::SendMessages, task), stdin, Stdio::null())?;
-    let (time, size) = (stage.time, task.size);
-    let written = hire("writing messages", move || match pass {
+    let process = start(
+        processes,
+        (tool, Job::SendMessages, task),
+        stdin,
+        Stdio::null(),
+    )?;
+    let (time, size) = (setup.time, task.size);
+    let written = spawn("writing messages", move || match pass {
         Pass::Proof => write(&input, size, CHECKED),
         Pass::Timed => {
             let began = Instant::now();
             while began.elapsed() < time {
-                write(&input, size, HANDFUL)?;
+                write(&input, size, MESSAGES_PER_WRITE)?;
             }
             Ok(())
         }
     });
-    written.result(scene)?;
-    stop(scene, actor, Duration::ZERO, pass)
+    written.result(processes)?;
+    stop(processes, process, Duration::ZERO, pass)
 }
 
 /// Writes `count` messages.
@@ -157,36 +167,41 @@ fn write(input: &OwnedFd, size: usize, count: usize) -> anyhow::Result<()> {
     Ok(send_all(input, &slices)?)
 }
 
-/// Ends a tool that has had its time. Many do not know when they have sent everything: those have a little longer.
-fn stop(scene: &mut Scene, actor: Actor, time: Duration, pass: Pass) -> anyhow::Result<()> {
-    let patience = match pass {
+/// Ends a tool after its time. Many tools do not exit when they have sent everything.
+fn stop(
+    processes: &mut Processes,
+    process: ProcessId,
+    time: Duration,
+    pass: Pass,
+) -> anyhow::Result<()> {
+    let timeout = match pass {
         Pass::Proof => Duration::from_millis(300),
         Pass::Timed => time,
     };
-    scene.wait(actor, patience)?;
-    scene.end(actor, Duration::ZERO)?;
+    processes.wait(process, timeout)?;
+    processes.end(process, Duration::ZERO)?;
     Ok(())
 }
 
-/// What arrived.
+/// Datagrams that arrived.
 struct Tally {
     datagrams: u64,
     bytes: u64,
-    /// Those of another size than they should have.
+    /// Number of pieces with datagrams of another size.
     odd: u64,
     hash: Hash,
     first: Instant,
     last: Instant,
 }
 
-/// Counts what arrives on a port until it is quiet after the end.
+/// Counts the datagrams on a port until they stop after the end of the run.
 fn count(
     port: u16,
     size: usize,
     pass: Pass,
     is_over: Arc<AtomicBool>,
 ) -> io::Result<Worker<Tally>> {
-    let mut inlet = Inlet::bind(port, Some(QUIET))?;
+    let mut receiver = Receiver::bind(port, Some(IDLE_INTERVAL))?;
     let now = Instant::now();
     let mut tally = Tally {
         datagrams: 0,
@@ -196,9 +211,9 @@ fn count(
         first: now,
         last: now,
     };
-    Ok(hire("counting datagrams", move || {
+    Ok(spawn("counting datagrams", move || {
         loop {
-            let pieces = inlet.read()?;
+            let pieces = receiver.read()?;
             if pieces.is_empty() {
                 if is_over.load(Ordering::Relaxed) {
                     return Ok(tally);

@@ -1,5 +1,5 @@
-//! The processes of one run: started, waited for within a bound, and ended with it.
-//! Only what was started here is ever ended, and whatever that has started in turn.
+//! The processes of one run: they are started, waited for up to a deadline, and killed with it.
+//! Only processes that were started here are killed, and their descendants.
 
 use std::fs::File;
 use std::io::{PipeReader, Read};
@@ -14,45 +14,45 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_se
 
 use crate::tools::Line;
 
-/// The longest that any run may take.
+/// Time limit of a run.
 const LONGEST_RUN: Duration = Duration::from_secs(30);
 
-/// All processes of one run; what is still there at its end is ended.
-pub(crate) struct Scene {
-    processes: Vec<Process>,
+/// All processes of one run; those that still run at its end are killed.
+pub(crate) struct Processes {
+    list: Vec<Process>,
     deadline: Instant,
 }
 
-/// A process of a scene, by its place in it.
+/// The index of a process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Actor(usize);
+pub(crate) struct ProcessId(usize);
 
 struct Process {
     name: String,
     child: Child,
     handle: OwnedFd,
-    complaints: Option<PipeReader>,
+    stderr: Option<PipeReader>,
     end: Option<End>,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) status: ExitStatus,
-    /// CPU time of it and of the children it has waited for.
+    /// CPU time of the process and of the children that it has waited for.
     pub(crate) cpu: Duration,
     pub(crate) at: Instant,
 }
 
-impl Scene {
+impl Processes {
     pub(crate) fn new() -> Self {
         Self {
-            processes: Vec::new(),
+            list: Vec::new(),
             deadline: Instant::now() + LONGEST_RUN,
         }
     }
 
-    /// How much time is left for this run.
+    /// Remaining time of this run.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -63,10 +63,10 @@ impl Scene {
         line: &Line,
         stdin: impl Into<Stdio>,
         stdout: impl Into<Stdio>,
-    ) -> anyhow::Result<Actor> {
+    ) -> anyhow::Result<ProcessId> {
         let mut command = Command::new(&line.program);
         command.args(&line.words).stdin(stdin).stdout(stdout);
-        let complaints = if let Some(path) = &line.stderr {
+        let stderr = if let Some(path) = &line.stderr {
             command.stderr(File::create(path)?);
             None
         } else {
@@ -79,63 +79,63 @@ impl Scene {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let handle = pidfd_open(pid_of(&child)?, PidfdFlags::empty())?;
-        self.processes.push(Process {
+        self.list.push(Process {
             name,
             child,
             handle,
-            complaints,
+            stderr,
             end: None,
         });
-        Ok(Actor(self.processes.len() - 1))
+        Ok(ProcessId(self.list.len() - 1))
     }
 
-    /// The number of a process.
-    pub(crate) fn pid(&self, actor: Actor) -> u32 {
-        self.processes[actor.0].child.id()
+    /// The PID of a process.
+    pub(crate) fn pid(&self, id: ProcessId) -> u32 {
+        self.list[id.0].child.id()
     }
 
-    /// How a process ended, if it does within `limit`.
-    pub(crate) fn wait(&mut self, actor: Actor, limit: Duration) -> anyhow::Result<Option<End>> {
+    /// Waits for a process to end, for at most `limit`.
+    pub(crate) fn wait(&mut self, id: ProcessId, limit: Duration) -> anyhow::Result<Option<End>> {
         let limit = limit.min(self.left());
-        let process = &mut self.processes[actor.0];
+        let process = &mut self.list[id.0];
         if process.end.is_none() && becomes_readable(process.handle.as_fd(), limit)? {
             process.reap()?;
         }
         Ok(process.end)
     }
 
-    /// How a process ended, which should do so by itself soon: if not, it is made to.
-    pub(crate) fn end(&mut self, actor: Actor, patience: Duration) -> anyhow::Result<End> {
+    /// Waits for a process to end for at most `timeout`, then sends SIGTERM, then SIGKILL.
+    pub(crate) fn end(&mut self, id: ProcessId, timeout: Duration) -> anyhow::Result<End> {
         for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
             if let Some(signal) = signal {
-                self.signal(actor, signal);
+                self.signal(id, signal);
             }
             let limit = if signal.is_none() {
-                patience
+                timeout
             } else {
                 Duration::from_secs(1)
             };
-            if let Some(end) = self.wait(actor, limit)? {
+            if let Some(end) = self.wait(id, limit)? {
                 return Ok(end);
             }
         }
-        bail!("{} cannot be ended", self.processes[actor.0].name)
+        bail!("{} cannot be ended", self.list[id.0].name)
     }
 
     /// Sends a signal to a process, unless it has ended.
-    pub(crate) fn signal(&mut self, actor: Actor, signal: Signal) {
-        let process = &self.processes[actor.0];
+    pub(crate) fn signal(&mut self, id: ProcessId, signal: Signal) {
+        let process = &self.list[id.0];
         if process.end.is_none() {
-            // It may end just now.
+            // It may have ended by now.
             let _ = pidfd_send_signal(&process.handle, signal);
         }
     }
 
-    /// What a process says of itself, for an error message.
-    pub(crate) fn complaint(&mut self, actor: Actor) -> String {
+    /// Reads the standard error of a process, for an error message.
+    pub(crate) fn error_text(&mut self, id: ProcessId) -> String {
         let mut text = [0; 300];
-        let process = &mut self.processes[actor.0];
-        let count = match &mut process.complaints {
+        let process = &mut self.list[id.0];
+        let count = match &mut process.stderr {
             Some(pipe) if becomes_readable(pipe.as_fd(), Duration::ZERO).unwrap_or(false) => {
                 pipe.read(&mut text).unwrap_or(0)
             }
@@ -145,11 +145,11 @@ impl Scene {
         format!("{}: {}", process.name, text.trim())
     }
 
-    /// Ends whatever is still there.
+    /// Kills all processes that still run.
     pub(crate) fn clear(&mut self) {
-        for process in &mut self.processes {
+        for process in &mut self.list {
             if process.end.is_none() {
-                // The process is ours and not yet waited for: there is nothing else that these could fail by.
+                // Neither can fail: the process is a child that was not waited for yet.
                 let _ = process.child.kill();
                 let _ = process.reap();
             }
@@ -158,14 +158,14 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for Processes {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
 impl Process {
-    /// Waits for a process that has ended or is about to.
+    /// Waits for a process that has ended or is about to end.
     fn reap(&mut self) -> anyhow::Result<()> {
         let at = Instant::now();
         let before = cpu_of(UsageWho::RUSAGE_CHILDREN)?;
@@ -176,7 +176,7 @@ impl Process {
     }
 }
 
-/// CPU time used so far, by this process or by the children it has waited for.
+/// CPU time used by this process, or by the children that it has waited for.
 pub(crate) fn cpu_of(who: UsageWho) -> anyhow::Result<Duration> {
     let usage = getrusage(who)?;
     let micros = [usage.user_time(), usage.system_time()]
@@ -186,17 +186,17 @@ pub(crate) fn cpu_of(who: UsageWho) -> anyhow::Result<Duration> {
     ))
 }
 
-/// Waits until there is something to read, or the end, for `limit` at the most.
+/// Waits until `fd` is readable or at its end, for at most `limit`.
 pub(crate) fn becomes_readable(fd: BorrowedFd<'_>, limit: Duration) -> anyhow::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     Ok(poll(&mut fds, Some(&Timespec::try_from(limit)?))? > 0)
 }
 
 fn pid_of(child: &Child) -> anyhow::Result<Pid> {
-    Pid::from_raw(i32::try_from(child.id())?).context("a child without a number")
+    Pid::from_raw(i32::try_from(child.id())?).context("a child without a PID")
 }
 
-/// The children of a process, as the kernel lists them.
+/// Lists the children of a process (`proc(5)`).
 pub(crate) fn children_of(pid: &str) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     let lists = tasks.into_iter().flatten().flatten();
@@ -210,7 +210,7 @@ pub(crate) fn children_of(pid: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Ends the processes that a tool has left behind: they have become ours.
+/// Kills the processes that a tool has left behind; this process, as subreaper, is their parent now.
 fn end_adopted() {
     for pid in children_of("self").into_iter().filter_map(Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, Signal::KILL);

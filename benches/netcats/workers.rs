@@ -1,5 +1,5 @@
-//! The threads at the outer ends of a run: they feed tools, and take what comes out of them.
-//! None can outlast its run: when the processes of the scene are ended, every pipe and socket here ends as well.
+//! The threads at both ends of a run: producers write to the tools, consumers read from them.
+//! No thread outlives its run: when its processes have ended, every pipe and socket reaches its end.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::{self, Receiver};
@@ -9,58 +9,58 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 
 use crate::pattern::{self, Hash};
-use crate::scene::Scene;
+use crate::processes::Processes;
 
-/// Bytes that the consumer asks for in one read.
-const GULP: usize = 1 << 20;
+/// Bytes that the consumer requests in one read.
+const READ_SIZE: usize = 1 << 20;
 
-/// A thread, and what it will have found out.
+/// A thread and its pending result.
 pub(crate) struct Worker<T> {
     task: &'static str,
     result: Receiver<anyhow::Result<T>>,
 }
 
-/// Starts a thread for a task.
-pub(crate) fn hire<T: Send + 'static>(
+/// Starts a thread; `task` names it in errors.
+pub(crate) fn spawn<T: Send + 'static>(
     task: &'static str,
     job: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> Worker<T> {
     let (sender, result) = mpsc::sync_channel(1);
     thread::spawn(move || {
-        // Nobody may be waiting for it any more.
+        // The receiver may be gone.
         let _ = sender.send(job());
     });
     Worker { task, result }
 }
 
 impl<T> Worker<T> {
-    /// What it found out; where it does not end in time, the scene is ended, and it with it.
-    pub(crate) fn result(self, scene: &mut Scene) -> anyhow::Result<T> {
-        let Ok(result) = self.result.recv_timeout(scene.left()) else {
-            scene.clear();
+    /// Waits for the result; at the deadline all processes are killed, which ends the thread too.
+    pub(crate) fn result(self, processes: &mut Processes) -> anyhow::Result<T> {
+        let Ok(result) = self.result.recv_timeout(processes.left()) else {
+            processes.clear();
             return Err(anyhow!("{} took too long", self.task));
         };
         result.with_context(|| self.task)
     }
 }
 
-/// How much to feed.
+/// Amount of data to write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Amount {
-    /// As much as is taken in that time, always the same bytes.
+    /// Repeat one buffer for that time.
     For(Duration),
-    /// So many bytes of the pattern.
+    /// This many bytes of the pattern.
     Pattern(u64),
 }
 
-/// What was fed.
+/// Result of a producer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fed {
     pub(crate) bytes: u64,
     pub(crate) began: Instant,
 }
 
-/// Writes `chunk` bytes at a time, then closes.
+/// Writes `chunk` bytes a call, then closes.
 pub(crate) fn feed(mut sink: impl Write, chunk: usize, amount: Amount) -> anyhow::Result<Fed> {
     let mut buffer = pattern::bytes(chunk);
     let began = Instant::now();
@@ -81,39 +81,39 @@ pub(crate) fn feed(mut sink: impl Write, chunk: usize, amount: Amount) -> anyhow
     Ok(Fed { bytes, began })
 }
 
-/// How closely to look at what comes.
+/// Verification of received data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// Only its length.
+pub(crate) enum Check {
+    /// The length only.
     Count,
     /// Every byte.
     Hash,
 }
 
-/// What has come.
+/// Result of a consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drained {
     pub(crate) bytes: u64,
     pub(crate) hash: Hash,
-    /// When the last of it came.
+    /// Time of the last read with data.
     pub(crate) last: Instant,
 }
 
 impl Drained {
-    /// Makes sure that all that was fed has come, and, where every byte was looked at, that it is the pattern.
-    pub(crate) fn check(&self, fed: &Fed, look: Look) -> anyhow::Result<()> {
+    /// Verifies the length, and with `Check::Hash` that the bytes are the pattern.
+    pub(crate) fn check(&self, fed: &Fed, check: Check) -> anyhow::Result<()> {
         let (sent, came) = (fed.bytes, self.bytes);
         ensure!(sent == came, "{sent} bytes in, {came} bytes out");
-        if look == Look::Hash {
+        if check == Check::Hash {
             ensure!(self.hash == pattern::hash(sent), "other bytes came out");
         }
         Ok(())
     }
 }
 
-/// Reads to the end.
-pub(crate) fn drain(mut source: impl Read, look: Look) -> anyhow::Result<Drained> {
-    let mut buffer = vec![0; GULP];
+/// Reads until the end of `source`.
+pub(crate) fn drain(mut source: impl Read, check: Check) -> anyhow::Result<Drained> {
+    let mut buffer = vec![0; READ_SIZE];
     let mut drained = Drained {
         bytes: 0,
         hash: Hash::default(),
@@ -126,7 +126,7 @@ pub(crate) fn drain(mut source: impl Read, look: Look) -> anyhow::Result<Drained
         }
         drained.last = Instant::now();
         drained.bytes += len as u64;
-        if look == Look::Hash {
+        if check == Check::Hash {
             drained.hash.add(&buffer[..len]);
         }
     }
