@@ -1,5 +1,5 @@
-//! What has to be true of everything that reads input from outside, whatever the input is: one function for each reader.
-//! The same functions are run by the fuzzer, by random cases in an ordinary test, and over the corpus of what was once worth keeping.
+//! Properties of every parser of outside input, for any input: one function for each parser.
+//! The fuzzer runs them, and so does an ordinary test, with random cases and with the corpus.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,10 +18,10 @@ use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
 use tuplecat::tap::{Data, Event, Memory, Tap};
 
-/// A reader's name, as that of its fuzz target and of the folder of its corpus, and what has to be true of it.
+/// The name of a property, also that of its fuzz target and of its corpus directory, and the function that checks it.
 pub(crate) type Property = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All properties.
 pub(crate) const ALL: [Property; 9] = [
     ("cidr", cidr),
     ("dump", dump),
@@ -34,13 +34,13 @@ pub(crate) const ALL: [Property; 9] = [
     ("tuple", tuple),
 ];
 
-/// The text in `data`, and the words that its lines are.
+/// Returns `data` as text, and its lines as the words of a command line.
 fn text(data: &[u8]) -> Option<(&str, Vec<&str>)> {
     let text = std::str::from_utf8(data).ok()?;
     Some((text, text.split('\n').collect()))
 }
 
-/// An endpoint means the same however it is spelled, and one port is a list of ports.
+/// Every form of an endpoint has the same meaning, and a single port is also a list of ports.
 pub(crate) fn endpoint(data: &[u8]) {
     let Some((_, words)) = text(data) else { return };
     if let Err(error) = parse_bind_point(&words) {
@@ -49,7 +49,7 @@ pub(crate) fn endpoint(data: &[u8]) {
     let several = parse_targets(&words);
     match parse_target(&words) {
         Ok(endpoint) => {
-            // What could be the name of a service may be a range of ports, or one that is wrong.
+            // The name of a service may look like a range of ports, valid or not.
             let is_range = matches!(&endpoint.port, Port::Service(name)
                 if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
             if !is_range {
@@ -64,7 +64,7 @@ pub(crate) fn endpoint(data: &[u8]) {
         }
         Err(error) => {
             assert!(!error.is_empty());
-            // A list of several ports is no endpoint, and has more than one.
+            // A list of several ports is not an endpoint.
             assert!(
                 several
                     .ok()
@@ -74,7 +74,7 @@ pub(crate) fn endpoint(data: &[u8]) {
     }
 }
 
-/// The ways to write an endpoint.
+/// Returns all forms of an endpoint.
 fn spellings(endpoint: &Endpoint) -> Vec<Vec<String>> {
     let Host::Named(host) = &endpoint.host else {
         panic!("a target without a host: {endpoint:?}");
@@ -93,7 +93,7 @@ fn spellings(endpoint: &Endpoint) -> Vec<Vec<String>> {
     spellings
 }
 
-/// Bytes in a text are what the escapes say, and can be written back; what is shown of them has no effect.
+/// Escapes decode to bytes that can be encoded again, and shown text contains no control characters.
 pub(crate) fn escapes(data: &[u8]) {
     let Some((text, _)) = text(data) else { return };
     match values::text(text) {
@@ -114,7 +114,7 @@ pub(crate) fn escapes(data: &[u8]) {
     assert!(!Escaped(text).to_string().contains(char::is_control));
 }
 
-/// Digits are bytes, on the command line and in the input; lines of them are frames.
+/// Hexadecimal digits decode to the same bytes on the command line and in the input, where each line is a frame.
 pub(crate) fn hex(data: &[u8]) {
     if let Some((text, _)) = text(data)
         && let Ok(bytes) = values::hexadecimal(text)
@@ -122,7 +122,7 @@ pub(crate) fn hex(data: &[u8]) {
         let digits: String = text.split_whitespace().collect();
         assert_eq!(hex_digits(&bytes.0), digits.to_ascii_lowercase());
     }
-    survives(InputFraming::Hex, OutputFraming::Hex, data);
+    check_round_trip(InputFraming::Hex, OutputFraming::Hex, data);
 }
 
 fn hex_digits(bytes: &[u8]) -> String {
@@ -130,7 +130,7 @@ fn hex_digits(bytes: &[u8]) -> String {
     digits.concat()
 }
 
-/// Frames do not depend on how the bytes come, and written anew they are the same frames. The first byte chooses the form.
+/// Frames do not depend on the division of the input, and survive encoding. The first byte selects the format.
 pub(crate) fn frames(data: &[u8]) {
     let Some((choice, data)) = data.split_first() else {
         return;
@@ -146,10 +146,11 @@ pub(crate) fn frames(data: &[u8]) {
         ),
         _ => (InputFraming::Block(3), OutputFraming::Raw),
     };
-    survives(input, output, data);
+    check_round_trip(input, output, data);
 }
 
-fn survives(input: InputFraming, output: OutputFraming, data: &[u8]) {
+/// Checks that frames do not depend on the division of the input, and survive encoding.
+fn check_round_trip(input: InputFraming, output: OutputFraming, data: &[u8]) {
     let (frames, error) = decoded(input, data, usize::MAX);
     for step in [1, 3] {
         assert_eq!(decoded(input, data, step), (frames.clone(), error.clone()));
@@ -170,7 +171,7 @@ fn survives(input: InputFraming, output: OutputFraming, data: &[u8]) {
     assert_eq!(decoded(again, &text, usize::MAX), (frames, None));
 }
 
-/// The frames in `data` that comes in pieces of `step` bytes, and what was wrong.
+/// Decodes `data` in pieces of `step` bytes; returns the frames and the error.
 fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
     let mut decoder = framing.decoder(512, LineEnds::Kept, ReplayTiming::Immediate);
     let (frames, failure) = decode_all(&mut *decoder, data, step, Budget::ALL);
@@ -191,7 +192,7 @@ fn datagram(bytes: &[u8], flow: Option<Flow>) -> Batch {
     batch
 }
 
-/// What a dump tells of is what is told when it is dumped again, at any width, with colours or without.
+/// The chunks of a dump survive another dump, at any width, with and without colours.
 pub(crate) fn dump(data: &[u8]) {
     let width = data.first().copied().unwrap_or_default().max(1);
     let read = |text: &[u8]| -> Result<Vec<Recorded>, DumpError> {
@@ -203,7 +204,7 @@ pub(crate) fn dump(data: &[u8]) {
         reader.end().map(|()| chunks)
     };
     let Ok(mut chunks) = read(data) else { return };
-    // What could not have been recorded: the time is written with four digits for the year, and numbers count from 1.
+    // A dump cannot contain other times: the year has four digits.
     let end = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     chunks.retain(|chunk| (UNIX_EPOCH..=end).contains(&chunk.time));
     for palette in [Palette::Plain, Palette::Colored] {
@@ -221,7 +222,7 @@ pub(crate) fn dump(data: &[u8]) {
         let mut again = read(&memory.0.borrow()).unwrap();
         assert_eq!(again.len(), chunks.len());
         for (again, chunk) in again.iter_mut().zip(&chunks) {
-            // A dump counts for itself, to the microsecond.
+            // A dump has its own numbers, and times in microseconds.
             again.number = chunk.number;
             let late = chunk.time.duration_since(again.time).unwrap();
             assert!(late < Duration::from_micros(1));
@@ -246,7 +247,7 @@ fn event(chunk: &Recorded) -> Event<'_> {
     })
 }
 
-/// Times and sizes are within their bounds, and written plainly they are the same.
+/// Times and sizes are within their bounds, and survive formatting.
 pub(crate) fn numbers(data: &[u8]) {
     let Some((text, _)) = text(data) else { return };
     if let Ok(time) = values::duration(text) {
@@ -275,7 +276,7 @@ pub(crate) fn numbers(data: &[u8]) {
     }
 }
 
-/// A network written plainly is the same network, has its own address in it, and knows an address in either form.
+/// A network survives formatting, contains its own addresses, and matches an IPv4 address in both forms.
 pub(crate) fn cidr(data: &[u8]) {
     let Some((text, _)) = text(data) else { return };
     let Ok(network) = parse_network(text) else {
@@ -284,7 +285,7 @@ pub(crate) fn cidr(data: &[u8]) {
     assert_eq!(parse_network(&network.to_string()), Ok(network));
     let access = Access::new(&[(Verdict::Allowed, Networks::One(network))]).unwrap();
     for address in [network.addr(), network.network(), network.broadcast()] {
-        // Wider than the IPv4-mapped addresses, it is a network of IPv6, and those are IPv4.
+        // A network wider than ::ffff:0:0/96 is an IPv6 network; its mapped addresses are IPv4.
         let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
         assert!(access.admits(address) || is_mapped, "{network}");
         if let IpAddr::V4(v4) = address {
@@ -297,7 +298,7 @@ pub(crate) fn cidr(data: &[u8]) {
     }
 }
 
-/// A conversation made of any bytes.
+/// Builds a flow and a direction from the first 41 bytes; returns the rest too.
 fn conversation(data: &[u8]) -> (Flow, Direction, &[u8]) {
     let (head, rest) = data.split_at(data.len().min(41));
     let mut fixed = [0; 41];
@@ -328,7 +329,7 @@ fn conversation(data: &[u8]) -> (Flow, Direction, &[u8]) {
     )
 }
 
-/// A 4-tuple has one form, which can be read back; an IPv4-mapped address is shown as what it stands for.
+/// A 4-tuple has one text form, which can be parsed; an IPv4-mapped address is shown as IPv4.
 pub(crate) fn tuple(data: &[u8]) {
     let (flow, direction, _) = conversation(data);
     let arrow = match direction {
@@ -353,7 +354,7 @@ pub(crate) fn tuple(data: &[u8]) {
     }
 }
 
-/// Events and JSON output say of any traffic what it was, and a line is an object.
+/// Events and JSON output describe any traffic exactly, one object on each line.
 pub(crate) fn events(data: &[u8]) {
     let (flow, direction, bytes) = conversation(data);
     let memory = Memory::default();

@@ -1,5 +1,5 @@
-//! Runs the property `cidr` over whatever the fuzzer finds.
-//! What it means is said where it stands.
+//! Runs the property `cidr` on the inputs of the fuzzer.
+//! `properties.rs` describes it.
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,5 +1,5 @@
-//! Runs the property `dump` over whatever the fuzzer finds.
-//! What it means is said where it stands.
+//! Runs the property `dump` on the inputs of the fuzzer.
+//! `properties.rs` describes it.
 #![no_main]
 
 #[allow(dead_code)]

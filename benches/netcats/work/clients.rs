@@ -250,7 +250,10 @@ fn broadcast(tool: &Tool, count: usize, time: Duration) -> anyhow::Result<Vec<f6
             rustix::buffer::spare_capacity(&mut events),
             Some(&tick),
         )?;
-        ensure!(!events.is_empty(), "{written} bytes written, {least} received");
+        ensure!(
+            !events.is_empty(),
+            "{written} bytes written, {least} received"
+        );
         for event in &events {
             let place = usize::try_from(event.data.u64())?;
             match clients[place].read(&mut buffer) {
