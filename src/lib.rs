@@ -9,19 +9,21 @@
 //! | boundaries | none: a byte stream | one send is one datagram |
 //! | the end | each side ends its own direction (FIN); RST is an error | none: a datagram may be empty, and that ends nothing |
 //!
-//! To follow a mode from the command line to the system calls, begin with its file in `modes`, such as `modes/tcp_listen.rs`: a table at
-//! its head says where socket, bind, listen, accept, recv, send, shutdown and close are. Then read `pump/end.rs`, the interface between
-//! sockets and the pump; `link/tcp.rs` and `link/udp/mod.rs`, which implement it; and `pump/mod.rs`, the loop that drives them.
+//! Each of the [`modes`] is one file. A table at its head shows where socket, bind, listen, accept, recv, send, shutdown and
+//! close are called. Read on in [`pump::end`], the interface between sockets and the pump; in [`link::tcp`] and [`link::udp`],
+//! which implement it; and in [`pump`], the loop that drives them.
 //!
-//! How the parts fit together:
+//! The parts:
 //!
-//! - [`cli`] reads the command line, [`address`] resolves names, and each of the [`modes`] is one file that shows its calls in order.
-//! - `socket` opens and binds sockets, and `run` holds what the modes share: the session, its observers, and retries.
-//! - [`pump`] moves bytes between ends, whatever they are; it knows neither transports nor options.
-//! - [`link`] holds the ends on the network, which are sockets, [`local`] those on this side; [`framing`] cuts input into datagrams.
-//! - [`batch`] holds the bytes in flight, [`flow`] what names their conversation, [`tap`] the observers that report it.
-//! - [`escape`] makes text from outside safe to show.
-//! - [`sys`] is what only the operating system can do, and [`exit`] says how it all ended.
+//! - [`cli`] parses the command line, and [`address`] resolves names.
+//! - `socket` opens and binds sockets. `run` holds the parts that the modes share: session, observers, retries.
+//! - [`pump`] moves bytes between ends. It knows neither transports nor options.
+//! - [`link`] holds the ends on the network: sockets. [`local`] holds the ends on this side: standard input and output, programs.
+//! - [`framing`] cuts input into datagrams, and shows received bytes in other forms.
+//! - [`batch`] holds the bytes in flight, and [`flow`] the addresses that identify a conversation.
+//! - [`tap`] holds the observers, which report events and payload.
+//! - [`escape`] makes text from outside safe to show, and [`exit`] holds the exit statuses.
+//! - [`sys`] makes the calls that need `unsafe` code, and all waiting.
 
 pub mod address;
 pub mod batch;
