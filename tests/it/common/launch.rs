@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Once};
 use std::thread;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
 use super::{Capture, Done, Faults, Namespace, Running};
@@ -23,9 +24,9 @@ pub(crate) enum Input {
     Closed,
     /// A pipe that the test writes to: [`Running::write`], [`Running::close_stdin`].
     Held,
-    /// The same, with these bytes in it before the process starts: at most [`PIPE_ROOM`].
+    /// The same, with these bytes in it before the process starts: as few as every pipe has room for (4096, pipe(7)).
     Begun(Vec<u8>),
-    /// A pipe that gives these bytes and ends. The first of them are there before the process starts.
+    /// A pipe that gives these bytes and ends. Those that it has room for are there before the process starts.
     Bytes(Vec<u8>),
     /// A file, a terminal, a socket.
     From(OwnedFd),
@@ -44,9 +45,6 @@ pub(crate) enum Output {
     /// A file, a terminal, a socket.
     To(OwnedFd),
 }
-
-/// Bytes that every pipe has room for, even where the user has used up the space for pipes (pipe(7)).
-pub(crate) const PIPE_ROOM: usize = 4096;
 
 /// A process that is about to start.
 pub(crate) struct Launch {
@@ -318,21 +316,27 @@ fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
 
 /// Standard input for a process, the writing end where it is a pipe, and the bytes that do not fit into it yet.
 fn source(input: Input) -> (Stdio, Option<PipeWriter>, Option<Vec<u8>>) {
-    let (mut bytes, ends) = match input {
+    let (bytes, ends) = match input {
         Input::Null | Input::Closed => return (Stdio::null(), None, None),
         Input::From(fd) => return (Stdio::from(fd), None, None),
         Input::Held => (Vec::new(), false),
         Input::Begun(bytes) => (bytes, false),
         Input::Bytes(bytes) => (bytes, true),
     };
-    let rest = bytes.split_off(bytes.len().min(PIPE_ROOM));
     let (reader, mut writer) = io::pipe().unwrap();
-    writer.write_all(&bytes).unwrap();
+    // All of it at once, so that what is shorter than the pipe is read in one piece.
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    let count = match bytes.as_slice() {
+        [] => 0,
+        bytes => writer.write(bytes).unwrap(),
+    };
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    let rest = bytes[count..].to_vec();
     match (ends, rest.is_empty()) {
         (true, true) => (reader.into(), None, None),
         (true, false) => (reader.into(), Some(writer), Some(rest)),
         (false, true) => (reader.into(), Some(writer), None),
-        (false, false) => panic!("a pipe may not have room for that much"),
+        (false, false) => panic!("a pipe has no room for so much"),
     }
 }
 
