@@ -141,46 +141,46 @@ impl Poller {
     ///
     /// Before a descriptor is closed, its token has to be removed with [`Poller::forget`].
     pub fn set(&mut self, token: usize, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        if self.entries.len() <= token {
-            self.entries.resize(token + 1, None);
-        }
-        if self.entries[token].is_some_and(|(old, _)| old != fd.as_raw_fd()) {
-            self.forget(token);
-        }
-        let old = self.entries[token].map_or(Interest::default(), |(_, interest)| interest);
-        if old == interest {
+        let entry = (fd.as_raw_fd(), interest);
+        let old = self.entries.get(token).copied().flatten();
+        if old == Some(entry) {
             return Ok(());
         }
-        let data = epoll::EventData::new_u64(token as u64);
-        if self.always.contains(&token) {
-            if interest.is_empty() {
-                self.always.retain(|&other| other != token);
-            }
-        } else if interest.is_empty() {
-            // epoll would report the hang-up of a descriptor that stayed in its set without interest.
-            epoll::delete(&self.epoll, fd)?;
-        } else if old.is_empty() {
-            match epoll::add(&self.epoll, fd, data, flags(interest)) {
+        let is_new = old.is_none_or(|(old, _)| old != entry.0);
+        // Without interest it may not stay in the set either: epoll would report its hang-up.
+        if is_new || interest.is_empty() {
+            self.forget(token);
+        }
+        if interest.is_empty() {
+            return Ok(());
+        }
+        if !self.always.contains(&token) {
+            let change = if is_new { epoll::add } else { epoll::modify };
+            let data = epoll::EventData::new_u64(token as u64);
+            match change(&self.epoll, fd, data, flags(interest)) {
                 Err(Errno::PERM) => self.always.push(token),
                 other => other?,
             }
-        } else {
-            epoll::modify(&self.epoll, fd, data, flags(interest))?;
         }
-        self.entries[token] = (!interest.is_empty()).then_some((fd.as_raw_fd(), interest));
+        if self.entries.len() <= token {
+            self.entries.resize(token + 1, None);
+        }
+        self.entries[token] = Some(entry);
         Ok(())
     }
 
     /// Removes `token` from the set.
     pub fn forget(&mut self, token: usize) {
-        let Some((fd, _)) = self.entries.get(token).copied().flatten() else {
+        let entry = self.entries.get_mut(token).and_then(Option::take);
+        let Some((fd, _)) = entry else { return };
+        if self.always.contains(&token) {
+            self.always.retain(|&other| other != token);
             return;
-        };
+        }
         // SAFETY: a descriptor in the set has not been closed yet.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         // The only failure is a descriptor that epoll does not have.
-        let _ = self.set(token, fd, Interest::default());
-        self.entries[token] = None;
+        let _ = epoll::delete(&self.epoll, fd);
     }
 
     /// Waits for at most `timeout`, without limit if `None`, and replaces the content of `ready`.
@@ -189,7 +189,7 @@ impl Poller {
     pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         for &token in &self.always {
-            let entry = self.entries[token];
+            let entry = self.entries[token].filter(|(_, interest)| interest.read || interest.write);
             ready.extend(entry.map(|(_, interest)| Ready {
                 token,
                 readable: interest.read,
@@ -197,19 +197,17 @@ impl Poller {
                 hangup: false,
             }));
         }
-        ready.retain(|ready| ready.readable || ready.writable);
         let timeout = if ready.is_empty() {
             timeout.and_then(timespec)
         } else {
             Some(Timespec::default())
         };
         self.events.clear();
-        let waited = match self.fetch(timeout) {
+        match self.fetch(timeout) {
             // A stopped process that continues is interrupted (signal(7)), and much may be ready by then.
-            Err(Errno::INTR) => self.fetch(Some(Timespec::default())),
-            other => other,
+            Err(Errno::INTR) => self.fetch(Some(Timespec::default()))?,
+            other => other?,
         };
-        waited?;
         ready.extend(self.events.iter().map(|event| {
             let flags = event.flags;
             let hangup = flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
