@@ -154,7 +154,7 @@ mod tests {
         };
         let steps = options.common.dialogue.steps.iter().map(|step| match step {
             Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
-            Step::Expect(pattern) => match pattern.form() {
+            Step::Expect(pattern) => match pattern.text() {
                 PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
                 PatternText::Regex(text) => format!("hear /{text}/"),
             },

@@ -181,11 +181,12 @@ impl<'a> Session<'a> {
         wire: impl FnOnce(Stdio) -> Wiring,
         begin: impl FnOnce(&mut Pump<'_>),
     ) -> anyhow::Result<()> {
-        let wiring = match (wire(self.stdio()), self.script.clone()) {
+        let (wiring, outcome) = match (wire(self.stdio()), self.script.clone()) {
             (Wiring::Shared(end), Some(script)) => {
-                Wiring::Shared(Box::new(Dialogue::new(end, script)))
+                let (dialogue, outcome) = Dialogue::new(end, script);
+                (Wiring::Shared(Box::new(dialogue)), Some(outcome))
             }
-            (wiring, _) => wiring,
+            (wiring, _) => (wiring, None),
         };
         let pump = Pump::new(wiring, self.rules.clone(), &self.signals, self.taps);
         let mut pump = pump.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
@@ -198,6 +199,10 @@ impl<'a> Session<'a> {
             sandbox.enter();
         }
         let end = pump.run();
+        let end = match &outcome {
+            Some(outcome) => outcome.verdict(end),
+            None => end,
+        };
         match &self.children {
             Some(children) => children.settle(end, &self.signals, self.taps)?,
             None => end?,

@@ -58,7 +58,7 @@ both! {
 --expect '+PONG': timed out after 0.3 s (--timeout)
 expected:
   00000000  2b 50 4f 4e 47                                    |+PONG|
-came: {size}
+received: {size}
   00000000  2b 50 41 4e 47                                    |+PANG|
                   ^^");
         assert_eq!(done.errors(), message);
@@ -116,7 +116,7 @@ came: {size}
         let client = asks(transport).to(server.ready()).args("--send x --expect y --timeout 200ms");
         let status = match transport { Transport::Tcp => 8, Transport::Udp => 6 };
         let done = client.run().exits(status);
-        assert!(done.errors().ends_with("came: nothing"), "{}", done.err);
+        assert!(done.errors().ends_with("received: nothing"), "{}", done.err);
     }
 
     /// A bad value is a usage error that says what would be right.
@@ -124,10 +124,10 @@ came: {size}
         for (option, value, says) in [
             ("--send", r"\q", "is not one of"),
             ("--send-hex", "4g", "not a hexadecimal digit"),
-            ("--expect", "", "nothing"),
+            ("--expect", "", "empty pattern"),
             ("--expect-hex", "123", "second digit"),
             ("--expect-regex", "(", "unclosed group"),
-            ("--expect-regex", "", "nothing"),
+            ("--expect-regex", "", "empty pattern"),
         ] {
             let done = asks(transport).args("127.0.0.1 9").arg(option).arg(value).run().exits(2);
             assert!(done.err.contains(option) && done.err.contains(says), "{}", done.err);
@@ -230,7 +230,7 @@ fn a_reset_is_a_reset_until_all_is_met() {
         errors.contains(": connection reset by peer\nexpected:"),
         "{errors}"
     );
-    assert!(errors.ends_with("came: nothing"), "{errors}");
+    assert!(errors.ends_with("received: nothing"), "{errors}");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_cannot_come_any_more_is_not_waited_for() {
         .start();
     accept(&listener).write_all(b"554 no").unwrap();
     let done = client.wait().exits(8);
-    let message = "--expect-regex '^220': what came rules it out\ncame: 6 bytes\n";
+    let message = "--expect-regex '^220': no match is possible any more\nreceived: 6 bytes\n";
     assert!(done.errors().starts_with(message), "{}", done.err);
 }
 

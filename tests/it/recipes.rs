@@ -88,7 +88,7 @@ fn a_web_server_is_tested() {
     let test = |server: &Server| recipe("http").at("localhost 80", server.address).launch();
     test(&right).run().exits(0);
     let done = test(&wrong).run().exits(8);
-    let line = r"--expect-regex '^HTTP/1\.[01] 200 ': what came rules it out";
+    let line = r"--expect-regex '^HTTP/1\.[01] 200 ': no match is possible any more";
     assert_eq!(complaint(&done), line);
     assert!(done.err.contains("|HTTP/1.1 404 Not|"), "{}", done.err);
 }
@@ -101,7 +101,7 @@ fn redis_is_tested() {
     }
     let wrong = answering(r"+OK\r\n");
     let done = test(wrong.ready()).run().exits(8);
-    let line = r"--expect-regex '^:42\r\n': what came rules it out";
+    let line = r"--expect-regex '^:42\r\n': no match is possible any more";
     assert_eq!(complaint(&done), line);
 }
 
@@ -127,7 +127,7 @@ fn a_mail_server_is_tested() {
     };
     test("250", 0);
     let done = test("550", 8);
-    let line = r"--expect-regex '^25[01] .*\n': what came rules it out";
+    let line = r"--expect-regex '^25[01] .*\n': no match is possible any more";
     assert_eq!(complaint(&done), line);
 }
 

@@ -37,7 +37,7 @@ fn a_server_of_another_kind_is_told_from_redis() {
     };
     let done = ping(nginx.address).run().exits(8);
     let errors = done.errors();
-    let (message, came) = errors.split_once("came: ").unwrap();
+    let (message, came) = errors.split_once("received: ").unwrap();
     let expected = "\
 --expect '+PONG': the peer has finished
 expected:
@@ -62,7 +62,7 @@ fn a_service_of_datagrams_is_tested_in_one_line() {
     test(server.ready(), "OK").exits(0);
     let done = test(server.ready(), "KO").exits(8);
     assert!(
-        done.errors().contains("came: a datagram of 2 bytes"),
+        done.errors().contains("received: a datagram of 2 bytes"),
         "{}",
         done.err
     );

@@ -1,243 +1,77 @@
-//! A dialogue: what to send (`--send`) and what to expect (`--expect`), in one order, between the network and another local end.
-//! It sends a thing once all that is expected before it has come; what comes is passed on to the other local end unchanged.
+//! Local end with a script between the network and another local end.
+//! It sends the data of a step once everything expected before has come; all that comes is passed on unchanged.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
-use super::mismatch::{self, Received};
-use super::pattern::{Pattern, Progress, Search};
-use super::{HalfClose, PeerChoice, Script, StdinUse, Step};
-use crate::batch::{Batch, Cursor, Run, Shape};
-use crate::exit::{Exit, Failure};
-use crate::flow::Flow;
+use super::{Action, Exchange, Peer, Script};
+use crate::batch::{Batch, Cursor};
+use crate::exit::Failure;
 use crate::pump::end::{Arrival, End};
 use crate::tap::Taps;
 
 /// Another local end, with a script between it and the network.
 pub struct Dialogue {
     inner: Box<dyn End>,
-    script: Script,
-    /// The steps before these are done: of those that send, and of those that expect.
-    sent: usize,
-    met: usize,
-    search: Option<Search>,
-    received: Received,
-    peer: Peer,
-    /// The addresses of what was expected and came first, where the dialogue goes on between them.
-    chosen_peer: Option<Flow>,
-    /// Whether what is expected cannot come any more, whatever follows.
-    is_hopeless: bool,
-    /// Whether the batch that is being passed on was searched already.
+    exchange: Rc<RefCell<Exchange>>,
+    /// The batch that is passed on has been searched.
     is_searched: bool,
 }
 
-/// The peer it talks with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
-    /// Nobody has been there so far.
-    Absent,
-    Present,
-    /// Nothing more will come.
-    Finished,
-}
+/// Outcome of a dialogue, known after the run.
+pub struct Outcome(Rc<RefCell<Exchange>>);
 
-/// What is to be done now.
-enum Action<'a> {
-    Send(&'a [u8]),
-    /// Send what the other end reads.
-    Read,
-    Wait,
-    /// Nothing more will be sent.
-    End,
-    Leave,
+impl Outcome {
+    /// Returns the end of the run in place of `end`: a failure if an expectation is not met.
+    pub fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
+        self.0.borrow().verdict(end)
+    }
 }
 
 impl Dialogue {
     /// Puts `script` before `inner`, which gets all that comes.
     #[must_use]
-    pub fn new(inner: Box<dyn End>, script: Script) -> Self {
-        let mut dialogue = Self {
+    pub fn new(inner: Box<dyn End>, script: Script) -> (Self, Outcome) {
+        let exchange = Rc::new(RefCell::new(Exchange::new(script)));
+        let outcome = Outcome(Rc::clone(&exchange));
+        let dialogue = Self {
             inner,
-            script,
-            sent: 0,
-            met: 0,
-            search: None,
-            received: Received::default(),
-            peer: Peer::Absent,
-            chosen_peer: None,
-            is_hopeless: false,
+            exchange,
             is_searched: false,
         };
-        dialogue.expect_from(0);
-        dialogue
+        (dialogue, outcome)
     }
 
-    /// Waits for what is expected at `step` or after it.
-    fn expect_from(&mut self, step: usize) {
-        let mut steps = self.script.steps.iter().enumerate().skip(step);
-        let next = steps.find_map(|(at, step)| match step {
-            Step::Expect(pattern) => Some((at, pattern)),
-            Step::Send(_) => None,
-        });
-        self.met = next.map_or(self.script.steps.len(), |(at, _)| at);
-        self.search = next.map(|(_, pattern)| pattern.search());
-        self.received = Received::default();
-    }
-
-    /// What is expected next.
-    fn expected(&self) -> Option<&Pattern> {
-        match self.script.steps.get(self.met) {
-            Some(Step::Expect(pattern)) => Some(pattern),
-            _ => None,
-        }
-    }
-
-    /// What is to be sent next, whether its turn has come or not, and where in the script that is.
-    fn next_to_send(&self) -> Option<(usize, &[u8])> {
-        let steps = self.script.steps.iter().enumerate().skip(self.sent);
-        let mut payload = steps.filter_map(|(at, step)| match step {
-            Step::Send(payload) => Some((at, payload.as_slice())),
-            Step::Expect(_) => None,
-        });
-        payload.next()
-    }
-
-    fn turn(&self) -> Action<'_> {
-        let payload = self.next_to_send();
-        let expects = self.expected().is_some();
-        match (payload, self.script.input) {
-            (Some((at, payload)), _) if at < self.met => Action::Send(payload),
-            _ if expects && self.peer == Peer::Finished => Action::End,
-            (_, StdinUse::DuringScript) if expects => Action::Read,
-            (None, _) if expects && self.script.half_close == HalfClose::AfterSending => {
-                Action::End
-            }
-            _ if expects => Action::Wait,
-            (_, StdinUse::AfterScript) => Action::Read,
-            _ if self.has_expectations() => Action::Leave,
-            _ => Action::End,
-        }
-    }
-
-    /// Whether anything was expected at all.
-    fn has_expectations(&self) -> bool {
-        let mut steps = self.script.steps.iter();
-        steps.any(|step| matches!(step, Step::Expect(_)))
-    }
-
-    /// Whether the script is done and there is nothing to go on with.
-    fn is_over(&self) -> bool {
-        matches!(self.turn(), Action::Leave)
-    }
-
-    /// Searches a piece of a stream, which may hold what several steps expect; no bytes are the end of the stream.
-    fn search_stream(&mut self, mut bytes: &[u8]) {
-        if bytes.is_empty() {
-            self.peer = Peer::Finished;
-        }
-        while !bytes.is_empty() {
-            let (Some(search), Some(Step::Expect(pattern))) =
-                (&mut self.search, self.script.steps.get(self.met))
-            else {
-                return;
-            };
-            match search.feed(pattern, bytes) {
-                Progress::EndsAt(end) => {
-                    bytes = &bytes[end..];
-                    self.expect_from(self.met + 1);
-                }
-                found => {
-                    self.received.add_stream(bytes);
-                    self.is_hopeless = found == Progress::Impossible;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Searches a datagram, which can be what one step expects.
-    fn search_datagram(&mut self, bytes: &[u8], flow: Option<&Flow>) {
-        let is_other =
-            |chosen_peer: &Flow| flow.is_some_and(|flow| flow.remote != chosen_peer.remote);
-        let Some(pattern) = self
-            .expected()
-            .filter(|_| !self.chosen_peer.as_ref().is_some_and(is_other))
-        else {
-            return;
-        };
-        match pattern.search().feed(pattern, bytes) {
-            Progress::EndsAt(_) => {
-                self.chosen_peer = flow
-                    .cloned()
-                    .filter(|_| self.script.peer == PeerChoice::FirstMatch);
-                self.expect_from(self.met + 1);
-            }
-            Progress::Pending | Progress::Impossible => self.received.add_datagram(bytes),
-        }
-    }
-
-    fn search_batch(&mut self, batch: &Batch) {
-        for run in batch.runs() {
-            let bytes = batch.bytes(run);
-            match run.shape {
-                Shape::Stream => self.search_stream(bytes),
-                Shape::Datagrams(_) if bytes.is_empty() => {
-                    self.search_datagram(bytes, run.flow.as_ref());
-                }
-                Shape::Datagrams(size) => {
-                    for one in bytes.chunks(size) {
-                        self.search_datagram(one, run.flow.as_ref());
-                    }
-                }
-            }
-        }
-    }
-
-    /// The failure that something expected did not come, and why it is not waited for any longer.
-    fn unmet(&self, reason: &str) -> Option<Failure> {
-        let pattern = self.expected()?;
-        let text = mismatch::explain(pattern, &self.received, reason);
-        let exit = match self.received.is_nothing() {
-            true if self.peer == Peer::Absent => Exit::TimedOut,
-            true => self.script.silence,
-            false => Exit::Unexpected,
-        };
-        Some(Failure::new(exit, text))
+    fn next_action(&self) -> Action {
+        self.exchange.borrow().next_action()
     }
 }
 
 impl End for Dialogue {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if self.peer == Peer::Absent {
-            self.peer = Peer::Present;
+        let exchange = &mut *self.exchange.borrow_mut();
+        if exchange.peer == Peer::Absent {
+            exchange.peer = Peer::Present;
         }
-        let payload = match self.turn() {
-            Action::Send(payload) => payload,
+        match exchange.next_action() {
+            Action::Send(step) => exchange.give(step, batch),
             Action::Read => return self.inner.recv(batch, taps),
             Action::Wait => return Ok(Arrival::Nothing(None)),
             Action::End => return Ok(Arrival::End),
             Action::Leave => return Ok(Arrival::Enough),
-        };
-        let len = payload.len();
-        batch.space(len)[..len].copy_from_slice(payload);
-        batch.push(Run {
-            start: 0,
-            len,
-            // As a datagram it is one; to a stream its boundaries mean nothing.
-            shape: Shape::Datagrams(len.max(1)),
-            flow: self.chosen_peer.clone(),
-        });
-        self.sent = self.next_to_send().map_or(self.sent, |(at, _)| at + 1);
+        }
         Ok(Arrival::Data)
     }
 
     fn is_pending(&self) -> bool {
-        matches!(self.turn(), Action::Read) && self.inner.is_pending()
+        self.next_action() == Action::Read && self.inner.is_pending()
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
         if !std::mem::replace(&mut self.is_searched, true) {
-            self.search_batch(batch);
+            self.exchange.borrow_mut().search_batch(batch);
         }
         self.inner.send(batch, at, taps)?;
         self.is_searched = !batch.is_taken(*at);
@@ -245,7 +79,7 @@ impl End for Dialogue {
     }
 
     fn is_done(&self) -> bool {
-        self.is_over() || self.is_hopeless
+        self.next_action() == Action::Leave || self.exchange.borrow().is_hopeless
     }
 
     fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
@@ -253,7 +87,7 @@ impl End for Dialogue {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        match self.turn() {
+        match self.next_action() {
             Action::Read => self.inner.source(),
             _ => None,
         }
@@ -266,40 +100,6 @@ impl End for Dialogue {
     fn sink_lost(&self) -> Option<Failure> {
         self.inner.sink_lost()
     }
-
-    /// What did not come is a failure, whatever ended the wait for it: the peer, a limit, or that it cannot come any more. Once
-    /// everything has come, it does not matter any more how the peer goes, or the reader of the output.
-    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
-        match end {
-            Ok(()) => {
-                let reason = match self.peer {
-                    _ if self.is_hopeless => "what came rules it out",
-                    Peer::Finished => "the peer has finished",
-                    Peer::Absent | Peer::Present => "nothing more came",
-                };
-                self.unmet(reason).map_or(end, Err)
-            }
-            Err(failure) if failure.exit == Exit::TimedOut => {
-                let unmet = self.unmet(&failure.message);
-                match unmet {
-                    Some(unmet) => Err(unmet),
-                    None if self.is_over() => Ok(()),
-                    None => Err(failure),
-                }
-            }
-            Err(failure) if self.is_over() && is_parting(failure.exit) => Ok(()),
-            Err(failure) if failure.exit == Exit::Reset => {
-                let unmet = self.unmet(&failure.message);
-                Err(unmet.map_or(failure, |unmet| Failure::new(Exit::Reset, unmet.message)))
-            }
-            end => end,
-        }
-    }
-}
-
-/// Whether somebody has only gone away.
-fn is_parting(exit: Exit) -> bool {
-    matches!(exit, Exit::Reset | Exit::OutputClosed)
 }
 
 #[cfg(test)]
@@ -307,6 +107,9 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::batch::{Run, Shape};
+    use crate::exit::Exit;
+    use crate::local::expect::{HalfClose, Pattern, PeerChoice, StdinUse, Step};
 
     /// Another local end: gives `x` for ever, and takes two bytes at a time.
     struct Other;
@@ -352,7 +155,7 @@ mod tests {
             silence: Exit::TimedOut,
             peer: PeerChoice::Any,
         };
-        Dialogue::new(Box::new(Other), script)
+        Dialogue::new(Box::new(Other), script).0
     }
 
     /// What it gives when it is asked.
@@ -459,7 +262,7 @@ mod tests {
     #[test]
     fn what_ended_the_wait_is_told() {
         let timed_out = || Err(Failure::new(Exit::TimedOut, "timed out"));
-        let status = |dialogue: &Dialogue, end| match dialogue.verdict(end) {
+        let status = |dialogue: &Dialogue, end| match dialogue.exchange.borrow().verdict(end) {
             Ok(()) => Exit::Done,
             Err(failure) => failure.exit,
         };

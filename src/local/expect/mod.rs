@@ -1,64 +1,275 @@
-//! What a dialogue consists of: what is sent and expected, in which order, and when it is over.
-//! Plain data, which the command line describes; the dialogue acts on it.
+//! Dialogues: data to send (`--send`) and data to expect (`--expect`), in one order.
+//! [`Script`] is the plain data that the command line describes; [`Exchange`] is how far it has come; [`Dialogue`] acts on it.
 
-use crate::exit::Exit;
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::{Exit, Failure};
+use crate::flow::Flow;
 
 mod dialogue;
 mod mismatch;
 mod pattern;
 
-pub use dialogue::Dialogue;
+pub use dialogue::{Dialogue, Outcome};
 pub use pattern::{Pattern, PatternText};
+
+use mismatch::Received;
+use pattern::{Progress, Search};
 
 /// One step of a [`Script`].
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Send this: over UDP, as one datagram.
+    /// Sends data: over UDP, one datagram.
     Send(Vec<u8>),
-    /// Wait until this has come: anywhere in the stream after what was expected before it, or in one datagram.
+    /// Waits for data: anywhere in the stream after the data expected before, or in one datagram.
     Expect(Pattern),
 }
 
-/// What a dialogue consists of.
+/// Description of a dialogue.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What to send and to expect, in order.
+    /// Steps in order.
     pub steps: Vec<Step>,
-    /// What becomes of the input of the other local end.
+    /// Use of the input of the other local end.
     pub input: StdinUse,
-    /// When the peer is told that nothing more will be sent.
+    /// Time at which the sending direction ends.
     pub half_close: HalfClose,
-    /// The status where something was expected and nothing at all has come from a peer that is there.
+    /// Exit status if a peer that is there has sent nothing at all.
     pub silence: Exit,
-    /// With whom it is, of several who may send datagrams.
+    /// Peer of the dialogue, if several may send datagrams.
     pub peer: PeerChoice,
 }
 
-/// With whom a dialogue over datagrams is.
+/// Peer of a dialogue over datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerChoice {
-    /// With whom the link makes it.
+    /// The peer that the link chooses.
     Any,
-    /// With whoever first sends what is expected: the rest is said to him, and expected of him.
+    /// The first peer that matches; the rest of the dialogue is with that peer.
     FirstMatch,
 }
 
-/// What becomes of the input of the other local end.
+/// Use of the input of the other local end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StdinUse {
     /// It is not read.
     Unused,
-    /// It is sent from the beginning, while the script only expects.
+    /// It is sent from the beginning: the script only expects.
     DuringScript,
-    /// It is sent when the script is over, and the session goes on.
+    /// It is sent after the script, and the session continues.
     AfterScript,
 }
 
-/// When the peer is told that nothing more will be sent: half-closed, if it is a connection.
+/// Time at which the sending direction ends: a FIN, if it is a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfClose {
     /// As soon as everything is sent.
     AfterSending,
-    /// When everything expected has come as well: many a server takes an earlier FIN for a client that has gone.
+    /// After everything expected has come as well. Many servers take an earlier FIN for a client that has gone.
     AfterExpected,
+}
+
+/// State of a dialogue.
+struct Exchange {
+    script: Script,
+    /// Steps before this one have sent their data.
+    sent: usize,
+    /// Steps before this one have met their expectation.
+    met: usize,
+    /// Search for the pattern of step `met`, unless all are met.
+    search: Option<Search>,
+    /// Data that came during this search.
+    received: Received,
+    peer: Peer,
+    /// Addresses of the datagram that has chosen the peer.
+    chosen_peer: Option<Flow>,
+    /// The expected data cannot come any more.
+    is_hopeless: bool,
+}
+
+/// Peer of the dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Absent,
+    Present,
+    /// It sends nothing more.
+    Finished,
+}
+
+/// Next action of a dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Send the data of this step.
+    Send(usize),
+    /// Send the input of the other local end.
+    Read,
+    Wait,
+    /// End the sending direction.
+    End,
+    /// End the session.
+    Leave,
+}
+
+impl Exchange {
+    fn new(script: Script) -> Self {
+        let mut exchange = Self {
+            script,
+            sent: 0,
+            met: 0,
+            search: None,
+            received: Received::default(),
+            peer: Peer::Absent,
+            chosen_peer: None,
+            is_hopeless: false,
+        };
+        exchange.expect_from(0);
+        exchange
+    }
+
+    /// Moves on to the expectation at `step` or after it.
+    fn expect_from(&mut self, step: usize) {
+        let steps = &self.script.steps;
+        let is_expect = |step: &Step| matches!(step, Step::Expect(_));
+        let next = steps.iter().skip(step).position(is_expect);
+        self.met = next.map_or(steps.len(), |at| step + at);
+        self.search = self.expected().map(Pattern::search);
+        self.received = Received::default();
+    }
+
+    /// Returns the pattern that is expected next.
+    fn expected(&self) -> Option<&Pattern> {
+        match self.script.steps.get(self.met) {
+            Some(Step::Expect(pattern)) => Some(pattern),
+            _ => None,
+        }
+    }
+
+    fn next_action(&self) -> Action {
+        let mut steps = self.script.steps.iter().enumerate().skip(self.sent);
+        let next = steps.find(|(_, step)| matches!(step, Step::Send(_)));
+        let expects = self.search.is_some();
+        match (next, self.script.input) {
+            (Some((at, _)), _) if at < self.met => Action::Send(at),
+            _ if expects && self.peer == Peer::Finished => Action::End,
+            (_, StdinUse::DuringScript) if expects => Action::Read,
+            (None, _) if expects && self.script.half_close == HalfClose::AfterSending => {
+                Action::End
+            }
+            _ if expects => Action::Wait,
+            (_, StdinUse::AfterScript) => Action::Read,
+            _ if self.has_expectations() => Action::Leave,
+            _ => Action::End,
+        }
+    }
+
+    fn has_expectations(&self) -> bool {
+        let mut steps = self.script.steps.iter();
+        steps.any(|step| matches!(step, Step::Expect(_)))
+    }
+
+    /// Puts the data of a step into `batch`.
+    fn give(&mut self, step: usize, batch: &mut Batch) {
+        let Some(Step::Send(data)) = self.script.steps.get(step) else {
+            return;
+        };
+        batch.space(data.len())[..data.len()].copy_from_slice(data);
+        batch.push(Run {
+            start: 0,
+            len: data.len(),
+            // It is one datagram; a stream ignores boundaries.
+            shape: Shape::Datagrams(data.len().max(1)),
+            flow: self.chosen_peer.clone(),
+        });
+        self.sent = step + 1;
+    }
+
+    fn search_batch(&mut self, batch: &Batch) {
+        let mut at = Cursor::default();
+        while let Some((run, bytes)) = batch.next_chunk(&mut at) {
+            match run.shape {
+                Shape::Stream => self.search_stream(bytes),
+                Shape::Datagrams(_) => self.search_datagram(bytes, run.flow.as_ref()),
+            }
+        }
+    }
+
+    /// Searches a chunk of a stream, which may meet several steps. An empty one is the end of the stream.
+    fn search_stream(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.peer = Peer::Finished;
+        }
+        while let (Some(search), false) = (&mut self.search, bytes.is_empty()) {
+            match search.feed(bytes) {
+                Progress::EndsAt(end) => {
+                    bytes = &bytes[end..];
+                    self.expect_from(self.met + 1);
+                }
+                progress => {
+                    self.received.add_stream(bytes);
+                    self.is_hopeless = progress == Progress::Impossible;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Searches a datagram, which meets one step at most.
+    fn search_datagram(&mut self, bytes: &[u8], flow: Option<&Flow>) {
+        let is_other = match (&self.chosen_peer, flow) {
+            (Some(chosen), Some(flow)) => chosen.remote != flow.remote,
+            _ => false,
+        };
+        let Some(pattern) = self.expected().filter(|_| !is_other) else {
+            return;
+        };
+        match pattern.search().feed(bytes) {
+            Progress::EndsAt(_) => {
+                let is_choice = self.script.peer == PeerChoice::FirstMatch;
+                self.chosen_peer = flow.filter(|_| is_choice).cloned();
+                self.expect_from(self.met + 1);
+            }
+            Progress::Pending | Progress::Impossible => self.received.add_datagram(bytes),
+        }
+    }
+
+    /// Converts the end of the run.
+    ///
+    /// Unmet expectations are a failure, whether the peer, a limit or the data ended the wait. Once all are met, the way in which
+    /// the peer or the reader of the output goes does not matter.
+    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
+        let is_over = self.next_action() == Action::Leave;
+        match end {
+            Ok(()) => {
+                let reason = match self.peer {
+                    _ if self.is_hopeless => "no match is possible any more",
+                    Peer::Finished => "the peer has finished",
+                    Peer::Absent | Peer::Present => "nothing more came",
+                };
+                self.unmet(reason).map_or(Ok(()), Err)
+            }
+            Err(Failure {
+                exit: Exit::TimedOut | Exit::Reset | Exit::OutputClosed,
+                ..
+            }) if is_over => Ok(()),
+            Err(failure) if failure.exit == Exit::TimedOut => {
+                Err(self.unmet(&failure.message).unwrap_or(failure))
+            }
+            Err(failure) if failure.exit == Exit::Reset => {
+                let unmet = self.unmet(&failure.message);
+                Err(unmet.map_or(failure, |unmet| Failure::new(Exit::Reset, unmet.message)))
+            }
+            end => end,
+        }
+    }
+
+    /// Returns the failure of the pattern that is still expected, if there is one; `reason` is why the wait has ended.
+    fn unmet(&self, reason: &str) -> Option<Failure> {
+        let pattern = self.expected()?;
+        let text = mismatch::explain(pattern, &self.received, reason);
+        let exit = match self.received.is_nothing() {
+            true if self.peer == Peer::Absent => Exit::TimedOut,
+            true => self.script.silence,
+            false => Exit::Unexpected,
+        };
+        Some(Failure::new(exit, text))
+    }
 }

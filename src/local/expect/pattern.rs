@@ -1,5 +1,5 @@
-//! What is expected: bytes, or a regular expression over bytes.
-//! Both become an automaton that is fed piece by piece, so nothing is kept, and how a stream is cut into pieces changes nothing.
+//! Patterns to expect: bytes, or a regular expression over bytes.
+//! Both become an automaton that is fed chunk by chunk, so no data is kept, and the cuts in a stream make no difference.
 
 use std::sync::Arc;
 
@@ -8,14 +8,17 @@ use regex_automata::hybrid::{BuildError, LazyStateID};
 use regex_automata::nfa::thompson;
 use regex_automata::util::{start, syntax};
 
-/// Bytes that are to be found.
+/// Most bytes of the automaton of a regular expression, before and during its use.
+const AUTOMATON_SIZE: usize = 1 << 20;
+
+/// Pattern of bytes to find.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    form: PatternText,
+    text: PatternText,
     automaton: Arc<DFA>,
 }
 
-/// How a [`Pattern`] was written.
+/// Written form of a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PatternText {
     /// These bytes, one after the other.
@@ -25,67 +28,65 @@ pub enum PatternText {
 }
 
 impl Pattern {
-    /// Finds these bytes.
+    /// Creates a pattern of these bytes.
     ///
-    /// Errors: a clause that says what is wrong; also below.
+    /// Errors: one clause for the user; the same below.
     pub fn bytes(bytes: Vec<u8>) -> Result<Self, String> {
         if bytes.is_empty() {
-            return Err("nothing is no bytes to wait for".to_owned());
+            return Err("empty pattern".to_owned());
         }
         let literal: Vec<String> = bytes.iter().map(|byte| format!(r"\x{byte:02x}")).collect();
         Ok(Self {
             automaton: compile(&literal.concat())?,
-            form: PatternText::Bytes(bytes),
+            text: PatternText::Bytes(bytes),
         })
     }
 
-    /// Finds what a regular expression describes. It sees bytes: `\w` and the like mean ASCII, and `.` is any byte but a newline.
-    ///
-    /// Errors: a clause that says what is wrong.
+    /// Creates a pattern from a regular expression over bytes: `\w` and the like are ASCII, and `.` is any byte but a newline.
     pub fn regex(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("nothing would match everything; '^$' is an empty datagram".to_owned());
+            return Err("empty pattern; '^$' matches an empty datagram".to_owned());
         }
         Ok(Self {
             automaton: compile(text)?,
-            form: PatternText::Regex(text.to_owned()),
+            text: PatternText::Regex(text.to_owned()),
         })
     }
 
-    /// How it was written.
+    /// Returns the written form.
     #[must_use]
-    pub fn form(&self) -> &PatternText {
-        &self.form
+    pub fn text(&self) -> &PatternText {
+        &self.text
     }
 
-    /// Begins to search.
-    #[must_use]
+    /// Starts a search.
     pub(super) fn search(&self) -> Search {
-        let mut cache = self.automaton.create_cache();
-        let beginning = start::Config::new();
-        let state = self.automaton.start_state(&mut cache, &beginning).ok();
-        Search { cache, state }
+        let automaton = Arc::clone(&self.automaton);
+        let mut cache = automaton.create_cache();
+        let start = automaton.start_state(&mut cache, &start::Config::new());
+        Search {
+            state: start.ok(),
+            automaton,
+            cache,
+        }
     }
 }
-
-/// Limits of what a regular expression may cost, in bytes: those of the automaton, before and while it is used.
-const LARGEST: usize = 1 << 20;
 
 fn compile(text: &str) -> Result<Arc<DFA>, String> {
     let is_utf8 = false;
     let built = DFA::builder()
-        .configure(DFA::config().cache_capacity(LARGEST))
+        .configure(DFA::config().cache_capacity(AUTOMATON_SIZE))
         .syntax(syntax::Config::new().unicode(false).utf8(is_utf8))
         .thompson(
             thompson::Config::new()
                 .utf8(is_utf8)
-                .nfa_size_limit(Some(LARGEST)),
+                .nfa_size_limit(Some(AUTOMATON_SIZE)),
         )
         .build(text);
     built.map(Arc::new).map_err(|error| describe(&error))
 }
 
-/// The innermost error, which tells most, on one line.
+/// Returns the innermost error, which is the most precise one, on one line.
 fn describe(error: &BuildError) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
@@ -96,33 +97,37 @@ fn describe(error: &BuildError) -> String {
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-/// How far a search for a [`Pattern`] has come.
+/// Search for a [`Pattern`].
 pub(super) struct Search {
+    automaton: Arc<DFA>,
     cache: Cache,
-    /// `None` if nothing can be found any more.
+    /// `None` once no match is possible.
     state: Option<LazyStateID>,
 }
 
-/// What came of a piece.
+/// Progress of a search after a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It is found, and the next search begins after so many bytes of the piece.
+    /// The match ends after this many bytes of the chunk.
     EndsAt(usize),
-    /// It may be found yet.
+    /// A match is still possible.
     Pending,
-    /// It cannot be found, whatever comes.
+    /// No match is possible, whatever comes.
     Impossible,
 }
 
 impl Search {
-    /// Goes on with the next piece. It is found as early as possible: where `[0-9]+` begins to match, it matches.
-    pub(super) fn feed(&mut self, pattern: &Pattern, bytes: &[u8]) -> Progress {
-        let Self { cache, state } = self;
-        let automaton = &pattern.automaton;
+    /// Searches the next chunk. A match ends as early as possible: `[0-9]+` matches the first digit.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Progress {
+        let Self {
+            automaton,
+            cache,
+            state,
+        } = self;
         for (at, &byte) in bytes.iter().enumerate() {
             *state = state.and_then(|state| automaton.next_state(cache, state, byte).ok());
             match *state {
-                // The automaton knows of a match when it has seen the byte after it.
+                // The automaton reports a match after the byte behind it.
                 Some(state) if state.is_match() => return Progress::EndsAt(at),
                 Some(state) if !state.is_dead() && !state.is_quit() => {}
                 _ => return Progress::Impossible,
@@ -148,9 +153,7 @@ mod tests {
     fn in_pieces(pattern: &Pattern, pieces: &[&str]) -> Vec<Progress> {
         let mut search = pattern.search();
         let pieces = pieces.iter();
-        pieces
-            .map(|piece| search.feed(pattern, piece.as_bytes()))
-            .collect()
+        pieces.map(|piece| search.feed(piece.as_bytes())).collect()
     }
 
     #[test]
@@ -168,10 +171,7 @@ mod tests {
             ]
         );
         let nul = Pattern::bytes(vec![0, 0xff]).unwrap();
-        assert_eq!(
-            nul.search().feed(&nul, &[0, 0, 0xff, 1]),
-            Progress::EndsAt(3)
-        );
+        assert_eq!(nul.search().feed(&[0, 0, 0xff, 1]), Progress::EndsAt(3));
         assert!(Pattern::bytes(Vec::new()).is_err());
     }
 
@@ -213,9 +213,9 @@ mod tests {
             let pattern = Pattern::bytes(wanted.clone().into_bytes()).unwrap();
             let cut = cut.min(text.len());
             let mut search = pattern.search();
-            let first = search.feed(&pattern, &text.as_bytes()[..cut]);
+            let first = search.feed(&text.as_bytes()[..cut]);
             let found = match first {
-                Progress::Pending => match search.feed(&pattern, &text.as_bytes()[cut..]) {
+                Progress::Pending => match search.feed(&text.as_bytes()[cut..]) {
                     Progress::EndsAt(end) => Some(cut + end),
                     _ => None,
                 },
