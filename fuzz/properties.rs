@@ -368,7 +368,7 @@ pub(crate) fn events(data: &[u8]) {
     };
     events.event(&event(&chunk), chunk.time);
     let shown = String::from_utf8_lossy(bytes);
-    events.event(&Event::Granted { text: &shown }, chunk.time);
+    events.event(&Event::Capped { text: &shown }, chunk.time);
     events.flush().unwrap();
     let mut text = memory.0.borrow().clone();
     if !bytes.is_empty() {

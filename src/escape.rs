@@ -111,12 +111,38 @@ pub struct Timestamp(pub SystemTime);
 /// The last microsecond of 9999, since 1970.
 const LAST_TIME: Duration = Duration::new(253_402_300_799, 999_999_000);
 
+impl Timestamp {
+    /// Returns the seconds since 1970, to the microsecond.
+    #[must_use]
+    pub fn unix_seconds(self) -> f64 {
+        let micros = self.since_epoch().as_micros();
+        #[expect(clippy::cast_precision_loss, reason = "53 bits last until 2255")]
+        let micros = micros as f64;
+        micros / 1e6
+    }
+
+    fn since_epoch(self) -> Duration {
+        let since = self.0.duration_since(UNIX_EPOCH);
+        since.unwrap_or_default().min(LAST_TIME)
+    }
+}
+
 impl Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = UNIX_EPOCH.checked_add(since.min(LAST_TIME));
+        let time = UNIX_EPOCH.checked_add(self.since_epoch());
         humantime::format_rfc3339_micros(time.unwrap_or(self.0)).fmt(f)
     }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Serialises a duration in seconds.
+pub fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 #[cfg(test)]

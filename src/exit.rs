@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use serde::{Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
 use crate::sys::inherited::{BlockingWriter, was_closed};
@@ -75,15 +76,23 @@ impl From<&io::Error> for Exit {
     }
 }
 
+impl Serialize for Exit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.status())
+    }
+}
+
 /// The one failure type: an end of a run that is not [`Exit::Done`].
 ///
 /// [`io::Error`] carries it through the ends of the pump, and [`anyhow::Error`] through the modes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The status to exit with.
+    #[serde(rename = "status")]
     pub exit: Exit,
     /// The act, the address and the reason, without the program's name; a line for each address that failed. Empty where the
     /// status says it all.
+    #[serde(rename = "error")]
     pub message: String,
 }
 

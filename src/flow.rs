@@ -6,6 +6,7 @@ use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 /// The transport protocol of a socket.
@@ -36,11 +37,13 @@ impl fmt::Display for Transport {
 }
 
 /// The direction in which bytes travel, seen from this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Direction {
     /// From the network to the local end.
+    #[serde(rename = "received")]
     Incoming,
     /// From the local end to the network.
+    #[serde(rename = "sent")]
     Outgoing,
 }
 
@@ -173,6 +176,20 @@ impl Identity {
         match self {
             Self::Socket(_, local) => local,
             Self::Pair(flow) => &flow.local,
+        }
+    }
+}
+
+impl Serialize for Identity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Socket(transport, local) => {
+                let mut fields = serializer.serialize_map(None)?;
+                fields.serialize_entry("proto", transport)?;
+                fields.serialize_entry("local", local)?;
+                fields.end()
+            }
+            Self::Pair(flow) => flow.serialize(serializer),
         }
     }
 }

@@ -189,7 +189,7 @@ mod tests {
     impl Tap for Record {
         fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
             self.0.borrow_mut().push(match event {
-                Event::Connecting { remote } => format!("connecting {remote}"),
+                Event::Connecting { remote, .. } => format!("connecting {remote}"),
                 Event::ConnectFailed { remote, .. } => format!("failed {remote}"),
                 event => format!("{event:?}"),
             });

@@ -14,7 +14,7 @@ use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, End, Link, Unseen};
 use crate::sys::sockopt::{unread, unsent};
 use crate::sys::tcp_info::tcp_info;
-use crate::tap::{Count, Data, Event, SocketState, Taps};
+use crate::tap::{Conversation, Count, Data, Event, SocketState, Taps};
 
 mod bulk;
 mod listener;
@@ -109,6 +109,13 @@ impl Connection {
         self.client.as_ref().map(|client| client.number)
     }
 
+    fn name(&self) -> Conversation<'_> {
+        Conversation {
+            flow: &self.flow,
+            conn: self.conn(),
+        }
+    }
+
     /// Counts and reports bytes that have moved.
     fn note(&mut self, direction: Direction, len: usize, bytes: Option<&[u8]>, taps: &mut Taps) {
         match direction {
@@ -177,10 +184,7 @@ impl End for Connection {
                 return Err(error);
             }
             self.state = self.state.with_peer_finished();
-            taps.emit(&Event::PeerFinished {
-                flow: self.flow(),
-                conn: self.conn(),
-            });
+            taps.emit(&Event::PeerFinished(self.name()));
             return Ok(Arrival::End);
         }
         let rare = self.rare.as_mut();
@@ -225,10 +229,7 @@ impl End for Connection {
             other => other?,
         }
         self.state = self.state.with_own_end();
-        taps.emit(&Event::HalfClosed {
-            flow: self.flow(),
-            conn: self.conn(),
-        });
+        taps.emit(&Event::HalfClosed(self.name()));
         Ok(())
     }
 
@@ -315,7 +316,7 @@ impl Link for Connection {
             return Ok(());
         }
         let mut state = self.state();
-        state.parting = state.parting(self.socket.linger().unwrap_or_default());
+        state.final_segment = state.final_segment(self.socket.linger().unwrap_or_default());
         taps.emit(&Event::Closed(&state));
         Ok(())
     }

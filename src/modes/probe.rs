@@ -97,15 +97,11 @@ fn tell(answer: &mut Answer, is_final: bool, taps: &mut Taps) -> bool {
         Answer::Unknown => return false,
         Answer::Open(news) => {
             if let Some((flow, after)) = news.take() {
-                taps.emit(&Event::Probed {
-                    outcome: Ok((&flow, after)),
-                });
+                taps.emit(&Event::Open { flow: &flow, after });
             }
         }
         Answer::Failed(failure) if is_final => {
-            taps.emit(&Event::Probed {
-                outcome: Err(failure),
-            });
+            taps.emit(&Event::ProbeFailed(failure));
         }
         Answer::Failed(_) => {}
     }
@@ -115,9 +111,7 @@ fn tell(answer: &mut Answer, is_final: bool, taps: &mut Taps) -> bool {
 fn tell_failed(answers: &[Answer], taps: &mut Taps) {
     for answer in answers {
         if let Answer::Failed(failure) = answer {
-            taps.emit(&Event::Probed {
-                outcome: Err(failure),
-            });
+            taps.emit(&Event::ProbeFailed(failure));
         }
     }
 }

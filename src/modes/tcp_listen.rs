@@ -31,7 +31,7 @@ use crate::run::traffic::Traffic;
 use crate::socket::activation::{self, Stream};
 use crate::socket::{open, options};
 use crate::sys::inherited::allow_descriptors;
-use crate::tap::Event;
+use crate::tap::{Conversation, Event};
 
 pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<()> {
     let TcpListen {
@@ -156,10 +156,17 @@ fn serve_accepted(
         .inet()
         .is_some_and(|remote| !access.admits(remote.ip()))
     {
-        session.taps.emit(&Event::Rejected { flow, datagrams: 0 });
+        session.taps.emit(&Event::Rejected {
+            flow,
+            datagrams: None,
+        });
         return Ok(());
     }
-    session.taps.emit(&Event::Accepted { flow, conn: 1 });
+    let name = Conversation {
+        flow,
+        conn: Some(1),
+    };
+    session.taps.emit(&Event::Accepted(name));
     session.announce(&connection.identity())?;
     session.run(Box::new(connection), wire)
 }

@@ -6,7 +6,7 @@
 //! | `socket`, `bind` | [`open::receiving`], called below |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/inbox.rs`, whenever the pump finds it ready |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` says to whom |
-//! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it tells nobody |
+//! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it sends nothing |
 
 use std::net::SocketAddr;
 

@@ -7,7 +7,7 @@
 //! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/mod.rs`: it sends nothing |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/parcel.rs`, as the pump reads the input |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/inbox.rs`, whenever the pump finds it ready |
-//! | `close` | when replies have stopped coming (`pump/ending.rs`): it tells nobody |
+//! | `close` | when replies have stopped coming (`pump/ending.rs`): it sends nothing |
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use crate::run::session::{Session, Side, shared_stdio};
 use crate::run::traffic::Traffic;
 use crate::run::{background, dialogue};
 use crate::socket::open;
-use crate::tap::answer::Answer;
+use crate::tap::stats::FirstReply;
 use crate::tap::{Call, Event};
 
 pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ pub(super) fn run(options: &UdpSendto, watched: Watched<'_>) -> anyhow::Result<(
     session.prepare_program(&common.program, ends, (1, FailedChild::FailsTheRun))?;
     if let Some(lines) = observers::lines(&common.report, &session.console).filter(|_| sendto.probe)
     {
-        session.taps.add(Box::new(Answer::new(lines)));
+        session.taps.add(Box::new(FirstReply::new(lines)));
     }
     let mut retry = Retry::new(&options.retry, start);
     if retry.until().is_some() {

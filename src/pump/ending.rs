@@ -20,7 +20,7 @@ use super::rules::{AfterPeerEnd, GRACE, NOTICE, OnInputEnd, OnPeerEnd};
 use super::waiting::{sink_token, source_token};
 use crate::exit::Failure;
 use crate::flow::{Flow, Identity};
-use crate::tap::Event;
+use crate::tap::{Conversation, Event};
 
 impl Pump<'_> {
     /// Handles [`Arrival::End`](super::end::Arrival::End): nothing more will come from this end.
@@ -312,7 +312,11 @@ impl Pump<'_> {
             let identity = link.identity();
             if let Identity::Pair(flow) = &identity {
                 let conn = link.state().conn;
-                self.taps.emit(&Event::Broken { flow, conn, error });
+                let conversation = Conversation { flow, conn };
+                self.taps.emit(&Event::Broken {
+                    conversation,
+                    error,
+                });
             }
             node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.

@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
         self.rules.on_input_end = ends.on_stdin_eof.into();
     }
 
-    /// Reports where the kernel has granted less than the options ask for.
+    /// Reports values that are below those the options ask for.
     pub(crate) fn report_shortfalls(
         &mut self,
         socket: &Socket,
@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
         let texts =
             options::shortfalls(socket, options).context("cannot read the size of a buffer")?;
         for text in &texts {
-            self.taps.emit(&Event::Granted { text });
+            self.taps.emit(&Event::Capped { text });
         }
         Ok(())
     }

@@ -4,16 +4,21 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::sockopt;
+use crate::escape::seconds;
 
 /// Figures of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TcpInfo {
     /// The state, as RFC 9293, 3.3.2 names it.
     pub state: &'static str,
     /// The smoothed round-trip time.
+    #[serde(serialize_with = "seconds")]
     pub rtt: Duration,
     /// The variation of the round-trip time.
+    #[serde(serialize_with = "seconds")]
     pub rtt_variation: Duration,
     /// Retransmitted segments, in total.
     pub retransmits: u32,
@@ -22,8 +27,10 @@ pub struct TcpInfo {
     /// The maximum segment size, in bytes.
     pub mss: u32,
     /// Time in which data was unsent or unacknowledged.
+    #[serde(skip)]
     pub busy: Duration,
     /// The part of `busy` in which the peer's window limited sending (RFC 9293, 3.8.6).
+    #[serde(skip)]
     pub held_back: Duration,
 }
 

@@ -1,230 +1,231 @@
-//! What observers are told: every event of a run, with what identifies the socket it is about.
-//! Links and modes say what happened in plain data; how it reads, and where it goes, is for each tap to decide.
+//! The events of a run, each with the name of the socket that it is about, and their form as JSON (tuplecat-events(5)).
+//! An event is plain data: its words, and where they go, are the business of each tap.
 
+use std::io;
 use std::net::IpAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use super::json::{end_of_child, failure_text, reason};
 use super::{Count, SocketState};
 use crate::batch::Shape;
+use crate::escape::seconds;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Address, Direction, Flow, Identity, Transport};
 
-/// Something that happened, with what identifies the socket it happened to.
-#[derive(Debug)]
-#[non_exhaustive]
+/// A change of a socket, a connection, a child process or the run.
+///
+/// A variant that is not serialised has no JSON form, or one that [`Events`](super::json::Events) composes.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
-    /// A call of the sockets API was made that no other event stands for.
+    /// A call of the sockets API without an event of its own.
+    #[serde(skip)]
     Called(Call),
-    /// A socket listens for connections.
+    /// A socket that listens for connections.
     Listening {
         /// The listening socket.
+        #[serde(flatten)]
         socket: &'a Identity,
-        /// Who can reach it.
+        /// The machines that can reach it.
         reach: Reach,
     },
-    /// A socket receives datagrams.
+    /// A socket that receives datagrams.
     Bound {
         /// The bound socket.
+        #[serde(flatten)]
         socket: &'a Identity,
-        /// Who can reach it.
+        /// The machines that can reach it.
         reach: Reach,
     },
-    /// An attempt to connect begins.
+    /// The begin of an attempt to connect.
     Connecting {
-        /// Where to.
+        /// The transport of the socket.
+        #[serde(rename = "proto")]
+        transport: Transport,
+        /// The address that is tried.
         remote: &'a Address,
     },
-    /// One attempt to connect has failed; others may go on.
+    /// A failed attempt to connect. Other attempts may go on.
     ConnectFailed {
-        /// Where to.
+        /// The transport of the socket.
+        #[serde(rename = "proto")]
+        transport: Transport,
+        /// The address that was tried.
         remote: &'a Address,
-        /// Why.
-        error: &'a std::io::Error,
-        /// How long it took.
+        /// The reason.
+        #[serde(serialize_with = "reason")]
+        error: &'a io::Error,
+        /// The duration of the attempt.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
         after: Duration,
     },
-    /// What connecting is for has failed, and will be tried again.
+    /// A failure after which the run tries again.
     Retrying {
         /// The failure.
+        #[serde(rename = "error", serialize_with = "failure_text")]
         failure: &'a Failure,
-        /// For how long it will be tried at the most.
+        /// The time that is left for further attempts.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
         left: Duration,
     },
-    /// Whether somebody listens at a port was found out.
-    Probed {
-        /// The connection, which is closed again, and how long it took; or why there was none.
-        outcome: Result<(&'a Flow, Duration), &'a Failure>,
-    },
-    /// A connection is made from this side.
-    Connected {
-        /// The new connection.
+    /// A probed port that is open. Its connection is closed again.
+    Open {
+        /// The connection.
+        #[serde(flatten)]
         flow: &'a Flow,
-        /// How long it took.
+        /// The time it took to connect.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
         after: Duration,
     },
-    /// A client's connection got its own new socket.
-    Accepted {
-        /// The new connection.
+    /// A probed port that is not open.
+    #[serde(skip)]
+    ProbeFailed(&'a Failure),
+    /// A connection made from this side.
+    Connected {
+        /// The connection.
+        #[serde(flatten)]
         flow: &'a Flow,
-        /// Its number.
-        conn: u64,
+        /// The time it took to connect.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        after: Duration,
     },
-    /// Bytes moved.
+    /// A client's connection, on its own new socket.
+    Accepted(Conversation<'a>),
+    /// Bytes that moved.
+    #[serde(skip)]
     Data(Data<'a>),
-    /// This side has sent its FIN: nothing more will be sent, receiving goes on.
-    HalfClosed {
-        /// The connection.
-        flow: &'a Flow,
-        /// Its number.
-        conn: Option<u64>,
-    },
-    /// The peer has sent its FIN: nothing more will come, sending goes on.
-    PeerFinished {
-        /// The connection.
-        flow: &'a Flow,
-        /// Its number.
-        conn: Option<u64>,
-    },
-    /// The connection broke: RST, or the network gave up.
-    Broken {
-        /// The connection.
-        flow: &'a Flow,
-        /// Its number.
-        conn: Option<u64>,
-        /// Why.
-        error: &'a std::io::Error,
-    },
-    /// An ICMP error came back for a datagram.
-    Unreachable {
-        /// From our socket to the address the datagram had been sent to.
-        flow: &'a Flow,
-        /// What the error says, such as "port unreachable".
-        reason: &'a str,
-        /// Who sent the error, where it was not the target itself.
-        offender: Option<IpAddr>,
-    },
-    /// A datagram from somebody else than the peer was not passed on.
+    /// The FIN of this side. Receiving goes on.
+    HalfClosed(Conversation<'a>),
+    /// The FIN of the peer. Sending goes on.
+    PeerFinished(Conversation<'a>),
+    /// An ICMP error for a datagram.
+    Unreachable(IcmpError<'a>),
+    /// A datagram that was discarded because its sender is not the peer.
     Ignored {
-        /// The sender.
+        /// Our socket and the sender.
+        #[serde(flatten)]
         flow: &'a Flow,
-        /// Its size in bytes.
-        len: usize,
+        /// The size of the datagram.
+        bytes: usize,
     },
-    /// A peer that the rules deny was turned away: its connection was closed, or its datagrams were not passed on.
+    /// A connection that was closed, or datagrams that were discarded, because the access rules deny the peer.
     Rejected {
-        /// From our socket to the peer.
+        /// Our socket and the peer.
+        #[serde(flatten)]
         flow: &'a Flow,
-        /// How many datagrams; 0 for a connection.
-        datagrams: usize,
+        /// The number of datagrams; nothing for a connection.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        datagrams: Option<usize>,
     },
-    /// A peer that was idle longest is no longer remembered, for the table is full.
-    Forgotten {
-        /// The peer.
-        flow: &'a Flow,
-    },
-    /// A datagram was longer than the buffer.
+    /// A peer that left the full table of peers, because it was idle longest.
+    Forgotten(&'a Flow),
+    /// A datagram longer than the buffer.
     Truncated {
-        /// The sender.
+        /// Our socket and the sender.
+        #[serde(flatten)]
         flow: &'a Flow,
-        /// Its real size in bytes.
-        from: usize,
         /// The bytes that were kept.
-        to: usize,
+        bytes: usize,
+        /// The size of the datagram in bytes.
+        size: usize,
     },
-    /// The kernel dropped datagrams because the socket's buffer was full.
-    Dropped {
-        /// The socket.
-        socket: &'a Identity,
-        /// How many since the last such event.
-        count: u64,
-        /// Whether there may have been more: datagrams that come coalesced are dropped as one.
-        or_more: bool,
-    },
-    /// What the run waits for is not there for long: the other side's end, or what the system has run out of.
+    /// Datagrams that the kernel dropped, because the receive buffer was full.
+    Dropped(KernelDrop<'a>),
+    /// A wait for the other side, or for a resource that the system has run out of.
     Waiting {
-        /// The link that it is about.
+        /// The socket that waits.
+        #[serde(flatten)]
         socket: &'a Identity,
-        /// What is waited for, how long, and how to change it.
+        /// The reason, the time limit, and the option that changes it.
         text: String,
     },
-    /// The kernel has granted less than was asked for.
-    Granted {
-        /// Which option, how much, and why.
+    /// A value below the one that an option asks for, because of a limit of the system.
+    Capped {
+        /// The option, the value and the limit.
         text: &'a str,
     },
-    /// A transfer with an agreed end is over, as far as this side knows of it.
-    Transferred {
-        /// The socket.
-        socket: &'a Identity,
-        /// The addresses of all datagrams, where they were always the same.
-        flow: Option<&'a Flow>,
-        /// Whether the datagrams came or went.
-        direction: Direction,
-        /// The datagrams but that which stands for the end.
-        count: Count,
-        /// Whether the end came, or was sent.
-        has_end: bool,
-        /// Datagrams that were dropped or truncated here; or errors that came back for sent ones.
-        lost: u64,
-        /// Whether more may have been lost than is known here.
-        or_more: bool,
-    },
-    /// What went to and from each peer of a socket that is about to be closed, the one idle longest first.
+    /// The end of a transfer with `--eof-datagram`, as far as this side knows of it.
+    Transferred(Transfer<'a>),
+    /// The peers of a socket that is about to be closed, the one idle longest first.
+    #[serde(skip)]
     Peers(&'a [SocketState]),
-    /// A child that talked with a peer has ended.
-    Exited {
-        /// The connection, or the addresses of the datagram that it was started for.
-        flow: &'a Flow,
-        /// Its number.
-        conn: Option<u64>,
-        /// The child's process number.
-        pid: u32,
-        /// The name of the program.
-        program: &'a str,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// A link is closed.
+    /// A child process that has ended.
+    Exited(ChildEnd<'a>),
+    /// A closed socket.
     Closed(&'a SocketState),
-    /// The table of sockets, asked for with SIGUSR1.
+    /// The table of sockets that SIGUSR1 asks for.
+    #[serde(skip)]
     Sockets(&'a [SocketState]),
-    /// The run has failed.
+    /// The failure of the run.
+    #[serde(rename = "error")]
     Failed(&'a Failure),
-    /// The run is over; nothing comes after this.
+    /// The end of the run, and the last event.
+    #[serde(rename = "summary")]
     Ended {
-        /// The status of the program.
+        /// The exit status.
+        #[serde(rename = "status")]
         exit: Exit,
-        /// How long it has run.
+        /// The duration of the run.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
         lasted: Duration,
+    },
+    /// The break of a connection: by a RST, or because the network gave up. Its name as JSON depends on the error.
+    #[serde(untagged)]
+    Broken {
+        /// The connection, or the datagram.
+        #[serde(flatten)]
+        conversation: Conversation<'a>,
+        /// The reason.
+        #[serde(serialize_with = "reason")]
+        error: &'a io::Error,
     },
 }
 
-/// Bytes that moved at once: part of a stream, or datagrams of one size.
+/// A connection, or the addresses of a datagram, with its number.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Conversation<'a> {
+    /// Our address and the peer's.
+    #[serde(flatten)]
+    pub flow: &'a Flow,
+    /// The number among those of one listener, from 1, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conn: Option<u64>,
+}
+
+/// Bytes that moved together: a chunk of a stream, or datagrams of one size.
 #[derive(Clone, Copy, Debug)]
 pub struct Data<'a> {
-    /// Whether they came or went.
+    /// Their direction.
     pub direction: Direction,
     /// The connection, or the addresses of the datagrams.
     pub flow: &'a Flow,
-    /// Number of the connection, where it has one.
+    /// The number of the connection, if it has one.
     pub conn: Option<u64>,
-    /// How many bytes; 0 is one empty datagram.
+    /// The number of bytes; 0 is one empty datagram.
     pub len: usize,
-    /// Where their borders are.
+    /// The boundaries between datagrams.
     pub shape: Shape,
-    /// The bytes, unless the kernel moved them without showing them.
+    /// The bytes, unless the kernel moved them unseen.
     pub bytes: Option<&'a [u8]>,
 }
 
 impl<'a> Data<'a> {
-    /// How many datagrams they are; a piece of a stream counts as one.
+    /// Returns the name of the connection or the datagrams.
+    pub(super) fn conversation(&self) -> Conversation<'a> {
+        let &Self { flow, conn, .. } = self;
+        Conversation { flow, conn }
+    }
+
+    /// Returns the number of datagrams; a chunk of a stream counts as one.
     #[must_use]
     pub fn count(&self) -> usize {
         self.shape.count(self.len)
     }
 
-    /// The bytes of each datagram, or of the piece of a stream; nothing if they were not shown.
+    /// Returns the bytes of each datagram, or of the chunk of a stream; nothing if the kernel moved them unseen.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let shape = self.shape;
         self.bytes.into_iter().flat_map(move |mut bytes| {
@@ -237,35 +238,94 @@ impl<'a> Data<'a> {
     }
 }
 
-/// A call of the sockets API, and what the socket is called after it.
+/// An ICMP error for a datagram that this side has sent.
+#[derive(Debug, Serialize)]
+pub struct IcmpError<'a> {
+    /// Our socket and the target of the datagram.
+    #[serde(flatten)]
+    pub flow: &'a Flow,
+    /// The text of the error, such as "port unreachable".
+    pub reason: &'a str,
+    /// The sender of the error, unless that is the target itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported_by: Option<IpAddr>,
+}
+
+/// Datagrams that the kernel dropped.
+#[derive(Debug, Serialize)]
+pub struct KernelDrop<'a> {
+    /// The socket.
+    #[serde(flatten)]
+    pub socket: &'a Identity,
+    /// The number of datagrams since the last such event.
+    pub datagrams: u64,
+    /// True if there may have been more: the kernel counts coalesced datagrams (`UDP_GRO`) as one.
+    pub at_least: bool,
+}
+
+/// The datagrams of a transfer with `--eof-datagram`, in one direction.
+#[derive(Debug, Serialize)]
+pub struct Transfer<'a> {
+    /// The socket, as a pair of addresses if all datagrams had the same two.
+    #[serde(flatten)]
+    pub socket: &'a Identity,
+    /// The direction of the datagrams.
+    pub direction: Direction,
+    /// The datagrams, without the one that marks the end.
+    #[serde(flatten)]
+    pub count: Count,
+    /// True if the end was received, or sent.
+    pub complete: bool,
+    /// Datagrams that were dropped or truncated here, or ICMP errors for sent ones.
+    pub lost: u64,
+    /// True if more may have been lost.
+    pub at_least: bool,
+}
+
+/// The end of a child process.
+#[derive(Debug, Serialize)]
+pub struct ChildEnd<'a> {
+    /// The connection, or the datagram, that the child was started for.
+    #[serde(flatten)]
+    pub conversation: Conversation<'a>,
+    /// The process number.
+    pub pid: u32,
+    /// The name of the program.
+    pub program: &'a str,
+    /// The exit status or signal.
+    #[serde(flatten, serialize_with = "end_of_child")]
+    pub status: ExitStatus,
+}
+
+/// A call of the sockets API, with the name of the socket after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// socket(2): a socket that has no name yet, for addresses like this one.
+    /// socket(2): a socket without a name, for addresses of this family.
     Socket(Transport, Address),
-    /// bind(2): the socket has its own address and port.
+    /// bind(2): the socket has its own address.
     Bind(Identity),
     /// listen(2), with the backlog asked for.
     Listen(Identity, i32),
-    /// connect(2) without a connection: the socket has one peer, and nothing is sent.
+    /// connect(2) of a datagram socket: it has one peer, and nothing is sent.
     Connect(Identity),
-    /// recvfrom(2), for replies: nothing more is sent.
+    /// recvfrom(2) for replies: nothing more is sent.
     AwaitReplies(Identity),
-    /// close(2) of a listening socket: no more clients; connections stay.
+    /// close(2) of a listening socket: no more clients are accepted; connections stay.
     Close(Identity),
 }
 
-/// Who can reach a bound socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// The machines that can reach a bound socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// Only this machine.
     Loopback,
-    /// Whoever can route to that one address.
+    /// All that can route to its one address.
     Address,
-    /// Every interface, IPv4 only.
+    /// Those on every interface, over IPv4 only.
     EveryIpv4,
-    /// Every interface, IPv6 only.
+    /// Those on every interface, over IPv6 only.
     EveryIpv6,
-    /// Every interface, IPv4 and IPv6 on one socket.
+    /// Those on every interface, over IPv4 and IPv6.
     DualStack,
 }

@@ -1,5 +1,5 @@
-//! The steps of the sockets API as they happen, each with what the socket is called after it.
-//! For those who learn or teach: the same program, told in the words of the man pages.
+//! The calls of the sockets API as they happen, each with the name of the socket after it.
+//! A lesson for those who learn or teach: the same run, in the words of the man pages.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -7,43 +7,49 @@ use std::time::SystemTime;
 
 use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, Number, Size};
-use super::{Call, Console, Data, Event, Parting, SocketState, Tap, Ways};
+use super::{Call, Console, Data, Event, FinalSegment, IcmpError, PerDirection, SocketState, Tap};
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
 
-/// Calls that move data are told one by one so often for each conversation and direction.
-const TOLD: u32 = 10;
-/// Conversations that are told of.
-const REMEMBERED: usize = 4096;
+/// Calls that are shown for each conversation and direction, unless all are asked for.
+const SHOWN_CALLS: u32 = 10;
+/// Conversations whose calls are shown.
+const SHOWN_FLOWS: usize = 4096;
 
-/// Where a session over a connection spends its time.
+/// The call in which a session over a connection waits.
 const BOTH: &str = "in poll() for standard input and for the peer";
 
-/// Tells steps.
+/// Writer of calls as lines.
 pub struct Explain {
     out: Console,
     palette: Palette,
     detail: Detail,
-    told: HashMap<Flow, Ways<u32>>,
-    /// Whether the socket has its name, from `bind` or from the first datagram it sent.
+    shown: HashMap<Flow, PerDirection<u32>>,
+    /// True once the socket has its name, from `bind` or from the first datagram it sent.
     is_named: bool,
 }
 
 impl Explain {
-    /// Writes to `out`; with `detail` every call that moves data, not only the first ones.
+    /// A writer to `out`; with full `detail` every call that moves data, not only the first ones.
     #[must_use]
     pub fn new(out: Console, detail: Detail, palette: Palette) -> Self {
         Self {
             out,
             palette,
             detail,
-            told: HashMap::new(),
+            shown: HashMap::new(),
             is_named: false,
         }
     }
 
     fn step(&mut self, call: &str, text: impl Display) {
         put_line(&mut self.out, self.palette, call, text);
+    }
+
+    /// Shows a call, and the call in which the session waits after it.
+    fn step_and_wait(&mut self, call: &str, text: impl Display) {
+        self.step(call, text);
+        self.step("waiting", BOTH);
     }
 
     fn called(&mut self, call: &Call) {
@@ -54,14 +60,12 @@ impl Explain {
                     Some(_) => "IPv6",
                     None => "Unix",
                 };
-                let text = match transport {
+                let kind = match transport {
                     Transport::Tcp => "a stream socket (TCP)",
                     Transport::Udp => "a datagram socket (UDP)",
                 };
-                self.step(
-                    "socket()",
-                    format_args!("{text} for {family}, without a name yet"),
-                );
+                let text = format_args!("{kind} for {family}, without a name yet");
+                self.step("socket()", text);
             }
             Call::Bind(name) => {
                 self.is_named = true;
@@ -75,7 +79,7 @@ impl Explain {
             }
             Call::Connect(name) => {
                 self.is_named = true;
-                let text = format_args!("{name}  a note for the kernel; nothing is sent");
+                let text = format_args!("{name}  sets the one peer; nothing is sent");
                 self.step("connect()", text);
             }
             Call::AwaitReplies(name) => {
@@ -89,89 +93,33 @@ impl Explain {
         }
     }
 
-    fn connection(&mut self, event: &Event<'_>) {
-        match *event {
-            Event::Connecting { remote } => {
-                self.step("connect()", format_args!("tcp -> {remote}  sends a SYN"));
-                self.step("waiting", "in connect() for the answer");
-            }
-            Event::ConnectFailed { remote, error, .. } => {
-                let error = describe(error);
-                self.step(
-                    "connect()",
-                    format_args!("tcp -> {remote}  failed: {error}"),
-                );
-            }
-            Event::Connected { flow, .. } => {
-                let text = format_args!("{flow}  the 4-tuple is its name");
-                self.step("connect()", text);
-                self.step("waiting", BOTH);
-            }
-            Event::Probed {
-                outcome: Ok((flow, _)),
-            } => {
-                let text = format_args!("{flow}  somebody listens there");
-                self.step("connect()", text);
-            }
-            Event::Accepted { flow, conn } => {
-                let number = Number(Some(conn));
-                let text = format_args!("{flow}{number}  a new socket, same local port");
-                self.step("accept()", text);
-                self.step("waiting", BOTH);
-            }
-            Event::HalfClosed { flow, conn } => {
-                let number = Number(conn);
-                let text = format_args!("{flow}{number}  sends a FIN; can still receive");
-                self.step("shutdown()", text);
-            }
-            Event::PeerFinished { flow, conn } => {
-                let number = Number(conn);
-                let text = format_args!("{flow}{number}  0 bytes: the FIN of the peer");
-                self.step("recv()", text);
-            }
-            Event::Broken { flow, conn, error } => {
-                let (number, error) = (Number(conn), describe(error));
-                self.step("recv()", format_args!("{flow}{number}  failed: {error}"));
-            }
-            _ => self.exception(event),
-        }
-    }
-
-    /// A call that has moved data.
+    /// Shows a call that has moved data.
     fn moved(&mut self, data: &Data<'_>) {
         let &Data {
-            direction,
-            flow,
-            conn,
-            ..
+            direction, flow, ..
         } = data;
-        let size = Size(data);
-        let is_new = !self.told.contains_key(flow);
-        if is_new && self.told.len() >= REMEMBERED {
+        let is_new = !self.shown.contains_key(flow);
+        if is_new && self.shown.len() >= SHOWN_FLOWS {
             return;
         }
-        let told = self.told.entry(flow.clone()).or_default().of(direction);
-        *told = told.saturating_add(1);
-        let (told, arrow) = (*told, flow.arrow(direction));
+        let shown = self.shown.entry(flow.clone()).or_default().of(direction);
+        *shown = shown.saturating_add(1);
+        let (shown, size, arrow) = (*shown, Size(data), flow.arrow(direction));
         let call = match (flow.transport, direction) {
             (Transport::Tcp, Direction::Incoming) => "recv()",
             (Transport::Tcp, Direction::Outgoing) => "send()",
             (Transport::Udp, Direction::Incoming) => "recvfrom()",
             (Transport::Udp, Direction::Outgoing) => "sendto()",
         };
-        if told > TOLD && self.detail < Detail::Chunks {
-            if told == TOLD + 1 {
-                self.step(
-                    call,
-                    format_args!("{arrow}  and so on (-v tells every call)"),
-                );
+        if shown > SHOWN_CALLS && self.detail < Detail::Chunks {
+            if shown == SHOWN_CALLS + 1 {
+                let text = format_args!("{arrow}  and so on (-v shows every call)");
+                self.step(call, text);
             }
             return;
         }
         match flow.transport {
-            Transport::Tcp => {
-                self.step(call, format_args!("{flow}{}  {size}", Number(conn)));
-            }
+            Transport::Tcp => self.step(call, format_args!("{}  {size}", data.conversation())),
             Transport::Udp => {
                 let lesson = self.lesson(data, is_new);
                 self.step(call, format_args!("{arrow}  {size}{lesson}"));
@@ -179,7 +127,7 @@ impl Explain {
         }
     }
 
-    /// What is to be learned from a datagram.
+    /// Returns what a datagram shows about UDP.
     fn lesson(&mut self, data: &Data<'_>, is_new: bool) -> &'static str {
         let was_named = std::mem::replace(&mut self.is_named, true);
         match data.direction {
@@ -190,38 +138,17 @@ impl Explain {
         }
     }
 
-    /// What went otherwise than one would like.
-    fn exception(&mut self, event: &Event<'_>) {
-        match *event {
-            Event::Unreachable { flow, reason, .. } => {
-                let arrow = flow.arrow(Direction::Outgoing);
-                let text = format_args!("{arrow}  {reason} (ICMP); the socket goes on");
-                self.step("recvmsg()", text);
-            }
-            Event::Ignored { flow, len } => {
-                let (arrow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
-                let text = format_args!("{arrow}  {size}, not from our target: ignored");
-                self.step("recvfrom()", text);
-            }
-            Event::Rejected { flow, .. } if flow.transport == Transport::Tcp => {
-                self.step("accept()", format_args!("{flow}  not allowed here"));
-                self.step("close()", format_args!("{flow}  at once"));
-            }
-            _ => {}
-        }
-    }
-
     fn closed(&mut self, state: &SocketState) {
         let (name, number) = (&state.identity, Number(state.conn));
-        let told = match (name.transport(), state.parting) {
-            (Transport::Udp, _) => "tells nobody: UDP knows no end",
-            (Transport::Tcp, Parting::Fin) => "sends a FIN",
-            (Transport::Tcp, Parting::Reset) => "sends a RST: the connection is aborted",
-            (Transport::Tcp, Parting::Nothing) => "both sides know already",
+        let effect = match (name.transport(), state.final_segment) {
+            (Transport::Udp, _) => "sends nothing: UDP has no end",
+            (Transport::Tcp, FinalSegment::Fin) => "sends a FIN",
+            (Transport::Tcp, FinalSegment::Reset) => "sends a RST: the connection is aborted",
+            (Transport::Tcp, FinalSegment::None) => "sends nothing more",
         };
-        self.step("close()", format_args!("{name}{number}  {told}"));
+        self.step("close()", format_args!("{name}{number}  {effect}"));
         if let Identity::Pair(flow) = name {
-            self.told.remove(flow);
+            self.shown.remove(flow);
         }
     }
 }
@@ -232,15 +159,86 @@ impl Tap for Explain {
             Event::Called(call) => self.called(call),
             Event::Listening { .. } => self.step("waiting", "in accept() for a client"),
             Event::Bound { .. } => {
-                self.step("waiting", "in recvfrom() for a datagram from anybody");
+                self.step("waiting", "in recvfrom() for a datagram from any sender");
+            }
+            Event::Connecting { transport, remote } => {
+                let text = format_args!("{transport} -> {remote}  sends a SYN");
+                self.step("connect()", text);
+                self.step("waiting", "in connect() for the answer");
+            }
+            Event::ConnectFailed {
+                transport,
+                remote,
+                error,
+                ..
+            } => {
+                let text = format_args!("{transport} -> {remote}  failed: {}", describe(error));
+                self.step("connect()", text);
+            }
+            Event::Connected { flow, .. } => {
+                self.step_and_wait("connect()", format_args!("{flow}  the 4-tuple is its name"));
+            }
+            Event::Open { flow, .. } => {
+                self.step("connect()", format_args!("{flow}  the port is open"));
+            }
+            Event::Accepted(name) => {
+                let text = format_args!("{name}  a new socket, same local port");
+                self.step_and_wait("accept()", text);
             }
             Event::Data(data) => self.moved(data),
+            Event::HalfClosed(name) => {
+                let text = format_args!("{name}  sends a FIN; can still receive");
+                self.step("shutdown()", text);
+            }
+            Event::PeerFinished(name) => {
+                self.step(
+                    "recv()",
+                    format_args!("{name}  0 bytes: the FIN of the peer"),
+                );
+            }
+            Event::Broken {
+                conversation,
+                error,
+            } => {
+                let text = format_args!("{conversation}  failed: {}", describe(error));
+                self.step("recv()", text);
+            }
+            Event::Unreachable(IcmpError { flow, reason, .. }) => {
+                let arrow = flow.arrow(Direction::Outgoing);
+                let text = format_args!("{arrow}  {reason} (ICMP); the socket goes on");
+                self.step("recvmsg()", text);
+            }
+            Event::Ignored { flow, bytes } => {
+                let (arrow, size) = (flow.arrow(Direction::Incoming), Bytes(*bytes as u64));
+                let text = format_args!("{arrow}  {size}, not from our target: ignored");
+                self.step("recvfrom()", text);
+            }
+            Event::Rejected {
+                flow,
+                datagrams: None,
+            } => {
+                self.step("accept()", format_args!("{flow}  not allowed here"));
+                self.step("close()", format_args!("{flow}  at once"));
+            }
             Event::Closed(state) => self.closed(state),
-            _ => self.connection(event),
+            Event::Retrying { .. }
+            | Event::ProbeFailed(_)
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Peers(_)
+            | Event::Exited(_)
+            | Event::Sockets(_)
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
         }
     }
 
-    /// The calls that are told are those that move bytes one by one: `recv` and `send`, not `splice`.
+    /// The shown calls are `recv` and `send`, which need the bytes, and not `splice`.
     fn wants_bytes(&self) -> bool {
         true
     }

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Effects, Style};
 
 use super::lines::Palette;
 use super::phrases::Bytes;
-use super::{Data, Event, Sink, Tap, Ways};
+use super::{Data, Event, PerDirection, Sink, Tap};
 use crate::escape::Timestamp;
 use crate::exit::Failure;
 use crate::flow::{Direction, Flow, Identity, Transport};
@@ -30,9 +30,9 @@ pub struct HexDump {
     lines: HexLines,
     form: Form,
     /// How far each direction of a connection has come.
-    streams: HashMap<Flow, Ways<u64>>,
+    streams: HashMap<Flow, PerDirection<u64>>,
     /// How many datagrams went each way.
-    datagrams: Ways<u64>,
+    datagrams: PerDirection<u64>,
     /// The text of the time of the chunks at hand.
     stamp: Vec<u8>,
 }
@@ -64,7 +64,7 @@ impl HexDump {
             lines: HexLines::new(form.width, form.palette),
             form,
             streams: HashMap::new(),
-            datagrams: Ways::default(),
+            datagrams: PerDirection::default(),
             stamp: Vec::new(),
         }
     }
@@ -150,7 +150,33 @@ impl Tap for HexDump {
                     self.streams.remove(flow);
                 }
             }
-            _ => {}
+            Event::Called(_)
+            | Event::Listening { .. }
+            | Event::Bound { .. }
+            | Event::Connecting { .. }
+            | Event::ConnectFailed { .. }
+            | Event::Retrying { .. }
+            | Event::Open { .. }
+            | Event::ProbeFailed(_)
+            | Event::Connected { .. }
+            | Event::Accepted(_)
+            | Event::HalfClosed(_)
+            | Event::PeerFinished(_)
+            | Event::Broken { .. }
+            | Event::Unreachable(_)
+            | Event::Ignored { .. }
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Peers(_)
+            | Event::Exited(_)
+            | Event::Sockets(_)
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
         }
     }
 

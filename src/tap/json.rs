@@ -1,309 +1,174 @@
-//! Events for programs: one object of JSON a line, with the same names for the same things in every event.
-//! The form is a promise (tuplecat-events(5), `fixtures/events.schema.json`): fields may be added, but never change.
+//! Events for programs: one JSON object a line, with the same name for the same thing in every event.
+//! The form is a promise (tuplecat-events(5), `fixtures/events.schema.json`): fields are added, and never change.
 
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, SystemTime};
+use std::process::ExitStatus;
+use std::time::SystemTime;
 
-use super::{Count, Data, Event, Sink, SocketState, Tap, Ways};
-use crate::escape;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::{Conversation, Count, Data, Event, PerDirection, Sink, Tap};
+use crate::escape::{Timestamp, append_json};
 use crate::exit::{Exit, Failure, describe};
-use crate::flow::{Direction, Transport};
 
-mod record;
-
-use record::{Details, Path, Record, Who};
-
-/// Writes events.
+/// Writer of events as JSON.
 pub struct Events {
     sink: Sink,
     payload: Payload,
-    totals: Ways<Count>,
-    /// Payload in hexadecimal, kept for the memory.
+    totals: PerDirection<Count>,
+    /// Hexadecimal digits of a payload.
     digits: Vec<u8>,
 }
 
-/// Whether events carry the bytes that moved.
+/// The part of the payload that events carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Only how many.
+    /// The number of bytes.
     Counted,
-    /// In hexadecimal as well.
+    /// The bytes in hexadecimal as well.
     Shown,
 }
 
+/// The fields of every event, then those of its own.
+#[derive(Serialize)]
+struct Line<E> {
+    time: Timestamp,
+    unix_time: f64,
+    #[serde(flatten)]
+    event: E,
+}
+
+/// An event whose name is not that of its variant.
+#[derive(Serialize)]
+struct Named<N, E> {
+    #[serde(rename = "event")]
+    name: N,
+    #[serde(flatten)]
+    event: E,
+}
+
+/// A chunk of a stream, or a datagram.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    #[serde(flatten)]
+    conversation: Conversation<'a>,
+    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+}
+
+/// The end of the run, with all that went through its sockets.
+#[derive(Serialize)]
+struct Summary<'a> {
+    #[serde(flatten)]
+    event: &'a Event<'a>,
+    received: Count,
+    sent: Count,
+}
+
 impl Events {
-    /// Writes to `sink`.
+    /// A writer to `sink`.
     #[must_use]
     pub fn new(sink: Sink, payload: Payload) -> Self {
         Self {
             sink,
             payload,
-            totals: Ways::default(),
+            totals: PerDirection::default(),
             digits: Vec::new(),
         }
     }
 
-    fn put(&mut self, time: SystemTime, event: &'static str, who: Who<'_>, details: Details<'_>) {
-        let record = Record {
+    fn put(&mut self, time: SystemTime, event: impl Serialize) {
+        let time = Timestamp(time);
+        let unix_time = time.unix_seconds();
+        let line = Line {
             time,
+            unix_time,
             event,
-            who,
-            details,
         };
         let out = self.sink.buffer();
-        escape::append_json(out, &record);
+        append_json(out, &line);
         out.push(b'\n');
     }
 
-    /// One event for each piece: an event is about one datagram, as a datagram is.
-    fn moved(&mut self, time: SystemTime, data: &Data<'_>) {
+    /// Writes an event for each datagram, or for the chunk of a stream.
+    fn put_data(&mut self, time: SystemTime, data: &Data<'_>) {
         self.totals.of(data.direction).add(data.len, data.count());
-        let name = name_of(data.direction);
         let mut pieces = data.pieces();
+        let mut digits = std::mem::take(&mut self.digits);
         for bytes in data.shape.sizes(data.len) {
             let shown = pieces.next().filter(|_| self.payload == Payload::Shown);
-            let mut digits = std::mem::take(&mut self.digits);
             digits.resize(2 * bytes, 0);
             let payload = shown.and_then(|piece| {
                 hex::encode_to_slice(piece, &mut digits).ok()?;
                 std::str::from_utf8(&digits).ok()
             });
-            let details = Details::Moved { bytes, payload };
-            self.put(time, name, Who::pair(data.flow, data.conn), details);
-            self.digits = digits;
-        }
-    }
-
-    fn socket(&mut self, time: SystemTime, event: &'static str, state: &SocketState) {
-        let mut who = Who::socket(&state.identity);
-        who.conn = state.conn;
-        let details = Details::Socket {
-            state: state.state,
-            received: state.received,
-            sent: state.sent,
-            ignored: state.ignored,
-            dropped: state.dropped,
-            dropped_or_more: state.dropped_or_more,
-            seconds: state.lasted.as_secs_f64(),
-            unread: state.unread,
-            unsent: state.unsent,
-            tcp: state.path.map(Path::from),
-        };
-        self.put(time, event, who, details);
-    }
-
-    /// What is between the beginning of a connection and its end.
-    fn connection(&mut self, time: SystemTime, event: &Event<'_>) {
-        let seconds = |time: Duration| time.as_secs_f64();
-        let (name, who, details) = match *event {
-            Event::Connecting { remote } => {
-                let who = Who::target(Transport::Tcp, remote);
-                ("connecting", who, Details::None {})
-            }
-            Event::ConnectFailed {
-                remote,
-                error,
-                after,
-            } => {
-                let details = Details::Attempt {
-                    error: describe(error),
-                    seconds: seconds(after),
-                };
-                (
-                    "connect-failed",
-                    Who::target(Transport::Tcp, remote),
-                    details,
-                )
-            }
-            Event::Connected { flow, after } => {
-                let details = Details::Took {
-                    seconds: seconds(after),
-                };
-                ("connected", Who::pair(flow, None), details)
-            }
-            Event::Retrying { failure, left } => {
-                let details = Details::Attempt {
-                    error: failure.message.clone(),
-                    seconds: seconds(left),
-                };
-                ("retrying", Who::default(), details)
-            }
-            Event::Probed {
-                outcome: Ok((flow, after)),
-            } => {
-                let details = Details::Took {
-                    seconds: seconds(after),
-                };
-                ("open", Who::pair(flow, None), details)
-            }
-            Event::Accepted { flow, conn } => {
-                ("accepted", Who::pair(flow, Some(conn)), Details::None {})
-            }
-            Event::HalfClosed { flow, conn } => {
-                ("half-closed", Who::pair(flow, conn), Details::None {})
-            }
-            Event::PeerFinished { flow, conn } => {
-                ("peer-finished", Who::pair(flow, conn), Details::None {})
-            }
-            Event::Broken { flow, conn, error } => {
-                let name = match Exit::from(error) {
-                    Exit::Reset => "reset",
-                    _ => "error",
-                };
-                let error = &describe(error);
-                let details = Details::Error {
-                    error,
-                    status: None,
-                };
-                return self.put(time, name, Who::pair(flow, conn), details);
-            }
-            _ => return self.datagram(time, event),
-        };
-        self.put(time, name, who, details);
-    }
-
-    /// What becomes of datagrams.
-    fn datagram(&mut self, time: SystemTime, event: &Event<'_>) {
-        let (name, who, details) = match *event {
-            Event::Unreachable {
-                flow,
-                reason,
-                offender,
-            } => {
-                let details = Details::Unreachable { reason, offender };
-                ("unreachable", Who::pair(flow, None), details)
-            }
-            Event::Ignored { flow, len } => {
-                let (bytes, payload) = (len, None);
-                (
-                    "ignored",
-                    Who::pair(flow, None),
-                    Details::Moved { bytes, payload },
-                )
-            }
-            Event::Forgotten { flow } => ("forgotten", Who::pair(flow, None), Details::None {}),
-            Event::Truncated { flow, from, to } => {
-                let details = Details::Truncated {
-                    bytes: to,
-                    size: from,
-                };
-                ("truncated", Who::pair(flow, None), details)
-            }
-            Event::Rejected { flow, datagrams } => {
-                let datagrams = Some(datagrams).filter(|&count| count > 0);
-                let details = Details::Rejected { datagrams };
-                ("rejected", Who::pair(flow, None), details)
-            }
-            Event::Dropped {
-                socket,
-                count,
-                or_more,
-            } => {
-                let datagrams = count;
-                let details = Details::Dropped { datagrams, or_more };
-                ("dropped", Who::socket(socket), details)
-            }
-            Event::Transferred {
-                socket,
-                flow,
-                direction,
-                count,
-                has_end,
-                lost,
-                or_more,
-            } => {
-                let details = Details::Transferred {
-                    direction: name_of(direction),
-                    count,
-                    has_end,
-                    lost,
-                    or_more,
-                };
-                let pair = flow.map(|flow| Who::pair(flow, None));
-                let who = pair.unwrap_or_else(|| Who::socket(socket));
-                ("transferred", who, details)
-            }
-            _ => return self.child(time, event),
-        };
-        self.put(time, name, who, details);
-    }
-
-    fn child(&mut self, time: SystemTime, event: &Event<'_>) {
-        if let Event::Exited {
-            flow,
-            conn,
-            pid,
-            program,
-            status,
-        } = *event
-        {
-            let details = Details::Exited {
-                program,
-                pid,
-                status: status.code(),
-                signal: status.signal(),
+            let name = data.direction;
+            let event = Chunk {
+                conversation: data.conversation(),
+                bytes,
+                payload,
             };
-            self.put(time, "exited", Who::pair(flow, conn), details);
+            self.put(time, Named { name, event });
         }
-    }
-}
-
-fn name_of(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Incoming => "received",
-        Direction::Outgoing => "sent",
+        self.digits = digits;
     }
 }
 
 impl Tap for Events {
     fn event(&mut self, event: &Event<'_>, time: SystemTime) {
-        match *event {
-            Event::Listening { socket, reach } => {
-                self.put(
-                    time,
-                    "listening",
-                    Who::socket(socket),
-                    Details::Reach { reach },
-                );
+        match event {
+            Event::Data(data) => self.put_data(time, data),
+            Event::Broken { error, .. } => {
+                let is_reset = Exit::from(*error) == Exit::Reset;
+                let name = if is_reset { "reset" } else { "error" };
+                self.put(time, Named { name, event });
             }
-            Event::Bound { socket, reach } => {
-                self.put(time, "bound", Who::socket(socket), Details::Reach { reach });
+            Event::Sockets(rows) => {
+                let name = "socket";
+                rows.iter()
+                    .for_each(|event| self.put(time, Named { name, event }));
             }
-            Event::Data(ref data) => self.moved(time, data),
-            Event::Waiting { socket, ref text } => {
-                self.put(time, "waiting", Who::socket(socket), Details::Text { text });
+            Event::Peers(rows) => {
+                let name = "peer";
+                rows.iter()
+                    .for_each(|event| self.put(time, Named { name, event }));
             }
-            Event::Granted { text } => {
-                self.put(time, "granted", Who::default(), Details::Text { text });
-            }
-            Event::Closed(state) => self.socket(time, "closed", state),
-            Event::Sockets(states) => {
-                for state in states {
-                    self.socket(time, "socket", state);
-                }
-            }
-            Event::Peers(states) => {
-                for state in states {
-                    self.socket(time, "peer", state);
-                }
-            }
-            Event::Failed(failure) if !failure.message.is_empty() => {
-                let details = Details::Error {
-                    error: &failure.message,
-                    status: Some(failure.exit.status()),
+            Event::Ended { .. } => {
+                let PerDirection { received, sent } = self.totals;
+                let summary = Summary {
+                    event,
+                    received,
+                    sent,
                 };
-                self.put(time, "error", Who::default(), details);
+                self.put(time, summary);
             }
-            Event::Ended { exit, lasted } => {
-                let details = Details::Summary {
-                    received: self.totals.received,
-                    sent: self.totals.sent,
-                    seconds: lasted.as_secs_f64(),
-                    status: exit.status(),
-                };
-                self.put(time, "summary", Who::default(), details);
-            }
-            _ => self.connection(time, event),
+            Event::Failed(failure) if failure.message.is_empty() => {}
+            Event::Called(_) | Event::ProbeFailed(_) => {}
+            Event::Listening { .. }
+            | Event::Bound { .. }
+            | Event::Connecting { .. }
+            | Event::ConnectFailed { .. }
+            | Event::Retrying { .. }
+            | Event::Open { .. }
+            | Event::Connected { .. }
+            | Event::Accepted(_)
+            | Event::HalfClosed(_)
+            | Event::PeerFinished(_)
+            | Event::Unreachable(_)
+            | Event::Ignored { .. }
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Exited(_)
+            | Event::Closed(_)
+            | Event::Failed(_) => self.put(time, event),
         }
         self.sink.end_event();
     }
@@ -315,4 +180,32 @@ impl Tap for Events {
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
     }
+}
+
+/// Serialises an error as its text.
+pub(super) fn reason<S: Serializer>(error: &io::Error, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&describe(error))
+}
+
+/// Serialises a failure as its text.
+pub(super) fn failure_text<S: Serializer>(
+    failure: &Failure,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&failure.message)
+}
+
+/// Serialises the end of a child as two fields, of which one is there: `status` or `signal`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+pub(super) fn end_of_child<S: Serializer>(
+    status: &ExitStatus,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_map(None)?;
+    for (name, number) in [("status", status.code()), ("signal", status.signal())] {
+        if let Some(number) = number {
+            fields.serialize_entry(name, &number)?;
+        }
+    }
+    fields.end()
 }

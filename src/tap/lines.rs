@@ -1,61 +1,57 @@
 //! One line an event on standard error, for people.
-//! Every line names the socket it is about: a listening one by its address, a connection by its 4-tuple, a datagram by its sender.
+//! Every line names its socket: a listening socket by its address, a connection by its 4-tuple, a datagram by its sender.
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::io::Write;
-use std::time::SystemTime;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{
-    Buffers, Bytes, Closing, Datagrams, Number, Openness, Size, Transfer, at_least,
-};
+use super::phrases::{Buffers, Bytes, Datagrams, Number, Openness, Size, Totals};
 use super::{Data, Event, SocketState, Tap};
 use crate::escape::Escaped;
-use crate::exit::{describe, describe_status};
-use crate::flow::{Direction, Flow, Transport};
+use crate::exit::{Failure, describe};
+use crate::flow::{Address, Direction, Flow, Transport};
 
-mod attempts;
+/// Peers and directions that get a line of their own for their first datagram.
+const ANNOUNCED_MAX: usize = 4096;
 
-/// Peers and directions that are announced: nobody would read a line for each of more.
-const ANNOUNCED: usize = 4096;
+/// Peers that are listed at the end, unless all events are reported.
+const LISTED_PEERS: usize = 16;
 
-/// Peers that are listed at the end where not every detail is asked for.
-const PEERS: usize = 16;
-
-/// How much is told.
+/// The events that are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
-    /// What begins, what ends and what goes wrong.
+    /// Beginnings, ends and failures.
     Events,
     /// Every chunk as well.
     Chunks,
 }
 
-/// Whether lines carry colours.
+/// The use of colours in lines and dumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Palette {
     /// Text only.
     Plain,
-    /// The first word is coloured by what kind of event it is.
+    /// Colours by the kind of an event or a byte.
     Colored,
 }
 
-/// Writes events as lines.
+/// Writer of events as lines.
 pub struct Lines<W> {
     out: W,
     detail: Detail,
     palette: Palette,
     announced: HashSet<(Flow, Direction)>,
-    /// Failed attempts, held back until it is clear whether another one succeeds: if none does, the error names them all.
+    /// Failed attempts, reported if another one succeeds: if none does, the error of the run names them all.
     failed: Vec<String>,
-    /// Whether the user knows that attempts are repeated.
-    is_patient: bool,
+    /// True once a line has said that attempts are repeated.
+    retry_is_reported: bool,
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes to `out`, which gets one whole line at a time.
+    /// A writer to `out`, which gets one whole line at a time.
     pub fn new(out: W, detail: Detail, palette: Palette) -> Self {
         Self {
             out,
@@ -63,7 +59,7 @@ impl<W: Write> Lines<W> {
             palette,
             announced: HashSet::new(),
             failed: Vec::new(),
-            is_patient: false,
+            retry_is_reported: false,
         }
     }
 
@@ -71,228 +67,207 @@ impl<W: Write> Lines<W> {
         put_line(&mut self.out, self.palette, word, text);
     }
 
-    /// What went otherwise than asked for.
-    fn trouble(&mut self, event: &Event<'_>) {
-        match *event {
-            Event::Broken { flow, conn, error } => {
-                let (number, error) = (Number(conn), describe(error));
-                self.line("broken", format_args!("{flow}{number}  {error}"));
-            }
-            Event::Unreachable {
-                flow,
-                reason,
-                offender,
-            } => {
-                let flow = flow.arrow(Direction::Outgoing);
-                match offender {
-                    Some(by) => {
-                        self.line("refused", format_args!("{flow}  {reason}, says {by}"));
-                    }
-                    None => self.line("refused", format_args!("{flow}  {reason}")),
-                }
-            }
-            Event::Ignored { flow, len } => self.ignored(flow, len),
-            Event::Rejected { flow, datagrams } => self.rejected(flow, datagrams),
-            Event::Forgotten { flow } => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line(
-                    "forgotten",
-                    format_args!("{flow}  idle longest of the peers"),
-                );
-            }
-            Event::Truncated { flow, from, to } => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line("truncated", format_args!("{flow}  {from} -> {to} bytes"));
-            }
-            Event::Dropped {
-                socket,
-                count,
-                or_more,
-            } => {
-                let (least, count) = (at_least(or_more), Datagrams(count));
-                let text = format_args!("{least}{count} lost, the receive buffer was full");
-                self.line("dropped", format_args!("{socket}  {text}"));
-            }
-            Event::Granted { text } => self.line("granted", text),
-            Event::Retrying { failure, left } => self.retrying(failure, left),
-            Event::Probed { outcome } => self.probed(outcome),
-            _ => {}
+    fn reports_all(&self) -> bool {
+        self.detail == Detail::Chunks
+    }
+
+    fn connect_failed(&mut self, remote: &Address, error: &io::Error) {
+        let text = format!("{remote}: {}", describe(error));
+        if self.reports_all() {
+            self.line("failed", text);
+        } else {
+            self.failed.push(text);
         }
     }
 
-    /// A connection every time; of the datagrams of a peer the first ones, for nobody could read a line for each.
-    fn rejected(&mut self, flow: &Flow, datagrams: usize) {
+    fn connected(&mut self, flow: &Flow) {
+        for text in std::mem::take(&mut self.failed) {
+            self.line("failed", text);
+        }
+        self.line("connected", flow);
+    }
+
+    fn open(&mut self, flow: &Flow, after: Duration) {
+        self.failed.clear();
+        let millis = after.as_secs_f64() * 1e3;
+        let text = format_args!("{flow}  connected after {millis:.2} ms");
+        self.line("open", text);
+    }
+
+    fn probe_failed(&mut self, failure: &Failure) {
+        self.failed.clear();
+        let lines = failure.message.lines();
+        let reasons: Vec<&str> = lines
+            .map(|line| line.strip_prefix("cannot connect to ").unwrap_or(line))
+            .collect();
+        self.line("failed", reasons.join("; "));
+    }
+
+    /// Reports the first retry, or every one with full detail.
+    fn retrying(&mut self, failure: &Failure, left: Duration) {
+        self.failed.clear();
+        if !std::mem::replace(&mut self.retry_is_reported, true) || self.reports_all() {
+            let reason = failure.message.lines().next().unwrap_or_default();
+            let left = left.as_secs_f64();
+            let text = format_args!("{reason}; for up to {left:.1} s (--retry-for)");
+            self.line("retrying", text);
+        }
+    }
+
+    /// Reports every rejected connection, but only the first datagrams of a peer.
+    fn rejected(&mut self, flow: &Flow, datagrams: Option<usize>) {
         let why = "not allowed here (--allow, --deny)";
-        if flow.transport == Transport::Tcp {
-            self.line("rejected", format_args!("{flow}  {why}"));
-        } else if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
-            let flow = flow.arrow(Direction::Incoming);
-            let count = Datagrams(datagrams as u64);
-            self.line("rejected", format_args!("{flow}  {count} {why}"));
-        }
-    }
-
-    fn ignored(&mut self, flow: &Flow, len: usize) {
-        if self.is_news(flow, Direction::Incoming) || self.detail == Detail::Chunks {
-            let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(len as u64));
-            self.line(
-                "ignored",
-                format_args!("{flow}  {size} from another sender"),
-            );
-        }
-    }
-
-    /// Whether datagrams between these two have not been told of yet.
-    fn is_news(&mut self, flow: &Flow, direction: Direction) -> bool {
-        self.announced.len() < ANNOUNCED && self.announced.insert((flow.clone(), direction))
-    }
-
-    /// The peers that were heard last, or all of them.
-    fn peers(&mut self, states: &[SocketState]) {
-        let most = match self.detail {
-            Detail::Events => PEERS,
-            Detail::Chunks => usize::MAX,
-        };
-        let skipped = states.len().saturating_sub(most);
-        if skipped > 0 {
-            self.line(
-                "peer",
-                format_args!("{skipped} more, idle longer (-v shows them)"),
-            );
-        }
-        for state in &states[skipped..] {
-            self.line("peer", Closing(state));
-        }
-    }
-
-    /// Every socket, and below it what waits in its buffers.
-    fn table(&mut self, states: &[SocketState]) {
-        for state in states {
-            let line = format_args!("{}  {}", Closing(state), state.state);
-            self.line("socket", line);
-            if state.unsent.is_some() {
-                self.line("", Buffers(state));
+        match datagrams {
+            None => self.line("rejected", format_args!("{flow}  {why}")),
+            Some(count) if self.is_news(flow, Direction::Incoming) => {
+                let (flow, count) = (flow.arrow(Direction::Incoming), Datagrams(count as u64));
+                self.line("rejected", format_args!("{flow}  {count} {why}"));
             }
+            Some(_) => {}
+        }
+    }
+
+    fn ignored(&mut self, flow: &Flow, bytes: usize) {
+        if self.is_news(flow, Direction::Incoming) {
+            let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(bytes as u64));
+            let text = format_args!("{flow}  {size} from another sender");
+            self.line("ignored", text);
         }
     }
 
     fn data(&mut self, data: &Data<'_>) {
         let &Data {
-            direction,
-            flow,
-            conn,
-            ..
+            direction, flow, ..
         } = data;
-        let is_news = flow.transport == Transport::Udp && self.is_news(flow, direction);
-        if self.detail < Detail::Chunks && !is_news {
-            return;
-        }
-        let word = match direction {
-            Direction::Incoming => "received",
-            Direction::Outgoing => "sent",
+        let (word, size) = match direction {
+            Direction::Incoming => ("received", Size(data)),
+            Direction::Outgoing => ("sent", Size(data)),
         };
-        let size = Size(data);
         match flow.transport {
-            Transport::Tcp => self.line(word, format_args!("{flow}{}  {size}", Number(conn))),
-            Transport::Udp => self.line(word, format_args!("{}  {size}", flow.arrow(direction))),
+            Transport::Tcp if self.reports_all() => {
+                let number = Number(data.conn);
+                self.line(word, format_args!("{flow}{number}  {size}"));
+            }
+            Transport::Udp if self.is_news(flow, direction) => {
+                self.line(word, format_args!("{}  {size}", flow.arrow(direction)));
+            }
+            Transport::Tcp | Transport::Udp => {}
+        }
+    }
+
+    /// Returns true for the first datagram between two addresses; with full detail, for every one.
+    fn is_news(&mut self, flow: &Flow, direction: Direction) -> bool {
+        let has_room = self.announced.len() < ANNOUNCED_MAX;
+        let is_first = has_room && self.announced.insert((flow.clone(), direction));
+        is_first || self.reports_all()
+    }
+
+    /// Lists the peers that were heard last; with full detail, all of them.
+    fn peers(&mut self, states: &[SocketState]) {
+        let most = if self.reports_all() {
+            usize::MAX
+        } else {
+            LISTED_PEERS
+        };
+        let skipped = states.len().saturating_sub(most);
+        if skipped > 0 {
+            let text = format_args!("{skipped} more, idle longer (-v shows them)");
+            self.line("peer", text);
+        }
+        for state in &states[skipped..] {
+            self.line("peer", Totals(state));
+        }
+    }
+
+    /// Lists every socket, and below it what its buffers hold.
+    fn table(&mut self, states: &[SocketState]) {
+        for state in states {
+            self.line("socket", format_args!("{}  {}", Totals(state), state.state));
+            if state.unsent.is_some() {
+                self.line("", Buffers(state));
+            }
         }
     }
 }
 
 impl<W: Write> Tap for Lines<W> {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        let is_detailed = self.detail == Detail::Chunks;
         match *event {
-            Event::Listening { socket, reach } => {
-                let openness = Openness(socket, reach);
-                self.line("listening", format_args!("{socket}{openness}"));
+            Event::Listening { socket, reach } => self.line("listening", Openness(socket, reach)),
+            Event::Bound { socket, reach } => self.line("bound", Openness(socket, reach)),
+            Event::Connecting { remote, .. } if self.reports_all() => {
+                self.line("connecting", remote);
             }
-            Event::Bound { socket, reach } => {
-                self.line("bound", format_args!("{socket}{}", Openness(socket, reach)));
-            }
-            Event::Connecting { remote } if is_detailed => self.line("connecting", remote),
-            Event::ConnectFailed { remote, error, .. } => self.failed(remote, error),
+            Event::ConnectFailed { remote, error, .. } => self.connect_failed(remote, error),
+            Event::Retrying { failure, left } => self.retrying(failure, left),
+            Event::Open { flow, after } => self.open(flow, after),
+            Event::ProbeFailed(failure) => self.probe_failed(failure),
             Event::Connected { flow, .. } => self.connected(flow),
-            Event::Accepted { flow, conn } => {
-                self.line("accepted", format_args!("{flow}{}", Number(Some(conn))));
-            }
+            Event::Accepted(ref name) => self.line("accepted", name),
             Event::Data(ref data) => self.data(data),
-            Event::HalfClosed { flow, conn } if is_detailed => {
-                let number = Number(conn);
-                self.line(
-                    "finished",
-                    format_args!("{flow}{number}  nothing more to send"),
-                );
+            Event::HalfClosed(name) if self.reports_all() => {
+                self.line("finished", format_args!("{name}  nothing more to send"));
             }
-            Event::PeerFinished { flow, conn } if is_detailed => {
-                self.line(
-                    "finished",
-                    format_args!("{flow}{}  by the peer", Number(conn)),
-                );
+            Event::PeerFinished(name) if self.reports_all() => {
+                self.line("finished", format_args!("{name}  by the peer"));
             }
+            Event::Broken {
+                conversation,
+                error,
+            } => {
+                let error = describe(error);
+                self.line("broken", format_args!("{conversation}  {error}"));
+            }
+            Event::Unreachable(ref error) => self.line("refused", error),
+            Event::Ignored { flow, bytes } => self.ignored(flow, bytes),
+            Event::Rejected { flow, datagrams } => self.rejected(flow, datagrams),
+            Event::Forgotten(flow) => {
+                let flow = flow.arrow(Direction::Incoming);
+                let text = format_args!("{flow}  idle longest of the peers");
+                self.line("forgotten", text);
+            }
+            Event::Truncated { flow, bytes, size } => {
+                let flow = flow.arrow(Direction::Incoming);
+                self.line("truncated", format_args!("{flow}  {size} -> {bytes} bytes"));
+            }
+            Event::Dropped(ref drop) => self.line("dropped", drop),
             Event::Waiting { socket, ref text } => {
                 self.line("waiting", format_args!("{socket}  {text}"));
             }
-            Event::Transferred {
-                socket,
-                flow,
-                direction,
-                count,
-                has_end,
-                lost,
-                or_more,
-            } => {
-                let transfer = Transfer {
-                    direction,
-                    count,
-                    has_end,
-                    lost,
-                    or_more,
-                };
-                match flow {
-                    Some(flow) => {
-                        let flow = flow.arrow(direction);
-                        self.line("transfer", format_args!("{flow}  {transfer}"));
-                    }
-                    None => self.line("transfer", format_args!("{socket}  {transfer}")),
-                }
-            }
+            Event::Capped { text } => self.line("capped", text),
+            Event::Transferred(ref transfer) => self.line("transfer", transfer),
             Event::Peers(states) => self.peers(states),
-            Event::Exited {
-                flow,
-                conn,
-                program,
-                status,
-                ..
-            } if is_detailed || !status.success() => {
-                let (number, end) = (Number(conn), describe_status(status));
-                self.line(
-                    "exited",
-                    format_args!("{flow}{number}  '{program}' with {end}"),
-                );
+            Event::Exited(ref end) if self.reports_all() || !end.status.success() => {
+                self.line("exited", end);
             }
-            Event::Closed(state) => self.line("closed", Closing(state)),
+            Event::Closed(state) => self.line("closed", Totals(state)),
             Event::Sockets(states) => self.table(states),
-            _ => self.trouble(event),
+            Event::Called(_)
+            | Event::Connecting { .. }
+            | Event::HalfClosed(_)
+            | Event::PeerFinished(_)
+            | Event::Exited(_)
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
         }
     }
 }
 
-/// Writes a line: one word in a column of its own, then the rest.
+/// Writes a line: one word in a column of its own, then the text.
 pub(super) fn put_line(out: &mut impl Write, palette: Palette, word: &str, text: impl Display) {
     let style = match palette {
         Palette::Plain => Style::new(),
         Palette::Colored => style_of(word),
     };
     let line = format!("{style}{word:<10}{style:#} {}\n", Escaped(text));
-    // Nobody can be told that standard error is gone; the traffic matters more.
+    // A failed write to standard error cannot be reported, and the traffic matters more.
     let _ = out.write_all(line.as_bytes());
 }
 
 fn style_of(word: &str) -> Style {
     let color = match word {
         call if call.ends_with("()") => AnsiColor::Blue,
-        "failed" | "retrying" | "granted" | "broken" | "rejected" | "refused" | "truncated"
+        "failed" | "retrying" | "capped" | "broken" | "rejected" | "refused" | "truncated"
         | "dropped" | "ignored" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
@@ -309,7 +284,7 @@ mod tests {
     use super::*;
     use crate::batch::Shape;
     use crate::flow::Identity;
-    use crate::tap::{Reach, SocketState};
+    use crate::tap::{Conversation, Reach};
 
     fn flow(transport: Transport) -> &'static Flow {
         let address = |text: &str| text.parse().unwrap();
@@ -320,7 +295,7 @@ mod tests {
         )))
     }
 
-    fn told(detail: Detail, events: &[Event<'_>]) -> String {
+    fn report(detail: Detail, events: &[Event<'_>]) -> String {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out, detail, Palette::Plain);
         for event in events {
@@ -351,17 +326,17 @@ mod tests {
             SocketState::new(Identity::Pair(flow(Transport::Tcp).clone()), Instant::now());
         closed.conn = Some(1);
         closed.received.add(12, 1);
-        let text = told(
+        let text = report(
             Detail::Events,
             &[
                 Event::Listening {
                     socket: &socket,
                     reach: Reach::Loopback,
                 },
-                Event::Accepted {
+                Event::Accepted(Conversation {
                     flow: flow(Transport::Tcp),
-                    conn: 1,
-                },
+                    conn: Some(1),
+                }),
                 data(Transport::Tcp, 12),
                 Event::Closed(&closed),
             ],
@@ -379,25 +354,26 @@ closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  received 12, sent 0 bytes
         let twice = || [data(Transport::Udp, 12), data(Transport::Udp, 1)];
         let first = "received   udp 127.0.0.1:9000 <- 127.0.0.1:50312  12 bytes\n";
         let second = "received   udp 127.0.0.1:9000 <- 127.0.0.1:50312  1 byte\n";
-        assert_eq!(told(Detail::Events, &twice()), first);
-        assert_eq!(told(Detail::Chunks, &twice()), format!("{first}{second}"));
+        assert_eq!(report(Detail::Events, &twice()), first);
+        assert_eq!(report(Detail::Chunks, &twice()), format!("{first}{second}"));
     }
 
     #[test]
-    fn failed_attempts_are_told_once_another_succeeds() {
+    fn failed_attempts_are_reported_once_another_succeeds() {
         let error = std::io::Error::from_raw_os_error(111);
         let remote = "[::1]:9".parse().unwrap();
         let failed = || Event::ConnectFailed {
+            transport: Transport::Tcp,
             remote: &remote,
             error: &error,
             after: std::time::Duration::ZERO,
         };
-        assert_eq!(told(Detail::Events, &[failed()]), "");
+        assert_eq!(report(Detail::Events, &[failed()]), "");
         let connected = Event::Connected {
             flow: flow(Transport::Tcp),
             after: std::time::Duration::ZERO,
         };
-        let text = told(Detail::Events, &[failed(), connected]);
+        let text = report(Detail::Events, &[failed(), connected]);
         assert!(
             text.starts_with("failed     [::1]:9: connection refused\nconnected  tcp "),
             "{text}"

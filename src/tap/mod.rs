@@ -1,11 +1,10 @@
 //! Taps: observers of the traffic, which see every event and change nothing.
-//! The links report what happens to them, with their identity; a tap has one required method and picks what it cares about.
+//! A tap has one required method; a new event is a compile error in each tap that does not handle it.
 
 use std::time::SystemTime;
 
 use crate::exit::Failure;
 
-pub mod answer;
 mod event;
 pub mod explain;
 pub mod hexdump;
@@ -19,25 +18,26 @@ mod sink;
 mod state;
 pub mod stats;
 
-pub use event::{Call, Data, Event, Reach};
-
+pub use event::{
+    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Transfer,
+};
 pub use sink::{Console, Memory, Sink, UsedFiles};
-pub use state::{Count, Parting, SocketState, Ways};
+pub use state::{Count, FinalSegment, PerDirection, SocketState};
 
 /// An observer.
 pub trait Tap {
-    /// Sees one event, which happened at `time`. Failing to record it must not stop the traffic: see [`Tap::flush`].
+    /// Handles an event, which happened at `time`. A failure to record it does not stop the traffic: see [`Tap::flush`].
     fn event(&mut self, event: &Event<'_>, time: SystemTime);
 
-    /// Whether it looks at payload. While no tap does, the kernel may move bytes without showing them.
+    /// Returns true if it needs the payload. While no tap does, the kernel may move bytes unseen.
     fn wants_bytes(&self) -> bool {
         false
     }
 
-    /// Nothing more happens for now: what was held back is written, for whoever follows it.
+    /// Writes what is buffered, because nothing more happens for now.
     ///
-    /// Errors: something that happened so far is not recorded; the user has been told why. [`Exit::OutputClosed`](crate::exit::Exit)
-    /// is the end of the run as well.
+    /// Errors: an event could not be recorded, now or before, and a message has said so.
+    /// [`Exit::OutputClosed`](crate::exit::Exit) ends the run.
     fn flush(&mut self) -> Result<(), Failure> {
         Ok(())
     }
@@ -57,13 +57,13 @@ impl Taps {
         self.taps.push(tap);
     }
 
-    /// Whether there is nobody to whom anything could be shown.
+    /// Returns true if there is no observer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.taps.is_empty()
     }
 
-    /// Shows `event` to every observer, all with the same time.
+    /// Passes `event` to every observer, with the same time.
     pub fn emit(&mut self, event: &Event<'_>) {
         if self.taps.is_empty() {
             return;
@@ -74,15 +74,15 @@ impl Taps {
         }
     }
 
-    /// Whether any of them looks at payload.
+    /// Returns true if an observer needs the payload.
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         self.wants_bytes
     }
 
-    /// Lets every observer write what it holds back.
+    /// Flushes every observer.
     ///
-    /// Errors: something that happened so far is not recorded; the user has been told why.
+    /// Errors: an event could not be recorded, now or before, and a message has said so.
     pub fn flush(&mut self) -> Result<(), Failure> {
         let flushed = self.taps.iter_mut().map(|tap| tap.flush());
         flushed.fold(Ok(()), Result::and)

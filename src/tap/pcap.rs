@@ -1,5 +1,5 @@
-//! A capture without privileges: what went through the sockets, as packets that Wireshark and tcpdump understand.
-//! Payload, addresses, order and times are real; the headers are made up to fit them, and the file says so.
+//! A capture without privileges: the traffic of the sockets as packets for Wireshark and tcpdump.
+//! Payload, addresses, order and times are real; the headers are made up to fit them, and a comment in the file says so.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,42 +8,42 @@ use std::time::SystemTime;
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOptionElement};
 
 use super::pcapng::{append_beginning, append_packet};
-use super::{Event, Parting, Sink, SocketState, Tap, Ways};
+use super::{Conversation, Event, FinalSegment, PerDirection, Sink, SocketState, Tap};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow, Identity, Transport};
 
 const COMMENT: &str = "synthetic headers: payload, addresses, order and times were seen by tuplecat at its sockets; \
     IP, TCP and UDP headers are made up to fit them";
 
-/// The most data in a segment: what an IPv4 packet has room for.
-const SEGMENT: u16 = 65_535 - 20 - 20;
-/// The scale of the windows in the made-up headers (RFC 7323): they are 8 MiB large.
+/// The maximum segment size: the space in an IPv4 packet.
+const SEGMENT_SIZE: u16 = 65_535 - 20 - 20;
+/// The scale of the windows in the headers (RFC 7323): they are 8 MiB large.
 const WINDOW_SCALE: u8 = 7;
-/// After so many bytes in one direction there is an acknowledgment in the other, so that no window seems full.
-const ACKNOWLEDGED: usize = 4 << 20;
+/// Bytes in one direction until an acknowledgment in the other, so that no window seems full.
+const ACKNOWLEDGED_SIZE: usize = 4 << 20;
 const TTL: u8 = 64;
 
-/// Writes a capture.
+/// Writer of a capture.
 pub struct Pcap {
     sink: Sink,
-    connections: HashMap<Flow, Ways<Stream>>,
+    connections: HashMap<Flow, PerDirection<Sequence>>,
 }
 
-/// One direction of a connection.
+/// The sequence numbers of one direction of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stream {
-    /// The next sequence number. They begin at 0.
+struct Sequence {
+    /// The next number. The first is 0.
     next: u32,
     /// Bytes without an acknowledgment.
-    open: usize,
-    /// Whether it has ended, with a FIN or a RST.
+    unacknowledged: usize,
+    /// True after a FIN.
     ended: bool,
 }
 
-/// What a segment says beside its data (RFC 9293, 3.1).
+/// The control bits of a segment (RFC 9293, 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
-    /// With the number of the client, where there may be many.
+    /// With the number of the client, if it has one.
     Syn(Option<u64>),
     SynAck,
     Ack,
@@ -53,7 +53,7 @@ enum Control {
 }
 
 impl Pcap {
-    /// Writes to `sink`.
+    /// A writer to `sink`.
     #[must_use]
     pub fn new(mut sink: Sink) -> Self {
         append_beginning(sink.buffer(), COMMENT);
@@ -63,7 +63,12 @@ impl Pcap {
         }
     }
 
-    /// The three segments that make a connection; `caller` is the direction of the first, which has the number of a client.
+    fn sequence(&mut self, flow: &Flow, direction: Direction) -> &mut Sequence {
+        let connection = self.connections.entry(flow.clone()).or_default();
+        connection.of(direction)
+    }
+
+    /// Writes the three segments of a handshake; `caller` is the direction of the first.
     fn handshake(
         &mut self,
         flow: &Flow,
@@ -71,56 +76,43 @@ impl Pcap {
         conn: Option<u64>,
         [begin, end]: [SystemTime; 2],
     ) {
-        self.connections.insert(flow.clone(), Ways::default());
+        self.connections
+            .insert(flow.clone(), PerDirection::default());
         self.segment(begin, flow, caller, Control::Syn(conn), b"");
         self.segment(end, flow, reverse(caller), Control::SynAck, b"");
         self.segment(end, flow, caller, Control::Ack, b"");
     }
 
     fn stream(&mut self, time: SystemTime, flow: &Flow, direction: Direction, bytes: &[u8]) {
-        for data in bytes.chunks(SEGMENT.into()) {
+        for data in bytes.chunks(SEGMENT_SIZE.into()) {
             self.segment(time, flow, direction, Control::Push, data);
-            let stream = self
-                .connections
-                .entry(flow.clone())
-                .or_default()
-                .of(direction);
-            if stream.open >= ACKNOWLEDGED {
+            if self.sequence(flow, direction).unacknowledged >= ACKNOWLEDGED_SIZE {
                 self.segment(time, flow, reverse(direction), Control::Ack, b"");
             }
         }
     }
 
-    /// The end of one direction, which the other side acknowledges.
+    /// Writes the FIN of one direction and its acknowledgment, once.
     fn finish(&mut self, time: SystemTime, flow: &Flow, direction: Direction) {
-        let stream = self
-            .connections
-            .entry(flow.clone())
-            .or_default()
-            .of(direction);
-        if !std::mem::replace(&mut stream.ended, true) {
+        let sequence = self.sequence(flow, direction);
+        if !std::mem::replace(&mut sequence.ended, true) {
             self.segment(time, flow, direction, Control::Fin, b"");
             self.segment(time, flow, reverse(direction), Control::Ack, b"");
         }
     }
 
     fn close(&mut self, time: SystemTime, state: &SocketState) {
-        if let Identity::Pair(
-            flow @ Flow {
-                transport: Transport::Tcp,
-                ..
-            },
-        ) = &state.identity
-        {
-            match state.parting {
-                Parting::Nothing => {}
-                Parting::Fin => self.finish(time, flow, Direction::Outgoing),
-                Parting::Reset => {
-                    self.segment(time, flow, Direction::Outgoing, Control::Reset, b"");
-                }
+        let Identity::Pair(flow) = &state.identity else {
+            return;
+        };
+        match state.final_segment {
+            FinalSegment::None => {}
+            FinalSegment::Fin => self.finish(time, flow, Direction::Outgoing),
+            FinalSegment::Reset => {
+                self.segment(time, flow, Direction::Outgoing, Control::Reset, b"");
             }
-            self.connections.remove(flow);
         }
+        self.connections.remove(flow);
     }
 
     fn segment(
@@ -131,38 +123,38 @@ impl Pcap {
         control: Control,
         data: &[u8],
     ) {
-        let connection = self.connections.entry(flow.clone()).or_default();
-        let other = connection.of(reverse(direction));
-        other.open = 0;
+        let other = self.sequence(flow, reverse(direction));
+        other.unacknowledged = 0;
         let acknowledgment = other.next;
-        let stream = connection.of(direction);
-        let header = tcp_header(ends(flow, direction), control, stream.next, acknowledgment);
-        let takes_number = matches!(control, Control::Syn(_) | Control::SynAck | Control::Fin);
+        let sequence = self.sequence(flow, direction);
+        let (from, to) = ends(flow, direction);
+        let header = tcp_header((from, to), control, sequence.next, acknowledgment);
+        let takes_number = header.syn || header.fin;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a segment is less than 64 KiB"
         )]
         let len = data.len() as u32 + u32::from(takes_number);
-        stream.next = stream.next.wrapping_add(len);
-        stream.open += data.len();
-        let packet = ip(ends(flow, direction)).tcp_header(header);
+        sequence.next = sequence.next.wrapping_add(len);
+        sequence.unacknowledged += data.len();
+        let packet = ip(from, to).tcp_header(header);
         let size = packet.size(data.len());
         let comment = match control {
             Control::Syn(Some(conn)) => format!("#{conn}"),
             _ => String::new(),
         };
         append_packet(self.sink.buffer(), time, direction, &comment, size, |out| {
-            // The sizes are checked before: it fits.
+            // SEGMENT_SIZE leaves space for the headers.
             let _ = packet.write_to_vec(out, data);
         });
     }
 
     fn datagram(&mut self, time: SystemTime, flow: &Flow, direction: Direction, data: &[u8]) {
         let (from, to) = ends(flow, direction);
-        let packet = ip((from, to)).udp(from.port(), to.port());
+        let packet = ip(from, to).udp(from.port(), to.port());
         let size = packet.size(data.len());
         append_packet(self.sink.buffer(), time, direction, "", size, |out| {
-            // No datagram that has come through a socket is too long for its headers.
+            // A datagram that a socket has moved has space for its headers.
             let _ = packet.write_to_vec(out, data);
         });
     }
@@ -175,7 +167,7 @@ fn reverse(direction: Direction) -> Direction {
     }
 }
 
-/// Sender and receiver.
+/// Returns the sender and the receiver.
 fn ends(flow: &Flow, direction: Direction) -> (SocketAddr, SocketAddr) {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let [local, remote] = [&flow.local, &flow.remote].map(|end| end.inet().unwrap_or(nowhere));
@@ -185,8 +177,8 @@ fn ends(flow: &Flow, direction: Direction) -> (SocketAddr, SocketAddr) {
     }
 }
 
-fn ip((from, to): (SocketAddr, SocketAddr)) -> PacketBuilderStep<IpHeaders> {
-    // A socket on every interface that was not told its address for this one has an unspecified one of IPv6.
+fn ip(from: SocketAddr, to: SocketAddr) -> PacketBuilderStep<IpHeaders> {
+    // The local address of a dual-stack socket may be unknown; it is then the unspecified one of IPv6.
     let v4 = |ip| match ip {
         IpAddr::V4(ip) => Some(ip.octets()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Some(Ipv4Addr::UNSPECIFIED.octets()),
@@ -220,11 +212,11 @@ fn tcp_header(
     header.syn = matches!(control, Control::Syn(_) | Control::SynAck);
     if header.syn {
         let options = [
-            TcpOptionElement::MaximumSegmentSize(SEGMENT),
+            TcpOptionElement::MaximumSegmentSize(SEGMENT_SIZE),
             TcpOptionElement::Noop,
             TcpOptionElement::WindowScale(WINDOW_SCALE),
         ];
-        // Eight of the forty bytes that there are.
+        // Eight bytes of forty.
         let _ = header.set_options(&options);
     }
     header
@@ -237,8 +229,8 @@ impl Tap for Pcap {
                 let called = time.checked_sub(after).unwrap_or(time);
                 self.handshake(flow, Direction::Outgoing, None, [called, time]);
             }
-            Event::Accepted { flow, conn } => {
-                self.handshake(flow, Direction::Incoming, Some(conn), [time; 2]);
+            Event::Accepted(Conversation { flow, conn }) => {
+                self.handshake(flow, Direction::Incoming, conn, [time; 2]);
             }
             Event::Data(ref data) => {
                 let (flow, direction) = (data.flow, data.direction);
@@ -249,15 +241,42 @@ impl Tap for Pcap {
                     }
                 }
             }
-            Event::HalfClosed { flow, .. } => self.finish(time, flow, Direction::Outgoing),
-            Event::PeerFinished { flow, .. } => self.finish(time, flow, Direction::Incoming),
-            Event::Broken { flow, error, .. }
-                if flow.transport == Transport::Tcp && Exit::from(error) == Exit::Reset =>
-            {
+            Event::HalfClosed(Conversation { flow, .. }) => {
+                self.finish(time, flow, Direction::Outgoing);
+            }
+            Event::PeerFinished(Conversation { flow, .. }) => {
+                self.finish(time, flow, Direction::Incoming);
+            }
+            Event::Broken {
+                conversation: Conversation { flow, .. },
+                error,
+            } if flow.transport.is_stream() && Exit::from(error) == Exit::Reset => {
                 self.segment(time, flow, Direction::Incoming, Control::Reset, b"");
             }
             Event::Closed(state) => self.close(time, state),
-            _ => {}
+            Event::Called(_)
+            | Event::Listening { .. }
+            | Event::Bound { .. }
+            | Event::Connecting { .. }
+            | Event::ConnectFailed { .. }
+            | Event::Retrying { .. }
+            | Event::Open { .. }
+            | Event::ProbeFailed(_)
+            | Event::Broken { .. }
+            | Event::Unreachable(_)
+            | Event::Ignored { .. }
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Peers(_)
+            | Event::Exited(_)
+            | Event::Sockets(_)
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
         }
         self.sink.end_event();
     }

@@ -1,13 +1,13 @@
-//! The blocks of a pcapng file, as many as a capture needs: a section, one interface, packets.
-//! The form is that of draft-ietf-opsawg-pcapng; every block says its length twice and is a multiple of four bytes long.
+//! The blocks of a pcapng file that a capture needs: a section, one interface, packets (draft-ietf-opsawg-pcapng).
+//! Every block has its length at both ends, and a multiple of four bytes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::flow::Direction;
 
-/// Packets begin with an IP header (`LINKTYPE_RAW`).
+/// The link type of packets that begin with an IP header.
 const LINKTYPE_RAW: u16 = 101;
-/// Larger than any packet here.
+/// An upper bound of the packet size.
 const SNAPLEN: u32 = 262_144;
 
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -20,11 +20,11 @@ const IF_NAME: u16 = 2;
 const PACKET_FLAGS: u16 = 2;
 const USER_APPLICATION: u16 = 4;
 
-/// Appends what a file begins with; `comment` is for whoever opens it.
+/// Appends the beginning of a file, with a comment for its reader.
 pub(super) fn append_beginning(out: &mut Vec<u8>, comment: &str) {
     block(out, SECTION, |out| {
         out.extend_from_slice(&BYTE_ORDER.to_le_bytes());
-        // Version 1.0, and a length that is not known beforehand.
+        // Version 1.0, and an unknown length.
         out.extend_from_slice(&[1, 0, 0, 0]);
         out.extend_from_slice(&u64::MAX.to_le_bytes());
         option(out, COMMENT, comment.as_bytes());
@@ -41,7 +41,7 @@ pub(super) fn append_beginning(out: &mut Vec<u8>, comment: &str) {
     });
 }
 
-/// Appends a packet of `len` bytes, which `write` appends; an empty comment is none.
+/// Appends a packet of `len` bytes, which `write` appends. An empty comment is left out.
 pub(super) fn append_packet(
     out: &mut Vec<u8>,
     time: SystemTime,
@@ -78,7 +78,7 @@ pub(super) fn append_packet(
 }
 
 fn block(out: &mut Vec<u8>, kind: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    // Everything before is a multiple of four bytes long, so `pad` works on the whole.
+    // All blocks before have a multiple of four bytes, so `pad` may count from the beginning of the buffer.
     let start = out.len();
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
@@ -93,10 +93,7 @@ fn block(out: &mut Vec<u8>, kind: u32, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a line of text at the most"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "at most a line of text")]
     let len = value.len() as u16;
     out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(&len.to_le_bytes());

@@ -1,15 +1,29 @@
-//! The parts that lines are made of: sizes, numbers, and who can reach a socket.
-//! One place for each wording, so that the same thing always reads the same.
+//! The parts of report lines: sizes, names with numbers, the reach of a socket, closing figures.
+//! Each wording has one place, so that the same thing always reads the same.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use super::{Count, Data, Reach, SocketState};
+use super::{
+    ChildEnd, Conversation, Count, Data, IcmpError, KernelDrop, Reach, SocketState, Transfer,
+};
 use crate::batch::Shape;
+use crate::exit::describe_status;
 use crate::flow::{Direction, Identity, Transport};
 use crate::sys::tcp_info::TcpInfo;
 
-/// The number of a connection, where it has one.
+/// Both ends of a connection or the sender of a datagram, and the number.
+impl Display for Conversation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flow.transport {
+            Transport::Tcp => self.flow.fmt(f)?,
+            Transport::Udp => self.flow.arrow(Direction::Incoming).fmt(f)?,
+        }
+        Number(self.conn).fmt(f)
+    }
+}
+
+/// The number of a connection, if it has one.
 pub(super) struct Number(pub(super) Option<u64>);
 
 impl Display for Number {
@@ -30,7 +44,29 @@ impl Display for Bytes {
     }
 }
 
-/// The size of what moved at once.
+/// A number of datagrams with its unit.
+pub(super) struct Datagrams(pub(super) u64);
+
+impl Display for Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 datagram"),
+            many => write!(f, "{many} datagrams"),
+        }
+    }
+}
+
+/// Datagrams with their bytes.
+struct Payload(Count);
+
+impl Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count { bytes, chunks } = self.0;
+        write!(f, "{} ({})", Datagrams(chunks), Bytes(bytes))
+    }
+}
+
+/// The size of bytes that moved together.
 pub(super) struct Size<'a>(pub(super) &'a Data<'a>);
 
 impl Display for Size<'_> {
@@ -44,12 +80,18 @@ impl Display for Size<'_> {
     }
 }
 
-/// Who can reach a socket, and how to change that.
+/// The words before a number that may be too small.
+pub(super) fn at_least(is_minimum: bool) -> &'static str {
+    if is_minimum { "at least " } else { "" }
+}
+
+/// A socket, its reach, and how to change that.
 pub(super) struct Openness<'a>(pub(super) &'a Identity, pub(super) Reach);
 
 impl Display for Openness<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(socket, reach) = self;
+        socket.fmt(f)?;
         match reach {
             Reach::Loopback => {
                 let port = socket.local().inet().map_or(0, |local| local.port());
@@ -67,14 +109,21 @@ impl Display for Openness<'_> {
     }
 }
 
-/// What went through a socket.
-pub(super) struct Closing<'a>(pub(super) &'a SocketState);
+/// The figures of a socket at its end.
+pub(super) struct Totals<'a>(pub(super) &'a SocketState);
 
-impl Display for Closing<'_> {
+impl Display for Totals<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(state) = self;
         let (received, sent) = (state.received, state.sent);
-        write!(f, "{}{}  ", state.identity, Number(state.conn))?;
+        match &state.identity {
+            // A peer of a socket that serves many: all of them have sent something.
+            Identity::Pair(flow) if state.state == "peer" => {
+                flow.arrow(Direction::Incoming).fmt(f)?;
+            }
+            name => name.fmt(f)?,
+        }
+        write!(f, "{}  ", Number(state.conn))?;
         match state.identity.transport() {
             Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
             Transport::Udp => write!(f, "received {}, sent {}", Payload(received), Payload(sent))?,
@@ -84,14 +133,14 @@ impl Display for Closing<'_> {
             write!(f, ", {} ignored", state.ignored)?;
         }
         if state.dropped > 0 {
-            let least = at_least(state.dropped_or_more);
+            let least = at_least(state.dropped_at_least);
             write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
         }
         Ok(())
     }
 }
 
-/// What waits in the buffers of a socket, and what TCP knows of the path.
+/// The content of a socket's buffers, and the path to its peer.
 pub(super) struct Buffers<'a>(pub(super) &'a SocketState);
 
 impl Display for Buffers<'_> {
@@ -103,18 +152,14 @@ impl Display for Buffers<'_> {
             (Transport::Udp, _) => write!(f, "next datagram {unread}, unsent {unsent}"),
             (Transport::Tcp, None) => write!(f, "unread {unread}, unsent {unsent}"),
             (Transport::Tcp, Some(path)) => {
-                let state = path.state;
-                write!(
-                    f,
-                    "{state}, unread {unread}, unsent {unsent}, {}",
-                    Path(path)
-                )
+                let (state, path) = (path.state, Path(path));
+                write!(f, "{state}, unread {unread}, unsent {unsent}, {path}")
             }
         }
     }
 }
 
-/// What TCP knows of the path to the peer.
+/// The figures of TCP for the path to the peer.
 pub(super) struct Path(pub(super) TcpInfo);
 
 impl Display for Path {
@@ -130,7 +175,7 @@ impl Display for Path {
     }
 }
 
-/// A short time.
+/// A duration in milliseconds, or in seconds from one second on.
 pub(super) struct Millis(pub(super) Duration);
 
 impl Display for Millis {
@@ -144,16 +189,7 @@ impl Display for Millis {
     }
 }
 
-/// A transfer with an agreed end, as far as one side knows of it.
-pub(super) struct Transfer {
-    pub(super) direction: Direction,
-    pub(super) count: Count,
-    pub(super) has_end: bool,
-    pub(super) lost: u64,
-    pub(super) or_more: bool,
-}
-
-impl Display for Transfer {
+impl Display for Transfer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, none, one, some) = match self.direction {
             Direction::Incoming => (
@@ -169,42 +205,48 @@ impl Display for Transfer {
                 "errors came back",
             ),
         };
-        let end = if self.has_end { "and" } else { "without" };
-        write!(f, "{word} {} {end} the end: ", Payload(self.count))?;
-        match (self.lost, self.or_more) {
-            (0, _) => f.write_str(none),
-            (lost, or_more) => {
-                let least = at_least(or_more);
+        match self.socket {
+            Identity::Pair(flow) => flow.arrow(self.direction).fmt(f)?,
+            name @ Identity::Socket(..) => name.fmt(f)?,
+        }
+        let end = if self.complete { "and" } else { "without" };
+        write!(f, "  {word} {} {end} the end: ", Payload(self.count))?;
+        match self.lost {
+            0 => f.write_str(none),
+            lost => {
                 let some = if lost == 1 { one } else { some };
-                write!(f, "{least}{lost} {some}")
+                write!(f, "{}{lost} {some}", at_least(self.at_least))
             }
         }
     }
 }
 
-/// Datagrams, with their bytes.
-struct Payload(Count);
-
-impl Display for Payload {
+impl Display for IcmpError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count { bytes, chunks } = self.0;
-        write!(f, "{} ({})", Datagrams(chunks), Bytes(bytes))
-    }
-}
-
-/// A number of datagrams.
-pub(super) struct Datagrams(pub(super) u64);
-
-impl Display for Datagrams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => f.write_str("1 datagram"),
-            many => write!(f, "{many} datagrams"),
+        let flow = self.flow.arrow(Direction::Outgoing);
+        write!(f, "{flow}  {}", self.reason)?;
+        match self.reported_by {
+            Some(ip) => write!(f, ", reported by {ip}"),
+            None => Ok(()),
         }
     }
 }
 
-/// What stands before a number where there may have been more.
-pub(super) fn at_least(or_more: bool) -> &'static str {
-    if or_more { "at least " } else { "" }
+impl Display for KernelDrop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (least, count) = (at_least(self.at_least), Datagrams(self.datagrams));
+        let socket = self.socket;
+        write!(
+            f,
+            "{socket}  {least}{count} lost, the receive buffer was full"
+        )
+    }
+}
+
+impl Display for ChildEnd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, program) = (self.conversation, self.program);
+        let end = describe_status(self.status);
+        write!(f, "{name}  '{program}' with {end}")
+    }
 }

@@ -1,5 +1,5 @@
-//! How far a transfer has come, as a line that is drawn again and again at the bottom of a terminal.
-//! Where the size is known it is a bar; otherwise the totals and the rate are all there is to show.
+//! The progress of a transfer, as a line that is redrawn at the bottom of a terminal.
+//! With a known size it is a bar; otherwise it shows totals and the rate.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,42 +8,42 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Console, Data, Event, Tap, Ways};
+use super::{Console, Event, PerDirection, Tap};
 use crate::flow::Direction;
 
-/// With the size of what is to be sent.
+/// Template for input of known size.
 const BAR: &str = "{wide_bar} {sent}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-/// Without.
+/// Template for input of unknown size.
 const SPINNER: &str = "{spinner} received {received}, sent {sent}  {binary_bytes_per_sec}";
 
-/// How often the line is drawn anew while nothing moves, so that rates and times do not stand still.
-const TICK: Duration = Duration::from_millis(200);
+/// Interval between redraws while nothing moves, so that rates and times go on.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Keeps the bar of a console up to date; the console draws it.
+/// Updates the bar of a console, which draws it.
 pub struct Progress {
     bar: ProgressBar,
-    moved: Ways<Arc<AtomicU64>>,
+    moved: PerDirection<Arc<AtomicU64>>,
 }
 
 impl Progress {
-    /// `None` where the console has no bar.
+    /// Progress for the bar of `console`; `None` if that has no bar.
     #[must_use]
     pub fn new(console: &Console) -> Option<Self> {
         let bar = console.bar()?.clone();
-        let moved = Ways::<Arc<AtomicU64>>::default();
+        let moved = PerDirection::<Arc<AtomicU64>>::default();
         let template = if bar.length().is_some() { BAR } else { SPINNER };
         if let Ok(style) = ProgressStyle::with_template(template) {
             let style = style.with_key("received", show(&moved.received));
             bar.set_style(style.with_key("sent", show(&moved.sent)));
         }
-        // Not before it has its form; and once at least, however short the run is.
+        // The first draw needs the style, and comes however short the run is.
         bar.tick();
-        bar.enable_steady_tick(TICK);
+        bar.enable_steady_tick(REDRAW_INTERVAL);
         Some(Self { bar, moved })
     }
 }
 
-/// Shows how many bytes there are whenever the bar is drawn.
+/// Returns the field of a template that shows a number of bytes.
 fn show(count: &Arc<AtomicU64>) -> impl Fn(&ProgressState, &mut dyn Write) + Clone + use<> {
     let count = Arc::clone(count);
     move |_, out| {
@@ -54,21 +54,46 @@ fn show(count: &Arc<AtomicU64>) -> impl Fn(&ProgressState, &mut dyn Write) + Clo
 
 impl Tap for Progress {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        match *event {
-            // The time before there was anybody to talk with is no part of the transfer.
-            Event::Connected { .. } | Event::Accepted { .. } => {
+        match event {
+            // The wait for a peer is no part of the transfer.
+            Event::Connected { .. } | Event::Accepted(_) => {
                 self.bar.reset_eta();
                 self.bar.reset_elapsed();
             }
-            Event::Data(Data { direction, len, .. }) => {
-                self.moved.of(direction).fetch_add(len as u64, Relaxed);
-                // What is received says nothing of how much of the input is sent.
-                if direction == Direction::Outgoing || self.bar.length().is_none() {
-                    self.bar.inc(len as u64);
+            Event::Data(data) => {
+                let len = data.len as u64;
+                self.moved.of(data.direction).fetch_add(len, Relaxed);
+                // Received bytes are no progress of the input.
+                if data.direction == Direction::Outgoing || self.bar.length().is_none() {
+                    self.bar.inc(len);
                 }
             }
             Event::Ended { .. } => self.bar.finish_and_clear(),
-            _ => {}
+            Event::Called(_)
+            | Event::Listening { .. }
+            | Event::Bound { .. }
+            | Event::Connecting { .. }
+            | Event::ConnectFailed { .. }
+            | Event::Retrying { .. }
+            | Event::Open { .. }
+            | Event::ProbeFailed(_)
+            | Event::HalfClosed(_)
+            | Event::PeerFinished(_)
+            | Event::Broken { .. }
+            | Event::Unreachable(_)
+            | Event::Ignored { .. }
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Peers(_)
+            | Event::Exited(_)
+            | Event::Closed(_)
+            | Event::Sockets(_)
+            | Event::Failed(_) => {}
         }
     }
 }

@@ -1,39 +1,42 @@
-//! What is known of a socket at one moment: its name, what went through it, and what the kernel says of it.
+//! The state of a socket at one moment: its name, what went through it, and what the kernel says of it.
 //! The same figures serve the closing line, the table of sockets, the statistics and the events.
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
+use crate::escape::seconds;
 use crate::flow::{Direction, Identity};
 use crate::sys::tcp_info::TcpInfo;
 
 /// Bytes and chunks in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// Bytes of payload.
     pub bytes: u64,
-    /// Datagrams, or pieces of a stream as they were moved.
+    /// Datagrams, or chunks of a stream.
     pub chunks: u64,
 }
 
 impl Count {
-    /// Adds `chunks` that have `bytes` together.
+    /// Adds `chunks` with `bytes` in total.
     pub fn add(&mut self, bytes: usize, chunks: usize) {
         self.bytes += bytes as u64;
         self.chunks += chunks as u64;
     }
 }
 
-/// Something for each direction.
+/// A value for each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ways<T> {
+pub struct PerDirection<T> {
     /// From the network.
     pub received: T,
     /// To the network.
     pub sent: T,
 }
 
-impl<T> Ways<T> {
-    /// That of one direction.
+impl<T> PerDirection<T> {
+    /// Returns the value of one direction.
     pub fn of(&mut self, direction: Direction) -> &mut T {
         match direction {
             Direction::Incoming => &mut self.received,
@@ -42,51 +45,58 @@ impl<T> Ways<T> {
     }
 }
 
-/// A socket and what went through it.
-#[derive(Clone, Debug)]
+/// A socket, or one peer of a socket that serves many.
+#[derive(Clone, Debug, Serialize)]
 pub struct SocketState {
-    /// What it is called.
+    /// The name of the socket.
+    #[serde(flatten)]
     pub identity: Identity,
-    /// Number of the connection, where it has one.
+    /// The number of the connection, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub conn: Option<u64>,
-    /// One word: listening, connected, bound, half-closed, …
+    /// A word or two: listening, connected, bound, half-closed, peer, …
     pub state: &'static str,
-    /// From the network.
+    /// Payload from the network.
     pub received: Count,
-    /// To the network.
+    /// Payload to the network.
     pub sent: Count,
-    /// Datagrams that were not passed on because they came from somebody else.
+    /// Datagrams that were discarded because their sender is not the peer.
     pub ignored: u64,
-    /// Datagrams the kernel dropped (`SO_RXQ_OVFL`).
+    /// Datagrams that the kernel dropped (`SO_RXQ_OVFL`).
     pub dropped: u64,
-    /// Whether there may have been more of these: datagrams that come coalesced (`UDP_GRO`) are dropped as one.
-    pub dropped_or_more: bool,
-    /// How long it has been open.
+    /// True if it may have dropped more: it counts coalesced datagrams (`UDP_GRO`) as one.
+    pub dropped_at_least: bool,
+    /// The time since the socket was opened, or the peer was first seen.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub lasted: Duration,
     /// Bytes that have arrived and are not read yet (`SIOCINQ`); of datagrams only the next one (udp(7)).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<usize>,
-    /// Bytes written that the peer has not acknowledged (`SIOCOUTQ`), or that have not left the socket.
+    /// Bytes that are written and not acknowledged by the peer (`SIOCOUTQ`), or that have not left the socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unsent: Option<usize>,
-    /// What the kernel knows of the path (`TCP_INFO`), where it is a connection.
+    /// The figures of a TCP connection (`TCP_INFO`).
+    #[serde(rename = "tcp", skip_serializing_if = "Option::is_none")]
     pub path: Option<TcpInfo>,
-    /// What closing it tells the peer.
-    pub parting: Parting,
+    /// The segment that closing the socket sends.
+    #[serde(skip)]
+    pub final_segment: FinalSegment,
 }
 
-/// What closing a socket tells its peer (RFC 9293, 3.6; RFC 1122, 4.2.2.13).
+/// The segment that closing a socket sends (RFC 9293, 3.6; RFC 1122, 4.2.2.13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Parting {
-    /// Nothing: it has been told before, or there is nobody to tell.
+pub enum FinalSegment {
+    /// None: it was sent before, or the socket has no connection.
     #[default]
-    Nothing,
-    /// That nothing more will come.
+    None,
+    /// FIN: no more data follows.
     Fin,
-    /// That the connection is aborted: what had come was not all read, or the user wants it so.
+    /// RST: the connection is aborted, because received data was not read or the user wants it so.
     Reset,
 }
 
 impl SocketState {
-    /// A socket through which nothing has gone yet, open since `opened`.
+    /// A socket without traffic, open since `opened`.
     #[must_use]
     pub fn new(identity: Identity, opened: Instant) -> Self {
         Self {
@@ -97,24 +107,24 @@ impl SocketState {
             sent: Count::default(),
             ignored: 0,
             dropped: 0,
-            dropped_or_more: false,
+            dropped_at_least: false,
             lasted: opened.elapsed(),
             unread: None,
             unsent: None,
             path: None,
-            parting: Parting::Nothing,
+            final_segment: FinalSegment::None,
         }
     }
 
-    /// What closing this connection now tells the peer: a reset where bytes were not read (RFC 1122, 4.2.2.13), or where the
-    /// socket is not to `linger` (socket(7)).
+    /// Returns the segment that closing this connection now sends: a RST if data was not read (RFC 1122, 4.2.2.13) or the
+    /// `linger` time is zero (socket(7)).
     #[must_use]
-    pub fn parting(&self, linger: Option<Duration>) -> Parting {
+    pub fn final_segment(&self, linger: Option<Duration>) -> FinalSegment {
         match self.path.map(|path| path.state) {
-            None | Some("CLOSED" | "TIME-WAIT") => Parting::Nothing,
-            _ if self.unread > Some(0) || linger == Some(Duration::ZERO) => Parting::Reset,
-            Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => Parting::Fin,
-            Some(_) => Parting::Nothing,
+            None | Some("CLOSED" | "TIME-WAIT") => FinalSegment::None,
+            _ if self.unread > Some(0) || linger == Some(Duration::ZERO) => FinalSegment::Reset,
+            Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => FinalSegment::Fin,
+            Some(_) => FinalSegment::None,
         }
     }
 }

@@ -1,27 +1,28 @@
-//! Figures at the end: how much, how fast, how soon, and what TCP learned of the path.
-//! They come from the same events as everything else, so they agree with it.
+//! Figures of the whole run: bytes, rates, times, the path that TCP has measured, and the first reply to a probe.
+//! They come from the same events as all other reports, so they agree with them.
 
 use std::fmt::{self, Display};
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::BinaryBytes;
 
-use super::lines::{Palette, put_line};
+use super::lines::{Lines, Palette, put_line};
 use super::phrases::{Bytes, Datagrams, Millis, Number, Path, at_least};
-use super::{Console, Count, Event, SocketState, Tap, Ways};
-use crate::flow::Transport;
+use super::{Console, Count, Event, PerDirection, SocketState, Tap};
+use crate::flow::{Direction, Transport};
 
-/// Gathers figures, and writes them when the run is over.
+/// Collects figures, and writes them at the end of the run.
 pub struct Stats {
     out: Console,
     palette: Palette,
     transport: Transport,
-    /// When the conversation began: the call of the first peer, or the first datagram.
+    /// The first attempt to connect, the first client or the first datagram.
     began: Option<Instant>,
-    moved: Ways<Moved>,
+    moved: PerDirection<Moved>,
 }
 
-/// What moved in one direction.
+/// The traffic in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moved {
     count: Count,
@@ -30,7 +31,7 @@ struct Moved {
 }
 
 impl Stats {
-    /// Writes to `out`.
+    /// Figures that are written to `out`.
     #[must_use]
     pub fn new(out: Console, palette: Palette) -> Self {
         Self {
@@ -38,7 +39,7 @@ impl Stats {
             palette,
             transport: Transport::Tcp,
             began: None,
-            moved: Ways::default(),
+            moved: PerDirection::default(),
         }
     }
 
@@ -46,15 +47,16 @@ impl Stats {
         put_line(&mut self.out, self.palette, "stats", text);
     }
 
-    /// What is known only while the socket exists.
+    /// Writes the figures that end with the socket.
     fn closed(&mut self, state: &SocketState) {
+        let name = &state.identity;
         if let Some(path) = state.path {
-            let (name, number) = (&state.identity, Number(state.conn));
-            self.line(format_args!("{name}{number}  {}", Path(path)));
+            let (number, path) = (Number(state.conn), Path(path));
+            self.line(format_args!("{name}{number}  {path}"));
         }
         if state.dropped > 0 {
-            let (name, count) = (&state.identity, Datagrams(state.dropped));
-            let least = at_least(state.dropped_or_more);
+            let count = Datagrams(state.dropped);
+            let least = at_least(state.dropped_at_least);
             self.line(format_args!("{name}  {least}{count} dropped by the kernel"));
         }
     }
@@ -74,10 +76,10 @@ impl Stats {
 
 impl Tap for Stats {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        // The clock that is shown may be set in the meantime.
+        // The time of day may be set during the run.
         let time = Instant::now();
-        match *event {
-            Event::Connecting { .. } | Event::Accepted { .. } => {
+        match event {
+            Event::Connecting { .. } | Event::Accepted(_) => {
                 self.began.get_or_insert(time);
             }
             Event::Data(data) => {
@@ -89,13 +91,36 @@ impl Tap for Stats {
                 moved.last = Some(time);
             }
             Event::Closed(state) => self.closed(state),
-            Event::Ended { lasted, .. } => self.ended(lasted),
-            _ => {}
+            Event::Ended { lasted, .. } => self.ended(*lasted),
+            Event::Called(_)
+            | Event::Listening { .. }
+            | Event::Bound { .. }
+            | Event::ConnectFailed { .. }
+            | Event::Retrying { .. }
+            | Event::Open { .. }
+            | Event::ProbeFailed(_)
+            | Event::Connected { .. }
+            | Event::HalfClosed(_)
+            | Event::PeerFinished(_)
+            | Event::Broken { .. }
+            | Event::Unreachable(_)
+            | Event::Ignored { .. }
+            | Event::Rejected { .. }
+            | Event::Forgotten(_)
+            | Event::Truncated { .. }
+            | Event::Dropped(_)
+            | Event::Waiting { .. }
+            | Event::Capped { .. }
+            | Event::Transferred(_)
+            | Event::Peers(_)
+            | Event::Exited(_)
+            | Event::Sockets(_)
+            | Event::Failed(_) => {}
         }
     }
 }
 
-/// How much moved, how fast, and how soon it began.
+/// The display of the traffic in one direction: its size, its rate and its first byte.
 struct Rate {
     moved: Moved,
     transport: Transport,
@@ -130,5 +155,38 @@ impl Display for Rate {
             write!(f, ", the first after {}", Millis(first))?;
         }
         Ok(())
+    }
+}
+
+/// Reports the first reply and its time. A reply is the only proof that a UDP port is open; silence proves nothing.
+pub struct FirstReply<W> {
+    lines: Lines<W>,
+    asked: Option<Instant>,
+    is_reported: bool,
+}
+
+impl<W: Write> FirstReply<W> {
+    /// A tap that writes its line as one of `lines`.
+    pub fn new(lines: Lines<W>) -> Self {
+        Self {
+            lines,
+            asked: None,
+            is_reported: false,
+        }
+    }
+}
+
+impl<W: Write> Tap for FirstReply<W> {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
+        let Event::Data(data) = event else { return };
+        if data.direction == Direction::Outgoing {
+            self.asked.get_or_insert_with(Instant::now);
+        } else if let Some(asked) = self.asked.filter(|_| !self.is_reported) {
+            self.is_reported = true;
+            let millis = asked.elapsed().as_secs_f64() * 1e3;
+            let flow = data.flow.arrow(data.direction);
+            let text = format_args!("{flow}  answered after {millis:.2} ms");
+            self.lines.line("open", text);
+        }
     }
 }

@@ -144,7 +144,7 @@ fn who_is_asked_is_a_peer_from_the_question_on() {
     let done = running.wait().exits(0);
     let rows = lines(&done, "peer").into_iter();
     let rows: Vec<&str> = rows.map(|row| row.split(" in ").next().unwrap()).collect();
-    let row = |remote, counts| format!("peer       udp {sender} <-> {remote}  {counts}");
+    let row = |remote, counts| format!("peer       udp {sender} <- {remote}  {counts}");
     let expected = [
         row(
             own,

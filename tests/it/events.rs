@@ -15,7 +15,10 @@ use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
 use tuplecat::flow::{Direction, Flow, Identity, Transport};
 use tuplecat::tap::json::{Events, Payload};
-use tuplecat::tap::{Console, Count, Data, Event, Reach, Sink, SocketState, Tap, UsedFiles};
+use tuplecat::tap::{
+    ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Sink,
+    SocketState, Tap, Transfer, UsedFiles,
+};
 
 use crate::common::*;
 
@@ -238,28 +241,32 @@ fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
 /// Every event of connections.
 #[rustfmt::skip]
 fn stream_events(tap: &mut dyn Tap) {
-    let (flow, conn, after) = (&flow(Transport::Tcp), Some(1), Duration::from_micros(7));
-    let (remote, socket) = (&flow.remote, &socket(Transport::Tcp));
+    let (flow, after) = (&flow(Transport::Tcp), Duration::from_micros(7));
+    let (transport, remote, socket) = (Transport::Tcp, &flow.remote, &socket(Transport::Tcp));
+    let conversation = Conversation { flow, conn: Some(1) };
     let error = |kind| io::Error::from(kind);
     let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
     let timed_out = error(io::ErrorKind::TimedOut);
-    let (program, status) = ("cat", ExitStatus::from_raw(3 << 8));
+    let exited = |status| {
+        let status = ExitStatus::from_raw(status);
+        Event::Exited(ChildEnd { conversation, pid: 7, program: "cat", status })
+    };
     emit(tap, &[
         Event::Listening { socket, reach: Reach::Loopback },
-        Event::Connecting { remote },
-        Event::ConnectFailed { remote, error: &refused, after },
+        Event::Connecting { transport, remote },
+        Event::ConnectFailed { transport, remote, error: &refused, after },
         Event::Retrying { failure: &Failure::new(Exit::Refused, "cannot connect"), left: after },
-        Event::Probed { outcome: Ok((flow, after)) },
+        Event::Open { flow, after },
         Event::Connected { flow, after },
-        Event::Accepted { flow, conn: 1 },
-        Event::Rejected { flow, datagrams: 0 },
-        Event::HalfClosed { flow, conn },
-        Event::PeerFinished { flow, conn },
-        Event::Broken { flow, conn, error: &reset },
-        Event::Broken { flow, conn, error: &timed_out },
+        Event::Accepted(conversation),
+        Event::Rejected { flow, datagrams: None },
+        Event::HalfClosed(conversation),
+        Event::PeerFinished(conversation),
+        Event::Broken { conversation, error: &reset },
+        Event::Broken { conversation, error: &timed_out },
         Event::Waiting { socket, text: "for the input".to_owned() },
-        Event::Exited { flow, conn, pid: 7, program, status },
-        Event::Exited { flow, conn, pid: 7, program, status: ExitStatus::from_raw(9) },
+        exited(3 << 8),
+        exited(9),
     ]);
 }
 
@@ -267,22 +274,22 @@ fn stream_events(tap: &mut dyn Tap) {
 #[rustfmt::skip]
 fn datagram_events(tap: &mut dyn Tap) {
     let (flow, socket) = (&flow(Transport::Udp), &socket(Transport::Udp));
-    let offender = flow.remote.inet().map(|remote| remote.ip());
+    let reported_by = flow.remote.inet().map(|remote| remote.ip());
     let (count, conn, bytes) = (Count::default(), None, Some(&b"abc"[..]));
     let shape = Shape::Datagrams(2);
     let data = |direction| Event::Data(Data { direction, flow, conn, len: 3, shape, bytes });
-    let (direction, has_end, lost, or_more) = (Direction::Incoming, true, 0, false);
+    let (direction, complete, lost, at_least) = (Direction::Incoming, true, 0, false);
     emit(tap, &[
         Event::Bound { socket, reach: Reach::DualStack },
         data(Direction::Incoming),
         data(Direction::Outgoing),
-        Event::Rejected { flow, datagrams: 2 },
-        Event::Unreachable { flow, reason: "port unreachable", offender },
-        Event::Ignored { flow, len: 3 },
-        Event::Forgotten { flow },
-        Event::Truncated { flow, from: 9, to: 3 },
-        Event::Dropped { socket, count: 2, or_more: true },
-        Event::Transferred { socket, flow: None, direction, count, has_end, lost, or_more },
+        Event::Rejected { flow, datagrams: Some(2) },
+        Event::Unreachable(IcmpError { flow, reason: "port unreachable", reported_by }),
+        Event::Ignored { flow, bytes: 3 },
+        Event::Forgotten(flow),
+        Event::Truncated { flow, bytes: 3, size: 9 },
+        Event::Dropped(KernelDrop { socket, datagrams: 2, at_least: true }),
+        Event::Transferred(Transfer { socket, direction, count, complete, lost, at_least }),
     ]);
 }
 
@@ -296,7 +303,7 @@ fn other_events(tap: &mut dyn Tap) {
     emit(
         tap,
         &[
-            Event::Granted { text: "less" },
+            Event::Capped { text: "less" },
             Event::Closed(&tcp),
             Event::Peers(&[udp]),
             Event::Sockets(&[tcp.clone(), bound]),
@@ -336,7 +343,7 @@ fn an_event_has_its_form_whatever_the_clock_says() {
     let mut tap = Events::new(sink, Payload::Shown);
     let (now, year) = (SystemTime::now(), Duration::from_hours(365 * 24));
     for time in [now, now - 100 * year, now + 9000 * year] {
-        tap.event(&Event::Granted { text: "less" }, time);
+        tap.event(&Event::Capped { text: "less" }, time);
     }
     tap.flush().unwrap();
     assert_eq!(read(&fs::read_to_string(path).unwrap()).len(), 3);

@@ -93,7 +93,7 @@ fn a_datagram_socket_needs_fewer_steps_and_learns_names_late() {
         tuple(step(&server, "recvfrom()")),
         ("udp".to_owned(), remote, local)
     );
-    assert!(step(&server, "close()").contains("UDP knows no end"));
+    assert!(step(&server, "close()").contains("UDP has no end"));
 }
 
 #[test]

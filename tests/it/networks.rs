@@ -240,7 +240,7 @@ fn datagrams_come_again_when_the_cable_is_back() {
     client.write("two");
     let line = client.err().wait_for_line("refused");
     assert!(
-        line.ends_with(&format!("host unreachable, says {OURS}")),
+        line.ends_with(&format!("host unreachable, reported by {OURS}")),
         "{line}"
     );
     cable.mend();
@@ -248,9 +248,9 @@ fn datagrams_come_again_when_the_cable_is_back() {
     server.out().wait_for("onethree");
     server.write("answer");
     client.out().wait_for("answer");
-    let offender = format!(r#""offender":"{OURS}""#);
+    let reported_by = format!(r#""reported_by":"{OURS}""#);
     let events = std::fs::read_to_string(client.path("events")).unwrap();
-    assert!(events.contains(&offender), "{events}");
+    assert!(events.contains(&reported_by), "{events}");
     client.close_stdin();
     let done = client.wait().exits(0);
     assert_eq!(done.text(), "answer");

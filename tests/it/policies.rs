@@ -131,7 +131,7 @@ fn the_table_of_sockets_and_the_end_count_for_each_peer() {
             .collect()
     };
     let count = |peer: &str, received: &str, sent: &str| {
-        format!("udp {address} <-> {peer}  received {received}, sent {sent}")
+        format!("udp {address} <- {peer}  received {received}, sent {sent}")
     };
     let none = "0 datagrams (0 bytes)";
     let peers = [

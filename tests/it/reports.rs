@@ -185,7 +185,7 @@ fn every_peer_of_a_socket_is_in_the_table() {
     server.out().wait_for("122");
     server.signal(Signal::USR1);
     for (peer, bytes) in [(one.1, "1 byte"), (two.1, "2 bytes")] {
-        let text = format!("udp {address} <-> {peer}  received 1 datagram ({bytes})");
+        let text = format!("udp {address} <- {peer}  received 1 datagram ({bytes})");
         server.err().wait_for(&text);
     }
 }

@@ -162,6 +162,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
+                transport: Transport::Tcp,
                 remote: &attempt.remote.into(),
                 error: &io::Error::new(io::ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
@@ -180,6 +181,7 @@ impl Race {
             }
         };
         taps.emit(&Event::Connecting {
+            transport: Transport::Tcp,
             remote: &remote.into(),
         });
         let attempt = Attempt {
@@ -224,6 +226,7 @@ impl Race {
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
         let remote = attempt.remote;
         taps.emit(&Event::ConnectFailed {
+            transport: Transport::Tcp,
             remote: &remote.into(),
             error,
             after: attempt.began.elapsed(),
@@ -238,6 +241,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let remote = attempt.remote;
             taps.emit(&Event::ConnectFailed {
+                transport: Transport::Tcp,
                 remote: &remote.into(),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),

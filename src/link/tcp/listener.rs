@@ -17,7 +17,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, End, Link};
-use crate::tap::{Call, Event, SocketState, Taps};
+use crate::tap::{Call, Conversation, Event, SocketState, Taps};
 
 /// A listening socket that hands over connections.
 pub struct Listener {
@@ -179,14 +179,18 @@ impl Listener {
             // Its connection is closed when this returns. Others may be waiting behind it.
             taps.emit(&Event::Rejected {
                 flow: &flow,
-                datagrams: 0,
+                datagrams: None,
             });
             return Ok(Arrival::Nothing(Some(Instant::now())));
         }
         self.accepted += 1;
         self.alone = None;
         let conn = self.accepted;
-        taps.emit(&Event::Accepted { flow: &flow, conn });
+        let name = Conversation {
+            flow: &flow,
+            conn: Some(conn),
+        };
+        taps.emit(&Event::Accepted(name));
         let client = Client {
             number: conn,
             _place: Rc::clone(&self.place),

@@ -10,9 +10,9 @@ use super::receive::Over;
 use super::{Refusal, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
-use crate::flow::Direction;
+use crate::flow::{Direction, Identity};
 use crate::pump::end::Link;
-use crate::tap::{Count, Event, Taps};
+use crate::tap::{Count, Event, Taps, Transfer};
 
 /// After how long it is sent again, each time.
 const AGAIN: [Duration; 3] = [
@@ -125,32 +125,31 @@ impl Socket {
     /// Reports what was transferred in each direction that was used, and what is known of losses.
     pub(super) fn report_transfer(&self, taps: &mut Taps) {
         let has_end = self.over == Some(Over::PeerFinished);
-        let (socket, flow) = (&self.identity(), self.only_flow().map(Pair::flow));
-        let (flow, drops) = (flow.as_ref(), &self.totals.drops);
+        let flow = self.only_flow().map(Pair::flow);
+        let socket = &flow.map_or_else(|| self.identity(), Identity::Pair);
+        let drops = &self.totals.drops;
         let received = without_end(self.totals.received, has_end.into());
         let sent = without_end(self.totals.sent, self.eof.sent);
         let has_said = self.eof.rounds > 0 && !self.eof.is_answer;
         if received.chunks > 0 || has_end && !has_said {
-            taps.emit(&Event::Transferred {
+            taps.emit(&Event::Transferred(Transfer {
                 socket,
-                flow,
                 direction: Direction::Incoming,
                 count: received,
-                has_end,
+                complete: has_end,
                 lost: drops.total() + self.totals.truncated,
-                or_more: drops.may_be_more(),
-            });
+                at_least: drops.may_be_more(),
+            }));
         }
         if sent.chunks > 0 || has_said {
-            taps.emit(&Event::Transferred {
+            taps.emit(&Event::Transferred(Transfer {
                 socket,
-                flow,
                 direction: Direction::Outgoing,
                 count: sent,
-                has_end: self.eof.rounds > 0,
+                complete: self.eof.rounds > 0,
                 lost: self.eof.errors,
-                or_more: true,
-            });
+                at_least: true,
+            }));
         }
     }
 }

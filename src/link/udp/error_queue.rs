@@ -13,7 +13,7 @@ use super::receive::Over;
 use super::{Audience, Socket};
 use crate::exit::Exit;
 use crate::flow::Direction;
-use crate::tap::{Event, Taps};
+use crate::tap::{Event, IcmpError, Taps};
 
 /// The last news of the target is that it cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +72,11 @@ impl Socket {
         }
         let local = self.name.with_ip(report.local);
         let flow = Pair::new(local, report.target);
-        taps.emit(&Event::Unreachable {
+        taps.emit(&Event::Unreachable(IcmpError {
             flow: &flow.flow(),
             reason: &report.cause.reason(),
-            offender: report.offender.filter(|&other| other != flow.remote.ip()),
-        });
+            reported_by: report.offender.filter(|&other| other != flow.remote.ip()),
+        }));
         let target = match self.settings.audience {
             Audience::Target(target) => Some(comparable(target)),
             _ => None,

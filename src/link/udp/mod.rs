@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, End, Link};
 use crate::sys::sockopt::{dropped, unread, unsent};
-use crate::tap::{Call, Count, Event, SocketState, Taps};
+use crate::tap::{Call, Count, Event, KernelDrop, SocketState, Taps};
 
 mod addresses;
 mod control;
@@ -183,11 +183,11 @@ impl Socket {
 
     fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
         if let Some(count) = news {
-            taps.emit(&Event::Dropped {
+            taps.emit(&Event::Dropped(KernelDrop {
                 socket: &self.identity(),
-                count,
-                or_more: self.totals.drops.may_be_more(),
-            });
+                datagrams: count,
+                at_least: self.totals.drops.may_be_more(),
+            }));
         }
     }
 }
@@ -282,7 +282,7 @@ impl Link for Socket {
             sent: self.totals.sent,
             ignored: self.totals.ignored,
             dropped: self.totals.drops.total(),
-            dropped_or_more: self.totals.drops.may_be_more(),
+            dropped_at_least: self.totals.drops.may_be_more(),
             unread: unread(&self.inner),
             unsent: unsent(&self.inner),
             ..SocketState::new(self.identity(), self.opened)

@@ -190,8 +190,8 @@ impl Socket {
             let (from, to) = (label.len, kept);
             taps.emit(&Event::Truncated {
                 flow: &flow.flow(),
-                from,
-                to,
+                bytes: to,
+                size: from,
             });
         }
         let run = Run {
@@ -208,9 +208,7 @@ impl Socket {
         let (len, datagrams) = (run.len, run.count());
         self.totals.received.add(len, datagrams);
         if let Some(forgotten) = self.peers.count_received(flow, len, datagrams) {
-            taps.emit(&Event::Forgotten {
-                flow: &forgotten.flow(),
-            });
+            taps.emit(&Event::Forgotten(&forgotten.flow()));
         }
         self.unreachable = None;
         taps.emit(&Event::Data(Data {
@@ -248,7 +246,7 @@ impl Socket {
         self.totals.ignored += datagrams as u64;
         taps.emit(&Event::Rejected {
             flow: &flow.flow(),
-            datagrams,
+            datagrams: Some(datagrams),
         });
     }
 
@@ -258,7 +256,7 @@ impl Socket {
             self.totals.ignored += 1;
             taps.emit(&Event::Ignored {
                 flow: &flow.flow(),
-                len: one,
+                bytes: one,
             });
             len -= one;
             if len == 0 {

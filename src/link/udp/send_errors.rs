@@ -13,7 +13,7 @@ use super::route::explain_denial;
 use super::{Refusal, Socket};
 use crate::exit::{Exit, Failure, describe};
 use crate::pump::end::Link;
-use crate::tap::{Event, Taps};
+use crate::tap::{Event, IcmpError, Taps};
 
 /// How long the queue of a network interface gets to drain, and how often before others are seen to.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -75,11 +75,11 @@ impl Socket {
         }
         let reason = self.explain(parcel, error);
         if error != Errno::EMSGSIZE && self.settings.refusal == Refusal::Reported {
-            taps.emit(&Event::Unreachable {
+            taps.emit(&Event::Unreachable(IcmpError {
                 flow: &flow.flow(),
                 reason: &reason,
-                offender: None,
-            });
+                reported_by: None,
+            }));
             return Ok(true);
         }
         let exit = Exit::from(&io::Error::from(error));

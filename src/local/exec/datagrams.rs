@@ -16,7 +16,7 @@ use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End};
 use crate::sys::wait::{Interest, Poller, Ready};
-use crate::tap::{Event, Taps};
+use crate::tap::{Conversation, Event, Taps};
 
 /// Token of the supervisor's room in the poller; those of the children follow.
 const ROOM: usize = 0;
@@ -178,7 +178,11 @@ impl End for DatagramChildren {
                     conn,
                 };
                 if let Err(error) = &self.start(caller, datagram) {
-                    taps.emit(&Event::Broken { flow, conn, error });
+                    let conversation = Conversation { flow, conn };
+                    taps.emit(&Event::Broken {
+                        conversation,
+                        error,
+                    });
                 }
             }
             at.offset += datagram.len();

@@ -24,7 +24,7 @@ use crate::pump::end::{Arrival, End};
 use crate::sys::inherited::hide_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
-use crate::tap::{Event, Taps};
+use crate::tap::{ChildEnd, Conversation, Event, Taps};
 
 /// Time between the end of a conversation and SIGHUP.
 const HANGUP_DELAY: Duration = Duration::from_secs(1);
@@ -220,13 +220,12 @@ impl Supervisor {
                 return true;
             };
             let Caller { flow, conn } = &process.caller;
-            taps.emit(&Event::Exited {
-                flow,
-                conn: *conn,
+            taps.emit(&Event::Exited(ChildEnd {
+                conversation: Conversation { flow, conn: *conn },
                 pid: process.child.id(),
                 program: &program,
                 status,
-            });
+            }));
             if !status.success() && !process.was_hung_up() && state.failure.is_none() {
                 let text = format!("'{program}' ended with {}", describe_status(status));
                 state.failure = Some(Failure::new(Exit::Failed, text));

@@ -51,16 +51,17 @@ struct Recorder(Rc<RefCell<Record>>);
 impl Tap for Recorder {
     fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
         let mut record = self.0.borrow_mut();
-        match *event {
-            Event::Accepted { flow, .. } => record.accepted.push(flow.clone()),
-            Event::Data(data) if data.direction == Direction::Incoming => {
-                record
-                    .received
-                    .push((data.flow.clone(), data.len, data.count()));
-            }
-            Event::PeerFinished { flow, .. } => record.finished.push(flow.clone()),
-            Event::Broken { error, .. } => record.broken.push(crate::exit::describe(error)),
-            _ => {}
+        if let Event::Accepted(name) = event {
+            record.accepted.push(name.flow.clone());
+        } else if let Event::Data(data) = event
+            && data.direction == Direction::Incoming
+        {
+            let received = (data.flow.clone(), data.len, data.count());
+            record.received.push(received);
+        } else if let Event::PeerFinished(name) = event {
+            record.finished.push(name.flow.clone());
+        } else if let Event::Broken { error, .. } = event {
+            record.broken.push(crate::exit::describe(error));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::flow::{Direction, Flow};
 use crate::pump::end::{Arrival, End, Link};
 use crate::pump::rules::Engine;
-use crate::tap::{Event, Tap, Taps};
+use crate::tap::{Event, IcmpError, KernelDrop, Tap, Taps};
 
 mod addresses;
 mod endings;
@@ -43,21 +43,25 @@ impl Tap for Tape {
                 let flow = data.flow.arrow(data.direction);
                 format!("{flow} {len} in {count} of {size}")
             }
-            Event::Unreachable {
+            Event::Unreachable(IcmpError {
                 flow,
                 reason,
-                offender,
-            } => {
-                assert_eq!(offender, None);
+                reported_by,
+            }) => {
+                assert_eq!(reported_by, None);
                 format!("{} {reason}", flow.arrow(Direction::Outgoing))
             }
-            Event::Ignored { flow, len } => {
-                format!("ignored {} {len}", flow.arrow(Direction::Incoming))
+            Event::Ignored { flow, bytes } => {
+                format!("ignored {} {bytes}", flow.arrow(Direction::Incoming))
             }
-            Event::Forgotten { flow } => format!("forgotten {}", flow.remote),
-            Event::Truncated { from, to, .. } => format!("truncated {from} -> {to}"),
-            Event::Dropped { count, or_more, .. } => {
-                let more = if or_more { " or more" } else { "" };
+            Event::Forgotten(flow) => format!("forgotten {}", flow.remote),
+            Event::Truncated { bytes, size, .. } => format!("truncated {size} -> {bytes}"),
+            Event::Dropped(KernelDrop {
+                datagrams: count,
+                at_least,
+                ..
+            }) => {
+                let more = if at_least { " or more" } else { "" };
                 format!("dropped {count}{more}")
             }
             Event::Closed(state) => format!("closed {}", state.identity),
