@@ -98,15 +98,11 @@ pub(crate) fn escapes(data: &[u8]) {
     let Some((text, _)) = text(data) else { return };
     match values::text(text) {
         Ok(bytes) => {
-            let written: Vec<_> = bytes
-                .0
-                .iter()
-                .map(|byte| format!(r"\x{byte:02X}"))
-                .collect();
+            let written: Vec<_> = bytes.iter().map(|byte| format!(r"\x{byte:02X}")).collect();
             let written = written.concat();
             assert_eq!(values::text(&written).unwrap(), bytes);
             if !text.contains('\\') {
-                assert_eq!(bytes.0, text.as_bytes());
+                assert_eq!(bytes, text.as_bytes());
             }
         }
         Err(error) => assert!(text.contains('\\') && !error.is_empty()),
@@ -120,7 +116,7 @@ pub(crate) fn hex(data: &[u8]) {
         && let Ok(bytes) = values::hexadecimal(text)
     {
         let digits: String = text.split_whitespace().collect();
-        assert_eq!(hex_digits(&bytes.0), digits.to_ascii_lowercase());
+        assert_eq!(hex_digits(&bytes), digits.to_ascii_lowercase());
     }
     check_round_trip(InputFraming::Hex, OutputFraming::Hex, data);
 }

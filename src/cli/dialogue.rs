@@ -1,141 +1,109 @@
-//! The options that make a dialogue: what to send, and what to wait for.
-//! They may be repeated and mixed, and what counts is their order on the command line, whichever option it is.
+//! The options of a dialogue: data to send, and data to wait for.
+//! They may be repeated and mixed; their order on the command line is the order of the dialogue.
 
-use clap::{ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches};
+use clap::{ArgGroup, Args};
 
 use super::FramingOptions;
-use super::values;
+use super::values::{self, Ordered, Sequence};
 use crate::local::expect::{Pattern, Step};
 
-/// Bytes as they were written on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
-/// What is sent and what is expected, in the order of the command line.
-#[derive(Clone, Debug)]
+/// The steps of a dialogue, and the use of standard input beside it.
+#[derive(Clone, Debug, Args)]
+#[command(
+    next_help_heading = "Dialogue",
+    group = ArgGroup::new("said").args(["send", "send_hex"]).multiple(true)
+)]
 pub struct DialogueOptions {
     /// Each `--send` and each `--expect`.
-    pub steps: Vec<Step>,
-    /// Whether standard input is read after them.
+    #[command(flatten)]
+    pub steps: Ordered<StepOptions>,
+    /// After the dialogue, continue with standard input
+    #[arg(long)]
     pub stdin: bool,
 }
 
 impl DialogueOptions {
-    /// Whether there is anything to wait for.
+    /// Returns true if a step waits for data.
     #[must_use]
     pub fn expects(&self) -> bool {
-        let mut steps = self.steps.iter();
+        let mut steps = self.steps.0.iter();
         steps.any(|step| matches!(step, Step::Expect(_)))
     }
 
-    /// Why the options do not go together with those that say how input is read, if they do not.
+    /// Returns true if a step sends data.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        let mut steps = self.steps.0.iter();
+        steps.any(|step| matches!(step, Step::Send(_)))
+    }
+
+    /// Returns the reason why the options are not valid beside those that shape the input.
     pub(super) fn contradiction(&self, framing: &FramingOptions) -> Option<&'static str> {
         if self.expects() && framing.pace().is_some() {
-            Some("--rate and --delay are not for a dialogue: what is expected says when to go on")
+            Some("--rate and --delay are not for a dialogue, which --expect paces")
         } else if self.sends() && !self.stdin && framing.shapes_input() {
-            Some(
-                "--in and --crlf are for standard input, which is read beside --send only with --stdin",
-            )
+            Some("--in and --crlf are for standard input, which --send replaces without --stdin")
         } else {
             None
         }
     }
-
-    /// Whether there is anything to send.
-    #[must_use]
-    pub fn sends(&self) -> bool {
-        let mut steps = self.steps.iter();
-        steps.any(|step| matches!(step, Step::Send(_)))
-    }
 }
 
-/// The options that are steps of a dialogue, which is one with one peer.
+/// The ids of the options that are steps of a dialogue.
 pub(super) const DIALOGUE: [&str; 5] = ["send", "send_hex", "expect", "expect_hex", "expect_regex"];
 
-/// The options as clap sees them, each kind by itself.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Dialogue")]
-struct Words {
-    /// Send TEXT, in which \n \r \t \0 \xHH \\ stand for bytes, and do not read standard input
+/// The options that are steps of a dialogue.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct StepOptions {
+    /// Send TEXT; \n \r \t \0 \xHH \\ stand for bytes
     ///
-    /// This and the --expect options may be repeated and mixed: what comes after an --expect is sent when that is met. Over UDP
-    /// each --send is one datagram.
-    #[arg(long, value_name = "TEXT", value_parser = values::text, allow_hyphen_values = true, conflicts_with_all = ["program", "recv_only"])]
-    send: Vec<Bytes>,
-    /// Send the bytes that are written in hexadecimal
-    #[arg(long, value_name = "HEX", value_parser = values::hexadecimal, conflicts_with_all = ["program", "recv_only"])]
-    send_hex: Vec<Bytes>,
-    /// Wait until TEXT arrives; leave when all is met (status 0), or cannot be (status 8)
+    /// Standard input is not read. Options for sending and expecting may be repeated and mixed; data after an --expect is sent
+    /// once that is met. Over UDP each --send is one datagram.
+    #[arg(long, value_name = "TEXT", value_parser = send, allow_hyphen_values = true)]
+    send: Vec<Step>,
+    /// Send bytes given in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = send_hex)]
+    send_hex: Vec<Step>,
+    /// Wait for TEXT; exit with 0 once all is met, or 8
     ///
-    /// TEXT may be anywhere in what arrives after what was met before; over UDP each --expect is met by one datagram. What arrives
-    /// is written to standard output as ever. Give --timeout to limit the wait.
-    #[arg(long, value_name = "TEXT", value_parser = expected, allow_hyphen_values = true, conflicts_with = "program")]
-    expect: Vec<Pattern>,
-    /// Wait until the bytes arrive that are written in hexadecimal
-    #[arg(long, value_name = "HEX", value_parser = expected_hexadecimal, conflicts_with = "program")]
-    expect_hex: Vec<Pattern>,
-    /// Wait until something arrives that the regular expression RE matches
+    /// TEXT may be anywhere in the data that follows what was met before; over UDP one datagram meets one --expect. Received
+    /// data is written to standard output as usual. Status 8 means that TEXT cannot come any more. --timeout limits the wait.
+    #[arg(long, value_name = "TEXT", value_parser = expect, allow_hyphen_values = true)]
+    expect: Vec<Step>,
+    /// Wait for bytes given in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = expect_hex)]
+    expect_hex: Vec<Step>,
+    /// Wait for a match of the regular expression RE
     ///
-    /// It sees bytes; ^ is the end of what was met before, or over UDP the beginning of a datagram.
-    #[arg(long, value_name = "RE", value_parser = Pattern::regex, allow_hyphen_values = true, conflicts_with = "program")]
-    expect_regex: Vec<Pattern>,
-    /// Read standard input all the same, when the dialogue is over, and go on
-    #[arg(long, conflicts_with_all = ["program", "recv_only"])]
-    stdin: bool,
+    /// RE matches bytes; ^ is the end of what was met before, or over UDP the start of a datagram.
+    #[arg(long, value_name = "RE", value_parser = expect_regex, allow_hyphen_values = true)]
+    expect_regex: Vec<Step>,
 }
 
-fn expected(text: &str) -> Result<Pattern, String> {
-    Pattern::bytes(values::text(text)?.0)
+impl Sequence for StepOptions {
+    type Value = Step;
+    const OPTIONS: &'static [&'static str] = &DIALOGUE;
 }
 
-fn expected_hexadecimal(text: &str) -> Result<Pattern, String> {
-    Pattern::bytes(values::hexadecimal(text)?.0)
+fn send(text: &str) -> Result<Step, String> {
+    values::text(text).map(Step::Send)
 }
 
-impl FromArgMatches for DialogueOptions {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        Self::from_arg_matches_mut(&mut matches.clone())
-    }
-
-    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, Error> {
-        let indices = |option| matches.indices_of(option).into_iter().flatten();
-        // Gone from the matches with the words.
-        let order = DIALOGUE.map(|option| indices(option).collect::<Vec<_>>());
-        let words = Words::from_arg_matches_mut(matches)?;
-        let says = |said: Vec<Bytes>| said.into_iter().map(|bytes| Step::Send(bytes.0)).collect();
-        let hears = |heard: Vec<Pattern>| heard.into_iter().map(Step::Expect).collect();
-        let kinds: [Vec<Step>; 5] = [
-            says(words.send),
-            says(words.send_hex),
-            hears(words.expect),
-            hears(words.expect_hex),
-            hears(words.expect_regex),
-        ];
-        let placed = order.into_iter().zip(kinds);
-        let placed = placed.flat_map(|(indices, steps)| indices.into_iter().zip(steps));
-        let mut placed: Vec<(usize, Step)> = placed.collect();
-        placed.sort_by_key(|(index, _)| *index);
-        Ok(Self {
-            steps: placed.into_iter().map(|(_, step)| step).collect(),
-            stdin: words.stdin,
-        })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
+fn send_hex(text: &str) -> Result<Step, String> {
+    values::hexadecimal(text).map(Step::Send)
 }
 
-impl Args for DialogueOptions {
-    fn augment_args(command: Command) -> Command {
-        let said = ArgGroup::new("said").args(["send", "send_hex"]);
-        Words::augment_args(command).group(said.multiple(true))
-    }
+fn expect(text: &str) -> Result<Step, String> {
+    Pattern::bytes(values::text(text)?).map(Step::Expect)
+}
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+fn expect_hex(text: &str) -> Result<Step, String> {
+    Pattern::bytes(values::hexadecimal(text)?).map(Step::Expect)
+}
+
+fn expect_regex(text: &str) -> Result<Step, String> {
+    Pattern::regex(text).map(Step::Expect)
 }
 
 #[cfg(test)]
@@ -152,13 +120,19 @@ mod tests {
         let Command::TcpConnect(options) = cli.command else {
             panic!("not tcp-connect");
         };
-        let steps = options.common.dialogue.steps.iter().map(|step| match step {
-            Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
-            Step::Expect(pattern) => match pattern.text() {
-                PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
-                PatternText::Regex(text) => format!("hear /{text}/"),
-            },
-        });
+        let steps = options
+            .common
+            .dialogue
+            .steps
+            .0
+            .iter()
+            .map(|step| match step {
+                Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
+                Step::Expect(pattern) => match pattern.text() {
+                    PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
+                    PatternText::Regex(text) => format!("hear /{text}/"),
+                },
+            });
         steps.collect()
     }
 

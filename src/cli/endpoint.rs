@@ -1,5 +1,5 @@
-//! The positional arguments, one or two words that name an endpoint.
-//! They are read while clap parses, so that a bad one is a usage error with the usage line below it.
+//! The positional arguments: one or two words that name an endpoint.
+//! The parser reads them, so that a bad endpoint is a usage error followed by the usage line.
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -7,85 +7,92 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use crate::address::{self, Endpoint, Targets};
 use crate::escape::Escaped;
 
-/// `[HOST] PORT`: where to listen or receive.
+/// An endpoint that the words of the command line name.
+pub trait FromWords: Sized {
+    /// The form of the words.
+    const FORM: &'static str;
+    /// Their help, the first paragraph alone for `-h`.
+    const HELP: &'static str;
+
+    /// Reads the words.
+    fn from_words(words: &[&str]) -> Result<Self, String>;
+}
+
+/// The endpoint of a mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Positional<P>(pub P);
+
+/// The local endpoint of a mode that waits for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindPoint {
-    /// At an address of this machine.
+    /// An address of this machine.
     At(Endpoint),
-    /// `systemd`: on the socket that systemd(1) passes; of several, on the one of this name.
+    /// `systemd`: the socket that systemd(1) passes, or of several the one with this name.
     Passed(Option<String>),
 }
 
-/// `HOST PORT`: where to connect or send to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(pub Endpoint);
-
-/// `HOST PORT`, or several ports of a host: where to connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectPoint(pub Targets);
-
-const ID: &str = "endpoint";
-
-const BIND_HELP: &str = "\
-Where to bind: PORT, HOST PORT or HOST:PORT [default HOST: loopback]
+impl FromWords for BindPoint {
+    const FORM: &'static str = "[HOST] PORT";
+    const HELP: &'static str = "\
+PORT or HOST PORT to bind [default HOST: loopback]
 
 PORT is a number, a service name, or 0 for a port that the kernel chooses. HOST is an address of this machine, a name for \
 one, or '*' for every interface. Without HOST only this machine can reach the socket (127.0.0.1, with -6 ::1). As one word: \
-HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may carry a scope, as in fe80::1%eth0. The word 'systemd' stands for the \
-socket that a systemd unit passes; 'systemd:NAME' for the one of that name.";
+HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may have a scope, as in fe80::1%eth0. 'systemd' is the socket that a \
+systemd unit passes; 'systemd:NAME' is the one of that name.";
 
-const TARGET_HELP: &str = "\
-Where to: HOST PORT or HOST:PORT
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        let name = match words {
+            [word] => word.strip_prefix("systemd"),
+            _ => None,
+        };
+        match name {
+            Some("") => return Ok(Self::Passed(None)),
+            Some(name) if name.len() > 1 && name.starts_with(':') => {
+                return Ok(Self::Passed(Some(name[1..].to_owned())));
+            }
+            _ => {}
+        }
+        address::parse_bind_point(words).map(Self::At)
+    }
+}
+
+impl FromWords for Endpoint {
+    const FORM: &'static str = "HOST PORT";
+    const HELP: &'static str = "\
+HOST PORT or HOST:PORT to send to
 
 HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
-carry a scope, as in fe80::1%eth0.";
+have a scope, as in fe80::1%eth0.";
 
-const CONNECT_HELP: &str = "\
-Where to: HOST PORT or HOST:PORT; with --probe also several PORTs
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        address::parse_target(words)
+    }
+}
+
+impl FromWords for Targets {
+    const FORM: &'static str = "HOST PORT";
+    const HELP: &'static str = "\
+HOST PORT or HOST:PORT to connect to
 
 HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
-carry a scope, as in fe80::1%eth0. With --probe, PORT may be a list such as 22,80,8000-8010.";
+have a scope, as in fe80::1%eth0. With --probe, PORT may be a list such as 22,80,8000-8010.";
 
-fn argument(names: &[&'static str], help: &'static str) -> Arg {
-    let short = help.split("\n\n").next().unwrap_or(help);
-    Arg::new(ID)
-        .num_args(1..=2)
-        // Appending lets an option stand between the two words.
-        .action(ArgAction::Append)
-        .required(true)
-        .value_names(names.to_vec())
-        .help(short)
-        .long_help(help)
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        address::parse_targets(words)
+    }
 }
 
-fn read<T>(matches: &ArgMatches, parse: fn(&[&str]) -> Result<T, String>) -> Result<T, Error> {
-    let words = words_of(matches);
-    parse(&words).map_err(|error| Error::raw(ErrorKind::ValueValidation, Escaped(error)))
-}
+/// The id of the argument.
+const ENDPOINT: &str = "endpoint";
 
-fn words_of(matches: &ArgMatches) -> Vec<&str> {
-    let words = matches.get_many::<String>(ID).unwrap_or_default();
-    words.map(String::as_str).collect()
-}
-
-/// The socket that a word stands for, if it is one that is passed.
-fn passed(word: &str) -> Option<BindPoint> {
-    let name = match word.strip_prefix("systemd")? {
-        "" => None,
-        rest => Some(rest.strip_prefix(':').filter(|name| !name.is_empty())?),
-    };
-    Some(BindPoint::Passed(name.map(str::to_owned)))
-}
-
-impl FromArgMatches for BindPoint {
+impl<P: FromWords> FromArgMatches for Positional<P> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let words = words_of(matches);
-        if let [word] = words[..]
-            && let Some(point) = passed(word)
-        {
-            return Ok(point);
-        }
-        read(matches, address::parse_bind_point).map(Self::At)
+        let words = matches.get_many::<String>(ENDPOINT).unwrap_or_default();
+        let words: Vec<&str> = words.map(String::as_str).collect();
+        P::from_words(&words)
+            .map(Self)
+            .map_err(|error| Error::raw(ErrorKind::ValueValidation, Escaped(error)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -94,60 +101,18 @@ impl FromArgMatches for BindPoint {
     }
 }
 
-impl Args for BindPoint {
+impl<P: FromWords> Args for Positional<P> {
     fn augment_args(command: Command) -> Command {
-        command.arg(argument(&["[HOST] PORT"], BIND_HELP))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Target {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        read(matches, address::parse_target).map(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for Target {
-    fn augment_args(command: Command) -> Command {
-        command.arg(argument(&["HOST", "PORT"], TARGET_HELP))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for ConnectPoint {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let targets = read(matches, address::parse_targets)?;
-        if targets.ports.only().is_none() && !matches.get_flag("probe") {
-            let word = words_of(matches).pop().unwrap_or_default();
-            let text = format!(
-                "'{}' names several ports: a connection is to one, --probe takes several",
-                Escaped(word)
-            );
-            return Err(Error::raw(ErrorKind::ValueValidation, text));
-        }
-        Ok(Self(targets))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for ConnectPoint {
-    fn augment_args(command: Command) -> Command {
-        command.arg(argument(&["HOST", "PORT"], CONNECT_HELP))
+        let short = P::HELP.split("\n\n").next().unwrap_or(P::HELP);
+        let argument = Arg::new(ENDPOINT)
+            .num_args(1..=2)
+            // Appending lets an option stand between the two words.
+            .action(ArgAction::Append)
+            .required(true)
+            .value_name(P::FORM)
+            .help(short)
+            .long_help(P::HELP);
+        command.arg(argument)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -166,13 +131,13 @@ mod tests {
         let line = format!("tuplecat udp-bind {words}");
         let cli = Cli::read(line.split_whitespace()).map_err(|error| error.exit_code())?;
         match cli.command {
-            Command::UdpBind(options) => Ok(options.bind),
+            Command::UdpBind(options) => Ok(options.bind.0),
             command => panic!("{command:?}"),
         }
     }
 
     #[test]
-    fn one_word_stands_for_a_socket_that_is_passed() {
+    fn one_word_names_a_passed_socket() {
         assert_eq!(bind_point("systemd"), Ok(BindPoint::Passed(None)));
         let named = BindPoint::Passed(Some("web".to_owned()));
         assert_eq!(bind_point("systemd:web"), Ok(named));

@@ -1,42 +1,33 @@
-//! The command line: four modes, and for each only the options that mean something to it.
-//! Parsing validates and does nothing else; names are looked up and sockets are opened afterwards.
+//! The command line: the modes, each with the options that have a meaning there.
+//! Parsing only validates; names are resolved and sockets opened later.
 
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod common;
-mod compare;
 mod completions;
 mod dialogue;
 mod endpoint;
+mod errors;
 mod server;
 mod socket;
 mod tcp;
 mod traffic;
 mod udp;
 pub mod values;
-mod wrong;
 
-pub use common::{
-    AddressOptions, CommonOptions, DumpOptions, EndOptions, EngineOptions, OnStdinEof, Place,
-    ProgramOptions, ReportOptions, RetryOn, RetryOptions,
-};
-pub use compare::Compare;
+pub use common::*;
 pub use completions::Completions;
-pub use dialogue::{Bytes, DialogueOptions};
-pub use endpoint::{BindPoint, ConnectPoint, Target};
-pub use server::{AccessOptions, ClientOptions, Pair, ResponderOptions, ServerOptions, StdinTo};
+pub use dialogue::{DialogueOptions, StepOptions};
+pub use endpoint::{BindPoint, FromWords, Positional};
+pub use server::*;
 pub use socket::{GroupOptions, Membership, SocketOptions};
-pub use tcp::{
-    ConnectOptions, Keepalive, ListenOptions, OnPeerEof, Switch, TcpConnect, TcpListen, TcpOptions,
-};
-pub use traffic::FramingOptions;
-pub use udp::{
-    DatagramOptions, FromPolicy, PeerOptions, ReplyTimeout, ReplyTo, SendtoOptions, UdpBind,
-    UdpSendto,
-};
+pub use tcp::*;
+pub use traffic::{Delay, FramingOptions};
+pub use udp::*;
+pub use values::{Ordered, Sequence};
 
 /// Pipe, script and hex-dump TCP and UDP
 #[derive(Debug, Parser)]
@@ -46,13 +37,17 @@ pub use udp::{
     arg_required_else_help = true,
     subcommand_required = true,
     disable_help_subcommand = true,
+    max_term_width = HELP_WIDTH,
     after_help = OVERVIEW
 )]
 pub struct Cli {
-    /// What to do.
+    /// The mode to run.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// The maximum width of help, in columns.
+const HELP_WIDTH: usize = 80;
 
 const OVERVIEW: &str = "\
 TCP and UDP, side by side:
@@ -66,56 +61,83 @@ TCP and UDP, side by side:
                    direction                    ends nothing
 
 Examples:
-  tuplecat tcp-listen 9000 > copy                   receive a file over TCP
+  tuplecat tcp-listen '*' 9000 > copy               receive a file over TCP
   tuplecat tcp-connect 192.0.2.7 9000 < file        send it
   echo status | tuplecat udp-sendto 192.0.2.7 8125  ask, and print the replies
 
-'tuplecat MODE -h' has a line for each option, '--help' explains them.";
+'tuplecat MODE -h' lists the options of a mode; 'tuplecat help MODE' explains
+them.";
 
-/// The modes, and what else the program can do.
+/// The modes, and the other commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Wait for a TCP connection: socket, bind, listen, accept
+    /// Accept TCP connections: socket, bind, listen, accept
     #[command(visible_alias = "tl")]
     TcpListen(TcpListen),
     /// Make a TCP connection: socket, connect
     #[command(visible_alias = "tc")]
     TcpConnect(TcpConnect),
-    /// Receive datagrams from every peer, and answer: socket, bind, recvfrom
+    /// Receive and answer datagrams: socket, bind, recvfrom
     #[command(visible_alias = "ub")]
     UdpBind(UdpBind),
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
     UdpSendto(UdpSendto),
-    /// Show TCP and UDP side by side, by experiments on this machine
+    /// Show the differences of TCP and UDP by experiments
     Compare(Compare),
     /// Print the completion script of a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
 }
 
-const COMPLETIONS_EXAMPLES: &str = "\
+/// The command line of `compare`, whose experiments need no peer.
+#[derive(Debug, clap::Args)]
+#[command(after_help = COMPARE_EXAMPLES)]
+pub struct Compare {
+    /// Use IPv6 instead of IPv4
+    #[arg(short = '6')]
+    pub ipv6: bool,
+    /// Connect N clients to one server
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = values::whole::<u8>(1, 100))]
+    pub clients: u8,
+    /// Message that each client sends
+    #[arg(long, value_name = "TEXT", default_value = "hello", value_parser = message)]
+    pub message: String,
+    /// Print the results as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const COMPARE_EXAMPLES: &str = "\
 Examples:
-  source <(tuplecat completions bash)              in ~/.bashrc
-  tuplecat completions fish > ~/.config/fish/completions/tuplecat.fish
-  tuplecat completions zsh > ~/.zfunc/_tuplecat    with ~/.zfunc in $fpath";
+  tuplecat compare                  show all differences, in about a second
+  tuplecat compare -6 --clients 5   the same over IPv6, with more clients";
+
+/// The maximum length of a message, in bytes. Three of them fit into any receive buffer.
+const MAX_MESSAGE: usize = 1000;
+
+fn message(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("must not be empty".to_owned()),
+        len if len > MAX_MESSAGE => Err(format!("{len} bytes are more than {MAX_MESSAGE}")),
+        _ => Ok(text.to_owned()),
+    }
+}
 
 impl Cli {
-    /// Parses a command line, the program's name first.
+    /// Parses a command line that begins with the program's name.
     ///
-    /// The error is also how help and version come: it knows where to print itself and which status to exit with.
+    /// The error is also the carrier of help and version.
     pub fn read<W>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error>
     where
         W: Into<OsString>,
     {
-        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
-        let mut command = Self::command();
+        let words = replace_command(words.into_iter().map(Into::into).collect());
+        let mut command = Self::command().mut_subcommands(|mode| mode.mut_args(accept_hyphen));
         let matches = command.try_get_matches_from_mut(&words);
-        let mut matches =
-            matches.map_err(|error| wrong::explained(error, &words, Self::command()))?;
+        let mut matches = matches.map_err(|error| errors::explained(error, &words, &command))?;
         let mode = matches.subcommand_name().map(str::to_owned);
         let read = Self::from_arg_matches_mut(&mut matches);
-        let read = read.and_then(|cli| match cli.contradiction() {
+        let read = read.and_then(|cli| match cli.contradiction(&words) {
             Some(text) => Err(clap::Error::raw(ErrorKind::ArgumentConflict, text)),
             None => Ok(cli),
         });
@@ -127,15 +149,44 @@ impl Cli {
         )
     }
 
-    /// Why options that are right by themselves are not right together, if they are not.
-    fn contradiction(&self) -> Option<&'static str> {
+    /// Returns the reason why options that are valid alone are not valid together.
+    fn contradiction(&self, words: &[OsString]) -> Option<&'static str> {
+        if errors::separates_keepalive(words) {
+            return Some(errors::SEPARATE_KEEPALIVE);
+        }
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
-            Command::TcpConnect(options) => options.common.contradiction(),
+            Command::TcpConnect(options) => options.contradiction(),
             Command::UdpBind(options) => options.common.contradiction(),
             Command::UdpSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
+    }
+}
+
+/// Replaces `help [MODE]` and `version` by the options that do the same.
+fn replace_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("help") => {
+            words.remove(1);
+            words.truncate(2);
+            words.push("--help".into());
+        }
+        Some("version") => words[1] = "--version".into(),
+        _ => {}
+    }
+    words
+}
+
+/// Lets the parser of a value reject a word such as `-1`, which would be an unknown option otherwise.
+fn accept_hyphen(option: Arg) -> Arg {
+    const FREE: [&str; 7] = ["FILE", "DIR", "HOST", "NAME", "PROGRAM", "COMMAND", "TEXT"];
+    let names = option.get_value_names().unwrap_or_default();
+    let is_free = names.iter().any(|name| FREE.contains(&name.as_str()));
+    if is_free || option.is_positional() || !option.get_action().takes_values() {
+        option
+    } else {
+        option.allow_hyphen_values(true)
     }
 }
 

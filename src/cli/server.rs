@@ -1,261 +1,225 @@
-//! The options of the modes that wait for others: many clients, local ends, fixed answers, access.
-//! A server takes all of them; who gets what of standard input is said here.
+//! The options of the modes that wait for others: local ends, access, and many clients at once.
+//! They decide which client gets standard input, and which clients are served at all.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
+use clap::{Args, ValueEnum};
 
+use super::common::STDIO;
 use super::dialogue::DIALOGUE;
-use super::values::{self, whole};
+use super::values::{self, Ordered, Sequence, whole};
 use crate::address::access::{Access, Networks, Verdict, parse_network};
 use crate::exit::Failure;
 
 /// The options of `tcp-listen` and `udp-bind`.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Local end")]
 pub struct ServerOptions {
-    /// Send everything back to where it came from
+    /// Send received data back to its sender
     #[arg(
         long,
-        help_heading = "Local end",
         conflicts_with_all = DIALOGUE,
-        conflicts_with_all = [
-            "program", "stdin", "input", "output", "crlf", "rate", "delay", "send_only", "recv_only",
-            "on_stdin_eof"
-        ]
+        conflicts_with_all = STDIO,
+        conflicts_with_all = ["exec", "shell", "on_stdin_eof"]
     )]
     pub echo: bool,
-    /// Run at most N programs at once; clients and datagrams wait until one ends
+    /// Run at most N programs at once
+    ///
+    /// Further clients and datagrams wait until a program ends.
     #[arg(
         long,
         value_name = "N",
-        help_heading = "Local end",
         default_value_t = 100,
         requires = "program",
         value_parser = whole::<u64>(1, u64::MAX)
     )]
     pub max_children: u64,
-    /// Answers that are known beforehand.
+    /// Fixed answers.
     #[command(flatten)]
     pub responder: ResponderOptions,
-    /// Who may talk to it.
+    /// Rules about peers.
     #[command(flatten)]
     pub access: AccessOptions,
 }
 
-/// How many clients are served, and how they share standard input and output.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Many clients")]
-pub struct ClientOptions {
-    /// Serve clients until ended by a signal or a limit, any number at once
-    #[arg(short, long, conflicts_with_all = DIALOGUE)]
-    pub keep_open: bool,
-    /// Serve at most N clients at once; others wait until one leaves [default: as many as descriptors allow]
-    #[arg(long, value_name = "N", requires = "keep_open", value_parser = whole::<u64>(1, u64::MAX))]
-    pub max_clients: Option<u64>,
-    /// Which clients get standard input
-    #[arg(
-        long,
-        value_name = "WHICH",
-        value_enum,
-        default_value = "all",
-        requires = "keep_open",
-        conflicts_with_all = ["echo", "program", "responder", "recv_only"]
-    )]
-    pub stdin_to: StdinTo,
-    /// Drop a client that takes nothing of what is sent to it for TIME
-    ///
-    /// Until then it holds back what is meant for it: standard input where it gets that, its own echo, what a broker hands on.
-    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
-    pub client_timeout: Duration,
-    /// Write whole lines, each with the 4-tuple it came over in front
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["out_dir", "echo", "program", "responder", "send_only"])]
-    pub prefix: bool,
-    /// Write what each client sends to a file of its own in DIR
-    ///
-    /// The file is named by the 4-tuple. One that exists is never overwritten.
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "keep_open",
-        conflicts_with_all = ["echo", "program", "responder", "send_only"]
-    )]
-    pub out_dir: Option<PathBuf>,
-    /// Hand on what one client sends to all others, and show it here
-    #[arg(long, requires = "keep_open", conflicts_with_all = ["echo", "program", "responder"])]
-    pub broker: bool,
-}
-
-/// Which clients get what is read from standard input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum StdinTo {
-    /// Every client that is there
-    #[default]
-    All,
-    /// The one that came first of those that are there
-    First,
-    /// The one that came last
-    Last,
-    /// None: standard input is not read
-    None,
-}
-
-/// Answers that are known beforehand.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Local end")]
-#[group(id = "responder", multiple = true)]
+/// Fixed answers, in the place of standard input and output.
+#[derive(Clone, Debug, Args)]
+#[group(
+    id = "responder",
+    multiple = true,
+    conflicts_with_all = STDIO,
+    conflicts_with_all = DIALOGUE,
+    conflicts_with_all = ["exec", "shell", "echo", "on_stdin_eof"]
+)]
 pub struct ResponderOptions {
-    /// Answer every request with the bytes in FILE: over TCP a line is a request, over UDP a datagram
-    #[arg(long, value_name = "FILE", conflicts_with_all = DIALOGUE, conflicts_with_all = OTHERS)]
-    pub canned: Option<PathBuf>,
-    /// Answer requests that contain REQUEST with ANSWER; repeat it for more, the first that fits counts
+    /// Answer every request with the contents of FILE
     ///
-    /// In both \n, \r, \t, \0, \xHH and \\ stand for bytes; \x3d is an equals sign in REQUEST. An empty REQUEST fits all. What
-    /// fits none gets the answer of --canned, or none.
+    /// Over TCP a request is a line, over UDP a datagram.
+    #[arg(long, value_name = "FILE")]
+    pub canned: Option<PathBuf>,
+    /// Answer requests that contain REQUEST; repeatable
+    ///
+    /// The first REQUEST that a request contains decides. \n, \r, \t, \0, \xHH and \\ stand for bytes; \x3d is an equals sign in
+    /// REQUEST. An empty REQUEST is in every request. A request that contains none gets the answer of --canned, or no answer.
     #[arg(
         long,
         value_name = "REQUEST=ANSWER",
         value_parser = pair,
-        allow_hyphen_values = true,
-        conflicts_with_all = DIALOGUE,
-        conflicts_with_all = OTHERS
+        allow_hyphen_values = true
     )]
     pub respond: Vec<Pair>,
 }
 
-/// What has no effect beside a responder, or would have to take its place.
-const OTHERS: [&str; 11] = [
-    "program",
-    "echo",
-    "stdin",
-    "input",
-    "output",
-    "crlf",
-    "rate",
-    "delay",
-    "send_only",
-    "recv_only",
-    "on_stdin_eof",
-];
-
 /// A request, and the answer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// What a request has to contain.
+    /// Bytes that a request contains.
     pub request: Vec<u8>,
-    /// What it gets.
+    /// The answer to it.
     pub answer: Vec<u8>,
 }
 
 fn pair(text: &str) -> Result<Pair, String> {
-    let (request, answer) = text
-        .split_once('=')
-        .ok_or("expected REQUEST=ANSWER".to_owned())?;
+    let (request, answer) = text.split_once('=').ok_or("expected REQUEST=ANSWER")?;
     Ok(Pair {
-        request: values::text(request)?.0,
-        answer: values::text(answer)?.0,
+        request: values::text(request)?,
+        answer: values::text(answer)?,
     })
 }
 
 impl ResponderOptions {
-    /// Whether there is anything to answer with.
+    /// Returns true if there is an answer.
     #[must_use]
     pub fn is_given(&self) -> bool {
         self.canned.is_some() || !self.respond.is_empty()
     }
 }
 
-/// The rules of `--allow` and `--deny`, in the order in which they were given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Rules about peers.
+#[derive(Clone, Debug, Args)]
 pub struct AccessOptions {
-    /// What each says, and of whom.
-    pub rules: Vec<(Verdict, Networks)>,
+    /// Each `--allow` and each `--deny`: the first rule that matches a peer decides.
+    #[command(flatten)]
+    pub rules: Ordered<RuleOptions>,
 }
 
 impl AccessOptions {
     /// Reads the files that the rules name.
     pub fn access(&self) -> Result<Access, Failure> {
-        Access::new(&self.rules)
+        Access::new(&self.rules.0)
     }
 
-    /// Whether anybody is allowed by name.
+    /// Returns true if a rule allows peers.
     #[must_use]
-    pub fn allow_somebody(&self) -> bool {
-        let mut verdicts = self.rules.iter().map(|(verdict, _)| verdict);
-        verdicts.any(|verdict| *verdict == Verdict::Allowed)
+    pub fn allows(&self) -> bool {
+        let mut rules = self.rules.0.iter();
+        rules.any(|(verdict, _)| *verdict == Verdict::Allowed)
     }
 }
 
-const OPTIONS: [(&str, Verdict); 2] = [("allow", Verdict::Allowed), ("deny", Verdict::Denied)];
-
-const ALLOW_HELP: &str = "\
-Serve only peers from CIDR, a network or an address; may be given again
-
-Of --allow and --deny, the first that matches a peer decides, in the order given. Where none matches, everybody is served, \
-unless there is an --allow: then nobody else is. @FILE stands for the networks in FILE, one a line.";
-
-const DENY_HELP: &str = "Do not serve peers from CIDR; may be given again";
-
-impl Args for AccessOptions {
-    fn augment_args(command: Command) -> Command {
-        let option = |name: &'static str| {
-            Arg::new(name)
-                .long(name)
-                .value_name("CIDR")
-                .action(ArgAction::Append)
-                .value_parser(whom)
-                .help_heading("Access")
-        };
-        command
-            .arg(
-                option("allow")
-                    .help(summary(ALLOW_HELP))
-                    .long_help(ALLOW_HELP),
-            )
-            .arg(option("deny").help(DENY_HELP))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+/// The options that are rules about peers.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Access")]
+#[group(skip)]
+pub struct RuleOptions {
+    /// Serve only peers in CIDR; repeatable
+    ///
+    /// CIDR is a network or an address; @FILE is the networks in FILE, one a line. Of --allow and --deny, the first that matches
+    /// a peer decides, in the order given. A peer that none matches is served, unless there is an --allow.
+    #[arg(long, value_name = "CIDR", value_parser = |text: &str| rule(Verdict::Allowed, text))]
+    allow: Vec<(Verdict, Networks)>,
+    /// Do not serve peers in CIDR; repeatable
+    #[arg(long, value_name = "CIDR", value_parser = |text: &str| rule(Verdict::Denied, text))]
+    deny: Vec<(Verdict, Networks)>,
 }
 
-fn summary(help: &'static str) -> &'static str {
-    help.split("\n\n").next().unwrap_or(help)
+impl Sequence for RuleOptions {
+    type Value = (Verdict, Networks);
+    const OPTIONS: &'static [&'static str] = &["allow", "deny"];
 }
 
-impl FromArgMatches for AccessOptions {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut rules: Vec<(usize, Verdict, Networks)> = Vec::new();
-        for (name, verdict) in OPTIONS {
-            let places = matches.indices_of(name).into_iter().flatten();
-            let given = matches.get_many(name).into_iter().flatten();
-            rules.extend(
-                places
-                    .zip(given)
-                    .map(|(place, whom): (_, &Networks)| (place, verdict, whom.clone())),
-            );
-        }
-        rules.sort_by_key(|&(place, ..)| place);
-        let rules = rules
-            .into_iter()
-            .map(|(_, verdict, whom)| (verdict, whom))
-            .collect();
-        Ok(Self { rules })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
+fn rule(verdict: Verdict, text: &str) -> Result<(Verdict, Networks), String> {
+    let whom = match text.strip_prefix('@') {
+        Some("") => return Err("expected the name of a file after '@'".to_owned()),
+        Some(path) => Networks::Listed(path.into()),
+        None => Networks::One(parse_network(text)?),
+    };
+    Ok((verdict, whom))
 }
 
-fn whom(text: &str) -> Result<Networks, String> {
-    match text.strip_prefix('@') {
-        Some("") => Err("expected the name of a file after '@'".to_owned()),
-        Some(path) => Ok(Networks::Listed(path.into())),
-        None => parse_network(text).map(Networks::One),
-    }
+/// Many clients at once, and their shares of standard input and output.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Many clients")]
+pub struct ClientOptions {
+    /// Serve any number of clients at once
+    ///
+    /// The run ends by a signal or a limit.
+    #[arg(short, long, conflicts_with_all = DIALOGUE)]
+    pub keep_open: bool,
+    /// Serve at most N clients at once
+    ///
+    /// Other clients wait in the backlog until one leaves. The default is what the limit on open descriptors allows.
+    #[arg(long, value_name = "N", requires = "keep_open", value_parser = whole::<u64>(1, u64::MAX))]
+    pub max_clients: Option<u64>,
+    /// Clients that get standard input
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        default_value = "all",
+        requires = "keep_open",
+        conflicts_with_all = LOCAL_ENDS,
+        conflicts_with = "recv_only"
+    )]
+    pub stdin_to: StdinTo,
+    /// Disconnect a client that has not acknowledged anything for TIME
+    ///
+    /// Until then it holds back the data meant for it: standard input if it gets that, its own echo, or the messages of a
+    /// broker.
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
+    pub client_timeout: Duration,
+    /// Write whole lines, each after its 4-tuple
+    #[arg(
+        long,
+        requires = "keep_open",
+        conflicts_with_all = LOCAL_ENDS,
+        conflicts_with_all = ["out_dir", "send_only"]
+    )]
+    pub prefix: bool,
+    /// Write each client's data to its own file in DIR
+    ///
+    /// The 4-tuple is the name of the file. An existing file is never overwritten.
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "keep_open",
+        conflicts_with_all = LOCAL_ENDS,
+        conflicts_with = "send_only"
+    )]
+    pub out_dir: Option<PathBuf>,
+    /// Forward each client's data to all other clients
+    ///
+    /// It is written to standard output as well.
+    #[arg(long, requires = "keep_open", conflicts_with_all = LOCAL_ENDS)]
+    pub broker: bool,
+}
+
+/// The options that replace standard input and output.
+const LOCAL_ENDS: [&str; 5] = ["echo", "exec", "shell", "canned", "respond"];
+
+/// The clients that get standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StdinTo {
+    /// Every connected client
+    #[default]
+    All,
+    /// The connected client that came first
+    First,
+    /// The connected client that came last
+    Last,
+    /// None: standard input is not read
+    None,
 }
 
 #[cfg(test)]
@@ -296,7 +260,7 @@ mod tests {
             (Verdict::Denied, Networks::Listed("list".into())),
             (Verdict::Allowed, network("::1")),
         ];
-        assert_eq!(options.server.access.rules, expected);
+        assert_eq!(options.server.access.rules.0, expected);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The options that become socket options, and the multicast groups that a socket joins.
-//! A value is checked here for its form; the kernel checks the rest.
+//! The options that become socket options of either transport, and the multicast groups that a socket joins.
+//! The parser checks the form of a value; the kernel checks the value.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,61 +10,65 @@ use super::values::{self, whole};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Socket")]
 pub struct SocketOptions {
-    /// Ask for a receive buffer of SIZE bytes
+    /// Request a receive buffer of SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub rcvbuf: Option<usize>,
-    /// Ask for a send buffer of SIZE bytes
+    /// Request a send buffer of SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub sndbuf: Option<usize>,
     /// Set the time to live (hop limit) of packets
     #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 255))]
     pub ttl: Option<u32>,
-    /// Mark packets for a class of service: ef, af11 to af43, cs0 to cs7, or a number
+    /// Set the traffic class, such as ef, af11, cs1 or 16
     ///
-    /// Sets the type of service of IPv4 and the traffic class of IPv6, eight bits. Names stand for the classes of RFC 2474
-    /// and its kin; le, va, lowdelay, throughput and reliability are known too. A number is decimal, or hexadecimal after 0x.
+    /// This is the type of service of IPv4 and the traffic class of IPv6, eight bits. The names are ef, af11 to af43, cs0
+    /// to cs7 (RFC 2474 and its successors), le, va, lowdelay, throughput and reliability. A number is decimal, or hexadecimal after 0x.
     #[arg(long, value_name = "CLASS", value_parser = values::type_of_service)]
     pub tos: Option<u8>,
-    /// Use this network interface only
+    /// Use only this network interface
     #[arg(long, value_name = "NAME", value_parser = values::interface)]
     pub interface: Option<String>,
-    /// Mark packets with N for routing and packet filters (needs privileges)
+    /// Mark packets with N (privileged)
+    ///
+    /// Routing and packet filters can use the mark.
     #[arg(long, value_name = "N", value_parser = values::mark)]
     pub mark: Option<u32>,
-    /// Share the port with other sockets that say the same; the kernel spreads the traffic
+    /// Share the port with other sockets
+    ///
+    /// All of them need this option. The kernel distributes connections and datagrams among them (socket(7)).
     #[arg(long)]
     pub reuse_port: bool,
 }
 
-/// Datagrams that are for more than one.
+/// Broadcast and multicast (RFC 1112, RFC 4607).
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Broadcast and multicast")]
 pub struct GroupOptions {
     /// Allow sending to a broadcast address
     #[arg(long)]
     pub broadcast: bool,
-    /// Receive what is sent to a multicast GROUP, on interface IF; repeat it for more
+    /// Join a multicast GROUP on interface IF; repeatable
     ///
-    /// GROUP@SOURCE takes only what SOURCE sends to the group (source-specific multicast).
+    /// GROUP@SOURCE receives only datagrams of SOURCE (source-specific multicast). Without IF the kernel's routes decide.
     #[arg(long, value_name = "GROUP[%IF]", value_parser = membership)]
     pub join: Vec<Membership>,
-    /// Let multicast live for N hops; 0 keeps it on this machine [default: 1, the local network]
+    /// Limit multicast to N hops; 0 is this machine only [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<u32>(0, 255))]
     pub multicast_ttl: Option<u32>,
     /// Send multicast through this network interface
     #[arg(long, value_name = "IF", value_parser = values::interface)]
     pub multicast_if: Option<String>,
-    /// Do not hear on this machine what it sends to a group
+    /// Do not deliver sent multicast on this machine
     #[arg(long)]
     pub no_multicast_loop: bool,
 }
 
-/// A group to be in.
+/// The membership of a multicast group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// The group's address.
     pub group: IpAddr,
-    /// Only what comes from there.
+    /// The only sender to accept.
     pub source: Option<IpAddr>,
     /// The network interface.
     pub interface: Option<String>,
@@ -83,14 +87,13 @@ impl fmt::Display for Membership {
     }
 }
 
-/// `GROUP`, `GROUP%IF`, `GROUP@SOURCE`, `GROUP%IF@SOURCE` or `GROUP@SOURCE%IF`.
+/// Parses `GROUP`, `GROUP%IF`, `GROUP@SOURCE`, `GROUP%IF@SOURCE` or `GROUP@SOURCE%IF`.
 fn membership(text: &str) -> Result<Membership, String> {
     let (group, source) = match text.split_once('@') {
-        Some((group, source)) => (group, Some(source)),
+        Some((group, source)) => (group, Some(scoped(source)?)),
         None => (text, None),
     };
     let (group, interface) = scoped(group)?;
-    let source = source.map(scoped).transpose()?;
     let interface = match (interface, source.and_then(|(_, interface)| interface)) {
         (Some(one), Some(other)) if one != other => {
             return Err("two different interfaces".to_owned());
@@ -100,11 +103,11 @@ fn membership(text: &str) -> Result<Membership, String> {
     let source = source.map(|(source, _)| source);
     if !group.is_multicast() {
         return Err(format!(
-            "'{group}' is no multicast address: those are 224.0.0.0/4 and ff00::/8"
+            "'{group}' is not a multicast address (224.0.0.0/4 or ff00::/8)"
         ));
     }
     if source.is_some_and(|source| source.is_ipv4() != group.is_ipv4() || source.is_multicast()) {
-        return Err("the source is not an address of one machine in the group's family".to_owned());
+        return Err("the source is not a unicast address of the group's family".to_owned());
     }
     Ok(Membership {
         group,
@@ -113,6 +116,7 @@ fn membership(text: &str) -> Result<Membership, String> {
     })
 }
 
+/// Splits an address from its interface, and removes brackets.
 fn scoped(text: &str) -> Result<(IpAddr, Option<&str>), String> {
     let (address, interface) = match text.split_once('%') {
         Some((address, interface)) => (address, Some(interface)),

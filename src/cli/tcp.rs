@@ -1,17 +1,18 @@
 //! The command lines of `tcp-listen` and `tcp-connect`, with the options that only TCP has.
-//! Read beside `udp.rs`, it shows where the two transports differ.
+//! Beside `udp.rs` it shows the differences between the transports.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::common::SHAPES_OF_INPUT;
+use super::common::{INPUT, STDIO};
 use super::dialogue::DIALOGUE;
+use super::endpoint::{BindPoint, Positional};
 use super::traffic::{read_as_stream, written_as_stream};
 use super::values::{self, MAX_INT, whole};
-use super::{BindPoint, ClientOptions, CommonOptions, ConnectPoint, RetryOptions, ServerOptions};
-use crate::address::Port;
+use super::{ClientOptions, CommonOptions, RetryOptions, ServerOptions};
+use crate::address::{Port, Targets};
 use crate::framing::OutputFraming;
 
 /// The command line of `tcp-listen`.
@@ -23,32 +24,39 @@ use crate::framing::OutputFraming;
     mut_arg("output", written_as_stream)
 )]
 pub struct TcpListen {
-    /// Where to listen.
+    /// The local endpoint.
     #[command(flatten)]
-    pub bind: BindPoint,
-    /// How to wait for a client.
+    pub bind: Positional<BindPoint>,
+    /// The wait for clients.
     #[command(flatten)]
     pub listen: ListenOptions,
-    /// How to serve many.
+    /// Many clients at once.
     #[command(flatten)]
     pub clients: ClientOptions,
-    /// What stands in for standard input and output, and who may talk to it.
+    /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
-    /// Options of the TCP sockets.
-    #[command(flatten)]
-    pub tcp: TcpOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Options of TCP sockets.
+    #[command(flatten)]
+    pub tcp: TcpOptions,
 }
 
+const TCP_LISTEN_EXAMPLES: &str = "\
+Examples:
+  tuplecat tcp-listen 9000 > copy          receive a file from this machine
+  tuplecat tcp-listen '*' 9000 > copy      receive a file from any machine
+  tar c . | tuplecat tl '*' 9000           send a directory to the first client
+  tuplecat tl 0 --ready-file port > copy   let the kernel choose the port";
+
 impl TcpListen {
-    /// Why the options do not go together, if they do not.
+    /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let common = &self.common;
-        if self.clients.prefix && common.dump.takes_output() {
-            return Some("--prefix is for standard output, which has the capture of '--pcap -'");
+        if self.clients.prefix && common.dump.takes_stdout() {
+            return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
         }
         let is_marked = self.clients.prefix || self.clients.out_dir.is_some();
         if is_marked && common.framing.output != OutputFraming::Raw {
@@ -58,12 +66,19 @@ impl TcpListen {
     }
 }
 
-const TCP_LISTEN_EXAMPLES: &str = "\
-Examples:
-  tuplecat tcp-listen 9000 > copy          receive a file from this machine
-  tuplecat tcp-listen '*' 9000 > copy      the same from any machine
-  tar c . | tuplecat tl '*' 9000           hand a directory to the first client
-  tuplecat tl 0 --ready-file port > copy   let the kernel choose the port";
+/// The wait for clients.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Listening")]
+pub struct ListenOptions {
+    /// Let up to N clients wait to be accepted
+    ///
+    /// The kernel allows at most net.core.somaxconn.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = whole::<i32>(1, MAX_INT))]
+    pub backlog: i32,
+    /// Exit with status 6 after TIME without a client
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub accept_timeout: Option<Duration>,
+}
 
 /// The command line of `tcp-connect`.
 #[derive(Debug, clap::Args)]
@@ -74,95 +89,78 @@ Examples:
     mut_arg("output", written_as_stream)
 )]
 pub struct TcpConnect {
-    /// Where to connect to.
+    /// The remote endpoint, or with `--probe` several ports.
     #[command(flatten)]
-    pub target: ConnectPoint,
-    /// How to connect.
+    pub target: Positional<Targets>,
+    /// The connection attempt.
     #[command(flatten)]
     pub connect: ConnectOptions,
-    /// Whether to try again.
+    /// Repetition of a failed attempt.
     #[command(flatten)]
     pub retry: RetryOptions,
-    /// Options of the TCP socket.
-    #[command(flatten)]
-    pub tcp: TcpOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Options of TCP sockets.
+    #[command(flatten)]
+    pub tcp: TcpOptions,
 }
 
 const TCP_CONNECT_EXAMPLES: &str = r"Examples:
   tuplecat tcp-connect 192.0.2.7 9000 < file              send a file
   printf 'GET / HTTP/1.0\r\n\r\n' | tuplecat tc localhost http
-  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  IPv6, and a limit
+  tuplecat tc --connect-timeout 500ms '[2001:db8::7]:22'  IPv6, with a limit
   tuplecat tc --probe --retry-for 30 localhost 5432       wait for a service
   tuplecat tc localhost 6379 --send 'PING\r\n' --expect +PONG";
 
-/// How clients are waited for.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Listening")]
-pub struct ListenOptions {
-    /// Let N clients wait to be accepted
-    ///
-    /// The kernel allows no more than its setting net.core.somaxconn.
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = whole::<i32>(1, MAX_INT))]
-    pub backlog: i32,
-    /// Give up after TIME without a client (status 6)
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub accept_timeout: Option<Duration>,
+impl TcpConnect {
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        if self.target.0.ports.only().is_none() && !self.connect.probe {
+            return Some("PORT is one port; only --probe takes several");
+        }
+        self.common.contradiction()
+    }
 }
 
-/// How a TCP connection is made.
+/// The connection attempt.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
 pub struct ConnectOptions {
-    /// Give up after TIME without a connection (status 6)
+    /// Exit with status 6 if connecting takes TIME
     ///
-    /// The limit is for all addresses of HOST together. Without it --idle-timeout is the limit, or the kernel gives up in its own
-    /// time, about two minutes.
+    /// TIME is the limit for all addresses of HOST together. Without it --idle-timeout is the limit, or the kernel's own of
+    /// about two minutes.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub connect_timeout: Option<Duration>,
-    /// Connect from this address of this machine
+    /// Connect from this local address
     #[arg(long, value_name = "HOST", value_parser = values::host)]
     pub source: Option<String>,
-    /// Connect from this port
+    /// Connect from this local port
     #[arg(long, value_name = "PORT")]
     pub source_port: Option<Port>,
-    /// Only find out whether somebody listens: connect, report the 4-tuple and the time it took, and leave
+    /// Connect, report the 4-tuple and the time taken, and exit
     ///
-    /// PORT may be a list such as 22,80,8000-8010. The status is 0 if all are open. A port that does not answer within 5 seconds,
-    /// or --connect-timeout, is not.
+    /// PORT may be a list such as 22,80,8000-8010. The status is 0 if all ports are open. A port that does not answer within 5
+    /// seconds, or --connect-timeout, is not open.
     #[arg(
         long,
         conflicts_with_all = DIALOGUE,
-        conflicts_with_all = SHAPES_OF_INPUT,
-        conflicts_with_all = [
-            "program", "stdin", "output", "max_bytes", "send_only", "recv_only", "on_peer_eof"
-        ]
+        conflicts_with_all = STDIO,
+        conflicts_with_all = INPUT,
+        conflicts_with_all = ["exec", "shell", "max_bytes", "on_peer_eof"]
     )]
     pub probe: bool,
-    /// Let one open port of those that are probed be enough for status 0
+    /// Succeed if at least one probed port is open
     #[arg(long, requires = "probe")]
     pub any: bool,
 }
 
-/// What happens when the peer has finished sending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OnPeerEof {
-    /// Leave if standard input is a terminal, or never spoke and stays silent for 5 seconds; else wait for its end
-    #[default]
-    Auto,
-    /// Wait for the end of standard input
-    Wait,
-    /// Leave at once
-    Quit,
-}
-
-/// Options of TCP sockets (tcp(7)).
+/// Options of TCP sockets (tcp(7)), and the meaning of the peer's FIN.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "TCP socket")]
 pub struct TcpOptions {
-    /// What to do when the peer has finished sending
+    /// Action when the peer has finished sending
     #[arg(
         long,
         value_name = "ACTION",
@@ -171,14 +169,14 @@ pub struct TcpOptions {
         help_heading = "Endings"
     )]
     pub on_peer_eof: OnPeerEof,
-    /// Send small pieces at once instead of gathering them (Nagle's algorithm off)
+    /// Send small segments at once (no Nagle algorithm)
     #[arg(long, value_name = "SWITCH", value_enum, default_value = "on")]
     pub nodelay: Switch,
-    /// Probe a silent peer, and break the connection when it does not answer
+    /// Probe a silent peer; break the connection if it does not answer
     ///
-    /// Probing starts after IDLE of silence, goes on every INTERVAL, and gives up after COUNT probes without an answer, as in
-    /// --keepalive=30,5,3. The two times are in whole seconds. Without a value the system's settings hold: two hours, 75
-    /// seconds, 9 probes.
+    /// Probes start after IDLE of silence, repeat every INTERVAL, and break the connection after COUNT of them without an
+    /// answer, as in --keepalive=30,5,3. The times are whole seconds. Without a value the system's settings apply: two hours,
+    /// 75 seconds, 9 probes.
     #[arg(
         long,
         value_name = "IDLE,INTERVAL,COUNT",
@@ -189,10 +187,10 @@ pub struct TcpOptions {
         value_parser = values::keepalive
     )]
     pub keepalive: Option<Keepalive>,
-    /// Break the connection when sent data stays unacknowledged for TIME
+    /// Break the connection if sent data is not acknowledged for TIME
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub user_timeout: Option<Duration>,
-    /// Close with a reset (RST): unsent data is thrown away
+    /// Close with a reset (RST) and discard unsent data
     #[arg(long)]
     pub linger_reset: bool,
     /// Limit segments to SIZE bytes of data
@@ -201,11 +199,23 @@ pub struct TcpOptions {
     /// Use this congestion control, such as cubic or bbr
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub congestion: Option<String>,
-    /// Send or accept data with the first packet of a connection (TCP Fast Open)
+    /// Send or accept data in the first packet (TCP Fast Open)
     ///
-    /// A side that connects must speak first then: once it knows the peer, no connection is made before there is data to send.
+    /// A client must then send first: once it knows the peer, it makes no connection before it has data.
     #[arg(long)]
     pub fastopen: bool,
+}
+
+/// The action when the peer has finished sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnPeerEof {
+    /// Exit if standard input is a terminal, or gave nothing and stays silent for 5 seconds; else wait for its end
+    #[default]
+    Auto,
+    /// Wait for the end of standard input
+    Wait,
+    /// Exit at once
+    Quit,
 }
 
 /// A setting that is on or off.
@@ -217,18 +227,18 @@ pub enum Switch {
     Off,
 }
 
-/// How a silent peer is probed.
+/// The times and the number of keepalive probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keepalive {
-    /// As the system's settings say.
+    /// The system's settings.
     System,
-    /// With values of its own.
+    /// Settings of this socket.
     Timed {
         /// Silence before the first probe, in whole seconds.
         idle: Duration,
         /// Time between probes, in whole seconds.
         interval: Duration,
-        /// Probes without an answer that break the connection.
+        /// Unanswered probes that break the connection.
         count: u32,
     },
 }

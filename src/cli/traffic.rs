@@ -1,5 +1,5 @@
-//! How input is cut and output is dressed, and how fast input goes out.
-//! Every mode has these options; the forms that show borders are offered where there are borders.
+//! The formats of input and output, and the rate of the input.
+//! Every mode has these options; formats with boundaries exist only where datagrams do.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -11,66 +11,59 @@ use clap::{Arg, Command, Error, ValueEnum};
 use super::values;
 use crate::flow::Direction;
 use crate::framing::pace::Pace;
-use crate::framing::{InputFraming, OutputFraming};
-use crate::framing::{LineEnds, ReplayTiming};
+use crate::framing::{InputFraming, LineEnds, OutputFraming, ReplayTiming};
 
-/// What becomes of standard input, and of what arrives.
+/// The formats of input and output, and the rate of the input.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Input and output")]
 pub struct FramingOptions {
-    /// How input is cut into datagrams
+    /// Format of the input: how to split it into datagrams
     #[arg(
         long = "in",
         value_name = "FRAMING",
         default_value = "raw",
-        value_parser = InputForms::Datagrams,
-        conflicts_with = "program"
+        value_parser = InputForms::Datagrams
     )]
     pub input: InputFraming,
-    /// How datagrams are written to standard output
+    /// Format of the output
     #[arg(
         long = "out",
         value_name = "FRAMING",
         value_enum,
-        default_value = "raw",
-        conflicts_with = "program"
+        default_value = "raw"
     )]
     pub output: OutputFraming,
-    /// Send lines with CR LF at their ends
+    /// End lines with CR LF
     ///
-    /// A line feed that has no carriage return before it gets one. With '--in line' every datagram ends in both.
-    #[arg(short = 'C', long, conflicts_with = "program")]
+    /// A line feed without a carriage return before it gets one. With '--in line' every datagram ends with both.
+    #[arg(short = 'C', long)]
     pub crlf: bool,
-    /// Send at most SIZE bytes of payload in a second
-    #[arg(long, value_name = "SIZE", conflicts_with = "program", value_parser = values::size)]
+    /// Send at most SIZE bytes a second
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub rate: Option<u64>,
-    /// Let TIME pass between one frame and the next; 'original' keeps the pauses of a dump
+    /// Wait TIME between frames; 'original' is as in the dump
     ///
-    /// A frame is what --in makes of the input; of raw input it is a datagram, or what is read at once.
-    #[arg(long, value_name = "TIME", conflicts_with = "program", value_parser = delay)]
+    /// A frame is a part that --in makes of the input; with raw input it is a datagram, or the result of one read.
+    #[arg(long, value_name = "TIME", value_parser = delay)]
     pub delay: Option<Delay>,
 }
 
-/// What lies between two frames.
+/// The pause between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
     /// This time.
     Fixed(Duration),
-    /// What lay between them when they were recorded.
+    /// The time between them in the recording.
     Original,
 }
 
 fn delay(text: &str) -> Result<Delay, String> {
-    match text {
-        "original" => Ok(Delay::Original),
-        _ => values::duration(text)
-            .map(Delay::Fixed)
-            .map_err(|error| format!("{error}, or 'original'")),
-    }
+    let time = |text: &str| values::duration(text).map(Delay::Fixed);
+    values::word_or(text, ("original", Delay::Original), time)
 }
 
 impl FramingOptions {
-    /// What becomes of the ends of lines.
+    /// Returns the line ends to send.
     #[must_use]
     pub fn ends(&self) -> LineEnds {
         if self.crlf {
@@ -80,7 +73,7 @@ impl FramingOptions {
         }
     }
 
-    /// How fast input may go.
+    /// Returns the limit on the rate of the input.
     #[must_use]
     pub fn pace(&self) -> Option<Pace> {
         let delay = match self.delay {
@@ -90,7 +83,7 @@ impl FramingOptions {
         Pace::new(self.rate, delay)
     }
 
-    /// Whether a recording keeps its pauses.
+    /// Returns the times at which to send recorded frames.
     #[must_use]
     pub fn timing(&self) -> ReplayTiming {
         match self.delay {
@@ -99,12 +92,12 @@ impl FramingOptions {
         }
     }
 
-    /// Whether standard input is read in another way than as it is.
+    /// Returns true if standard input is not sent as it is.
     pub(super) fn shapes_input(&self) -> bool {
         self.crlf || self.input != InputFraming::Raw
     }
 
-    /// Why the options do not go together, if they do not.
+    /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = matches!(self.input, InputFraming::Raw | InputFraming::Line);
         let has_times = matches!(self.input, InputFraming::Dump(_));
@@ -118,106 +111,52 @@ impl FramingOptions {
     }
 }
 
-/// Offers `--in` as it is where there are no datagrams.
+/// Restricts `--in` to the formats of a stream.
 pub(super) fn read_as_stream(option: Arg) -> Arg {
-    option
-        .help("How input is read")
-        .value_parser(InputForms::Stream)
+    let option = option.help("Format of the input");
+    option.value_parser(InputForms::Stream)
 }
 
-/// Offers `--out` as it is where there are no datagrams.
+/// Restricts `--out` to the formats of a stream.
 pub(super) fn written_as_stream(option: Arg) -> Arg {
-    let values = [
-        PossibleValue::new("raw").help("The bytes as they come"),
-        PossibleValue::new("hex").help("Hexadecimal digits, a line for what came at once"),
-        PossibleValue::new("json")
-            .help("A JSON object for what came at once, with addresses and time"),
-    ];
-    let read = |name: String| OutputFraming::from_str(&name, false);
-    option
-        .help("How what arrives is written to standard output")
-        .value_parser(PossibleValuesParser::new(values).try_map(read))
+    let formats = [OutputFraming::Raw, OutputFraming::Hex, OutputFraming::Json];
+    let values = formats.iter().filter_map(ValueEnum::to_possible_value);
+    let parse = |name: String| OutputFraming::from_str(&name, false);
+    option.value_parser(PossibleValuesParser::new(values).try_map(parse))
 }
 
-/// The forms of input that a mode offers.
-#[derive(Clone, Copy, Debug)]
+/// The parser of `--in`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InputForms {
-    /// Those that make datagrams.
+    /// Formats that make datagrams.
     Datagrams,
-    /// Those that make a stream.
+    /// Formats that make a stream.
     Stream,
 }
 
-/// A form by its name, with what it is for datagrams.
-const FORMS: [(&str, InputFraming, &str); 8] = [
+/// The names of the formats of input, with their help.
+const FORMS: [(&str, &str); 9] = [
     (
         "raw",
-        InputFraming::Raw,
-        "What one read returns, cut at --datagram-size; a terminal gives a line at a time",
+        "The bytes as they are; a datagram is one read, at most --datagram-size",
     ),
-    ("line", InputFraming::Line, "A line, without its line feed"),
-    ("nul", InputFraming::Nul, "What ends in a NUL, without it"),
-    (
-        "len16",
-        InputFraming::Len16,
-        "What follows its length in two bytes, big-endian",
-    ),
+    ("line", "A line, without its line feed"),
+    ("nul", "Bytes up to a NUL, without it"),
+    ("len16", "Bytes after their length in two bytes, big-endian"),
     (
         "len32",
-        InputFraming::Len32,
-        "What follows its length in four bytes, big-endian",
+        "Bytes after their length in four bytes, big-endian",
     ),
     (
         "hex",
-        InputFraming::Hex,
-        "A line of hexadecimal digits; spaces mean nothing",
+        "Hexadecimal digits, for datagrams one line each; spaces are ignored",
     ),
-    SENT,
-    RECEIVED,
+    ("dump", "Chunks that a dump (--hex) shows as sent"),
+    ("dump-received", "Chunks that a dump shows as received"),
+    (BLOCK, "N bytes; only the last datagram may have fewer"),
 ];
 
-/// What goes for datagrams and for a stream alike.
-const SENT: (&str, InputFraming, &str) = (
-    "dump",
-    InputFraming::Dump(Direction::Outgoing),
-    "What a dump (--hex) shows as sent",
-);
-const RECEIVED: (&str, InputFraming, &str) = (
-    "dump-received",
-    InputFraming::Dump(Direction::Incoming),
-    "What a dump shows as received",
-);
-
-/// The same for a stream.
-const STREAM_FORMS: [(&str, InputFraming, &str); 4] = [
-    ("raw", InputFraming::Raw, "The bytes as they are"),
-    (
-        "hex",
-        InputFraming::Hex,
-        "Hexadecimal digits; white space means nothing",
-    ),
-    SENT,
-    RECEIVED,
-];
-
-const BLOCK: &str = "block:";
-const BLOCK_HELP: &str = "N bytes; only the last datagram may have fewer";
-
-impl InputForms {
-    fn forms(self) -> &'static [(&'static str, InputFraming, &'static str)] {
-        match self {
-            Self::Datagrams => &FORMS,
-            Self::Stream => &STREAM_FORMS,
-        }
-    }
-
-    fn block_size(self, text: &str) -> Option<Result<InputFraming, String>> {
-        let size = text
-            .strip_prefix(BLOCK)
-            .filter(|_| matches!(self, Self::Datagrams))?;
-        Some(values::payload(size).map(InputFraming::Block))
-    }
-}
+const BLOCK: &str = "block:N";
 
 impl TypedValueParser for InputForms {
     type Value = InputFraming;
@@ -229,29 +168,36 @@ impl TypedValueParser for InputForms {
         value: &OsStr,
     ) -> Result<InputFraming, Error> {
         let text = value.to_str().unwrap_or_default();
-        if let Some(&(_, framing, _)) = self.forms().iter().find(|form| form.0 == text) {
-            return Ok(framing);
-        }
-        if let Some(block) = self.block_size(text) {
-            return block.map_err(|error| {
+        let size = text.strip_prefix("block:");
+        let size = size.filter(|_| *self == Self::Datagrams);
+        let name = size.map_or(value, |_| OsStr::new(BLOCK));
+        let values = self.possible_values().into_iter().flatten();
+        let name = PossibleValuesParser::new(values).parse_ref(command, option, name)?;
+        Ok(match (name.as_str(), size) {
+            (_, Some(size)) => InputFraming::Block(values::payload(size).map_err(|error| {
                 let text = format!("invalid value '{text}' for '--in <FRAMING>': {error}");
                 Error::raw(ErrorKind::ValueValidation, text).format(&mut command.clone())
-            });
-        }
-        // It is none of them, and this is how clap says so.
-        let names: Vec<PossibleValue> = self.possible_values().into_iter().flatten().collect();
-        let parser = PossibleValuesParser::new(names);
-        parser
-            .parse_ref(command, option, value)
-            .map(|_| InputFraming::Raw)
+            })?),
+            ("line", _) => InputFraming::Line,
+            ("nul", _) => InputFraming::Nul,
+            ("len16", _) => InputFraming::Len16,
+            ("len32", _) => InputFraming::Len32,
+            ("hex", _) => InputFraming::Hex,
+            ("dump", _) => InputFraming::Dump(Direction::Outgoing),
+            ("dump-received", _) => InputFraming::Dump(Direction::Incoming),
+            _ => InputFraming::Raw,
+        })
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let block =
-            matches!(self, Self::Datagrams).then(|| PossibleValue::new("block:N").help(BLOCK_HELP));
-        let forms = self.forms().iter();
-        let forms = forms.map(|&(name, _, help)| PossibleValue::new(name).help(help));
-        Some(Box::new(forms.chain(block)))
+        let is_offered = |name: &str| match self {
+            Self::Datagrams => true,
+            Self::Stream => ["raw", "hex", "dump", "dump-received"].contains(&name),
+        };
+        let forms = FORMS.iter().filter(move |(name, _)| is_offered(name));
+        Some(Box::new(
+            forms.map(|&(name, help)| PossibleValue::new(name).help(help)),
+        ))
     }
 }
 

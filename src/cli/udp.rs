@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::common::{datagram_retry, without_connection};
+use super::endpoint::{BindPoint, Positional};
 use super::values::{self, whole};
-use super::{BindPoint, CommonOptions, GroupOptions, RetryOptions, ServerOptions, Target};
+use super::{CommonOptions, GroupOptions, RetryOptions, ServerOptions};
 use crate::address::{Endpoint, Port, parse_target};
 
 /// The command line of `udp-bind`.
@@ -19,31 +20,31 @@ use crate::address::{Endpoint, Port, parse_target};
     mut_arg("on_stdin_eof", without_connection)
 )]
 pub struct UdpBind {
-    /// Where to receive.
+    /// The local endpoint.
     #[command(flatten)]
-    pub bind: BindPoint,
-    /// Whom to answer.
+    pub bind: Positional<BindPoint>,
+    /// Peers and answers.
     #[command(flatten)]
     pub peers: PeerOptions,
-    /// What else stands in for standard input and output, and who may talk to it.
+    /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
-    /// How to treat datagrams.
+    /// Sizes and counts of datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
-    /// Broadcast and multicast.
-    #[command(flatten)]
-    pub groups: GroupOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
 }
 
 const UDP_BIND_EXAMPLES: &str = "\
 Examples:
   tuplecat udp-bind 8125                   print datagrams from this machine
-  tuplecat udp-bind '*' 8125 > log         the same from any machine
-  tuplecat ub 8125 --count 1               receive one datagram and leave";
+  tuplecat udp-bind '*' 8125 > log         log datagrams from any machine
+  tuplecat ub 8125 --count 1               receive one datagram and exit";
 
 /// The command line of `udp-sendto`.
 #[derive(Debug, clap::Args)]
@@ -54,35 +55,24 @@ Examples:
     mut_arg("retry_for", datagram_retry)
 )]
 pub struct UdpSendto {
-    /// Where to send to.
+    /// The remote endpoint.
     #[command(flatten)]
-    pub target: Target,
-    /// How to send and whose answers to take.
+    pub target: Positional<Endpoint>,
+    /// The source address, and the wait for replies.
     #[command(flatten)]
     pub sendto: SendtoOptions,
-    /// Whether to try again.
+    /// Repetition of a failed attempt.
     #[command(flatten)]
     pub retry: RetryOptions,
-    /// How to treat datagrams.
+    /// Sizes and counts of datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
-    /// Broadcast and multicast.
-    #[command(flatten)]
-    pub groups: GroupOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
-}
-
-impl UdpSendto {
-    /// Why the options do not go together, if they do not.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let leaves = self.sendto.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
-        if leaves && (self.common.dialogue.expects() || self.sendto.probe) {
-            return Some("--reply-timeout 0 waits for no answer, and this asks for one");
-        }
-        self.common.contradiction()
-    }
+    /// Broadcast and multicast.
+    #[command(flatten)]
+    pub groups: GroupOptions,
 }
 
 const UDP_SENDTO_EXAMPLES: &str = "\
@@ -92,35 +82,49 @@ Examples:
   printf query | tuplecat us 192.0.2.7 9000 --replies 1 --reply-timeout 3
   tuplecat us 192.0.2.7 9000 --datagram-size 512 < file";
 
-/// How datagrams are counted and cut.
+impl UdpSendto {
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let never_waits = self.sendto.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
+        if never_waits && (self.common.dialogue.expects() || self.sendto.probe) {
+            return Some("--reply-timeout 0 waits for no reply; --expect and --probe need one");
+        }
+        self.common.contradiction()
+    }
+}
+
+/// Sizes and counts of datagrams.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Datagrams")]
 pub struct DatagramOptions {
-    /// End after receiving N datagrams
+    /// Exit after receiving N datagrams
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1, u64::MAX))]
     pub count: Option<u64>,
-    /// Let an empty datagram stand for the end, both ways
+    /// Let an empty datagram mean the end, both ways
     ///
-    /// Standard input at its end sends one, and receiving ends with one, which is answered. Otherwise an empty datagram is data
-    /// like any other.
+    /// One is sent at the end of standard input. A received one ends receiving, and is answered with another. Without this option
+    /// an empty datagram is data.
     #[arg(long)]
     pub eof_datagram: bool,
-    /// Send at most SIZE bytes in a datagram [default: 1472 for IPv4, 1452 for IPv6]
+    /// Send at most SIZE bytes in a datagram [default: 1472, to IPv6 1452]
     ///
-    /// Up to 65507 bytes go into a datagram over IPv4, 65527 over IPv6; what is larger than the path allows travels in fragments.
+    /// A datagram holds up to 65507 bytes over IPv4, 65527 over IPv6. One that is larger than the path allows is fragmented.
     #[arg(long, value_name = "SIZE", value_parser = values::payload)]
     pub datagram_size: Option<usize>,
-    /// Take at most N bytes of a received datagram, and report the size of one that was longer
+    /// Receive at most N bytes of a datagram
+    ///
+    /// The size of a longer one is reported.
     #[arg(long, value_name = "N", value_parser = values::payload)]
     pub max_datagram: Option<usize>,
-    /// Exit with status 9 if datagrams were dropped here or truncated
+    /// Exit with status 9 if datagrams were dropped or truncated
     #[arg(long)]
     pub fail_on_loss: bool,
 }
 
 impl DatagramOptions {
-    /// The most bytes of input to put into one datagram to `address`: what fits into an Ethernet frame of 1,500 bytes without
-    /// fragments, unless the user says otherwise.
+    /// Returns the maximum payload of a datagram to `address`, in bytes.
+    ///
+    /// The default fills an Ethernet frame of 1,500 bytes without fragments.
     #[must_use]
     pub fn size_towards(&self, address: Option<SocketAddr>) -> usize {
         let is_ipv6 = address.is_some_and(|address| address.is_ipv6());
@@ -129,34 +133,40 @@ impl DatagramOptions {
     }
 }
 
-/// Whom answers go to, and whose datagrams are taken.
+/// Peers of a bound socket, and answers to them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Peers")]
 pub struct PeerOptions {
-    /// Who gets what is read from standard input: last, first, all, none, or HOST:PORT
+    /// Send standard input to WHOM: last, first, all, none or HOST:PORT
     ///
-    /// Of the peers that have sent something: the one that spoke last, the one that spoke first, or all of them. HOST:PORT is an
-    /// address, whether it has sent anything or not. With 'none' standard input is not read.
-    #[arg(long, value_name = "WHOM", default_value = "last", conflicts_with_all = ["echo", "program", "responder"], value_parser = reply_to)]
+    /// Of the peers that have sent something: the latest sender, the first sender, or every peer. HOST:PORT is an address,
+    /// whether it has sent anything or not. With 'none' standard input is not read.
+    #[arg(
+        long,
+        value_name = "WHOM",
+        default_value = "last",
+        conflicts_with_all = ["echo", "exec", "shell", "canned", "respond"],
+        value_parser = reply_to
+    )]
     pub reply_to: ReplyTo,
-    /// Take datagrams only from the peer that spoke first; others are counted and reported
+    /// Accept datagrams only from the first peer
     #[arg(long)]
     pub lock_first: bool,
-    /// Remember at most N peers; the one that is idle longest is forgotten
+    /// Remember at most N peers; forget the longest idle one
     #[arg(long, value_name = "N", default_value = "1024", value_parser = whole::<u32>(1, 1 << 20))]
     pub max_peers: u32,
 }
 
-/// Whom standard input goes to.
+/// The peers that get standard input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
-    /// The peer that spoke last.
+    /// The peer that sent the latest datagram.
     Last,
-    /// The peer that spoke first.
+    /// The peer that sent the first datagram.
     First,
     /// Every peer.
     All,
-    /// Nobody.
+    /// No peer.
     None,
     /// This address.
     Address(Endpoint),
@@ -170,30 +180,29 @@ fn reply_to(text: &str) -> Result<ReplyTo, String> {
         "none" => ReplyTo::None,
         _ => {
             let endpoint = parse_target(&[text]);
-            ReplyTo::Address(
-                endpoint.map_err(|_| "expected last, first, all, none or HOST:PORT".to_owned())?,
-            )
+            let endpoint = endpoint.map_err(|_| "expected last, first, all, none or HOST:PORT");
+            ReplyTo::Address(endpoint?)
         }
     })
 }
 
-/// How datagrams are sent, and whose answers count.
+/// The source address, and the wait for replies.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SendtoOptions {
-    /// Connect the socket: the kernel passes on what comes from HOST PORT only
+    /// Connect the socket: drop datagrams of others
     #[arg(long, conflicts_with = "from")]
     pub connected: bool,
-    /// Whose datagrams to take as replies [default: target; any for broadcast and multicast]
+    /// Senders to accept [default: target; any for broadcast, multicast]
     #[arg(long, value_name = "WHOSE", value_enum)]
     pub from: Option<FromPolicy>,
-    /// After standard input has ended, wait TIME for a reply; 0 leaves at once, 'forever' stays [default: 1]
+    /// Wait TIME for a reply, 0 or 'forever' [default: 1]
     ///
-    /// The wait starts anew with every reply. In a dialogue it starts with every datagram that is sent, and with --timeout it has no
-    /// limit of its own unless one is given.
+    /// The wait starts at the end of standard input, and again with every reply. In a dialogue it starts with every datagram that
+    /// is sent; with --timeout a dialogue has no other limit by default. 0 exits at once, 'forever' has no limit.
     #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
     pub reply_timeout: Option<ReplyTimeout>,
-    /// End after N replies; status 6 if they do not come
+    /// Exit after N replies; status 6 if fewer come
     #[arg(
         long,
         value_name = "N",
@@ -201,48 +210,44 @@ pub struct SendtoOptions {
         conflicts_with = "count"
     )]
     pub replies: Option<u64>,
-    /// Find out whether anybody answers: status 0 if a reply comes, 5 if the port is unreachable, 6 if neither
+    /// Exit with 0 on a reply, 5 if unreachable, else 6
     ///
-    /// Standard input or --send is the question; without either it is one empty datagram.
+    /// Standard input or --send is the request; without either it is one empty datagram.
     #[arg(
         long,
         conflicts_with_all = ["expect", "expect_hex", "expect_regex"],
-        conflicts_with_all = ["replies", "count", "recv_only", "program"]
+        conflicts_with_all = ["replies", "count", "recv_only", "exec", "shell"]
     )]
     pub probe: bool,
-    /// Send from this address of this machine
+    /// Send from this local address
     #[arg(long, value_name = "HOST", value_parser = values::host)]
     pub source: Option<String>,
-    /// Send from this port
+    /// Send from this local port
     #[arg(long, value_name = "PORT")]
     pub source_port: Option<Port>,
 }
 
-/// Whose datagrams are passed on.
+/// The senders whose datagrams are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FromPolicy {
-    /// Only those from HOST PORT; others are counted and reported
+    /// HOST PORT alone; others are counted and reported
     Target,
-    /// Everybody's
+    /// Every sender
     Any,
 }
 
-/// How long to wait for a reply once everything is sent.
+/// The wait for replies once everything is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyTimeout {
-    /// That long with nothing coming; zero leaves at once.
+    /// Ends after this time without a reply.
     After(Duration),
-    /// Without a limit.
+    /// Has no limit.
     Forever,
 }
 
 fn reply_timeout(text: &str) -> Result<ReplyTimeout, String> {
-    match text {
-        "forever" => Ok(ReplyTimeout::Forever),
-        _ => values::duration_or_zero(text)
-            .map(ReplyTimeout::After)
-            .map_err(|error| format!("{error}, or 'forever'")),
-    }
+    let time = |text: &str| values::duration_or_zero(text).map(ReplyTimeout::After);
+    values::word_or(text, ("forever", ReplyTimeout::Forever), time)
 }
 
 #[cfg(test)]

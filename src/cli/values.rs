@@ -1,17 +1,56 @@
-//! Parsers for the values of options.
-//! Each returns the value or one clause that says what would be right; clap adds the option and the text it was given.
+//! The values of options: parsers, and options that count in the order of the command line.
+//! A parser returns the value, or one clause that names what is expected; clap adds the option and the text.
 
 use std::time::Duration;
 
-use super::dialogue::Bytes;
+use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+
 use super::tcp::Keepalive;
 
-/// Longer times are refused: adding them to a point in time could overflow.
-const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+/// A group of options whose values form one list, in the order of the command line across the options.
+pub trait Sequence: Args {
+    /// The value of every option of the group.
+    type Value: Clone + Send + Sync + 'static;
+    /// The ids of the options.
+    const OPTIONS: &'static [&'static str];
+}
 
-const DURATION_FORM: &str = "expected a time such as 5, 1.5, 500ms or 2m";
+/// The values of the options of `S`, in the order of the command line.
+#[derive(Clone, Debug)]
+pub struct Ordered<S: Sequence>(pub Vec<S::Value>);
 
-/// A duration of more than nothing: seconds (`5`, `1.5`), or with units (`500ms`, `2m`).
+impl<S: Sequence> FromArgMatches for Ordered<S> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut found = Vec::new();
+        for option in S::OPTIONS {
+            let places = matches.indices_of(option).into_iter().flatten();
+            let values = matches.get_many::<S::Value>(option).into_iter().flatten();
+            found.extend(places.zip(values.cloned()));
+        }
+        found.sort_by_key(|(place, _)| *place);
+        Ok(Self(found.into_iter().map(|(_, value)| value).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<S: Sequence> Args for Ordered<S> {
+    fn augment_args(command: Command) -> Command {
+        S::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        S::augment_args_for_update(command)
+    }
+}
+
+/// The longest time that is accepted: a longer one could overflow a point in time.
+const MAX_DURATION: Duration = Duration::from_secs(1_000_000_000);
+
+/// Parses a time of more than zero: seconds (`5`, `1.5`), or a number with a unit (`500ms`, `2m`).
 pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("must be more than 0".to_owned()),
@@ -19,28 +58,40 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that may be nothing.
+/// Parses a time that may be zero.
 pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => humantime::parse_duration(text).ok(),
     };
     match time {
-        Some(time) if time > LONGEST => Err("longer than 30 years".to_owned()),
+        Some(time) if time > MAX_DURATION => Err("longer than 30 years".to_owned()),
         Some(time) => Ok(time),
-        None => Err(DURATION_FORM.to_owned()),
+        None => Err("expected a time such as 5, 1.5, 500ms or 2m".to_owned()),
     }
 }
 
-/// So many decimal digits are less than 2^64, whatever they are.
-const DIGITS: usize = 19;
+/// Parses a value that may be one word as well, and names the word in the error.
+pub(super) fn word_or<T>(
+    text: &str,
+    (word, value): (&str, T),
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    if text == word {
+        return Ok(value);
+    }
+    parse(text).map_err(|error| format!("{error}, or '{word}'"))
+}
 
-/// A number of bytes, at least 1; `64k` and `64KiB` are 65,536.
+/// The number of decimal digits that always fit into 64 bits.
+const SAFE_DIGITS: usize = 19;
+
+/// Parses a number of bytes, at least 1; `64k` and `64KiB` are 65,536.
 pub fn size(text: &str) -> Result<u64, String> {
-    let is_safe = text.bytes().filter(u8::is_ascii_digit).count() <= DIGITS;
+    let is_safe = text.bytes().filter(u8::is_ascii_digit).count() <= SAFE_DIGITS;
     let size = match text.parse() {
         Ok(size) => Some(size),
-        // With more digits the library would begin again at 0 without a word.
+        // With more digits the result of the library would wrap around.
         Err(_) if is_safe => parse_size::Config::new()
             .with_binary()
             .parse_size(text)
@@ -57,7 +108,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// The payload of the largest UDP datagram over IPv6, in bytes: 65,535 less the UDP header (RFC 768; RFC 8200, section 3).
 const MAX_PAYLOAD: u64 = 65_527;
 
-/// The size of a datagram, in bytes, at least 1.
+/// Parses the size of a datagram, in bytes, at least 1.
 pub fn payload(text: &str) -> Result<usize, String> {
     match size(text)? {
         size if size > MAX_PAYLOAD => Err(format!("more than a datagram holds ({MAX_PAYLOAD})")),
@@ -65,71 +116,62 @@ pub fn payload(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Bytes as text, in which `\n`, `\r`, `\t`, `\0`, `\xHH` and `\\` stand for one byte each.
-pub fn text(text: &str) -> Result<Bytes, String> {
+/// Parses text in which `\n`, `\r`, `\t`, `\0`, `\xHH` and `\\` stand for one byte each.
+pub fn text(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        (bytes, rest) = match (first, tail) {
-            (b'\\', [letter, tail @ ..]) => {
-                let (byte, tail) = escaped(*letter, tail).ok_or_else(|| {
-                    format!(
-                        "'\\{}' is not one of \\n \\r \\t \\0 \\xHH \\\\",
-                        letter.escape_ascii()
-                    )
-                })?;
-                bytes.push(byte);
-                (bytes, tail)
-            }
-            (b'\\', []) => return Err("it ends in the middle of '\\...'".to_owned()),
-            (byte, tail) => {
-                bytes.push(*byte);
-                (bytes, tail)
-            }
-        };
+    while let Some(byte) = rest.split_off_first() {
+        bytes.push(match byte {
+            b'\\' => escaped(&mut rest)?,
+            byte => *byte,
+        });
     }
-    Ok(Bytes(bytes))
+    Ok(bytes)
 }
 
-/// The byte that a letter after a backslash stands for, and what follows it.
-fn escaped(letter: u8, tail: &[u8]) -> Option<(u8, &[u8])> {
+/// Takes the rest of an escape sequence, after its backslash, from the front of `rest`.
+fn escaped(rest: &mut &[u8]) -> Result<u8, String> {
+    let Some(letter) = rest.split_off_first() else {
+        return Err("incomplete escape sequence '\\' at the end".to_owned());
+    };
     let byte = match letter {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'0' => 0,
-        b'\\' => b'\\',
-        b'x' => {
-            let (digits, tail) = tail.split_at_checked(2)?;
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        b'0' => Some(0),
+        b'\\' => Some(b'\\'),
+        b'x' => rest.split_off(..2).and_then(|digits| {
             let mut byte = [0];
             hex::decode_to_slice(digits, &mut byte).ok()?;
-            return Some((byte[0], tail));
-        }
-        _ => return None,
+            Some(byte[0])
+        }),
+        _ => None,
     };
-    Some((byte, tail))
+    byte.ok_or_else(|| {
+        let letter = letter.escape_ascii();
+        format!(r"'\{letter}' is not one of \n \r \t \0 \xHH \\")
+    })
 }
 
-/// Bytes as hexadecimal digits; white space means nothing.
-pub fn hexadecimal(text: &str) -> Result<Bytes, String> {
+/// Parses hexadecimal digits; white space is ignored.
+pub fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
     let digits: String = text.split_whitespace().collect();
     if let Some(other) = digits.chars().find(|letter| !letter.is_ascii_hexdigit()) {
         let other = other.escape_debug();
         return Err(format!("'{other}' is not a hexadecimal digit"));
     }
-    let bytes = hex::decode(&digits).map(Bytes);
-    bytes.map_err(|_| "the second digit of a byte is missing".to_owned())
+    hex::decode(&digits).map_err(|_| "the second digit of a byte is missing".to_owned())
 }
 
-/// A size that the kernel takes as a C int.
+/// Parses a size that fits into a C int.
 pub fn kernel_size(text: &str) -> Result<usize, String> {
-    i32::try_from(size(text)?)
-        .ok()
-        .and_then(|size| usize::try_from(size).ok())
-        .ok_or_else(|| "must be less than 2G".to_owned())
+    match size(text)? {
+        size if size > MAX_INT => Err("must be less than 2G".to_owned()),
+        size => usize::try_from(size).map_err(|error| error.to_string()),
+    }
 }
 
-/// A host that can be bound: anything that is not empty.
+/// Parses a local host: any text, without brackets.
 pub(super) fn host(text: &str) -> Result<String, String> {
     match text.trim_matches(['[', ']']) {
         "" => Err("expected an address or a name".to_owned()),
@@ -137,22 +179,22 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number, decimal or hexadecimal after `0x`.
+/// Parses a number, decimal or hexadecimal after `0x`.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // A second sign or an empty text would pass `from_str_radix` and fail it respectively; only digits are digits.
+        // `from_str_radix` accepts a sign.
         Some(digits) if digits.starts_with('+') => None,
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
 }
 
-/// The mark of a packet, 32 bits.
+/// Parses the mark of a packet, 32 bits.
 pub fn mark(text: &str) -> Result<u32, String> {
     number(text).ok_or_else(|| "expected a number such as 7 or 0x7".to_owned())
 }
 
-/// The eight bits of type of service or traffic class: a number, or a name as in RFC 2474, 2597, 3246, 5865, 8622 and 1349.
+/// Parses the eight bits of the traffic class: a number, or a name of RFC 2474, 2597, 3246, 5865, 8622 or 1349.
 pub fn type_of_service(text: &str) -> Result<u8, String> {
     let name = text.to_ascii_lowercase();
     let named = match name.as_bytes() {
@@ -172,7 +214,7 @@ pub fn type_of_service(text: &str) -> Result<u8, String> {
     })
 }
 
-/// The name of a network interface: the kernel would cut a longer one without a word.
+/// Parses the name of a network interface. The kernel would truncate a longer one.
 pub(super) fn interface(text: &str) -> Result<String, String> {
     match text.len() {
         1..=15 => Ok(text.to_owned()),
@@ -180,7 +222,7 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
     }
 }
 
-/// `IDLE,INTERVAL,COUNT`, or nothing for the system's values.
+/// Parses `IDLE,INTERVAL,COUNT`, or an empty text for the system's settings.
 pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
     if text.is_empty() {
         return Ok(Keepalive::System);
@@ -207,10 +249,10 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The largest number that the kernel takes as a C int.
+/// The largest C int.
 pub(super) const MAX_INT: u64 = 0x7fff_ffff;
 
-/// A parser of the numbers from `least` to `most`, all of which `T` holds; `u64::MAX` stands for no limit.
+/// Returns a parser of the numbers from `least` to `most`, all of which `T` holds; `u64::MAX` is no limit.
 pub(super) fn whole<T: TryFrom<u64>>(
     least: u64,
     most: u64,
@@ -300,7 +342,7 @@ mod tests {
             (r"\x00\xfF\x0a1", b"\0\xff\n1"),
             ("\u{e9}", b"\xc3\xa9"),
         ] {
-            assert_eq!(text(given), Ok(Bytes(bytes.to_vec())), "{given}");
+            assert_eq!(text(given), Ok(bytes.to_vec()), "{given}");
         }
         for given in [r"\", r"a\", r"\q", r"\x", r"\x1", r"\x1g", "\\\u{e9}"] {
             assert!(text(given).is_err(), "{given}");
@@ -309,8 +351,8 @@ mod tests {
 
     #[test]
     fn bytes_as_digits() {
-        assert_eq!(hexadecimal("61 6 2\tFf"), Ok(Bytes(b"ab\xff".to_vec())));
-        assert_eq!(hexadecimal(""), Ok(Bytes(Vec::new())));
+        assert_eq!(hexadecimal("61 6 2\tFf"), Ok(b"ab\xff".to_vec()));
+        assert_eq!(hexadecimal(""), Ok(Vec::new()));
         for given in ["6", "616", "6g", "0x61", "\u{e9}"] {
             assert!(hexadecimal(given).is_err(), "{given}");
         }

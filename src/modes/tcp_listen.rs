@@ -103,7 +103,7 @@ enum Place {
 }
 
 fn place(options: &TcpListen) -> Result<Place, Failure> {
-    match &options.bind {
+    match &options.bind.0 {
         BindPoint::At(endpoint) => {
             let resolver = options.common.address.resolver(Transport::Tcp);
             let addresses = resolver.bind_addresses(endpoint)?;

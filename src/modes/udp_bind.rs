@@ -33,7 +33,7 @@ pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<()>
     } = options;
     let ends = &common.ends;
     let resolver = common.address.resolver(Transport::Udp);
-    let (addresses, passed) = match &options.bind {
+    let (addresses, passed) = match &options.bind.0 {
         BindPoint::At(endpoint) => {
             let addresses = addresses(options, endpoint, resolver)?;
             refuse_open_program(

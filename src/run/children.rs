@@ -136,7 +136,7 @@ pub(crate) fn refuse_open_program(
         let ip = bind.address.ip();
         ip.is_unspecified() || !(is_named || ip.is_loopback())
     });
-    if options.is_given() && is_open && !access.allow_somebody() {
+    if options.is_given() && is_open && !access.allows() {
         let text = "a program would be at everybody's service: say with --allow CIDR whom it is for, or name one HOST to bind";
         return Err(Failure::new(Exit::Usage, text));
     }

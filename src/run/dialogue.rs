@@ -24,7 +24,7 @@ pub(crate) fn script(
         return None;
     }
     Some(Script {
-        steps: dialogue.steps.clone(),
+        steps: dialogue.steps.0.clone(),
         input: input_use(dialogue),
         half_close: match ends.on_stdin_eof {
             Some(OnStdinEof::Shutdown) => HalfClose::AfterSending,

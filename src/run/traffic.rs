@@ -79,7 +79,7 @@ impl Traffic {
         if dialogue.expects() || dialogue.stdin || !dialogue.sends() {
             return self;
         }
-        let frames = dialogue.steps.iter().filter_map(|step| match step {
+        let frames = dialogue.steps.0.iter().filter_map(|step| match step {
             Step::Send(frame) => Some(frame.clone()),
             Step::Expect(_) => None,
         });

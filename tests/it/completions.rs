@@ -1,5 +1,5 @@
 //! The completion scripts, in the shells that they are for: modes, options, and what their values may be.
-//! bash and zsh are driven through a terminal, as a person does it; fish tells what it would offer.
+//! The tests drive bash and zsh through a terminal; fish prints the words that it would offer.
 
 use std::fs;
 use std::io::Write;
@@ -7,19 +7,29 @@ use std::path::Path;
 
 use crate::common::*;
 
-/// What is typed, and the word that its last one becomes.
-const LINES: [(&str, &str); 10] = [
+/// A line as typed, and the word that its last one becomes.
+type Line = (&'static str, &'static str);
+
+/// Modes, options, their values and files are completed in every shell.
+const LINES: [Line; 7] = [
     ("tuplecat tcp-l", "tcp-listen"),
     ("tuplecat udp-s", "udp-sendto"),
     ("tuplecat tl --hex-f", "--hex-file"),
     ("tuplecat tcp-listen --on-stdin-eof sh", "shutdown"),
-    ("tuplecat tc --on-peer-eof=wa", "--on-peer-eof=wait"),
     ("tuplecat udp-bind --reply-to fi", "first"),
     ("tuplecat us --pcap some-f", "some-file"),
     ("tuplecat tl -k --out-dir some-d", "some-dir"),
-    ("tuplecat tcp-connect -q peer-o", "peer-one.example"),
-    ("tuplecat completions fi", "fish"),
 ];
+
+/// The script for bash splits no word at an equals sign; that for fish knows no positional arguments.
+const WITH_EQUALS: Line = ("tuplecat tc --on-peer-eof=wa", "--on-peer-eof=wait");
+const POSITIONAL: Line = ("tuplecat completions fi", "fish");
+const HOST: Line = ("tuplecat tcp-connect -q peer-o", "peer-one.example");
+
+/// The lines that a shell completes.
+fn lines(more: &[Line]) -> Vec<Line> {
+    [&LINES, more].concat()
+}
 
 /// A directory with the script for a shell, things to complete, and a host that is known.
 fn prepared(shell: &str) -> Option<tempfile::TempDir> {
@@ -32,7 +42,6 @@ fn prepared(shell: &str) -> Option<tempfile::TempDir> {
     let script = tuplecat("completions").arg(shell).run().exits(0);
     write("script", &script.out);
     write("some-file", b"");
-    write("hosts", b"192.0.2.7 peer-one.example\n");
     for name in ["some-dir", ".ssh"] {
         fs::create_dir(directory.path().join(name)).unwrap();
     }
@@ -47,7 +56,7 @@ fn complete(line: &str, word: &str) -> String {
 }
 
 /// Types each line and a tab at a terminal, and waits until the line is complete.
-fn drive(shell: &str, words: &str, setup: &str, home: &Path) {
+fn drive(shell: &str, words: &str, setup: &str, home: &Path, lines: &[Line]) {
     let (mut person, process) = terminal();
     let screen = Capture::start(person.try_clone().unwrap());
     let duplicate = || Output::To(process.try_clone().unwrap().into());
@@ -57,7 +66,7 @@ fn drive(shell: &str, words: &str, setup: &str, home: &Path) {
     let _running = launch.stdin(Input::From(process.into())).start();
     writeln!(person, "cd '{}'; {setup}; echo set''up", home.display()).unwrap();
     screen.wait_for("setup");
-    for (line, word) in LINES {
+    for (line, word) in lines {
         // Control-U takes away what is there.
         write!(person, "{line}\t").unwrap();
         screen.wait_for(&complete(line, word));
@@ -68,8 +77,9 @@ fn drive(shell: &str, words: &str, setup: &str, home: &Path) {
 #[test]
 fn bash_completes() {
     if let Some(home) = prepared("bash") {
-        let setup = "HOSTFILE=$PWD/hosts; PS1=; source ./script";
-        drive("bash", "--norc --noprofile -i", setup, home.path());
+        let setup = "PS1=; source ./script";
+        let lines = lines(&[POSITIONAL]);
+        drive("bash", "--norc --noprofile -i", setup, home.path(), &lines);
     }
 }
 
@@ -78,7 +88,8 @@ fn zsh_completes() {
     if let Some(home) = prepared("zsh") {
         let setup = "unset zle_bracketed_paste; PS1=; autoload -U compinit; compinit -D -u; \
                      source ./script; compdef _tuplecat tuplecat";
-        drive("zsh", "-f -i", setup, home.path());
+        let lines = lines(&[WITH_EQUALS, POSITIONAL, HOST]);
+        drive("zsh", "-f -i", setup, home.path(), &lines);
     }
 }
 
@@ -87,7 +98,7 @@ fn fish_completes() {
     let Some(home) = prepared("fish") else {
         return;
     };
-    for (line, word) in LINES {
+    for (line, word) in lines(&[WITH_EQUALS]) {
         let command = format!("cd $HOME; source ./script; complete -C '{line}'");
         let shell = program("fish", "--no-config -c").arg(&command);
         let done = shell.env("HOME", home.path().to_str().unwrap()).run();
@@ -100,17 +111,13 @@ fn fish_completes() {
     }
 }
 
-/// A word that is free is not completed to the name of a file.
+/// A free word is not completed to the name of a file.
 #[test]
 fn what_cannot_be_known_is_not_guessed() {
     let Some(home) = prepared("fish") else {
         return;
     };
-    for line in [
-        "tuplecat tl --send some",
-        "tuplecat tc --timeout some",
-        "tuplecat tl some",
-    ] {
+    for line in ["tuplecat tl --send some", "tuplecat tc --timeout some"] {
         let command = format!("cd $HOME; source ./script; complete -C '{line}'");
         let shell = program("fish", "--no-config -c").arg(&command);
         let done = shell.env("HOME", home.path().to_str().unwrap()).run();
