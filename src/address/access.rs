@@ -80,7 +80,7 @@ impl Access {
 pub fn parse_network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse().map_err(|_| EXPECTED.to_owned())?,
+        Err(_) => text.parse().map_err(|_| NETWORK_FORM.to_owned())?,
     };
     let IpNet::V6(v6) = network else {
         return Ok(network);
@@ -91,7 +91,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     Ok(mapped.map_or(network, IpNet::V4))
 }
 
-const EXPECTED: &str = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
+const NETWORK_FORM: &str = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
 
 /// Length of the prefix that IPv4-mapped addresses share.
 const MAPPED_BITS: u8 = 96;

@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_endpoint_is_told_the_right_form() {
+    fn a_bad_endpoint_shows_the_right_form() {
         for (words, says) in [
             (&["::1:80"][..], "write '[::1]:80' if 80 is the port"),
             (&["::1:http"], "write '[::1]:http'"),

@@ -36,9 +36,9 @@ const FILE_RIGHTS: [u32; 5] = [13, 14, 15, 15, 16];
 /// Rights for a new file: `LANDLOCK_ACCESS_FS_WRITE_FILE` and `LANDLOCK_ACCESS_FS_MAKE_REG`.
 const CREATE_FILE: u64 = 1 << 1 | 1 << 8;
 /// `LANDLOCK_ACCESS_NET_BIND_TCP` and `LANDLOCK_ACCESS_NET_CONNECT_TCP`, since the fourth version.
-const TCP: u64 = 1 << 0 | 1 << 1;
+const TCP_RIGHTS: u64 = 1 << 0 | 1 << 1;
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`, since the sixth version.
-const OTHER_PROCESSES: u64 = 1 << 0 | 1 << 1;
+const PROCESS_SCOPES: u64 = 1 << 0 | 1 << 1;
 
 const CREATE_RULESET_VERSION: c_uint = 1;
 const RULE_PATH_BENEATH: c_int = 1;
@@ -48,8 +48,8 @@ impl Ruleset {
     fn all(version: usize) -> Self {
         Self {
             files: (1 << FILE_RIGHTS[version.clamp(1, FILE_RIGHTS.len()) - 1]) - 1,
-            network: if version >= 4 { TCP } else { 0 },
-            scopes: if version >= 6 { OTHER_PROCESSES } else { 0 },
+            network: if version >= 4 { TCP_RIGHTS } else { 0 },
+            scopes: if version >= 6 { PROCESS_SCOPES } else { 0 },
         }
     }
 }

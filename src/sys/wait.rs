@@ -241,7 +241,6 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
 
-    const READ: Interest = Interest::READ;
     const HANGUP: Interest = Interest {
         read: false,
         write: false,
@@ -260,7 +259,7 @@ mod tests {
     fn data_is_reported_until_interest_ends() {
         let mut poller = Poller::new().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
-        poller.set(3, reader.as_fd(), READ).unwrap();
+        poller.set(3, reader.as_fd(), Interest::READ).unwrap();
         assert!(poll_once(&mut poller).is_empty());
         writer.write_all(b"x").unwrap();
         assert!(poll_once(&mut poller)[0].readable);
@@ -274,8 +273,8 @@ mod tests {
         let mut poller = Poller::new().unwrap();
         let (quiet, _held) = io::pipe().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
-        poller.set(3, quiet.as_fd(), READ).unwrap();
-        poller.set(3, reader.as_fd(), READ).unwrap();
+        poller.set(3, quiet.as_fd(), Interest::READ).unwrap();
+        poller.set(3, reader.as_fd(), Interest::READ).unwrap();
         assert!(poll_once(&mut poller).is_empty());
         writer.write_all(b"x").unwrap();
         assert!(poll_once(&mut poller)[0].readable);
@@ -285,7 +284,7 @@ mod tests {
     fn regular_files_are_always_ready() {
         let mut poller = Poller::new().unwrap();
         let file = File::open("Cargo.toml").unwrap();
-        poller.set(0, file.as_fd(), READ).unwrap();
+        poller.set(0, file.as_fd(), Interest::READ).unwrap();
         assert!(poll_once(&mut poller)[0].readable);
         poller.set(0, file.as_fd(), Interest::default()).unwrap();
         assert!(poll_once(&mut poller).is_empty());
