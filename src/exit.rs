@@ -111,14 +111,24 @@ impl Failure {
         Self::new(Exit::Signal(number), "")
     }
 
-    /// Converts an error of a mode: its message, with the status of the failure in it.
+    /// Converts an error of a mode, with the acts that were added to it as context.
+    ///
+    /// The status is that of the failure in it, or follows from the kind of the [`io::Error`] in it.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        match error.downcast_ref::<Self>() {
-            Some(failure) if failure.message.is_empty() => failure.clone(),
-            Some(failure) => Self::new(failure.exit, format!("{error:#}")),
-            None => Self::new(Exit::Failed, format!("{error:#}")),
-        }
+        let mut acts: Vec<String> = error.chain().map(ToString::to_string).collect();
+        let reason = acts.pop().unwrap_or_default();
+        let (exit, reason) = match (
+            error.downcast_ref::<Self>(),
+            error.downcast_ref::<io::Error>(),
+        ) {
+            (Some(failure), _) if failure.message.is_empty() => return failure.clone(),
+            (Some(failure), _) => (failure.exit, reason),
+            (None, Some(error)) => (error.into(), describe(error)),
+            (None, None) => (Exit::Failed, reason),
+        };
+        acts.push(reason);
+        Self::new(exit, acts.join(": "))
     }
 
     /// Converts an error of `act` (such as `cannot bind udp 127.0.0.1:53`).
@@ -238,6 +248,27 @@ mod tests {
                 "cannot connect to 127.0.0.1:9: connection refused"
             ),
         );
+    }
+
+    #[test]
+    fn an_error_with_context_keeps_its_status() {
+        let in_use = anyhow::Error::new(Failure::new(Exit::CannotBind, "in use"));
+        for (error, expected) in [
+            (
+                in_use.context("cannot start"),
+                Failure::new(Exit::CannotBind, "cannot start: in use"),
+            ),
+            (
+                anyhow::Error::new(io::Error::from_raw_os_error(104)).context("cannot read"),
+                Failure::new(Exit::Reset, "cannot read: connection reset by peer"),
+            ),
+            (
+                anyhow::Error::new(Failure::signal(2)).context("cannot start"),
+                Failure::signal(2),
+            ),
+        ] {
+            assert_eq!(Failure::of(&error), expected);
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The modes: each makes its sockets in the order of the man pages, then hands them to the pump.
-//! What differs between TCP and UDP is to be seen by laying two of these files side by side.
+//! Modes: each makes its sockets in the order of the man pages, then hands them to the pump.
+//! The four have the same shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ.
 
 use std::time::Instant;
 
 use crate::cli::Command;
 use crate::exit::{Failure, print};
-use crate::run::observers::watch;
+
+use crate::run::observe;
 
 mod compare;
 mod probe;
@@ -14,20 +15,20 @@ mod tcp_listen;
 mod udp_bind;
 mod udp_sendto;
 
-/// Does what a command line asks for, which was read at `start`, and says how it ended.
+/// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
     match command {
-        Command::TcpListen(options) => watch(&options.common, start, |watched| {
-            tcp_listen::run(options, watched)
+        Command::TcpListen(options) => observe(&options.common, start, |observers| {
+            tcp_listen::run(options, observers)
         }),
-        Command::TcpConnect(options) => watch(&options.common, start, |watched| {
-            tcp_connect::run(options, watched)
+        Command::TcpConnect(options) => observe(&options.common, start, |observers| {
+            tcp_connect::run(options, observers)
         }),
-        Command::UdpBind(options) => watch(&options.common, start, |watched| {
-            udp_bind::run(options, watched)
+        Command::UdpBind(options) => observe(&options.common, start, |observers| {
+            udp_bind::run(options, observers)
         }),
-        Command::UdpSendto(options) => watch(&options.common, start, |watched| {
-            udp_sendto::run(options, watched)
+        Command::UdpSendto(options) => observe(&options.common, start, |observers| {
+            udp_sendto::run(options, observers)
         }),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => print(&options.script()),

@@ -1,80 +1,81 @@
-//! Finding out whether somebody listens, at one port or at many: connect, tell, close.
-//! Many are asked side by side, a few at a time, and told in the order in which they were written.
+//! `tcp-connect --probe`: connects to one port or to many, reports which are open, and closes.
+//! Ports are probed side by side, a few at a time, and reported in the order in which they were written.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::tcp_connect::attempt;
+use anyhow::Result;
+
+use super::tcp_connect::connect;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
-use crate::run::children::RESERVED;
-use crate::run::retry::Retry;
-use crate::run::session::Session;
-use crate::sys::inherited::allow_descriptors;
+use crate::run::{Deadline, Retry, Session, affordable};
 use crate::tap::{Event, Taps};
 
-/// Ports that are asked side by side.
-const AT_ONCE: usize = 64;
+/// The most ports that are probed at once.
+const MAX_PROBES: u64 = 64;
 
-/// What is known of a port.
-enum Answer {
+/// State of a port.
+enum Port {
     Unknown,
-    /// The connection and the time it took, until that is told.
+    /// It is open. The connection and the time it took, until they are reported.
     Open(Option<(Flow, Duration)>),
     Failed(Failure),
 }
 
-pub(super) fn run(
-    options: &TcpConnect,
-    mut session: Session<'_>,
-    mut retry: Retry<'_>,
-) -> anyhow::Result<()> {
-    let mut answers = Vec::new();
-    loop {
-        let asked = ask(options, &mut session, &retry, &mut answers);
-        let Err(failure) = asked.and_then(|()| verdict(options, &answers)) else {
-            return Ok(());
-        };
-        if let Err(failure) = retry.wait(failure, &mut session) {
-            if retry.until().is_some() && answers.len() > 1 {
-                tell_failed(&answers, session.taps);
-            }
-            return Err(failure.into());
-        }
-    }
+/// Round of probes. What fails in the last one is final.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    Last,
+    Other,
 }
 
-/// Asks every port that is not known to be open.
-fn ask(
+pub(super) fn run(options: &TcpConnect, mut session: Session<'_>, retry: Retry<'_>) -> Result<()> {
+    let mut ports = Vec::new();
+    let ended = retry.run(&mut session, |session, deadline| {
+        probe(options, session, deadline, &mut ports)?;
+        Ok(verdict(options, &ports)?)
+    });
+    if ended.is_err() && options.retry.retry_for.is_some() && ports.len() > 1 {
+        let failed = |port: &&mut Port| matches!(port, Port::Failed(_));
+        for port in ports.iter_mut().filter(failed) {
+            report(port, Round::Last, session.taps);
+        }
+    }
+    ended
+}
+
+/// Probes every port that is not known to be open.
+fn probe(
     options: &TcpConnect,
     session: &mut Session<'_>,
-    retry: &Retry<'_>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), Failure> {
-    let is_last_round = retry.until().is_none();
-    attempt(options, session, retry, |connector, lists| {
-        answers.resize_with(lists.len(), || Answer::Unknown);
-        let asked: Vec<usize> = (0..lists.len())
-            .filter(|&at| !matches!(answers[at], Answer::Open(_)))
+    deadline: Option<Deadline>,
+    ports: &mut Vec<Port>,
+) -> Result<()> {
+    connect(options, session, deadline, |connector, lists| {
+        ports.resize_with(lists.len(), || Port::Unknown);
+        let numbers: Vec<usize> = (0..lists.len())
+            .filter(|&at| !matches!(ports[at], Port::Open(_)))
             .collect();
-        let lists: Vec<Vec<SocketAddr>> = asked.iter().map(|&at| lists[at].clone()).collect();
-        for &at in &asked {
-            answers[at] = Answer::Unknown;
+        let lists: Vec<Vec<SocketAddr>> = numbers.iter().map(|&at| lists[at].clone()).collect();
+        for &at in &numbers {
+            ports[at] = Port::Unknown;
         }
-        let mut told = 0;
-        connector.connect_each(&lists, at_once(&lists), &mut |number, ended, taps| {
-            answers[asked[number]] = Answer::from(ended);
-            while told < answers.len() && tell(&mut answers[told], is_last_round, taps) {
-                told += 1;
+        let round = deadline.map_or(Round::Last, |_| Round::Other);
+        let mut reported = 0;
+        connector.connect_each(&lists, max_probes(&lists), &mut |number, ended, taps| {
+            let at = numbers[number];
+            ports[at] = Port::from(ended);
+            while reported < ports.len() && report(&mut ports[reported], round, taps) {
+                reported += 1;
             }
-            let is_open = matches!(answers[asked[number]], Answer::Open(_));
-            if is_open && options.connect.any {
-                // The rest is not asked any more, so what waits for its turn is told now.
-                for answer in answers.iter_mut() {
-                    tell(answer, false, taps);
+            if options.connect.any && matches!(ports[at], Port::Open(_)) {
+                // No other port is probed, so what waits for its turn is reported now.
+                for port in ports.iter_mut() {
+                    report(port, Round::Other, taps);
                 }
                 return ControlFlow::Break(());
             }
@@ -83,68 +84,53 @@ fn ask(
     })
 }
 
-/// How many ports are asked side by side: no more than there are descriptors for, as one without would seem to be closed.
-fn at_once(lists: &[Vec<SocketAddr>]) -> usize {
+/// Returns how many ports are probed at once. A port without a descriptor would seem to be closed.
+fn max_probes(lists: &[Vec<SocketAddr>]) -> usize {
     let each = lists.iter().map(Vec::len).max().unwrap_or(1).max(1) as u64;
-    let wanted = each.saturating_mul(AT_ONCE as u64).saturating_add(RESERVED);
-    let most = allow_descriptors(wanted).saturating_sub(RESERVED) / each;
-    usize::try_from(most).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
+    usize::try_from(affordable(MAX_PROBES, each)).unwrap_or(1)
 }
 
-/// Tells of a port that is open, and of one that is not if that is `final`; returns whether it is known.
-fn tell(answer: &mut Answer, is_final: bool, taps: &mut Taps) -> bool {
-    match answer {
-        Answer::Unknown => return false,
-        Answer::Open(news) => {
-            if let Some((flow, after)) = news.take() {
+/// Reports a port that is open, and one that is not after the last round; returns true if its state is known.
+fn report(port: &mut Port, round: Round, taps: &mut Taps) -> bool {
+    match port {
+        Port::Unknown => return false,
+        Port::Open(connection) => {
+            if let Some((flow, after)) = connection.take() {
                 taps.emit(&Event::Open { flow: &flow, after });
             }
         }
-        Answer::Failed(failure) if is_final => {
-            taps.emit(&Event::ProbeFailed(failure));
+        Port::Failed(failure) => {
+            if round == Round::Last {
+                taps.emit(&Event::ProbeFailed(failure));
+            }
         }
-        Answer::Failed(_) => {}
     }
     true
 }
 
-fn tell_failed(answers: &[Answer], taps: &mut Taps) {
-    for answer in answers {
-        if let Answer::Failed(failure) = answer {
-            taps.emit(&Event::ProbeFailed(failure));
-        }
-    }
-}
-
-/// What is wrong, if it is: that ports are not open which should be.
-fn verdict(options: &TcpConnect, answers: &[Answer]) -> Result<(), Failure> {
-    let failures: Vec<&Failure> = answers
-        .iter()
-        .filter_map(|answer| match answer {
-            Answer::Failed(failure) => Some(failure),
-            Answer::Unknown | Answer::Open(_) => None,
-        })
-        .collect();
-    let is_any_open = answers
-        .iter()
-        .any(|answer| matches!(answer, Answer::Open(_)));
+/// Returns the failure if ports are not open that should be.
+fn verdict(options: &TcpConnect, ports: &[Port]) -> Result<(), Failure> {
+    let failures = ports.iter().filter_map(|port| match port {
+        Port::Failed(failure) => Some(failure),
+        Port::Unknown | Port::Open(_) => None,
+    });
+    let failures: Vec<&Failure> = failures.collect();
+    let is_any_open = ports.iter().any(|port| matches!(port, Port::Open(_)));
     match failures.as_slice() {
         [] => Ok(()),
         _ if options.connect.any && is_any_open => Ok(()),
-        [failure] if answers.len() == 1 => Err((*failure).clone()),
+        [failure] if ports.len() == 1 => Err((*failure).clone()),
         [first, ..] => {
-            let refused = failures
-                .iter()
-                .find(|failure| failure.exit == Exit::Refused);
-            let exit = refused.unwrap_or(first).exit;
-            let (count, all) = (failures.len(), answers.len());
+            let mut kinds = failures.iter().map(|failure| failure.exit);
+            let refused = kinds.find(|exit| *exit == Exit::Refused);
+            let (count, all) = (failures.len(), ports.len());
             let text = format!("{count} of {all} ports are not open");
-            Err(Failure::new(exit, text))
+            Err(Failure::new(refused.unwrap_or(first.exit), text))
         }
     }
 }
 
-impl From<Result<Established, Failure>> for Answer {
+impl From<Result<Established, Failure>> for Port {
     fn from(ended: Result<Established, Failure>) -> Self {
         let established = match ended {
             Ok(established) => established,
@@ -152,8 +138,10 @@ impl From<Result<Established, Failure>> for Answer {
         };
         let local = established.socket.local_addr().ok();
         let local = local.and_then(|local| local.as_socket());
-        let flow =
-            local.map(|local| Flow::new(Transport::Tcp, local.into(), established.remote.into()));
-        Self::Open(flow.map(|flow| (flow, established.after)))
+        Self::Open(local.map(|local| {
+            let remote = established.remote.into();
+            let flow = Flow::new(Transport::Tcp, local.into(), remote);
+            (flow, established.after)
+        }))
     }
 }

@@ -12,55 +12,37 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use anyhow::{Context, Result};
+
 use super::probe;
 use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
-use crate::link::connect::{Connector, Established, Interrupt, Limits};
+use crate::link::connect::{Connector, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
-use crate::run::background;
-use crate::run::children::FailedChild;
-use crate::run::observers::Watched;
-use crate::run::retry::{self, Retry};
-use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
-use crate::run::traffic::Traffic;
+use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Retry, Session, Side, Traffic};
 use crate::socket::{open, options};
 use crate::tap::{Event, Taps};
 
-pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<()> {
-    let common = &options.common;
-    let ends = &common.ends;
-    let traffic = Traffic::stream(&common.framing).with_literal(&common.dialogue);
-    let start = watched.start;
-    let mut session = Session::new(
-        (ends, &common.dialogue, &common.engine),
-        Side::Client,
-        traffic,
-        watched,
-    )?;
-    let children = session.prepare_program(&common.program, ends, (1, FailedChild::FailsTheRun))?;
-    choose_peer_end(&mut session.rules, options.tcp.on_peer_eof);
-    let mut retry = Retry::new(&options.retry, start);
+pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
+    let mut session = session(options, observers)?;
+    session.local = LocalEnd::of_client(&options.common.program)?;
+    let retry = Retry::new(&options.retry, session.start);
     if options.connect.probe {
         return probe::run(options, session, retry);
     }
-    let established = loop {
-        match connect(options, &mut session, &retry) {
-            Ok(established) => break established,
-            Err(failure) => retry.wait(failure, &mut session)?,
-        }
-    };
-    session.report_shortfalls(&established.socket, &common.socket)?;
-    let terms = options::terms(ends, &options.tcp);
-    let mut connection = Connection::new(established.socket, established.remote, None, terms)
-        .map_err(|error| {
-            Failure::io(
-                format!("cannot use the connection to {}", established.remote),
-                &error,
-            )
-        })?;
+    let established = retry.run(&mut session, |session, deadline| {
+        connect(options, session, deadline, |connector, lists| {
+            connector.connect(lists.first().map_or(&[], Vec::as_slice))
+        })
+    })?;
+    session.report_shortfalls(&established.socket)?;
+    let remote = established.remote;
+    let terms = options::terms(&options.common, &options.tcp);
+    let mut connection = Connection::new(established.socket, remote, None, terms)
+        .with_context(|| format!("cannot use the connection to {remote}"))?;
     if let Some(error) = established.reset {
         connection.note_reset(error);
     }
@@ -69,66 +51,21 @@ pub(super) fn run(options: &TcpConnect, watched: Watched<'_>) -> anyhow::Result<
         after: established.after,
     });
     session.announce(&connection.identity())?;
-    session.run(Box::new(connection), |stdio| match children {
-        Some(children) => children.for_connections(),
-        None => shared_stdio(stdio),
-    })
+    session.run(Box::new(connection))
 }
 
-/// Connects to the one port there is.
-fn connect(
-    options: &TcpConnect,
-    session: &mut Session<'_>,
-    retry: &Retry<'_>,
-) -> Result<Established, Failure> {
-    attempt(options, session, retry, |connector, lists| {
-        let addresses = lists.first().map_or(&[][..], Vec::as_slice);
-        connector.connect(addresses)
-    })
+fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Result<Session<'a>> {
+    let traffic = Traffic::stream(&options.common);
+    let mut session = Session::new(&options.common, Side::Client, traffic, observers)?;
+    session.choose_peer_end(options.tcp.on_peer_eof);
+    Ok(session)
 }
 
-/// Resolves the name, and lets `connect_to` use a [`Connector`] on the addresses of each port.
-pub(super) fn attempt<T>(
-    options: &TcpConnect,
-    session: &mut Session<'_>,
-    retry: &Retry<'_>,
-    mut connect_to: impl FnMut(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let connect = &options.connect;
-    let is_bounded = connect.probe || retry.until().is_some();
-    let own = connect.connect_timeout;
-    // To connect in vain is to hear nothing.
-    let silence = session.rules.idle_timeout;
-    let limits = Limits {
-        each: own.or(is_bounded.then_some(retry::ATTEMPT)).or(silence),
-        all: session
-            .rules
-            .deadline
-            .into_iter()
-            .chain(retry.until())
-            .min(),
-    };
-    let (source, lists) = look_up(options, session, limits)?;
-    let signals = &session.signals;
-    let mut connector = Connector {
-        open: &mut |remote, taps: &mut Taps| {
-            open::connecting(remote, source, &options.common.socket, &options.tcp, taps)
-        },
-        limits,
-        interrupt: Some(Interrupt {
-            wake: signals.wake(),
-            next: &|| signals.next(),
-        }),
-        taps: session.taps,
-    };
-    connect_to(&mut connector, &lists)
-}
-
-/// Where to speak from, and the addresses of each port.
+/// Finds the address to connect from, and those of each port to connect to.
 fn look_up(
     options: &TcpConnect,
     session: &Session<'_>,
-    limits: Limits,
+    deadline: Option<Deadline>,
 ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
     let resolver = options.common.address.resolver(Transport::Tcp);
     let (host, port) = (
@@ -136,14 +73,44 @@ fn look_up(
         options.connect.source_port.clone(),
     );
     let targets = options.target.0.clone();
-    let asked = resolver.queried_name(&targets.host, host.as_deref());
-    let work = move || {
+    let name = resolver.queried_name(&targets.host, host.as_deref());
+    session.look_up(name, deadline, move || {
         let source = resolver.source(host.as_deref(), port.as_ref())?;
-        let lists = resolver.target_lists(&targets)?;
-        let lists = lists.into_iter().map(|list| source.reachable(list));
+        let lists = resolver.target_lists(&targets)?.into_iter();
+        let lists = lists.map(|list| source.reachable(list));
         Ok((source, lists.collect::<Result<_, Failure>>()?))
+    })
+}
+
+/// Resolves the name once, and lets `connect_to` use a [`Connector`] on the addresses of each port.
+pub(super) fn connect<T>(
+    options: &TcpConnect,
+    session: &mut Session<'_>,
+    deadline: Option<Deadline>,
+    connect_to: impl FnOnce(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, Failure>,
+) -> Result<T> {
+    let connect = &options.connect;
+    let is_bounded = connect.probe || deadline.is_some();
+    let limits = Limits {
+        each: connect
+            .connect_timeout
+            .or(is_bounded.then_some(ATTEMPT_TIMEOUT))
+            // An attempt without an answer is silence.
+            .or(session.rules.idle_timeout),
+        all: session.rules.deadline.into_iter().chain(deadline).min(),
     };
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));
-    let limits = own.into_iter().chain(limits.all);
-    background::look_up(asked, limits, &session.signals, work)
+    let deadline = own.into_iter().chain(limits.all).min();
+    let (source, lists) = look_up(options, session, deadline)?;
+    let signals = &session.signals;
+    let mut connector = Connector {
+        open: &mut |remote, taps: &mut Taps| open::connecting(remote, source, options, taps),
+        limits,
+        interrupt: Some(Interrupt {
+            wake: signals.wake(),
+            next: &|| signals.next(),
+        }),
+        taps: session.taps,
+    };
+    Ok(connect_to(&mut connector, &lists)?)
 }

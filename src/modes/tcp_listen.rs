@@ -1,5 +1,5 @@
 //! `tcp-listen`: socket, bind, listen, accept. It waits for clients, and each of them gets a new socket.
-//! The listening socket is named by its address and port alone; a client's socket has the same, and is told apart by the 4-tuple.
+//! The listening socket is named by its address alone; a client's socket has the same one, and only its 4-tuple is its own.
 //!
 //! | call | where it is made |
 //! |---|---|
@@ -9,197 +9,59 @@
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
 //! | `close` | when both directions have ended, and the pump drops it (`pump/ending.rs`) |
 
-use std::rc::Rc;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
 
 use crate::address::BindAddress;
-use crate::address::access::Access;
-use crate::cli::{BindPoint, EndOptions, StdinTo, TcpListen};
+use crate::cli::{BindPoint, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
-use crate::local::out_dir::{OpenDir, OutDir};
-use crate::local::prefix::PrefixedLines;
-use crate::local::stdio::Stdio;
-use crate::pump::Wiring;
+use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
-use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd, Rules};
-use crate::run::children::{FailedChild, RESERVED, affordable, refuse_open_program};
-use crate::run::observers::Watched;
-use crate::run::responder;
-use crate::run::session::{Session, Side, choose_peer_end, shared_stdio};
-use crate::run::traffic::Traffic;
+use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
+use crate::run::{
+    ChildFailure, ChildPlan, ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers,
+    Session, Side, Traffic, affordable, refuse_open_program,
+};
 use crate::socket::activation::{self, Stream};
 use crate::socket::{open, options};
-use crate::sys::inherited::allow_descriptors;
 use crate::tap::{Conversation, Event};
 
-pub(super) fn run(options: &TcpListen, watched: Watched<'_>) -> anyhow::Result<()> {
-    let TcpListen {
-        listen,
-        clients,
-        common,
-        ..
-    } = options;
-    // Input that nobody gets is not read, and its end is not waited for.
-    let ends = &EndOptions {
-        recv_only: common.ends.recv_only || clients.stdin_to == StdinTo::None,
-        ..common.ends.clone()
-    };
-    let place = place(options)?;
-    let access = options.server.access.access()?;
-    let answers = responder::answers(&options.server.responder, usize::MAX)?;
-    let folder = clients.out_dir.as_deref().map(OpenDir::open).transpose()?;
-    let mut session = session(options, ends, folder.as_ref(), watched)?;
-    let children = session.prepare_program(&common.program, ends, child_limit(options))?;
-    if answers.is_some() {
-        session.replace_input(ends);
-    }
-    let wire = |stdio| match (children, answers) {
-        (Some(children), _) => children.for_connections(),
-        (None, Some(answers)) => responder::wiring(answers),
-        (None, None) => wiring(options, folder, stdio),
-    };
-
-    let terms = options::terms(ends, &options.tcp);
-
+pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
+    let mut session = session(options, observers)?;
+    let place = place(options, &session)?;
+    session.local = local_end(options)?;
+    let settings = settings(options)?;
     let (socket, reach) = match place {
-        Place::Addresses(addresses) => open::listening(
-            &addresses,
-            listen.backlog,
-            &common.socket,
-            &options.tcp,
-            session.taps,
-        )?,
+        Place::Addresses(addresses) => open::listening(&addresses, options, session.taps)?,
         Place::Passed(Stream::Listening(socket, reach)) => (socket, reach),
         Place::Passed(Stream::Connected(socket, remote)) => {
-            let connection = Connection::new(socket, remote, Some(Client::only()), terms)
-                .map_err(|error| Failure::io("cannot use the connection", &error))?;
-            return serve_accepted(session, connection, &access, wire);
+            return serve_accepted(session, socket, remote, &settings);
         }
     };
-    session.report_shortfalls(&socket, &common.socket)?;
-    let settings = Settings {
-        clients: client_limit(options),
-        patience: listen.accept_timeout,
-        terms,
-        access,
-    };
-    let listener = Listener::new(socket, settings)
-        .map_err(|error| Failure::io("cannot use the listening socket", &error))?;
+    session.report_shortfalls(&socket)?;
+    let listener = Listener::new(socket, settings).context("cannot use the listening socket")?;
+    let identity = listener.identity();
     session.taps.emit(&Event::Listening {
-        socket: &listener.identity(),
+        socket: &identity,
         reach,
     });
-    session.announce(&listener.identity())?;
-    session.listen(Box::new(listener), wire)
+    session.announce(&identity)?;
+    session.listen(Box::new(listener))
 }
 
-/// Where to listen.
-enum Place {
-    /// On the first of these that this machine has.
-    Addresses(Vec<BindAddress>),
-    /// On a socket that was passed.
-    Passed(Stream),
-}
-
-fn place(options: &TcpListen) -> Result<Place, Failure> {
-    match &options.bind.0 {
-        BindPoint::At(endpoint) => {
-            let resolver = options.common.address.resolver(Transport::Tcp);
-            let addresses = resolver.bind_addresses(endpoint)?;
-            refuse_open_program(
-                &options.common.program,
-                endpoint,
-                &addresses,
-                &options.server.access,
-            )?;
-            Ok(Place::Addresses(addresses))
-        }
-        BindPoint::Passed(name) => {
-            let passed = activation::stream(name.as_deref(), &options.common.socket, &options.tcp)?;
-            if options.clients.keep_open && matches!(passed, Stream::Connected(..)) {
-                let text =
-                    "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
-                return Err(Failure::new(Exit::Usage, text));
-            }
-            Ok(Place::Passed(passed))
-        }
-    }
-}
-
-fn session<'a>(
-    options: &TcpListen,
-    ends: &EndOptions,
-    folder: Option<&OpenDir>,
-    watched: Watched<'a>,
-) -> anyhow::Result<Session<'a>> {
-    let traffic = Traffic::stream(&options.common.framing).with_literal(&options.common.dialogue);
-    let shared = (ends, &options.common.dialogue, &options.common.engine);
-    let mut session = Session::new(shared, Side::Server, traffic, watched)?;
-    adjust(&mut session.rules, options);
-    if let (Some(sandbox), Some(folder)) = (&mut session.sandbox, folder) {
-        sandbox.folder = Some(Rc::clone(&folder.descriptor));
-    }
-    Ok(session)
-}
-
-/// Serves a client whose connection systemd has accepted.
-fn serve_accepted(
-    mut session: Session,
-    connection: Connection,
-    access: &Access,
-    wire: impl FnOnce(Stdio) -> Wiring,
-) -> anyhow::Result<()> {
-    let flow = connection.flow();
-    if flow
-        .remote
-        .inet()
-        .is_some_and(|remote| !access.admits(remote.ip()))
-    {
-        session.taps.emit(&Event::Rejected {
-            flow,
-            datagrams: None,
-        });
-        return Ok(());
-    }
-    let name = Conversation {
-        flow,
-        conn: Some(1),
-    };
-    session.taps.emit(&Event::Accepted(name));
-    session.announce(&connection.identity())?;
-    session.run(Box::new(connection), wire)
-}
-
-/// How many clients to serve.
-fn client_limit(options: &TcpListen) -> Clients {
+/// Prepares a session with the rules of a server, which may have many clients.
+fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Result<Session<'a>> {
     let clients = &options.clients;
-    if !clients.keep_open {
-        return Clients::First(1);
+    let mut traffic = Traffic::stream(&options.common);
+    if clients.stdin_to == StdinTo::None {
+        traffic = traffic.without_stdin();
     }
-    if options.common.program.is_given() {
-        let most = clients.max_clients.unwrap_or(options.server.max_children);
-        return Clients::AtOnce(affordable(most));
-    }
-    let descriptors = allow_descriptors(u64::MAX).saturating_sub(RESERVED);
-    // A connection and perhaps a file each.
-    let most = descriptors / (1 + u64::from(clients.out_dir.is_some()));
-    Clients::AtOnce(clients.max_clients.unwrap_or(u64::MAX).min(most.max(1)))
-}
-
-/// How many children there may be, and what it means if one of them fails.
-fn child_limit(options: &TcpListen) -> (u64, FailedChild) {
-    if options.clients.keep_open {
-        (options.server.max_children, FailedChild::IsReported)
-    } else {
-        (1, FailedChild::FailsTheRun)
-    }
-}
-
-/// Adjusts the rules to a server, which may have many clients.
-fn adjust(rules: &mut Rules, options: &TcpListen) {
-    let clients = &options.clients;
-    choose_peer_end(rules, options.tcp.on_peer_eof);
+    let mut session = Session::new(&options.common, Side::Server, traffic, observers)?;
+    session.choose_peer_end(options.tcp.on_peer_eof);
+    let rules = &mut session.rules;
     if clients.keep_open {
         rules.client_timeout = Some(clients.client_timeout);
         rules.input_to = match clients.stdin_to {
@@ -209,26 +71,113 @@ fn adjust(rules: &mut Rules, options: &TcpListen) {
         };
     }
     if clients.broker && options.common.ends.on_stdin_eof.is_none() {
-        // The others may have something to say as long as they are there.
+        // The other clients may have something to send as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
     }
     if clients.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
+    Ok(session)
 }
 
-/// Which local end each client is joined to.
-fn wiring(options: &TcpListen, folder: Option<OpenDir>, stdio: Stdio) -> Wiring {
-    let clients = &options.clients;
-    match folder {
-        _ if options.server.echo => Wiring::Echo,
-        _ if clients.broker && clients.prefix => {
-            Wiring::Broker(Box::new(PrefixedLines::new(stdio)))
+/// Place to listen at.
+enum Place {
+    /// The first of these that this machine has.
+    Addresses(Vec<BindAddress>),
+    /// A socket that was passed.
+    Passed(Stream),
+}
+
+fn place(options: &TcpListen, session: &Session<'_>) -> Result<Place> {
+    let endpoint = match &options.bind.0 {
+        BindPoint::At(endpoint) => endpoint.clone(),
+        BindPoint::Passed(name) => {
+            let passed = activation::stream(name.as_deref(), options)?;
+            if options.clients.keep_open && matches!(passed, Stream::Connected(..)) {
+                let text =
+                    "-k takes a socket that listens; systemd passes one connection (Accept=yes)";
+                return Err(Failure::new(Exit::Usage, text).into());
+            }
+            return Ok(Place::Passed(passed));
         }
-        Some(folder) if clients.broker => Wiring::Broker(Box::new(OutDir::new(stdio, folder))),
-        None if clients.broker => Wiring::Broker(Box::new(stdio)),
-        _ if clients.prefix => Wiring::Shared(Box::new(PrefixedLines::new(stdio))),
-        Some(folder) => Wiring::Shared(Box::new(OutDir::new(stdio, folder))),
-        None => shared_stdio(stdio),
+    };
+    let resolver = options.common.address.resolver(Transport::Tcp);
+    let name = resolver.queried_name(&endpoint.host, None);
+    let host = endpoint.host.clone();
+    let addresses = session.look_up(name, None, move || resolver.bind_addresses(&endpoint))?;
+    refuse_open_program(&options.common.program, &options.server, &host, &addresses)?;
+    Ok(Place::Addresses(addresses))
+}
+
+/// Returns the local end that each client is joined to.
+fn local_end(options: &TcpListen) -> Result<LocalEnd> {
+    let (common, server, clients) = (&options.common, &options.server, &options.clients);
+    let plan = ChildPlan {
+        max: if clients.keep_open {
+            server.max_children
+        } else {
+            1
+        },
+        on_failure: if clients.keep_open {
+            ChildFailure::IsReported
+        } else {
+            ChildFailure::FailsTheRun
+        },
+        scope: ChildScope::Connection,
+    };
+    let output = match &clients.out_dir {
+        Some(path) => ClientOutput::Files(OpenDir::open(path)?),
+        None if clients.prefix => ClientOutput::Prefixed,
+        None => ClientOutput::Plain,
+    };
+    Ok(
+        match LocalEnd::of_server(&common.program, server, plan, usize::MAX)? {
+            LocalEnd::Stdio(_) if clients.broker => LocalEnd::Broker(output),
+            LocalEnd::Stdio(_) => LocalEnd::Stdio(output),
+            other => other,
+        },
+    )
+}
+
+fn settings(options: &TcpListen) -> Result<Settings> {
+    let (common, clients) = (&options.common, &options.clients);
+    let most = clients.max_clients;
+    Ok(Settings {
+        clients: if !clients.keep_open {
+            Clients::First(1)
+        } else if common.program.is_given() {
+            let most = most.unwrap_or(options.server.max_children);
+            Clients::AtOnce(affordable(most, DESCRIPTORS_PER_CHILD))
+        } else {
+            // A connection, and perhaps a file.
+            let each = 1 + u64::from(clients.out_dir.is_some());
+            Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
+        },
+        patience: options.listen.accept_timeout,
+        terms: options::terms(common, &options.tcp),
+        access: options.server.access.access()?,
+    })
+}
+
+/// Serves the one client whose connection systemd has accepted.
+fn serve_accepted(
+    mut session: Session<'_>,
+    socket: socket2::Socket,
+    remote: SocketAddr,
+    settings: &Settings,
+) -> Result<()> {
+    let connection = Connection::new(socket, remote, Some(Client::only()), settings.terms)
+        .context("cannot use the connection")?;
+    let flow = connection.flow();
+    if !settings.access.admits(remote.ip()) {
+        let datagrams = None;
+        session.taps.emit(&Event::Rejected { flow, datagrams });
+        return Ok(());
     }
+    let conn = Some(1);
+    session
+        .taps
+        .emit(&Event::Accepted(Conversation { flow, conn }));
+    session.announce(&connection.identity())?;
+    session.run(Box::new(connection))
 }

@@ -1,124 +1,179 @@
 //! `udp-bind`: socket, bind, recvfrom. It receives from whoever sends, and answers.
-//! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram tells them apart.
+//! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram distinguishes them.
 //!
 //! | call | where it is made |
 //! |---|---|
 //! | `socket`, `bind` | [`open::receiving`], called below |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/inbox.rs`, whenever the pump finds it ready |
-//! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` says to whom |
+//! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` chooses the peer |
 //! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it sends nothing |
 
 use std::net::SocketAddr;
 
+use anyhow::{Context, Result};
+
 use super::udp_sendto;
-use crate::address::{BindAddress, Endpoint, Host, Resolver};
+use crate::address::{BindAddress, Host};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
-use crate::pump::Wiring;
 use crate::pump::end::Link;
-use crate::run::children::{FailedChild, refuse_open_program};
-use crate::run::observers::Watched;
-use crate::run::responder;
-use crate::run::session::{Session, Side, shared_stdio};
-use crate::run::traffic::Traffic;
-use crate::socket::activation;
-use crate::socket::{multicast, open};
+use crate::run::{
+    ChildFailure, ChildPlan, ChildScope, LocalEnd, Observers, Session, Side, Traffic,
+    refuse_open_program,
+};
+use crate::socket::{activation, multicast, open};
 use crate::tap::{Event, Reach};
 
-pub(super) fn run(options: &UdpBind, watched: Watched<'_>) -> anyhow::Result<()> {
-    let UdpBind {
-        datagrams, common, ..
-    } = options;
-    let ends = &common.ends;
-    let resolver = common.address.resolver(Transport::Udp);
-    let (addresses, passed) = match &options.bind.0 {
-        BindPoint::At(endpoint) => {
-            let addresses = addresses(options, endpoint, resolver)?;
-            refuse_open_program(
-                &common.program,
-                endpoint,
-                &addresses,
-                &options.server.access,
-            )?;
-            (addresses, None)
-        }
-        BindPoint::Passed(name) => {
-            let (socket, bound) =
-                activation::datagrams(name.as_deref(), &common.socket, &options.groups)?;
-            (vec![bound], Some((socket, bound.reach)))
-        }
-    };
-    let audience = audience(&options.peers.reply_to, resolver, &addresses)?;
-    let towards = match (audience, addresses.first()) {
+pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
+    let mut session = session(options, observers)?;
+    let place = place(options, &session)?;
+    let audience = audience(options, &session, &place)?;
+    let towards = match (audience, place.first()) {
         (Audience::Target(target), _) => Some(target),
         (_, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
         _ => None,
     };
-    let size = datagrams.size_towards(towards);
-    let traffic =
-        Traffic::datagrams(&common.framing, datagrams, towards)?.with_literal(&common.dialogue);
-    let access = options.server.access.access()?;
-    let answers = responder::answers(&options.server.responder, longest_payload(towards))?;
-    let shared = (ends, &common.dialogue, &common.engine);
-    let mut session = Session::new(shared, Side::Server, traffic, watched)?;
-    let children = (options.server.max_children, FailedChild::IsReported);
-    let children = session.prepare_program(&common.program, ends, children)?;
-    if answers.is_some() {
-        session.replace_input(ends);
-    }
-    if audience == Audience::Last {
-        session.find_partner();
-    }
-    let audience = match (&children, &answers) {
-        (None, None) => audience,
-        _ => Audience::Named,
+    session.traffic = traffic(options, towards)?;
+    session.local = local_end(options, towards)?;
+    let settings = settings(options, &session, &place, audience)?;
+    let (socket, reach) = match place {
+        Place::Addresses(addresses) => open::receiving(&addresses, options, session.taps)?,
+        Place::Passed(socket, bound) => (socket, bound.reach),
     };
-
-    let owner = match passed {
-        Some(_) => Owner::Others,
-        None => Owner::Run,
-    };
-    let (socket, reach) = match passed {
-        Some(passed) => passed,
-        None => open::receiving(&addresses, &common.socket, &options.groups, session.taps)?,
-    };
-    session.report_shortfalls(&socket, &common.socket)?;
-    let settings = Settings {
-        audience,
-        access,
-        owner,
-        engine: session.rules.engine,
-        ..settings(options)
-    };
-    let socket = Socket::new(socket, settings)
-        .map_err(|error| Failure::io("cannot use the socket", &error))?;
+    session.report_shortfalls(&socket)?;
+    let socket = Socket::new(socket, settings).context("cannot use the socket")?;
+    let identity = socket.identity();
     session.taps.emit(&Event::Bound {
-        socket: &socket.identity(),
+        socket: &identity,
         reach,
     });
-    session.announce(&socket.identity())?;
-    let echo = options.server.echo;
-    session.run(Box::new(socket), |stdio| match (children, answers) {
-        (Some(children), _) => children.for_datagrams(size),
-        (None, Some(answers)) => responder::wiring(answers),
-        (None, None) if echo => Wiring::Echo,
-        (None, None) => shared_stdio(stdio),
+    session.announce(&identity)?;
+    session.run(Box::new(socket))
+}
+
+fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session<'a>> {
+    let traffic = traffic(options, None)?;
+    Session::new(&options.common, Side::Server, traffic, observers)
+}
+
+fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {
+    let traffic = Traffic::datagrams(&options.common, &options.datagrams, towards)?;
+    Ok(if options.peers.reply_to == ReplyTo::Last {
+        traffic.with_first_match()
+    } else {
+        traffic
     })
 }
 
-fn settings(options: &UdpBind) -> Settings {
-    let UdpBind {
-        peers, datagrams, ..
-    } = options;
+/// Place to receive at.
+enum Place {
+    /// The first of these that this machine has.
+    Addresses(Vec<BindAddress>),
+    /// A socket that was passed.
+    Passed(socket2::Socket, BindAddress),
+}
+
+impl Place {
+    /// Returns the address to try first.
+    fn first(&self) -> Option<BindAddress> {
+        match self {
+            Self::Addresses(addresses) => addresses.first().copied(),
+            Self::Passed(_, bound) => Some(*bound),
+        }
+    }
+
+    /// Returns true if a socket that is bound there can send to `target`.
+    fn reaches(&self, target: SocketAddr) -> bool {
+        self.first().is_some_and(|bind| {
+            bind.reach == Reach::DualStack || bind.address.is_ipv4() == target.is_ipv4()
+        })
+    }
+}
+
+fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
+    let endpoint = match &options.bind.0 {
+        BindPoint::At(endpoint) => endpoint.clone(),
+        BindPoint::Passed(name) => {
+            let (socket, bound) = activation::datagrams(name.as_deref(), options)?;
+            return Ok(Place::Passed(socket, bound));
+        }
+    };
+    let resolver = options.common.address.resolver(Transport::Udp);
+    let mut groups = options.groups.join.iter();
+    let excluded = groups.find_map(|join| Some((join, resolver.excludes(join.group)?)));
+    if let Some((join, reason)) = excluded {
+        let text = format!("--join {join}: {reason}");
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
+    let name = resolver.queried_name(&endpoint.host, None);
+    let host = endpoint.host.clone();
+    let mut addresses = session.look_up(name, None, move || resolver.bind_addresses(&endpoint))?;
+    let port = addresses.first().map_or(0, |bind| bind.address.port());
+    if let (Host::Unstated, Some(group)) = (&host, multicast::bind_address(&options.groups, port)) {
+        addresses = vec![group];
+    }
+    refuse_open_program(&options.common.program, &options.server, &host, &addresses)?;
+    Ok(Place::Addresses(addresses))
+}
+
+/// Returns the peers that standard input goes to.
+fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<Audience> {
+    let endpoint = match &options.peers.reply_to {
+        ReplyTo::Last => return Ok(Audience::Last),
+        ReplyTo::First => return Ok(Audience::First),
+        ReplyTo::All => return Ok(Audience::All),
+        ReplyTo::None => return Ok(Audience::Nobody),
+        ReplyTo::Address(endpoint) => endpoint.clone(),
+    };
+    let resolver = options.common.address.resolver(Transport::Udp);
+    let name = resolver.queried_name(&endpoint.host, None);
+    let mut targets = session.look_up(name, None, move || resolver.targets(&endpoint))?;
+    targets.retain(|target| place.reaches(*target));
+    let target = udp_sendto::choose(&targets).map_err(|_| {
+        let text = "--reply-to: the socket and that address have no address family in common";
+        Failure::new(Exit::CannotBind, text)
+    })?;
+    Ok(Audience::Target(target))
+}
+
+/// Returns the local end that all peers share.
+fn local_end(options: &UdpBind, towards: Option<SocketAddr>) -> Result<LocalEnd> {
+    let (common, server) = (&options.common, &options.server);
+    let plan = ChildPlan {
+        max: server.max_children,
+        on_failure: ChildFailure::IsReported,
+        scope: ChildScope::Datagram(options.datagrams.size_towards(towards)),
+    };
+    LocalEnd::of_server(&common.program, server, plan, longest_payload(towards))
+}
+
+fn settings(
+    options: &UdpBind,
+    session: &Session<'_>,
+    place: &Place,
+    audience: Audience,
+) -> Result<Settings> {
+    let (peers, datagrams) = (&options.peers, &options.datagrams);
     let defaults = Settings::default();
-    Settings {
+    Ok(Settings {
+        audience: if session.local.replaces_stdin() {
+            Audience::Named
+        } else {
+            audience
+        },
         accepts: if peers.lock_first {
             Accepts::First
         } else {
             Accepts::Anyone
         },
+        access: options.server.access.access()?,
+        owner: match place {
+            Place::Addresses(_) => Owner::Run,
+            Place::Passed(..) => Owner::Others,
+        },
+        engine: session.rules.engine,
         max_peers: peers.max_peers.try_into().unwrap_or(usize::MAX),
         max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
         multicast_if: options.groups.multicast_if.clone(),
@@ -127,62 +182,5 @@ fn settings(options: &UdpBind) -> Settings {
         max_bytes: options.common.ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
         ..defaults
-    }
-}
-
-/// Where to bind: as the endpoint says, or where the groups are heard that are to be joined.
-fn addresses(
-    options: &UdpBind,
-    endpoint: &Endpoint,
-    resolver: Resolver,
-) -> Result<Vec<BindAddress>, Failure> {
-    let mut groups = options.groups.join.iter();
-    let excluded = groups.find_map(|join| Some((join, resolver.excludes(join.group)?)));
-    if let Some((join, reason)) = excluded {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("--join {join}: {reason}"),
-        ));
-    }
-    let addresses = resolver.bind_addresses(endpoint)?;
-    let port = addresses.first().map_or(0, |bind| bind.address.port());
-    let of_groups = multicast::bind_address(&options.groups, port);
-    Ok(
-        match of_groups.filter(|_| endpoint.host == Host::Unstated) {
-            Some(address) => vec![address],
-            None => addresses,
-        },
-    )
-}
-
-/// Whom standard input goes to.
-fn audience(
-    reply_to: &ReplyTo,
-    resolver: Resolver,
-    addresses: &[BindAddress],
-) -> Result<Audience, Failure> {
-    Ok(match reply_to {
-        ReplyTo::Last => Audience::Last,
-        ReplyTo::First => Audience::First,
-        ReplyTo::All => Audience::All,
-        ReplyTo::None => Audience::Nobody,
-        ReplyTo::Address(endpoint) => {
-            let mut targets = resolver.targets(endpoint)?;
-            targets.retain(|target| is_reached(*target, addresses));
-            let target = udp_sendto::choose(&targets).map_err(|_| {
-                let text =
-                    "--reply-to: the socket and that address have no address family in common";
-                Failure::new(Exit::CannotBind, text)
-            })?;
-            Audience::Target(target)
-        }
-    })
-}
-
-/// Whether the socket that will be bound can send there.
-fn is_reached(target: SocketAddr, addresses: &[BindAddress]) -> bool {
-    let bind = addresses.first();
-    bind.is_some_and(|bind| {
-        bind.reach == Reach::DualStack || bind.address.is_ipv4() == target.is_ipv4()
     })
 }

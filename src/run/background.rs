@@ -1,4 +1,4 @@
-//! Work that only the system can end, such as asking a name server: a thread does it, while signals and limits are heeded.
+//! Background work: a thread does what only the system can end, such as a look-up, while signals and limits are heeded.
 //! A thread that takes too long is left behind, and ends with the process.
 
 use std::io::{self, PipeReader};
@@ -7,9 +7,13 @@ use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::session::Session;
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
+
+/// Time to give up, and the limit that it comes from.
+pub(crate) type Deadline = (Instant, Duration);
 
 /// Work in a thread of its own.
 pub(crate) struct Background<T> {
@@ -67,21 +71,24 @@ pub(crate) fn wait_for(
     }
 }
 
-/// Resolves names. If a name server may be `asked` for one, a thread does it, within the first of these limits.
-pub(crate) fn look_up<T: Send + 'static>(
-    asked: Option<String>,
-    limits: impl Iterator<Item = (Instant, Duration)>,
-    signals: &Signals,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let Some(name) = asked else {
-        return work();
-    };
-    let limit = limits.min();
-    let found = Background::start(work)?.wait(limit.map(|(until, _)| until), signals)?;
-    found.unwrap_or_else(|_| {
-        let limit = limit.map_or(0.0, |(_, limit)| limit.as_secs_f64());
-        let text = format!("cannot resolve host '{name}': timed out after {limit} s");
-        Err(Failure::new(Exit::TimedOut, text))
-    })
+impl Session<'_> {
+    /// Resolves names. If a name server may be asked for `name`, a thread does it, until `deadline` or that of the run.
+    pub(crate) fn look_up<T: Send + 'static>(
+        &self,
+        name: Option<String>,
+        deadline: Option<Deadline>,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let Some(name) = name else {
+            return work();
+        };
+        let deadline = self.rules.deadline.into_iter().chain(deadline).min();
+        let until = deadline.map(|(until, _)| until);
+        let found = Background::start(work)?.wait(until, &self.signals)?;
+        found.unwrap_or_else(|_| {
+            let limit = deadline.map_or(0.0, |(_, limit)| limit.as_secs_f64());
+            let text = format!("cannot resolve host '{name}': timed out after {limit} s");
+            Err(Failure::new(Exit::TimedOut, text))
+        })
+    }
 }

@@ -1,12 +1,20 @@
-//! Parts of a run that all modes share: the session, its observers, and waiting before the pump starts.
-//! A mode makes a [`session::Session`], then its socket, and hands the socket to it.
+//! Parts of a run that every mode shares: the observers, the session, look-ups, retries and the local end.
+//! A mode makes a [`Session`], then its socket, and hands the socket to the session.
 
-pub(crate) mod background;
-pub(crate) mod children;
-pub(crate) mod dialogue;
-pub(crate) mod observers;
-pub(crate) mod ready;
-pub(crate) mod responder;
-pub(crate) mod retry;
-pub(crate) mod session;
-pub(crate) mod traffic;
+mod background;
+mod local_end;
+mod observers;
+mod ready;
+mod retry;
+mod session;
+mod traffic;
+
+pub(crate) use background::Deadline;
+pub(crate) use local_end::{
+    ChildFailure, ChildPlan, ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable,
+    refuse_open_program,
+};
+pub(crate) use observers::{Observers, lines, observe};
+pub(crate) use retry::{ATTEMPT_TIMEOUT, Retry};
+pub(crate) use session::{Session, Side};
+pub(crate) use traffic::Traffic;

@@ -1,8 +1,8 @@
-//! Watching a run: the observers that the options ask for, from before its first socket until after its end.
-//! Whatever a mode does, and however it fails, passes through here: no event is missed, and every run has its last word.
+//! Observers of a run, made from the options before its first socket and kept until after its end.
+//! Every mode runs inside [`observe`], however it fails: no event is missed, and the last one says how the run ended.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use rustix::fs::FileType;
@@ -18,94 +18,163 @@ use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::pcap::Pcap;
 use crate::tap::progress::Progress;
 use crate::tap::stats::Stats;
-use crate::tap::{Console, Event, Sink, Taps, UsedFiles};
+use crate::tap::{Console, Event, Sink, Tap, Taps, UsedFiles};
 
-/// What a mode is given beside its options.
-pub(crate) struct Watched<'a> {
-    /// When the command line was read.
-    pub(crate) start: Instant,
-    /// Where a script wants to be told of the socket.
-    pub(crate) ready: Ready,
-    /// The observers.
-    pub(crate) taps: &'a mut Taps,
-    /// Where lines go.
-    pub(crate) console: Console,
-    /// What standard output is for.
-    pub(crate) stdout: StdoutUse,
+/// Observers of a run, and what else is there before it begins.
+pub(crate) struct Observers<'a> {
+    /// Start of the run: when the command line was read.
+    pub(super) start: Instant,
+    /// Scripts to notify of the socket.
+    pub(super) ready: Ready,
+    /// Observers that see every event.
+    pub(super) taps: &'a mut Taps,
+    /// Place for lines.
+    pub(super) console: Console,
+    /// Content of standard output.
+    pub(super) stdout: StdoutUse,
 }
 
-/// What standard output is for.
+/// Content of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StdoutUse {
-    /// What is received.
+pub(super) enum StdoutUse {
+    /// Received bytes.
     Payload,
-    /// A record, for what is received is in it.
+    /// A record, which has the received bytes in it.
     Record,
 }
 
-/// Runs `mode` under the eyes of the observers, and says how it ended.
-pub(crate) fn watch(
+/// Runs `mode` under the observers that the options ask for.
+pub(crate) fn observe(
     common: &CommonOptions,
     start: Instant,
-    mode: impl FnOnce(Watched<'_>) -> anyhow::Result<()>,
+    mode: impl FnOnce(Observers<'_>) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
-    let CommonOptions { report, dump, .. } = common;
-    let ready = Ready::new(report)?;
-    let console = if report.progress {
-        Console::with_bar(input_size())
+    let ready = Ready::new(&common.report)?;
+    let console = if common.report.progress {
+        Console::with_bar(stdin_size())
     } else {
         Console::default()
     };
-    let mut taps = taps(report, dump, &console)?;
-    let watched = Watched {
+    let mut taps = taps(common, &console)?;
+    let ended = mode(Observers {
         start,
         ready,
         taps: &mut taps,
         console,
-        stdout: match dump.pcap {
+        stdout: match common.dump.pcap {
             Some(Place::Standard) => StdoutUse::Record,
             _ => StdoutUse::Payload,
         },
-    };
-    let ended = mode(watched).map_err(|error| Failure::of(&error));
+    });
+    let ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
         taps.emit(&Event::Failed(failure));
     }
-    let ended = settle(ended, &mut taps);
-    let exit = match &ended {
-        Ok(()) => Exit::Done,
-        Err(failure) => failure.exit,
-    };
-    let lasted = start.elapsed();
-    taps.emit(&Event::Ended { exit, lasted });
-    settle(ended, &mut taps)
-}
-
-/// A run is done if everything is recorded as well.
-fn settle(ended: Result<(), Failure>, taps: &mut Taps) -> Result<(), Failure> {
+    // A run is done if everything is recorded as well.
+    let recorded = taps.flush();
+    let ended = ended.and(recorded);
+    taps.emit(&Event::Ended {
+        exit: ended
+            .as_ref()
+            .map_or_else(|failure| failure.exit, |()| Exit::Done),
+        lasted: start.elapsed(),
+    });
     let recorded = taps.flush();
     ended.and(recorded)
 }
 
-fn taps(report: &ReportOptions, dump: &DumpOptions, console: &Console) -> Result<Taps, Failure> {
-    let mut taps = Taps::default();
-    let palette = palette(report.color);
-    let mut used = UsedFiles::standard();
-    add_reports(&mut taps, report, (console, palette), &mut used)?;
-    add_dumps(&mut taps, dump, (console, palette), &mut used)?;
-    if report.stats {
-        taps.add(Box::new(Stats::new(console.clone(), palette)));
-    }
-    if let Some(progress) = Progress::new(console) {
-        taps.add(Box::new(progress));
-    }
-    Ok(taps)
-}
-
-/// Lines on standard error, unless they are not wanted.
+/// Returns lines on standard error, unless the options forbid them.
 pub(crate) fn lines(report: &ReportOptions, console: &Console) -> Option<Lines<Console>> {
     let lines = || Lines::new(console.clone(), detail(report), palette(report.color));
     (!report.quiet).then(lines)
+}
+
+fn taps(common: &CommonOptions, console: &Console) -> Result<Taps, Failure> {
+    let mut builder = Builder {
+        taps: Taps::default(),
+        console,
+        palette: palette(common.report.color),
+        used: UsedFiles::standard(),
+    };
+    builder.add_reports(&common.report)?;
+    builder.add_dumps(&common.dump)?;
+    if common.report.stats {
+        builder.add(Stats::new(console.clone(), builder.palette));
+    }
+    if let Some(progress) = Progress::new(console) {
+        builder.add(progress);
+    }
+    Ok(builder.taps)
+}
+
+struct Builder<'a> {
+    taps: Taps,
+    console: &'a Console,
+    palette: Palette,
+    used: UsedFiles,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, tap: impl Tap + 'static) {
+        self.taps.add(Box::new(tap));
+    }
+
+    /// Adds the reports of events, for people and for programs.
+    fn add_reports(&mut self, report: &ReportOptions) -> Result<(), Failure> {
+        let console = self.console;
+        if report.explain {
+            self.add(Explain::new(console.clone(), detail(report), self.palette));
+        }
+        if let Some(lines) = lines(report, console) {
+            self.add(lines);
+        }
+        if let Some(place) = &report.events {
+            let payload = if report.events_payload {
+                Payload::Shown
+            } else {
+                Payload::Counted
+            };
+            let sink = self.sink(place, "--events")?;
+            self.add(Events::new(sink, payload));
+        }
+        Ok(())
+    }
+
+    /// Adds the dumps and captures of the traffic.
+    fn add_dumps(&mut self, dump: &DumpOptions) -> Result<(), Failure> {
+        let form = |palette| Form {
+            width: dump.hex_width,
+            limit: dump.hex_limit,
+            palette,
+        };
+        if dump.hex {
+            let sink = Sink::stderr("--hex", self.console);
+            self.add(HexDump::new(sink, form(self.palette)));
+        }
+        if let Some(place) = &dump.hex_file {
+            let palette = match place {
+                Place::Standard => self.palette,
+                Place::File(_) => Palette::Plain,
+            };
+            let sink = self.sink(place, "--hex-file")?;
+            self.add(HexDump::new(sink, form(palette)));
+        }
+        if let Some(place) = &dump.pcap {
+            let sink = match place {
+                Place::Standard => stdout("--pcap", self.console)?,
+                Place::File(_) => self.sink(place, "--pcap")?,
+            };
+            self.add(Pcap::new(sink));
+        }
+        Ok(())
+    }
+
+    fn sink(&mut self, place: &Place, option: &'static str) -> Result<Sink, Failure> {
+        match place {
+            Place::Standard => Ok(Sink::stderr(option, self.console)),
+            Place::File(path) => Sink::file(path, option, self.console, &mut self.used),
+        }
+    }
 }
 
 fn detail(report: &ReportOptions) -> Detail {
@@ -116,68 +185,8 @@ fn detail(report: &ReportOptions) -> Detail {
     }
 }
 
-/// What is told of the run, for people and for programs.
-fn add_reports(
-    taps: &mut Taps,
-    report: &ReportOptions,
-    (console, palette): (&Console, Palette),
-    used: &mut UsedFiles,
-) -> Result<(), Failure> {
-    if report.explain {
-        let explain = Explain::new(console.clone(), detail(report), palette);
-        taps.add(Box::new(explain));
-    }
-    if let Some(lines) = lines(report, console) {
-        taps.add(Box::new(lines));
-    }
-    if let Some(place) = &report.events {
-        let payload = if report.events_payload {
-            Payload::Shown
-        } else {
-            Payload::Counted
-        };
-        let sink = sink(place, "--events", console, used)?;
-        taps.add(Box::new(Events::new(sink, payload)));
-    }
-    Ok(())
-}
-
-/// What is shown or kept of the traffic.
-fn add_dumps(
-    taps: &mut Taps,
-    dump: &DumpOptions,
-    (console, palette): (&Console, Palette),
-    used: &mut UsedFiles,
-) -> Result<(), Failure> {
-    let form = |palette| Form {
-        width: dump.hex_width,
-        limit: dump.hex_limit,
-        palette,
-    };
-    if dump.hex {
-        let sink = Sink::stderr("--hex", console);
-        taps.add(Box::new(HexDump::new(sink, form(palette))));
-    }
-    if let Some(place) = &dump.hex_file {
-        let palette = match place {
-            Place::Standard => palette,
-            Place::File(_) => Palette::Plain,
-        };
-        let sink = sink(place, "--hex-file", console, used)?;
-        taps.add(Box::new(HexDump::new(sink, form(palette))));
-    }
-    if let Some(place) = &dump.pcap {
-        let sink = match place {
-            Place::Standard => standard_output("--pcap", console)?,
-            Place::File(path) => Sink::file(path, "--pcap", console, used)?,
-        };
-        taps.add(Box::new(Pcap::new(sink)));
-    }
-    Ok(())
-}
-
-/// The bytes that standard input will give, where it is a regular file.
-fn input_size() -> Option<u64> {
+/// Returns the number of bytes that standard input will give, if it is a regular file.
+fn stdin_size() -> Option<u64> {
     let stdin = rustix::stdio::stdin();
     let status = rustix::fs::fstat(stdin).ok()?;
     let is_regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
@@ -185,20 +194,8 @@ fn input_size() -> Option<u64> {
     size.checked_sub(rustix::fs::tell(stdin).ok()?)
 }
 
-fn sink(
-    place: &Place,
-    option: &'static str,
-    console: &Console,
-    used: &mut UsedFiles,
-) -> Result<Sink, Failure> {
-    match place {
-        Place::Standard => Ok(Sink::stderr(option, console)),
-        Place::File(path) => Sink::file(path, option, console, used),
-    }
-}
-
-/// A record in the place of what is received. It is for a program to read, not for a person.
-fn standard_output(option: &str, console: &Console) -> Result<Sink, Failure> {
+/// Returns standard output, for a record in the place of received bytes: a program reads it, not a person.
+fn stdout(option: &str, console: &Console) -> Result<Sink, Failure> {
     let act = format!("cannot write to standard output ({option})");
     let stdout = rustix::stdio::stdout();
     if stdout.is_terminal() {
@@ -207,26 +204,25 @@ fn standard_output(option: &str, console: &Console) -> Result<Sink, Failure> {
     }
     let owned = stdout.try_clone_to_owned();
     let owned = owned.map_err(|error| Failure::io(act, &error))?;
-    Ok(Sink::stdout(
-        BlockingWriter(File::from(owned)),
-        option,
-        console,
-    ))
+    let writer = BlockingWriter(File::from(owned));
+    Ok(Sink::stdout(writer, option, console))
 }
 
-/// Colours by the option, `NO_COLOR` and `CLICOLOR_FORCE`, or else where a person looks.
+/// Returns colors as the option, `NO_COLOR` and `CLICOLOR_FORCE` say; otherwise, if standard error is a terminal.
 fn palette(choice: clap::ColorChoice) -> Palette {
-    let wanted = match choice {
+    let is_colored = match choice {
         clap::ColorChoice::Always => true,
         clap::ColorChoice::Never => false,
         clap::ColorChoice::Auto => {
-            let stderr = std::io::stderr();
-            let choice = anstream::AutoStream::choice(&stderr);
-            choice != anstream::ColorChoice::Never
-                && (stderr.is_terminal() || choice != anstream::ColorChoice::Auto)
+            let stderr = io::stderr();
+            match anstream::AutoStream::choice(&stderr) {
+                anstream::ColorChoice::Never => false,
+                anstream::ColorChoice::Auto => stderr.is_terminal(),
+                _ => true,
+            }
         }
     };
-    if wanted {
+    if is_colored {
         Palette::Colored
     } else {
         Palette::Plain

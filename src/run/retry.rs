@@ -1,80 +1,91 @@
-//! Trying again: the pauses between attempts, and when to give up.
-//! The last attempt ends within the time that the user gives; where that cuts it short, the failure before it tells more.
+//! Retries: attempts until one succeeds, with pauses between them, and a time to give up.
+//! The last attempt ends within that time; if that cuts it short, the failure before it says more.
 
 use std::time::{Duration, Instant};
 
-use super::background::wait_for;
+use anyhow::Result;
+
+use super::background::{Deadline, wait_for};
 use super::session::Session;
 use crate::cli::{RetryOn, RetryOptions};
 use crate::exit::{Exit, Failure};
 use crate::tap::Event;
 
-/// The first pause, and the longest; each is twice the one before.
-const FIRST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(1);
+/// The first pause; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long an attempt may take that has no limit of its own: what waits for an answer must not wait for one attempt alone.
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The plan for attempts, made anew for each run.
+/// Limit for an attempt that has no other: a wait for an answer must not be a wait for one attempt alone.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Plan for the attempts of one run.
 pub(crate) struct Retry<'a> {
     options: &'a RetryOptions,
-    /// When to give up, and the limit that says so.
-    until: Option<(Instant, Duration)>,
+    deadline: Option<Deadline>,
     pause: Duration,
     attempts: u64,
     previous: Option<Failure>,
 }
 
 impl<'a> Retry<'a> {
+    /// Plans attempts for a run that began at `start`.
     pub(crate) fn new(options: &'a RetryOptions, start: Instant) -> Self {
         Self {
             options,
-            until: options.retry_for.map(|limit| (start + limit, limit)),
-            pause: FIRST,
+            deadline: options.retry_for.map(|limit| (start + limit, limit)),
+            pause: FIRST_PAUSE,
             attempts: 1,
             previous: None,
         }
     }
 
-    /// When attempts have to be over, and the limit that says so.
-    pub(crate) fn until(&self) -> Option<(Instant, Duration)> {
-        self.until
+    /// Runs `attempt`, which gets the time to give up, until it succeeds or there is no other attempt.
+    pub(crate) fn run<T>(
+        mut self,
+        session: &mut Session<'_>,
+        mut attempt: impl FnMut(&mut Session<'_>, Option<Deadline>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt(session, self.deadline) {
+                Ok(result) => return Ok(result),
+                Err(error) => self.wait(Failure::of(&error), session)?,
+            }
+        }
     }
 
     /// Waits after a failed attempt until it is time for the next one.
     ///
-    /// Errors: what ends the run, if there is no next one.
-    pub(crate) fn wait(
-        &mut self,
-        failure: Failure,
-        session: &mut Session<'_>,
-    ) -> Result<(), Failure> {
-        let Some((until, _)) = self.until.filter(|_| self.may_pass(&failure)) else {
+    /// Errors: the failure that ends the run, if there is no next one.
+    fn wait(&mut self, failure: Failure, session: &mut Session<'_>) -> Result<(), Failure> {
+        let Some(deadline) = self.deadline.filter(|_| self.is_transient(&failure)) else {
             return Err(failure);
         };
-        let deadline = session.rules.deadline.map(|(deadline, _)| deadline);
-        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        let (until, _) = session.rules.deadline.unwrap_or(deadline).min(deadline);
         let left = until.saturating_duration_since(Instant::now());
-        if left < 2 * FIRST {
+        if left < 2 * FIRST_PAUSE {
             let is_cut_short = left.is_zero() && failure.exit == Exit::TimedOut;
-            let telling = self.previous.take().filter(|_| is_cut_short);
-            return Err(self.give_up(telling.unwrap_or(failure)));
+            let before = self.previous.take().filter(|_| is_cut_short);
+            let mut failure = before.unwrap_or(failure);
+            let note = format!("\ngave up after attempt {} (--retry-for)", self.attempts);
+            failure.message.push_str(&note);
+            return Err(failure);
         }
         session.taps.emit(&Event::Retrying {
             failure: &failure,
             left,
         });
         // The nearer the end, the shorter the pauses: what works in the last moment is not missed.
-        let pause = self.pause.min(left / 2).max(FIRST);
-        self.pause = (self.pause * 2).min(LONGEST);
+        let pause = self.pause.min(left / 2).max(FIRST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         self.attempts += 1;
         self.previous = Some(failure);
         wait_for(None, &session.signals, Some(Instant::now() + pause)).map(drop)
     }
 
-    /// Whether the failure is of a kind that is waited out.
-    fn may_pass(&self, failure: &Failure) -> bool {
+    /// Returns true for a failure of a kind that may pass.
+    fn is_transient(&self, failure: &Failure) -> bool {
         let kind = match failure.exit {
             Exit::Refused => RetryOn::Refused,
             Exit::TimedOut => RetryOn::Timeout,
@@ -82,11 +93,5 @@ impl<'a> Retry<'a> {
             _ => return false,
         };
         self.options.retry_on.contains(&kind)
-    }
-
-    fn give_up(&self, mut failure: Failure) -> Failure {
-        let note = format!("\ngave up after attempt {} (--retry-for)", self.attempts);
-        failure.message.push_str(&note);
-        failure
     }
 }

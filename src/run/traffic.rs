@@ -1,67 +1,90 @@
-//! What a mode sends and how it is cut, and how what it receives is written: the options, fitted to the transport.
+//! Traffic of a run: bytes to send, bytes to expect, and the form in which both stand in standard input and output.
 //! A stream has no boundaries to keep; a datagram has a size that nothing in it may exceed.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::cli::{DatagramOptions, DialogueOptions, FramingOptions};
+use super::session::Side;
+use crate::cli::{CommonOptions, DatagramOptions, OnStdinEof};
 use crate::exit::{Exit, Failure};
 use crate::framing::{Boundaries, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
-use crate::local::expect::Step;
+use crate::local::expect::{HalfClose, PeerChoice, Script, StdinUse, Step};
 use crate::local::stdio::input::{Input, InputFormat};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes of raw input that go together in a stream, where it is not the kernel that moves them.
-const PIECE: usize = 64 << 10;
+const STREAM_READ_SIZE: usize = 64 << 10;
 
-/// What goes in and out of the local end.
+/// Limit on silence for a client that expects something, where no option gives one.
+const EXPECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Input, output and dialogue of the local end.
 #[derive(Clone)]
 pub(crate) struct Traffic {
-    /// How what arrives is written.
-    pub(crate) output: OutputFraming,
+    /// Form in which what arrives is written.
+    pub(super) output: OutputFraming,
+    /// Dialogue with the peer, if there is one.
+    pub(super) script: Option<Script>,
     format: InputFormat,
     payload: Payload,
 }
 
-/// What is sent.
+/// Bytes to send.
 #[derive(Clone)]
 enum Payload {
+    /// Nothing, beside what a script sends.
+    Nothing,
     /// Standard input.
-    Input,
-    /// The same, or one empty datagram where that gives nothing.
+    Stdin,
+    /// Standard input, or one empty datagram if that gives nothing.
     Question,
-    /// These datagrams, or these pieces of a stream.
-    Literal(Vec<Vec<u8>>),
+    /// These datagrams, or these parts of a stream.
+    Frames(Vec<Vec<u8>>),
 }
 
 impl Traffic {
-    /// A stream of bytes.
-    pub(crate) fn stream(framing: &FramingOptions) -> Self {
-        Self::new(framing, Boundaries::Dropped, PIECE)
+    /// Returns the traffic of a byte stream.
+    pub(crate) fn stream(common: &CommonOptions) -> Self {
+        // A connection shows that a peer is there: its silence is a wrong answer.
+        Self::new(
+            common,
+            Boundaries::Dropped,
+            STREAM_READ_SIZE,
+            Exit::Unexpected,
+        )
     }
 
-    /// Datagrams to or from `address`.
+    /// Returns the traffic of datagrams to or from `address`.
     ///
     /// Errors: [`Exit::Usage`] where a block is larger than such a datagram can be.
     pub(crate) fn datagrams(
-        framing: &FramingOptions,
+        common: &CommonOptions,
         datagrams: &DatagramOptions,
         address: Option<SocketAddr>,
     ) -> Result<Self, Failure> {
         let limit = longest_payload(address);
-        if let InputFraming::Block(size) = framing.input
+        if let InputFraming::Block(size) = common.framing.input
             && size > limit
         {
             let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
             return Err(Failure::new(Exit::Usage, text));
         }
         let size = datagrams.size_towards(address);
-        Ok(Self::new(framing, Boundaries::Kept { limit }, size))
+        // Without a connection, silence is no answer.
+        Ok(Self::new(
+            common,
+            Boundaries::Kept { limit },
+            size,
+            Exit::TimedOut,
+        ))
     }
 
-    fn new(framing: &FramingOptions, boundaries: Boundaries, size: usize) -> Self {
+    fn new(common: &CommonOptions, boundaries: Boundaries, size: usize, silence: Exit) -> Self {
+        let framing = &common.framing;
         Self {
             output: framing.output,
+            script: script(common, silence),
             format: InputFormat {
                 framing: framing.input,
                 ends: framing.ends(),
@@ -70,49 +93,129 @@ impl Traffic {
                 pace: framing.pace(),
                 timing: framing.timing(),
             },
-            payload: Payload::Input,
+            payload: payload(common),
         }
     }
 
-    /// Sends what `--send` gives in the place of standard input, if nothing is expected in between.
-    pub(crate) fn with_literal(self, dialogue: &DialogueOptions) -> Self {
-        if dialogue.expects() || dialogue.stdin || !dialogue.sends() {
-            return self;
+    /// Leaves standard input alone.
+    pub(crate) fn without_stdin(mut self) -> Self {
+        if matches!(self.payload, Payload::Stdin) {
+            self.payload = Payload::Nothing;
         }
-        let frames = dialogue.steps.0.iter().filter_map(|step| match step {
-            Step::Send(frame) => Some(frame.clone()),
-            Step::Expect(_) => None,
-        });
-        let payload = Payload::Literal(frames.collect());
-        Self { payload, ..self }
+        self
     }
 
-    /// Sends an empty datagram where there is nothing to send.
-    pub(crate) fn with_question(self) -> Self {
-        let payload = match self.payload {
-            Payload::Input => Payload::Question,
-            other => other,
-        };
-        Self { payload, ..self }
+    /// Sends an empty datagram where standard input gives nothing.
+    pub(crate) fn with_question(mut self) -> Self {
+        if matches!(self.payload, Payload::Stdin) {
+            self.payload = Payload::Question;
+        }
+        self
     }
 
-    /// Whether it has boundaries.
-    pub(crate) fn is_datagrams(&self) -> bool {
-        matches!(self.format.boundaries, Boundaries::Kept { .. })
+    /// Holds the dialogue, if there is one, with the first peer that sends what is expected.
+    pub(crate) fn with_first_match(mut self) -> Self {
+        if let Some(script) = &mut self.script {
+            script.peer = PeerChoice::FirstMatch;
+        }
+        self
     }
 
-    /// What `from`, or what stands for it, gives.
-    pub(crate) fn input(&self, from: Option<Inherited>) -> Option<Input> {
+    /// Returns the kind of standard input, if it is read.
+    pub(super) fn stdin_kind(&self) -> Option<Kind> {
+        let is_read = matches!(self.payload, Payload::Stdin | Payload::Question);
+        is_read.then(|| Inherited::stdin().kind())
+    }
+
+    /// Opens the input.
+    pub(super) fn input(&self) -> Option<Input> {
         let format = &self.format;
-        Some(match (&self.payload, from) {
-            (Payload::Literal(frames), _) => Input::literal(frames.clone(), format),
-            (_, None) => return None,
-            (Payload::Input, Some(from)) => Input::new(from, format),
-            // A person at a terminal who has given no question has none.
-            (Payload::Question, Some(from)) if from.kind() == Kind::Terminal => {
+        Some(match &self.payload {
+            Payload::Nothing => return None,
+            Payload::Stdin => Input::new(Inherited::stdin(), format),
+            // A person at a terminal who has typed no question has none.
+            Payload::Question if self.stdin_kind() == Some(Kind::Terminal) => {
                 Input::literal(vec![Vec::new()], format)
             }
-            (Payload::Question, Some(from)) => Input::at_least_one(from, format),
+            Payload::Question => Input::at_least_one(Inherited::stdin(), format),
+            Payload::Frames(frames) => Input::literal(frames.clone(), format),
         })
+    }
+}
+
+/// Returns what is sent beside a script.
+fn payload(common: &CommonOptions) -> Payload {
+    let dialogue = &common.dialogue;
+    if dialogue.stdin || !dialogue.sends() {
+        return if common.ends.recv_only {
+            Payload::Nothing
+        } else {
+            Payload::Stdin
+        };
+    }
+    if dialogue.expects() {
+        return Payload::Nothing;
+    }
+    let frames = dialogue.steps.0.iter().filter_map(|step| match step {
+        Step::Send(frame) => Some(frame.clone()),
+        Step::Expect(_) => None,
+    });
+    Payload::Frames(frames.collect())
+}
+
+/// Returns the script, if there is more to it than bytes to send in the place of standard input.
+fn script(common: &CommonOptions, silence: Exit) -> Option<Script> {
+    let dialogue = &common.dialogue;
+    let is_needed = dialogue.expects() || dialogue.sends() && dialogue.stdin;
+    is_needed.then(|| Script {
+        steps: dialogue.steps.0.clone(),
+        input: if dialogue.stdin {
+            StdinUse::AfterScript
+        } else if dialogue.sends() {
+            StdinUse::Unused
+        } else {
+            StdinUse::DuringScript
+        },
+        half_close: match common.ends.on_stdin_eof {
+            Some(OnStdinEof::Shutdown) => HalfClose::AfterSending,
+            Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => HalfClose::AfterExpected,
+        },
+        silence,
+        peer: PeerChoice::Any,
+    })
+}
+
+/// Returns the limit on silence where no option gives one: for a client that expects something, as the answer may never come.
+pub(super) fn default_idle_timeout(common: &CommonOptions, side: Side) -> Option<Duration> {
+    let (ends, dialogue) = (&common.ends, &common.dialogue);
+    let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
+    let waits = dialogue.expects() && !dialogue.stdin;
+    (waits && !is_limited && side == Side::Client).then_some(EXPECT_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn a_client_gives_up_after_some_silence_where_nothing_else_is_said() {
+        for (words, limit) in [
+            ("--send a --expect b", Some(EXPECT_TIMEOUT)),
+            ("--expect b", Some(EXPECT_TIMEOUT)),
+            ("--send a", None),
+            ("--send a --expect b --stdin", None),
+            ("--send a --expect b --timeout 60", None),
+            ("--send a --expect b --idle-timeout 60", None),
+        ] {
+            let line = format!("tuplecat tcp-connect ::1 9 {words}");
+            let cli = Cli::read(line.split_whitespace()).unwrap();
+            let Command::TcpConnect(options) = cli.command else {
+                panic!("not tcp-connect");
+            };
+            let found = default_idle_timeout(&options.common, Side::Client);
+            assert_eq!(found, limit, "{words}");
+            assert_eq!(default_idle_timeout(&options.common, Side::Server), None);
+        }
     }
 }

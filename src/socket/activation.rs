@@ -1,14 +1,14 @@
-//! The endpoint `systemd`: a socket that was opened before this program was started, instead of one of its own.
-//! The unit file has said where it is bound; here is only looked at what it is.
+//! Socket activation (`systemd`): a socket that the supervisor opened before it started this program.
+//! The unit file says where it is bound; its kind and state are checked here.
 
 use std::net::SocketAddr;
 
 use socket2::{Socket, Type};
 
-use super::multicast;
-use super::options::{self, IpVersions, Role};
+use super::options::{self, Role};
+use super::{IpVersions, multicast};
 use crate::address::BindAddress;
-use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
+use crate::cli::{TcpListen, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Transport, unmapped};
 use crate::sys::inherited::passed_sockets;
@@ -25,20 +25,16 @@ pub(crate) enum Stream {
 /// The stream socket that was passed, with the options of the command line.
 ///
 /// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
-pub(crate) fn stream(
-    name: Option<&str>,
-    options: &SocketOptions,
-    tcp: &TcpOptions,
-) -> Result<Stream, Failure> {
+pub(crate) fn stream(name: Option<&str>, options: &TcpListen) -> Result<Stream, Failure> {
     let (socket, local) = take(Transport::Tcp, name)?;
     let versions = versions_of(&socket, local);
-    options::apply(&socket, versions, options)?;
+    options::apply(&socket, versions, &options.common.socket)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = match remote {
         Some(_) => Role::Connects,
         None => Role::Listens,
     };
-    options::apply_tcp(&socket, role, tcp)?;
+    options::apply_tcp(&socket, role, &options.tcp)?;
     match remote {
         Some(remote) => Ok(Stream::Connected(socket, remote)),
         None if socket.is_listener().unwrap_or(false) => {
@@ -54,13 +50,12 @@ pub(crate) fn stream(
 /// The datagram socket that was passed, with the options of the command line, and where it is bound.
 pub(crate) fn datagrams(
     name: Option<&str>,
-    options: &SocketOptions,
-    groups: &GroupOptions,
+    options: &UdpBind,
 ) -> Result<(Socket, BindAddress), Failure> {
     let (socket, local) = take(Transport::Udp, name)?;
     let versions = versions_of(&socket, local);
-    options::apply(&socket, versions, options)?;
-    multicast::apply(&socket, versions, groups)?;
+    options::apply(&socket, versions, &options.common.socket)?;
+    multicast::apply(&socket, versions, &options.groups)?;
     let bound = BindAddress {
         address: local,
         reach: reach(versions, local),
@@ -88,7 +83,10 @@ fn take(transport: Transport, name: Option<&str>) -> Result<(Socket, SocketAddr)
     match (socket.r#type(), local) {
         (Ok(kind), Some(local)) if kind == wanted => Ok((socket, local)),
         _ => {
-            let reason = format!("it is none of {transport} (the unit needs {directive})");
+            let reason = format!(
+                "not a {} socket (the unit needs {directive})",
+                transport.to_string().to_uppercase()
+            );
             Err(unfit(transport, &reason))
         }
     }

@@ -1,5 +1,5 @@
-//! From the options for broadcast and multicast to the options of a socket (ip(7), ipv6(7), RFC 3678).
-//! A group is joined on one interface; a socket that has joined some hears those only, not those of other programs.
+//! Broadcast and multicast: the socket options, from those of the command line (ip(7), ipv6(7), RFC 3678).
+//! A group is joined on one interface; a socket that joins some receives from those only, not from those of other programs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -8,59 +8,53 @@ use nix::net::if_::if_nametoindex;
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::Socket;
 
-use super::options::{IpVersions, accept};
+use super::{IpVersions, check};
 use crate::address::BindAddress;
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
 use crate::sys::sockopt::join_group;
 use crate::tap::Reach;
 
-/// Sets what the options ask for. To be called before `bind`.
-///
-/// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it.
-pub(crate) fn apply(
+/// Sets the options, before `bind`.
+pub(super) fn apply(
     socket: &Socket,
     versions: IpVersions,
     options: &GroupOptions,
 ) -> Result<(), Failure> {
-    let (v4, v6) = (versions != IpVersions::V6, versions != IpVersions::V4);
-    let both = |set_v4: &dyn Fn() -> std::io::Result<()>,
-                set_v6: &dyn Fn() -> std::io::Result<()>| {
-        if v4 {
-            set_v4()?;
-        }
-        if v6 { set_v6() } else { Ok(()) }
-    };
     if options.broadcast {
-        accept("--broadcast", "", socket.set_broadcast(true), "")?;
+        check("--broadcast", "", socket.set_broadcast(true), "")?;
     }
     if let Some(ttl) = options.multicast_ttl {
-        let result = both(&|| socket.set_multicast_ttl_v4(ttl), &|| {
-            socket.set_multicast_hops_v6(ttl)
-        });
-        accept("--multicast-ttl", ttl, result, "")?;
+        let result = versions.set(
+            || socket.set_multicast_ttl_v4(ttl),
+            || socket.set_multicast_hops_v6(ttl),
+        );
+        check("--multicast-ttl", ttl, result, "")?;
     }
     if let Some(name) = &options.multicast_if {
         let index = index_of(name);
         let result = index.and_then(|index| {
-            both(&|| send_through(socket, index), &|| {
-                socket.set_multicast_if_v6(index)
-            })
+            versions.set(
+                || send_through(socket, index),
+                || socket.set_multicast_if_v6(index),
+            )
         });
-        accept("--multicast-if", name, result, "")?;
+        check("--multicast-if", name, result, "")?;
     }
     if options.no_multicast_loop {
-        let result = both(&|| socket.set_multicast_loop_v4(false), &|| {
-            socket.set_multicast_loop_v6(false)
-        });
-        accept("--no-multicast-loop", "", result, "")?;
+        let result = versions.set(
+            || socket.set_multicast_loop_v4(false),
+            || socket.set_multicast_loop_v6(false),
+        );
+        check("--no-multicast-loop", "", result, "")?;
     }
     if !options.join.is_empty() {
-        // Otherwise whatever any program of this machine has joined would come as well.
-        let result = both(&|| socket.set_multicast_all_v4(false), &|| {
-            socket.set_multicast_all_v6(false)
-        });
-        accept("--join", "", result, "")?;
+        // Without this option, what other programs of this machine have joined comes as well.
+        let result = versions.set(
+            || socket.set_multicast_all_v4(false),
+            || socket.set_multicast_all_v6(false),
+        );
+        check("--join", "", result, "")?;
     }
     options
         .join
@@ -85,7 +79,7 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
         IpAddr::V6(_) => (versions == IpVersions::V4, "IPv6"),
     };
     if is_missing {
-        let text = format!("--join {membership}: the socket is not one of {family}");
+        let text = format!("--join {membership}: not an {family} socket");
         return Err(Failure::new(Exit::Failed, text));
     }
     let index = interface.as_deref().map_or(Ok(0), index_of);
@@ -94,15 +88,16 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
         None => "no route says on which interface: name it, as in --join GROUP%eth0",
         Some(_) => "",
     };
-    accept("--join", membership, result, hint)
+    check("--join", membership, result, hint)
 }
 
 fn index_of(interface: &str) -> std::io::Result<u32> {
     Ok(if_nametoindex(interface)?)
 }
 
-/// Where to bind to hear groups where no host is given: at the address of the group, so that nothing else comes, or on every
-/// interface if there are several groups. `port` is as in the address that would be bound otherwise.
+/// Returns the address to bind to receive from groups, if no host is given.
+///
+/// It is that of the group, so that nothing else comes, or every interface for several groups. `port` is the port to bind.
 pub(crate) fn bind_address(options: &GroupOptions, port: u16) -> Option<BindAddress> {
     let (first, others) = options.join.split_first()?;
     let is_v6 = options.join.iter().any(|other| other.group.is_ipv6());
@@ -176,7 +171,7 @@ mod tests {
         };
         assert_eq!(
             message("--join ff02::1"),
-            "--join ff02::1: the socket is not one of IPv6"
+            "--join ff02::1: not an IPv6 socket"
         );
         assert_eq!(
             message("--join 239.1.1.1%nosuch0"),

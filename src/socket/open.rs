@@ -1,37 +1,35 @@
-//! The calls that make a socket what a mode needs: `socket`, the options, `bind`, and for a TCP server `listen`, in that order.
-//! All sockets are non-blocking. What cannot be bound is an error that names the act and the address.
+//! Calls that make a socket what a mode needs: `socket`, the options, `bind`, and for a TCP server `listen`, in that order.
+//! All sockets are non-blocking. A socket that cannot be bound is an error that names the act and the address.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-use super::multicast;
-use super::options::{self, IpVersions, Role};
+use super::options::{self, Role};
+use super::{IpVersions, multicast};
 use crate::address::{BindAddress, Source};
-use crate::cli::{GroupOptions, SocketOptions, TcpOptions};
+use crate::cli::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::flow::{Identity, Transport};
 use crate::tap::{Call, Event, Reach, Taps};
 
-/// For `tcp-listen`: `socket`, `bind`, `listen`, on the first of `addresses` that this machine has. `accept` comes later, in
-/// [`Listener`](crate::link::tcp::Listener).
+/// For `tcp-listen`: calls `socket`, `bind`, `listen`, on the first of `addresses` that this machine has.
 ///
-/// `SO_REUSEADDR` lets a port be listened on again while old connections linger in TIME-WAIT (RFC 9293, 3.6.1); another
-/// listener still keeps it for itself (socket(7)).
+/// [`Listener`](crate::link::tcp::Listener) calls `accept`. `SO_REUSEADDR` lets the port be listened on again while old connections
+/// linger in TIME-WAIT (RFC 9293, 3.6.1); another listener still keeps it for itself (socket(7)).
 ///
 /// Errors: [`Exit::CannotBind`], or [`Exit::Failed`] where an option is refused; also below.
 pub(crate) fn listening(
     addresses: &[BindAddress],
-    backlog: i32,
-    options: &SocketOptions,
-    tcp: &TcpOptions,
+    options: &TcpListen,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
+    let backlog = options.listen.backlog;
     let prepare = |socket: &Socket, versions| {
         allow_reuse(socket)?;
-        options::apply(socket, versions, options)?;
-        options::apply_tcp(socket, Role::Listens, tcp)
+        options::apply(socket, versions, &options.common.socket)?;
+        options::apply_tcp(socket, Role::Listens, &options.tcp)
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
         socket.listen(backlog)?;
@@ -41,17 +39,17 @@ pub(crate) fn listening(
     first_bound(Transport::Tcp, addresses, prepare, listen, taps)
 }
 
-/// For `udp-bind`: `socket`, `bind`, on the first of `addresses` that this machine has.
+/// For `udp-bind`: calls `socket`, `bind`, on the first of `addresses` that this machine has.
 pub(crate) fn receiving(
     addresses: &[BindAddress],
-    options: &SocketOptions,
-    groups: &GroupOptions,
+    options: &UdpBind,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
+    let (common, groups) = (&options.common.socket, &options.groups);
     let prepare = |socket: &Socket, versions| {
-        options::apply(socket, versions, options)?;
-        options::apply_udp(socket, options);
-        if options.reuse_port && !groups.join.is_empty() {
+        options::apply(socket, versions, common)?;
+        options::apply_udp(socket, common);
+        if common.reuse_port && !groups.join.is_empty() {
             // That is how others share the port of a group, and each of them gets every datagram.
             allow_reuse(socket)?;
         }
@@ -60,17 +58,16 @@ pub(crate) fn receiving(
     first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
 }
 
-/// For `tcp-connect`: `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
+/// For `tcp-connect`: calls `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
 pub(crate) fn connecting(
     remote: SocketAddr,
     source: Source,
-    options: &SocketOptions,
-    tcp: &TcpOptions,
+    options: &TcpConnect,
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;
-    options::apply(&socket, version_of(remote), options)?;
-    options::apply_tcp(&socket, Role::Connects, tcp)?;
+    options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
+    options::apply_tcp(&socket, Role::Connects, &options.tcp)?;
     if let Some(local) = source.towards(remote) {
         allow_reuse(&socket)?;
         bind_source(Transport::Tcp, &socket, local, taps)?;
@@ -78,25 +75,24 @@ pub(crate) fn connecting(
     Ok(socket)
 }
 
-/// For `udp-sendto`: `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
+/// For `udp-sendto`: calls `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
 pub(crate) fn sending(
     remote: SocketAddr,
     source: Source,
-    options: &SocketOptions,
-    groups: &GroupOptions,
+    options: &UdpSendto,
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
-    options::apply(&socket, version_of(remote), options)?;
-    options::apply_udp(&socket, options);
-    multicast::apply(&socket, version_of(remote), groups)?;
+    options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
+    options::apply_udp(&socket, &options.common.socket);
+    multicast::apply(&socket, IpVersions::of(remote), &options.groups)?;
     if let Some(local) = source.towards(remote) {
         bind_source(Transport::Udp, &socket, local, taps)?;
     }
     Ok(socket)
 }
 
-/// `socket`, of the family of an address.
+/// Calls `socket`, for the family of an address.
 fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result<Socket> {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
@@ -117,7 +113,7 @@ fn open_towards(
     open(transport, remote, taps).map_err(|error| Failure::io(act, &error))
 }
 
-/// `bind`, and `getsockname`: port 0 has become a real one.
+/// Calls `bind`, and `getsockname`, which tells the port that the kernel has chosen for port 0.
 fn bind(
     transport: Transport,
     socket: &Socket,
@@ -129,14 +125,6 @@ fn bind(
     let name = Identity::Socket(transport, bound.into());
     taps.emit(&Event::Called(Call::Bind(name.clone())));
     Ok(name)
-}
-
-fn version_of(remote: SocketAddr) -> IpVersions {
-    if remote.is_ipv4() {
-        IpVersions::V4
-    } else {
-        IpVersions::V6
-    }
 }
 
 fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
@@ -160,8 +148,24 @@ fn bind_source(
     })
 }
 
-/// Makes a socket, lets `prepare` set its options, binds it, and lets `finish` do the rest. Goes on to the next address only if
-/// the machine lacks the one at hand: an address that is taken must not move the user to another one unasked.
+/// Binds an unbound UDP socket to a port that the kernel chooses, so that there is an address to announce.
+pub(crate) fn bind_anywhere(socket: &Socket, target: SocketAddr) -> Result<(), Failure> {
+    let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+    if local.is_some_and(|local| local.port() != 0) {
+        return Ok(());
+    }
+    let anywhere: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let bound = socket.bind(&anywhere.into());
+    bound.map_err(|error| Failure::io(format!("cannot bind udp {anywhere}"), &error))
+}
+
+/// Opens a socket, prepares its options, binds it, and finishes.
+///
+/// Goes on to the next address only if the machine lacks the one at hand: an address that is in use must not move the user to
+/// another one unasked.
 fn first_bound(
     transport: Transport,
     addresses: &[BindAddress],
@@ -218,7 +222,7 @@ fn open_at(
     Ok((socket, versions))
 }
 
-/// Whether the machine has no such address, or no such family of addresses.
+/// Returns true if the machine has no such address, or no such family of addresses.
 fn is_lacking(error: &io::Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
@@ -237,11 +241,44 @@ mod tests {
 
     use pretty_assertions::assert_eq;
 
-    use super::options::tests::options;
     use super::*;
+    use crate::cli::{Cli, Command};
 
-    fn none() -> GroupOptions {
-        GroupOptions::default()
+    fn read(line: &str) -> Command {
+        Cli::read(line.split_whitespace()).unwrap().command
+    }
+
+    /// Opens a socket for `tcp-listen` with these options.
+    fn listen(addresses: &[BindAddress], words: &str) -> Result<Socket, Failure> {
+        let Command::TcpListen(options) = read(&format!("tuplecat tl 0 {words}")) else {
+            panic!("not tcp-listen");
+        };
+        let result = listening(addresses, &options, &mut Taps::default());
+        result.map(|(socket, _)| socket)
+    }
+
+    fn receive(addresses: &[BindAddress]) -> Result<Socket, Failure> {
+        let Command::UdpBind(options) = read("tuplecat ub 0") else {
+            panic!("not udp-bind");
+        };
+        let result = receiving(addresses, &options, &mut Taps::default());
+        result.map(|(socket, _)| socket)
+    }
+
+    fn connect(source: Source, words: &str) -> Result<Socket, Failure> {
+        let Command::TcpConnect(options) = read(&format!("tuplecat tc ::1 9 {words}")) else {
+            panic!("not tcp-connect");
+        };
+        let remote = "127.0.0.1:9".parse().unwrap();
+        connecting(remote, source, &options, &mut Taps::default())
+    }
+
+    fn send(source: Source) -> Result<Socket, Failure> {
+        let Command::UdpSendto(options) = read("tuplecat us ::1 9") else {
+            panic!("not udp-sendto");
+        };
+        let remote = "127.0.0.1:9".parse().unwrap();
+        sending(remote, source, &options, &mut Taps::default())
     }
 
     fn at(address: &str) -> BindAddress {
@@ -258,9 +295,7 @@ mod tests {
     #[test]
     fn a_client_inherits_the_options_of_its_listener() {
         let words = "--nodelay on --keepalive=30,5,3 --user-timeout 9 --linger-reset --ttl 7 --tos af11 --mss 1000 --congestion reno";
-        let (socket, tcp) = options(words);
-        let (listener, _) =
-            listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).unwrap();
+        let listener = listen(&[at("127.0.0.1:0")], words).unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(local(&listener)).unwrap();
         let (accepted, _) = listener.accept().unwrap();
@@ -279,31 +314,22 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_address_is_an_error_in_both_transports() {
-        let (socket, tcp) = options("");
-        let (first, _) =
-            listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).unwrap();
+    fn an_address_in_use_is_an_error_in_both_transports() {
+        let first = listen(&[at("127.0.0.1:0")], "").unwrap();
         let taken = local(&first);
         let again = [at(&taken.to_string()), at("127.0.0.2:0")];
         assert_eq!(
-            listening(&again, 1, &socket, &tcp, &mut Taps::default()).map(|_| ()),
+            listen(&again, "").map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot listen on {taken}: address already in use")
             ))
         );
 
-        let (first, _) =
-            receiving(&[at("127.0.0.1:0")], &socket, &none(), &mut Taps::default()).unwrap();
+        let first = receive(&[at("127.0.0.1:0")]).unwrap();
         let taken = local(&first);
         assert_eq!(
-            receiving(
-                &[at(&taken.to_string())],
-                &socket,
-                &none(),
-                &mut Taps::default()
-            )
-            .map(|_| ()),
+            receive(&[at(&taken.to_string())]).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 format!("cannot bind udp {taken}: address already in use")
@@ -313,12 +339,11 @@ mod tests {
 
     #[test]
     fn an_address_that_the_machine_lacks_is_passed_over() {
-        let (socket, _) = options("");
         let addresses = [at("192.0.2.1:0"), at("127.0.0.1:0")];
-        let (bound, _) = receiving(&addresses, &socket, &none(), &mut Taps::default()).unwrap();
+        let bound = receive(&addresses).unwrap();
         assert_eq!(local(&bound).ip(), addresses[1].address.ip());
         assert_eq!(
-            receiving(&addresses[..1], &socket, &none(), &mut Taps::default()).map(|_| ()),
+            receive(&addresses[..1]).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
                 "cannot bind udp 192.0.2.1:0: not an address of this machine"
@@ -328,59 +353,33 @@ mod tests {
 
     #[test]
     fn a_port_is_shared_only_when_both_say_so() {
-        let (shared, tcp) = options("--reuse-port");
-        let (first, _) =
-            listening(&[at("127.0.0.1:0")], 1, &shared, &tcp, &mut Taps::default()).unwrap();
+        let first = listen(&[at("127.0.0.1:0")], "--reuse-port").unwrap();
         let again = [at(&local(&first).to_string())];
-        assert!(listening(&again, 1, &shared, &tcp, &mut Taps::default()).is_ok());
-        assert!(listening(&again, 1, &options("").0, &tcp, &mut Taps::default()).is_err());
+        assert!(listen(&again, "--reuse-port").is_ok());
+        assert!(listen(&again, "").is_err());
     }
 
     #[test]
     fn fast_open_can_be_asked_for_on_both_sides() {
-        let (socket, tcp) = options("--fastopen");
-        assert!(listening(&[at("127.0.0.1:0")], 1, &socket, &tcp, &mut Taps::default()).is_ok());
-        let remote = "127.0.0.1:9".parse().unwrap();
+        assert!(listen(&[at("127.0.0.1:0")], "--fastopen").is_ok());
         // The kernel may have it switched off (net.ipv4.tcp_fastopen); then the option is named.
-        if let Err(failure) = connecting(remote, Source::Any, &socket, &tcp, &mut Taps::default()) {
+        if let Err(failure) = connect(Source::Any, "--fastopen") {
             assert!(failure.message.starts_with("--fastopen: "), "{failure}");
         }
     }
 
     #[test]
     fn a_source_is_bound_before_speaking() {
-        let (socket, tcp) = options("");
-        let remote = "127.0.0.1:9".parse().unwrap();
         let source = |address: &str| Source::Bound {
             v4: Some(address.parse().unwrap()),
             v6: None,
         };
-        let chosen = connecting(
-            remote,
-            source("127.0.0.2:0"),
-            &socket,
-            &tcp,
-            &mut Taps::default(),
-        )
-        .unwrap();
-        assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let chosen = sending(
-            remote,
-            source("127.0.0.2:0"),
-            &socket,
-            &none(),
-            &mut Taps::default(),
-        )
-        .unwrap();
-        assert_eq!(local(&chosen).ip().to_string(), "127.0.0.2");
-        let failure = sending(
-            remote,
-            source("192.0.2.1:0"),
-            &socket,
-            &none(),
-            &mut Taps::default(),
-        )
-        .unwrap_err();
+        let own = source("127.0.0.2:0");
+        for socket in [connect(own, ""), send(own)] {
+            let socket = socket.unwrap();
+            assert_eq!(local(&socket).ip().to_string(), "127.0.0.2");
+        }
+        let failure = send(source("192.0.2.1:0")).unwrap_err();
         assert_eq!(failure.exit, Exit::CannotBind);
     }
 }

@@ -1,102 +1,81 @@
-//! From the options of the command line to the options of a socket (socket(7), ip(7), ipv6(7), tcp(7)).
-//! The kernel has the last word on a value, and what it refuses is an error that names the option.
+//! Socket options, from those of the command line (socket(7), ip(7), ipv6(7), tcp(7)).
+//! The kernel has the last word on a value.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
-use crate::cli::{EndOptions, Keepalive, SocketOptions, Switch, TcpOptions};
-use crate::exit::{Exit, Failure, describe};
+use super::{IpVersions, check};
+use crate::cli::{CommonOptions, Keepalive, SocketOptions, Switch, TcpOptions};
+use crate::exit::Failure;
 use crate::link::tcp::Terms;
 use crate::sys::sockopt::{set_fast_open_connect, set_fast_open_listen};
 
-/// Which versions of IP the packets of a socket have: each has its own socket options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IpVersions {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-    /// Either: an IPv6 socket that takes IPv4 as well.
-    Both,
-}
+/// Receive buffer of a UDP socket where the user asks for no other, in bytes.
+///
+/// A datagram that comes while the buffer is full is lost, and a burst of small ones takes several times its length. The memory is
+/// used only while datagrams wait.
+const UDP_RECEIVE_BUFFER: usize = 64 << 20;
 
-/// How many bytes may wait in a UDP socket where the user asks for no other number: what comes while it is full is lost, and a burst
-/// of small datagrams takes several times its length. It is a limit, and costs nothing as long as nothing waits.
-const ROOM: usize = 64 << 20;
+/// Clients that may wait with data from their SYN: few, as each costs memory before it is proven to exist.
+const FAST_OPEN_QUEUE: i32 = 128;
 
-/// What a TCP socket is about to do.
+/// Purpose of a TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Connect.
+pub(super) enum Role {
+    /// It connects.
     Connects,
-    /// Listen; its clients' sockets inherit the options.
+    /// It listens; the sockets of its clients inherit the options.
     Listens,
 }
 
-/// Sets the options that any socket has. To be called before `bind`.
-///
-/// Errors: [`Exit::Failed`] with the option and its value, where the kernel refuses it; also below.
-pub(crate) fn apply(
+/// Sets the options of any socket, before `bind`.
+pub(super) fn apply(
     socket: &Socket,
     versions: IpVersions,
     options: &SocketOptions,
 ) -> Result<(), Failure> {
     if options.reuse_port {
-        accept("--reuse-port", "", socket.set_reuse_port(true), "")?;
+        check("--reuse-port", "", socket.set_reuse_port(true), "")?;
     }
     if let Some(size) = options.rcvbuf {
-        accept("--rcvbuf", size, socket.set_recv_buffer_size(size), "")?;
+        check("--rcvbuf", size, socket.set_recv_buffer_size(size), "")?;
     }
     if let Some(size) = options.sndbuf {
-        accept("--sndbuf", size, socket.set_send_buffer_size(size), "")?;
+        check("--sndbuf", size, socket.set_send_buffer_size(size), "")?;
     }
     if let Some(name) = &options.interface {
         let result = socket.bind_device(Some(name.as_bytes()));
-        accept("--interface", name, result, "")?;
+        check("--interface", name, result, "")?;
     }
     if let Some(mark) = options.mark {
         let result = socket.set_mark(mark);
-        accept("--mark", mark, result, "it takes CAP_NET_ADMIN")?;
+        check("--mark", mark, result, "it takes CAP_NET_ADMIN")?;
     }
     if let Some(ttl) = options.ttl {
-        accept("--ttl", ttl, set_ttl(socket, versions, ttl), "")?;
+        let result = versions.set(
+            || socket.set_ttl_v4(ttl),
+            || socket.set_unicast_hops_v6(ttl),
+        );
+        check("--ttl", ttl, result, "")?;
     }
     if let Some(tos) = options.tos {
-        let result = set_tos(socket, versions, tos.into());
-        accept("--tos", format_args!("{tos:#04x}"), result, "")?;
+        let result = versions.set(
+            || socket.set_tos_v4(tos.into()),
+            || socket.set_tclass_v6(tos.into()),
+        );
+        check("--tos", format_args!("{tos:#04x}"), result, "")?;
     }
     Ok(())
 }
 
-fn set_ttl(socket: &Socket, versions: IpVersions, ttl: u32) -> io::Result<()> {
-    if versions != IpVersions::V6 {
-        socket.set_ttl_v4(ttl)?;
-    }
-    if versions != IpVersions::V4 {
-        socket.set_unicast_hops_v6(ttl)?;
-    }
-    Ok(())
-}
-
-fn set_tos(socket: &Socket, versions: IpVersions, tos: u32) -> io::Result<()> {
-    if versions != IpVersions::V6 {
-        socket.set_tos_v4(tos)?;
-    }
-    if versions != IpVersions::V4 {
-        socket.set_tclass_v6(tos)?;
-    }
-    Ok(())
-}
-
-/// Sets the options that only TCP has. To be called before `bind`.
-pub(crate) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Result<(), Failure> {
+/// Sets the options of a TCP socket, before `bind`.
+pub(super) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Result<(), Failure> {
     let nodelay = options.nodelay == Switch::On;
-    accept("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
-    // Urgent data is data of the stream (RFC 6093, section 3.1); the kernel would take a byte out of it. A client's socket inherits it.
+    check("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
+    // Urgent data belongs to the stream (RFC 6093, section 3.1). Without this option the kernel takes a byte out of it.
     let inline = socket.set_out_of_band_inline(true);
     inline.map_err(|error| Failure::io("cannot set SO_OOBINLINE", &error))?;
     if let Some(keepalive) = options.keepalive {
@@ -105,15 +84,15 @@ pub(crate) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
     if let Some(time) = options.user_timeout {
         let result = socket.set_tcp_user_timeout(Some(time));
         let value = humantime::format_duration(time);
-        accept("--user-timeout", value, result, "at most 24 days")?;
+        check("--user-timeout", value, result, "at most 24 days")?;
     }
     if options.linger_reset {
         let result = socket.set_linger(Some(Duration::ZERO));
-        accept("--linger-reset", "", result, "")?;
+        check("--linger-reset", "", result, "")?;
     }
     if let Some(mss) = options.mss {
         let result = socket.set_tcp_mss(mss);
-        accept("--mss", mss, result, "the kernel takes 88 to 32767")?;
+        check("--mss", mss, result, "the kernel takes 88 to 32767")?;
     }
     if let Some(name) = &options.congestion {
         let result = socket.set_tcp_congestion(name.as_bytes());
@@ -124,32 +103,29 @@ pub(crate) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
             }
             _ => error,
         });
-        accept("--congestion", name, result, &hint.unwrap_or_default())?;
+        check("--congestion", name, result, &hint.unwrap_or_default())?;
     }
     if options.fastopen {
         let result = match role {
             Role::Connects => set_fast_open_connect(socket),
             Role::Listens => set_fast_open_listen(socket, FAST_OPEN_QUEUE),
         };
-        accept("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
+        check("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
     }
     Ok(())
 }
 
-/// What is asked of each connection once it is made.
-pub(crate) fn terms(ends: &EndOptions, options: &TcpOptions) -> Terms {
+/// Returns the terms of each connection.
+pub(crate) fn terms(common: &CommonOptions, options: &TcpOptions) -> Terms {
     Terms {
-        wanted: ends.max_bytes,
+        wanted: common.ends.max_bytes,
         keeps_congestion: options.congestion.is_some(),
     }
 }
 
-/// Clients that may wait with data from their SYN. Few, because each of them costs memory before it is proven to exist.
-const FAST_OPEN_QUEUE: i32 = 128;
-
 fn set_keepalive(socket: &Socket, keepalive: Keepalive) -> Result<(), Failure> {
     match keepalive {
-        Keepalive::System => accept("--keepalive", "", socket.set_keepalive(true), ""),
+        Keepalive::System => check("--keepalive", "", socket.set_keepalive(true), ""),
         Keepalive::Timed {
             idle,
             interval,
@@ -162,12 +138,12 @@ fn set_keepalive(socket: &Socket, keepalive: Keepalive) -> Result<(), Failure> {
             let result = socket.set_tcp_keepalive(&parameters);
             let value = format_args!("{},{},{count}", idle.as_secs(), interval.as_secs());
             let hint = "the kernel takes up to 32767 seconds and 127 probes";
-            accept("--keepalive", value, result, hint)
+            check("--keepalive", value, result, hint)
         }
     }
 }
 
-/// The congestion controls there are (unknown name), or that everybody may use (no permission).
+/// Returns the congestion controls that exist (unknown name), or that every user may choose (no permission).
 fn known_congestion_controls(error: &io::Error) -> Option<String> {
     let (name, word) = match error.kind() {
         ErrorKind::NotFound => ("tcp_available_congestion_control", "available"),
@@ -179,39 +155,20 @@ fn known_congestion_controls(error: &io::Error) -> Option<String> {
     Some(format!("{word}: {}", names.join(", ")))
 }
 
-/// Turns the kernel's refusal of a value into a failure that names the option, the value and what may help.
-pub(crate) fn accept(
-    option: &str,
-    value: impl Display,
-    result: io::Result<()>,
-    hint: &str,
-) -> Result<(), Failure> {
-    result.map_err(|error| {
-        let given = format!("{option} {value}");
-        let reason = describe(&error);
-        let hint = match hint {
-            "" => String::new(),
-            hint => format!(" ({hint})"),
-        };
-        Failure::new(
-            Exit::Failed,
-            format!("{}: {reason}{hint}", given.trim_end()),
-        )
-    })
-}
-
-/// Makes room for bursts of datagrams, as much as there may be: more than `net.core.rmem_max` takes `CAP_NET_ADMIN` (socket(7)).
-pub(crate) fn apply_udp(socket: &Socket, options: &SocketOptions) {
-    if options.rcvbuf.is_none() && setsockopt(socket, sockopt::RcvBufForce, &ROOM).is_err() {
-        // Otherwise there is as much room as in any other socket.
-        let _ = socket.set_recv_buffer_size(ROOM);
+/// Makes room for bursts of datagrams. More than `net.core.rmem_max` needs `CAP_NET_ADMIN` (socket(7)).
+pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
+    if options.rcvbuf.is_none()
+        && setsockopt(socket, sockopt::RcvBufForce, &UDP_RECEIVE_BUFFER).is_err()
+    {
+        // If this fails too, the room is that of any socket.
+        let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
     }
 }
 
-/// What the kernel did not grant in full, one text an option: it caps buffers without an error (socket(7)).
+/// Describes options that the kernel did not grant in full: it caps buffers without an error (socket(7)).
 pub(crate) fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
-    // The kernel reports twice what it grants, because half of it is for its own bookkeeping.
+    // The kernel reports twice the size; half of that is for its own bookkeeping.
     if let Some(asked) = options.rcvbuf {
         let granted = socket.recv_buffer_size()? / 2;
         texts.extend(shortfall("--rcvbuf", asked, granted, "net.core.rmem_max"));
@@ -229,15 +186,15 @@ fn shortfall(option: &str, asked: usize, granted: usize, setting: &str) -> Optio
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use pretty_assertions::assert_eq;
     use socket2::{Domain, Type};
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::exit::Exit;
 
-    /// The options of the sockets that these words ask for.
-    pub(crate) fn options(words: &str) -> (SocketOptions, TcpOptions) {
+    fn options(words: &str) -> (SocketOptions, TcpOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
             Command::TcpListen(options) => (options.common.socket, options.tcp),

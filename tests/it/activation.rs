@@ -239,11 +239,11 @@ fn what_does_not_fit_is_an_error() {
 
     let (socket, _) = datagrams();
     let server = activated("tcp-listen", "systemd", socket, ONE);
-    let reason = "it is none of tcp (the unit needs ListenStream=)";
+    let reason = "not a TCP socket (the unit needs ListenStream=)";
     server
         .wait()
         .fails(4, &format!("cannot use a tcp socket of systemd: {reason}"));
-    let reason = "it is none of udp (the unit needs ListenDatagram=)";
+    let reason = "not a UDP socket (the unit needs ListenDatagram=)";
     let (listener, _) = listen();
     let server = activated("udp-bind", "systemd", listener, ONE);
     server
@@ -253,7 +253,7 @@ fn what_does_not_fit_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
     let server = activated("tcp-listen", "systemd", listener, ONE);
-    let reason = "it is none of tcp (the unit needs ListenStream=)";
+    let reason = "not a TCP socket (the unit needs ListenStream=)";
     server
         .wait()
         .fails(4, &format!("cannot use a tcp socket of systemd: {reason}"));

@@ -318,7 +318,7 @@ fn a_program_is_at_nobody_s_service_by_accident() {
                 continue;
             }
             let done = tuplecat(mode).args(words).args("--exec cat").run();
-            let text = "a program would be at everybody's service: say with --allow CIDR whom it is for, or name one HOST to bind";
+            let text = "refusing to run a program for any remote host: restrict clients with --allow CIDR, or bind one HOST";
             done.fails(2, text);
         }
         for words in ["127.0.0.1 0", "0", "* 0 --allow 127.0.0.0/8"] {

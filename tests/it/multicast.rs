@@ -193,7 +193,7 @@ fn what_cannot_be_joined_is_an_error() {
         ),
         (
             "--join ff02::1%lo 127.0.0.1 0",
-            "--join ff02::1%lo: the socket is not one of IPv6",
+            "--join ff02::1%lo: not an IPv6 socket",
         ),
         (
             "--multicast-if nosuch0 0",

@@ -1,0 +1,302 @@
+//! Local ends: standard input and output, or what the options put in their place.
+//! A program, fixed answers or an echo has something to say for certain, so standard input does not count.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+
+use crate::address::{BindAddress, Host};
+use crate::batch::Shape;
+use crate::cli::{ProgramOptions, ResponderOptions, ServerOptions};
+use crate::exit::{Exit, Failure};
+use crate::flow::Flow;
+use crate::local::exec::Caller;
+use crate::local::exec::child::Child;
+use crate::local::exec::datagrams::DatagramChildren;
+use crate::local::exec::supervisor::{Shutdown, Supervisor};
+use crate::local::out_dir::{OpenDir, OutDir};
+use crate::local::prefix::PrefixedLines;
+use crate::local::responder::{Answers, Responder};
+use crate::local::stdio::Stdio;
+use crate::pump::Wiring;
+use crate::pump::end::{End, Link};
+use crate::sys::inherited::allow_descriptors;
+use crate::sys::signals::Signals;
+use crate::tap::Taps;
+
+/// Local end of every link of a run.
+#[derive(Clone)]
+pub(crate) enum LocalEnd {
+    /// Standard input and output, shared by all links.
+    Stdio(ClientOutput),
+    /// The same; each link also gets what the others send.
+    Broker(ClientOutput),
+    /// Each link gets back what it sends.
+    Echo,
+    /// Fixed answers.
+    Answers(Rc<Answers>),
+    /// A program.
+    Children(Children),
+}
+
+/// Form of the output of several clients.
+#[derive(Clone)]
+pub(crate) enum ClientOutput {
+    /// Bytes as they come.
+    Plain,
+    /// Whole lines, each behind the 4-tuple it came over.
+    Prefixed,
+    /// A file for each client.
+    Files(OpenDir),
+}
+
+/// Program to start, and the children that run it.
+#[derive(Clone)]
+pub(crate) struct Children {
+    supervisor: Supervisor,
+    pub(crate) plan: ChildPlan,
+}
+
+/// Number and purpose of the children.
+#[derive(Clone)]
+pub(crate) struct ChildPlan {
+    /// The most that run at once.
+    pub(crate) max: u64,
+    /// Meaning of a failed child for the run.
+    pub(crate) on_failure: ChildFailure,
+    /// Peers and data that one child is for.
+    pub(crate) scope: ChildScope,
+}
+
+/// Meaning of a failed child for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildFailure {
+    /// The run is the conversation of this child: it has failed as well.
+    FailsTheRun,
+    /// It is reported, and others go on.
+    IsReported,
+}
+
+/// Peers and data that one child is for.
+#[derive(Clone)]
+pub(crate) enum ChildScope {
+    /// One connection.
+    Connection,
+    /// One peer; output goes to it in datagrams of so many bytes.
+    Peer(Flow, usize),
+    /// One datagram; output is the answer to it, in datagrams of so many bytes.
+    Datagram(usize),
+}
+
+impl LocalEnd {
+    /// Returns the local end of a client: one program for its one peer, or standard input and output.
+    pub(crate) fn of_client(program: &ProgramOptions) -> Result<Self> {
+        let plan = ChildPlan {
+            max: 1,
+            on_failure: ChildFailure::FailsTheRun,
+            scope: ChildScope::Connection,
+        };
+        Self::new(program, plan)
+    }
+
+    fn new(program: &ProgramOptions, plan: ChildPlan) -> Result<Self> {
+        let Some(program) = program.program()? else {
+            return Ok(Self::Stdio(ClientOutput::Plain));
+        };
+        let most = affordable(plan.max, DESCRIPTORS_PER_CHILD);
+        let supervisor = Supervisor::new(program, usize::try_from(most)?);
+        Ok(Self::Children(Children {
+            supervisor: supervisor.context("cannot prepare for children")?,
+            plan,
+        }))
+    }
+
+    /// Returns the local end of a server. No fixed answer is longer than `limit` bytes.
+    pub(crate) fn of_server(
+        program: &ProgramOptions,
+        server: &ServerOptions,
+        plan: ChildPlan,
+        limit: usize,
+    ) -> Result<Self> {
+        Ok(match answers(&server.responder, limit)? {
+            Some(answers) => Self::Answers(answers),
+            None if server.echo => Self::Echo,
+            None => Self::new(program, plan)?,
+        })
+    }
+
+    /// Returns true where something stands in for standard input.
+    pub(crate) fn replaces_stdin(&self) -> bool {
+        matches!(self, Self::Answers(_) | Self::Children(_))
+    }
+
+    /// Returns the children, if there is a program.
+    pub(super) fn children(&self) -> Option<&Children> {
+        match self {
+            Self::Children(children) => Some(children),
+            _ => None,
+        }
+    }
+
+    /// Returns the directory that files of clients go to, if there is one.
+    pub(super) fn out_dir(&self) -> Option<&OpenDir> {
+        match self {
+            Self::Stdio(ClientOutput::Files(dir)) | Self::Broker(ClientOutput::Files(dir)) => {
+                Some(dir)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the plan for the pump.
+    pub(super) fn wiring(&self, stdio: Stdio) -> Wiring {
+        match self {
+            Self::Stdio(output) => Wiring::Shared(output.end(stdio)),
+            Self::Broker(output) => Wiring::Broker(output.end(stdio)),
+            Self::Echo => Wiring::Echo,
+            Self::Answers(answers) => {
+                let answers = Rc::clone(answers);
+                Wiring::Each(Box::new(move |_| {
+                    Ok(Box::new(Responder::new(Rc::clone(&answers))))
+                }))
+            }
+            Self::Children(children) => {
+                let children = children.clone();
+                Wiring::Each(Box::new(move |link| children.end(link)))
+            }
+        }
+    }
+}
+
+impl ClientOutput {
+    fn end(&self, stdio: Stdio) -> Box<dyn End> {
+        match self {
+            Self::Plain => Box::new(stdio),
+            Self::Prefixed => Box::new(PrefixedLines::new(stdio)),
+            Self::Files(dir) => Box::new(OutDir::new(stdio, dir.clone())),
+        }
+    }
+}
+
+impl Children {
+    /// Starts what a new link needs.
+    fn end(&self, link: &dyn Link) -> io::Result<Box<dyn End>> {
+        let (caller, shape) = match &self.plan.scope {
+            ChildScope::Connection => {
+                let caller = Caller::of(link).ok_or(io::ErrorKind::NotConnected)?;
+                (caller, Shape::Stream)
+            }
+            ChildScope::Peer(flow, size) => {
+                let (flow, conn) = (flow.clone(), None);
+                (Caller { flow, conn }, Shape::Datagrams(*size))
+            }
+            ChildScope::Datagram(size) => {
+                let children = DatagramChildren::new(&self.supervisor, *size)?;
+                return Ok(Box::new(children));
+            }
+        };
+        let child = Child::new(&self.supervisor, caller, shape)?;
+        Ok(Box::new(child))
+    }
+
+    /// Returns the end that reaps children, for the pump to attend to.
+    pub(super) fn supervisor(&self) -> Supervisor {
+        self.supervisor.clone()
+    }
+
+    /// Waits for all children after the pump has ended with `end`; a failed child may fail the run.
+    pub(super) fn settle(
+        &self,
+        end: Result<(), Failure>,
+        signals: &Signals,
+        taps: &mut Taps,
+    ) -> Result<()> {
+        let shutdown = match &end {
+            Err(failure) if matches!(failure.exit, Exit::TimedOut | Exit::Signal(_)) => {
+                Shutdown::Immediate
+            }
+            _ => Shutdown::Graceful,
+        };
+        let settled = self.supervisor.end_all(shutdown, signals, taps);
+        end?;
+        settled.context("cannot wait for children")?;
+        if self.plan.on_failure == ChildFailure::FailsTheRun {
+            self.supervisor.verdict()?;
+        }
+        Ok(())
+    }
+}
+
+/// Descriptors of one child: its connection, and our ends of its two pipes.
+pub(crate) const DESCRIPTORS_PER_CHILD: u64 = 3;
+
+/// Descriptors that are not for clients: those of the pump, of reports, of a look-up.
+const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// Returns how many of `wanted` clients the limit of descriptors allows, at least one, where each takes so many.
+pub(crate) fn affordable(wanted: u64, each: u64) -> u64 {
+    let needed = wanted.saturating_mul(each);
+    let allowed = allow_descriptors(needed.saturating_add(RESERVED_DESCRIPTORS));
+    let most = allowed.saturating_sub(RESERVED_DESCRIPTORS) / each;
+    wanted.min(most.max(1))
+}
+
+/// Refuses to run a program for any remote host: `--allow` has to say for which, or HOST where. Every interface is not one place.
+pub(crate) fn refuse_open_program(
+    program: &ProgramOptions,
+    server: &ServerOptions,
+    host: &Host,
+    addresses: &[BindAddress],
+) -> Result<(), Failure> {
+    let is_named = matches!(host, Host::Named(_));
+    let is_open = addresses.iter().any(|bind| {
+        let ip = bind.address.ip();
+        ip.is_unspecified() || !(is_named || ip.is_loopback())
+    });
+    if program.is_given() && is_open && !server.access.allows() {
+        let text = "refusing to run a program for any remote host: restrict clients with --allow CIDR, or bind one HOST";
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(())
+}
+
+/// The longest answer that a file may hold, in bytes: a file without an end fills no memory.
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// Reads the answers that the options give, none longer than `limit` bytes.
+fn answers(options: &ResponderOptions, limit: usize) -> Result<Option<Rc<Answers>>, Failure> {
+    if !options.is_given() {
+        return Ok(None);
+    }
+    let pairs = options.respond.iter();
+    let answers = Answers {
+        pairs: pairs
+            .map(|pair| (pair.request.clone(), Rc::from(pair.answer.as_slice())))
+            .collect(),
+        fallback: options.canned.as_deref().map(read_answer).transpose()?,
+    };
+    let longest = answers.longest();
+    if longest > limit {
+        let text = format!(
+            "an answer of {longest} bytes is too long: a datagram holds at most {limit} here"
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(Some(Rc::new(answers)))
+}
+
+fn read_answer(path: &Path) -> Result<Rc<[u8]>, Failure> {
+    let act = format!("cannot read '{}' (--canned)", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path);
+    let read = file.and_then(|file| file.take(MAX_ANSWER + 1).read_to_end(&mut bytes));
+    let len = read.map_err(|error| Failure::io(&act, &error))?;
+    if len as u64 > MAX_ANSWER {
+        let text = format!("{act}: it has more than {} MiB", MAX_ANSWER >> 20);
+        return Err(Failure::new(Exit::Failed, text));
+    }
+    Ok(Rc::from(bytes))
+}
