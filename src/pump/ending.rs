@@ -312,11 +312,8 @@ impl Pump<'_> {
             let identity = link.identity();
             if let Identity::Pair(flow) = &identity {
                 let conn = link.state().conn;
-                let conversation = Conversation { flow, conn };
-                self.taps.emit(&Event::Broken {
-                    conversation,
-                    error,
-                });
+                let name = Conversation { flow, conn };
+                self.taps.emit(&Event::Broken { name, error });
             }
             node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.
