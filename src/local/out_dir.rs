@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe};
-use crate::flow::{Address, Flow};
-use crate::pump::end::{Arrival, End};
+use crate::flow::{Address, Flow, Identity};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::tap::Taps;
 
 /// How many names are tried for one client before giving up.
@@ -77,10 +77,6 @@ impl OutDir {
     }
 
     fn write(&mut self, flow: &Flow, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() {
-            self.open.remove(flow);
-            return Ok(());
-        }
         let file = match self.open.entry(flow.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -129,26 +125,29 @@ impl End for OutDir {
         self.input.recv(batch, taps)
     }
 
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         for run in batch.runs().get(at.run..).unwrap_or_default() {
             if let Some(flow) = &run.flow {
                 self.write(flow, batch.bytes(run))?;
             }
         }
         at.run = batch.runs().len();
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
-        Ok(())
+    fn finish(&mut self, what: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        if let Finish::Stream(Identity::Pair(flow)) = what {
+            self.open.remove(flow);
+        }
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.input.source()
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> Readiness<'_> {
+        Readiness {
+            send: Wait::Now,
+            watch: false,
+            ..self.input.readiness()
+        }
     }
 }
 

@@ -4,14 +4,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
 
 use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::escape;
-use crate::exit::Failure;
-use crate::flow::Flow;
-use crate::pump::end::{Arrival, End};
+use crate::flow::{Flow, Identity};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness};
 use crate::tap::Taps;
 
 /// How long a line may get before it is written in pieces, in bytes: a client that never ends its line does not fill the memory.
@@ -56,7 +54,7 @@ impl PrefixedLines {
         }
     }
 
-    /// Marks the lines of a flow; no bytes are the end of the flow, and of a line that it has begun.
+    /// Marks the lines of a flow, and keeps the beginning of a line until the rest of it comes.
     fn mark(&mut self, flow: &Flow, bytes: &[u8]) {
         let mark = format!("{flow}: ");
         let mut text = Vec::new();
@@ -68,15 +66,18 @@ impl PrefixedLines {
                 begun.clear();
             }
         }
-        if bytes.is_empty() && !begun.is_empty() {
-            (self.write_line)(&mut text, &mark, &begun);
-        } else if !begun.is_empty() {
+        if !begun.is_empty() {
             self.begun.insert(flow.clone(), begun);
         }
+        self.put(&text);
+    }
+
+    /// Makes `text` the next to be written.
+    fn put(&mut self, text: &[u8]) {
         let (batch, at) = &mut self.marked;
         batch.clear();
-        batch.space(text.len())[..text.len()].copy_from_slice(&text);
-        batch.push_stream(text.len(), Some(flow.clone()));
+        batch.space(text.len())[..text.len()].copy_from_slice(text);
+        batch.push_stream(text.len(), None);
         *at = Cursor::default();
     }
 }
@@ -107,7 +108,7 @@ impl End for PrefixedLines {
         self.stdio.recv(batch, taps)
     }
 
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         while let Some(run) = batch.runs().get(at.run) {
             // Lines of somebody else may still be on their way: they are written whole, whatever became of whom they are of.
             self.flush(taps)?;
@@ -122,23 +123,29 @@ impl End for PrefixedLines {
                 };
             }
         }
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
-        self.stdio.finish(taps)
+    fn finish(&mut self, what: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
+        self.flush(taps)?;
+        // A line that has no end ends here.
+        if let Finish::Stream(Identity::Pair(flow)) = what
+            && let Some(line) = self.begun.remove(flow)
+        {
+            let mut text = Vec::new();
+            (self.write_line)(&mut text, &format!("{flow}: "), &line);
+            self.put(&text);
+            self.flush(taps)?;
+        }
+        self.stdio.finish(what, taps)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.stdio.source()
+    fn readiness(&self) -> Readiness<'_> {
+        self.stdio.readiness()
     }
 
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        self.stdio.sink()
-    }
-
-    fn sink_lost(&self) -> Option<Failure> {
-        self.stdio.sink_lost()
+    fn health(&mut self) -> io::Result<usize> {
+        self.stdio.health()
     }
 }
 

@@ -3,12 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::tap::Taps;
 
 /// The bytes that a line may have. What is longer is taken for a line there: a peer that never ends its line fills no memory.
@@ -172,11 +171,11 @@ impl End for Responder {
         Ok(match batch.is_empty() {
             false => Arrival::Data,
             true if self.has_finished => Arrival::End,
-            true => Arrival::Nothing(None),
+            true => Arrival::Nothing,
         })
     }
 
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         while let Some(run) = batch.runs().get(at.run) {
             if self.is_full() {
                 return Err(ErrorKind::WouldBlock.into());
@@ -198,22 +197,30 @@ impl End for Responder {
                 };
             }
         }
-        Ok(())
+        Ok(Next::Continue)
     }
 
     /// A last line without an end is a request as well.
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
         self.answer_line();
         self.has_finished = true;
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> Readiness<'_> {
+        Readiness {
+            recv: if self.waiting.is_empty() && !self.has_finished {
+                Wait::Never
+            } else {
+                Wait::Now
+            },
+            send: if self.is_full() {
+                Wait::Never
+            } else {
+                Wait::Now
+            },
+            watch: false,
+        }
     }
 }
 
@@ -286,7 +293,7 @@ mod tests {
             );
         }
         assert_eq!(texts(&mut responder), ["PONG?fallback"]);
-        responder.finish(&mut Taps::default()).unwrap();
+        responder.finish(Finish::All, &mut Taps::default()).unwrap();
         assert_eq!(texts(&mut responder), ["PONG"]);
         let end = responder.recv(&mut Batch::default(), &mut Taps::default());
         assert!(matches!(end, Ok(Arrival::End)));

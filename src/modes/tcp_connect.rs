@@ -23,7 +23,7 @@ use crate::link::connect::{Connector, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
 use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Retry, Session, Side, Traffic};
-use crate::socket::{open, options};
+use crate::socket::open;
 use crate::tap::{Event, Taps};
 
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
@@ -40,9 +40,13 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     })?;
     session.report_shortfalls(&established.socket)?;
     let remote = established.remote;
-    let terms = options::terms(&options.common, &options.tcp);
-    let mut connection = Connection::new(established.socket, remote, None, terms)
-        .with_context(|| format!("cannot use the connection to {remote}"))?;
+    let mut connection = Connection::new(
+        established.socket,
+        remote,
+        None,
+        options.common.ends.max_bytes,
+    )
+    .with_context(|| format!("cannot use the connection to {remote}"))?;
     if let Some(error) = established.reset {
         connection.note_reset(error);
     }

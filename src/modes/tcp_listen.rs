@@ -26,7 +26,7 @@ use crate::run::{
     Session, Side, Traffic, affordable, refuse_open_program,
 };
 use crate::socket::activation::{self, Stream};
-use crate::socket::{open, options};
+use crate::socket::open;
 use crate::tap::{Conversation, Event};
 
 pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
@@ -153,8 +153,8 @@ fn settings(options: &TcpListen) -> Result<Settings> {
             let each = 1 + u64::from(clients.out_dir.is_some());
             Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
         },
-        patience: options.listen.accept_timeout,
-        terms: options::terms(common, &options.tcp),
+        accept_timeout: options.listen.accept_timeout,
+        max_bytes: common.ends.max_bytes,
         access: options.server.access.access()?,
     })
 }
@@ -166,7 +166,7 @@ fn serve_accepted(
     remote: SocketAddr,
     settings: &Settings,
 ) -> Result<()> {
-    let connection = Connection::new(socket, remote, Some(Client::only()), settings.terms)
+    let connection = Connection::new(socket, remote, Some(Client::only()), settings.max_bytes)
         .context("cannot use the connection")?;
     let flow = connection.flow();
     if !settings.access.admits(remote.ip()) {

@@ -1,5 +1,5 @@
-//! The two traits that are all the pump knows of what it moves bytes between: [`End`], and [`Link`] for an end on the network.
-//! An end mirrors a socket: `recv` and `send` never block, `finish` closes one direction only, and two descriptors say when to try again.
+//! Interfaces between the pump and what it moves bytes between: [`End`], and [`Link`] for an end on the network.
+//! An end mirrors a socket: `recv` and `send` never block, `finish` ends one direction, and `readiness` names what to wait for.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,146 +8,199 @@ use std::time::Instant;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::flow::Identity;
-use crate::tap::{SocketState, Taps};
+use crate::tap::{Meter, SocketState, Taps};
 
-/// What [`End::recv`] found.
+/// Result of [`End::recv`].
 pub enum Arrival {
     /// Bytes: the batch holds them.
     Data,
-    /// A new link: what `accept` returned, where the end is a listening socket.
+    /// A new link: the socket that accept(2) returned, where the end is a listening socket.
     Link(Box<dyn Link>),
-    /// Nothing for now: ask again when [`End::source`] is readable, or at that time if it comes first.
-    Nothing(Option<Instant>),
+    /// Nothing for now: [`End::readiness`] says when to ask again.
+    Nothing,
     /// The end of this direction, such as the peer's FIN or the end of a file; the other direction goes on.
     End,
-    /// All that was asked for has come: there is no reason to go on in either direction.
+    /// All that was asked for has come: neither direction needs to go on.
     Enough,
 }
 
-/// Bytes that the kernel may move by itself.
+/// Decision of an end after it has taken bytes or the end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unseen {
-    /// How many at the most.
-    pub limit: usize,
-    /// How many there are from one border to the next, where they have borders. The last may come sooner.
-    pub stride: Option<usize>,
+pub enum Next {
+    /// The session goes on.
+    Continue,
+    /// All that is wanted has come, or cannot come any more: the session is over.
+    Stop,
 }
 
-impl Unseen {
-    /// A byte stream.
+/// Direction that is finished by [`End::finish`].
+#[derive(Clone, Copy, Debug)]
+pub enum Finish<'a> {
+    /// Nothing more will come from this link; others may go on. Only an end that serves many links gets this.
+    Stream(&'a Identity),
+    /// Nothing more will be sent at all.
+    All,
+}
+
+/// Condition of a descriptor to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// There is something to read, or the end.
+    Readable,
+    /// There is room to write.
+    Writable,
+}
+
+/// Event after which a direction may go on.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait<'a> {
+    /// It can go on now.
+    Now,
+    /// It cannot go on until the other direction has moved, or another end has changed.
+    Never,
+    /// A descriptor becomes ready, or a time comes, whichever is first.
+    For {
+        /// The descriptor, and the condition.
+        fd: Option<(BorrowedFd<'a>, Way)>,
+        /// The time.
+        until: Option<Instant>,
+    },
+}
+
+impl<'a> Wait<'a> {
+    /// Waits until `fd` is readable.
     #[must_use]
-    pub fn stream(limit: usize) -> Self {
-        Self {
-            limit,
-            stride: None,
+    pub fn readable(fd: BorrowedFd<'a>) -> Self {
+        Self::For {
+            fd: Some((fd, Way::Readable)),
+            until: None,
+        }
+    }
+
+    /// Waits until `fd` is writable.
+    #[must_use]
+    pub fn writable(fd: BorrowedFd<'a>) -> Self {
+        Self::For {
+            fd: Some((fd, Way::Writable)),
+            until: None,
+        }
+    }
+
+    /// Waits for a time alone.
+    #[must_use]
+    pub fn time(until: Instant) -> Self {
+        Self::For {
+            fd: None,
+            until: Some(until),
+        }
+    }
+
+    /// Waits for the same, but until `time` at the latest.
+    #[must_use]
+    pub fn or_until(self, time: Option<Instant>) -> Self {
+        match self {
+            Self::For { fd, until } => Self::For {
+                fd,
+                until: until.into_iter().chain(time).min(),
+            },
+            other => other,
+        }
+    }
+
+    /// Returns true if it can go on now.
+    #[must_use]
+    pub fn is_now(&self) -> bool {
+        matches!(self, Self::Now)
+    }
+
+    /// The descriptor to wait for.
+    pub(super) fn fd(&self) -> Option<(BorrowedFd<'a>, Way)> {
+        match self {
+            Self::For { fd, .. } => *fd,
+            Self::Now | Self::Never => None,
+        }
+    }
+
+    /// The time to wait for.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self {
+            Self::For { until, .. } => *until,
+            Self::Now | Self::Never => None,
         }
     }
 }
 
-/// Something that bytes come from and go to: a socket, standard input and output, a child process.
+/// Events that an end waits for in each direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness<'a> {
+    /// Before `recv` is asked again.
+    pub recv: Wait<'a>,
+    /// Before `send` or `finish` is asked again. [`Wait::Never`]: no peer can be sent to, so nothing is read for it either.
+    pub send: Wait<'a>,
+    /// Whether the end breaks as soon as the descriptor for sending hangs up (`POLLHUP`, `POLLERR`, poll(2)), although nothing
+    /// is being sent. The reason is then asked of [`End::health`].
+    pub watch: bool,
+}
+
+/// Descriptors between which the kernel may move bytes (splice(2), sendfile(2)) that this process never sees.
+#[derive(Default)]
+pub struct Spliceable<'a> {
+    /// The descriptor to take bytes from, and the most that may be taken.
+    pub source: Option<(BorrowedFd<'a>, usize)>,
+    /// The descriptor to put bytes into.
+    pub sink: Option<BorrowedFd<'a>>,
+    /// The count of the bytes that move, where it is kept and reported.
+    pub meter: Option<&'a mut Meter>,
+}
+
+/// Source and destination of bytes: a socket, standard input and output, a child process.
 ///
-/// Every call returns at once: nothing here blocks on a peer. Errors: `WouldBlock` asks to be called again when the descriptor is
-/// ready. A [`Failure`] in an error brings its own status and message.
+/// Every call returns at once. Errors: `WouldBlock` asks to be called again when [`End::readiness`] says so. An error made from a
+/// [`Failure`] keeps its own status and message.
 pub trait End {
     /// Reads what has arrived into `batch`, which is empty: recv(2), recvfrom(2) or read(2), or accept(2) for a listening socket.
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival>;
 
-    /// Whether `recv` has more to say although the source may stay silent, such as that it was all.
-    fn is_pending(&self) -> bool {
-        false
-    }
-
     /// Writes what `batch` holds from `at` on, as much as is taken now, and moves `at` past that: send(2), sendto(2) or write(2).
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()>;
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next>;
 
-    /// Whether this local end sees no reason to go on: what it wants has come, or cannot come. Looked at after each `send`.
-    fn is_done(&self) -> bool {
-        false
-    }
+    /// Ends one direction: shutdown(2) for a socket, close(2) of its standard input for a child. What was sent before still arrives.
+    fn finish(&mut self, what: Finish<'_>, taps: &mut Taps) -> io::Result<Next>;
 
-    /// Says that nothing more will be sent: shutdown(2) of this direction alone, where there is such a thing. What was sent before
-    /// still arrives.
-    fn finish(&mut self, taps: &mut Taps) -> io::Result<()>;
+    /// Returns what to wait for in each direction, from the present state alone.
+    fn readiness(&self) -> Readiness<'_>;
 
-    /// The descriptor whose readability means that `recv` may find something; `None`: it can be asked at any time.
-    fn source(&self) -> Option<BorrowedFd<'_>>;
-
-    /// The descriptor whose writability means that `send` may go on; `None`: it takes everything at once.
-    fn sink(&self) -> Option<BorrowedFd<'_>>;
-
-    /// What it means if whoever reads from the sink goes away while nothing is being sent. `None`: that is no event of its own.
-    fn sink_lost(&self) -> Option<Failure> {
-        None
-    }
-
-    /// Whether it knows of anybody to send to. While it does not, nothing is read for it.
-    fn is_addressed(&self) -> bool {
-        true
-    }
-
-    /// How the run ends in the eyes of this local end, if `end` is how it ends otherwise.
-    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
-        end
-    }
-
-    /// What the kernel may splice(2) from [`End::source`], unseen by this process. `None` where bytes are counted by content, are
-    /// transformed, or have borders that are not regular.
-    fn unseen_source(&self) -> Option<Unseen> {
-        None
-    }
-
-    /// Whether the kernel may splice(2) bytes into [`End::sink`], with a border every `stride` bytes if it is given.
-    fn has_unseen_sink(&self, _stride: Option<usize>) -> bool {
-        false
-    }
-
-    /// `len` bytes were spliced from the source.
-    fn took_unseen(&mut self, _len: usize, _taps: &mut Taps) {}
-
-    /// `len` bytes were spliced into the sink, with a border every `stride` bytes if it is given.
-    fn put_unseen(&mut self, _len: usize, _stride: Option<usize>, _taps: &mut Taps) {}
-}
-
-/// An end on the network: an [`End`] that is a socket, and has its identity.
-pub trait Link: End {
-    /// What names its socket now: its own address, or a 4-tuple.
-    fn identity(&self) -> Identity;
-
-    /// Its line in the table of sockets.
-    fn state(&self) -> SocketState;
-
-    /// Its lines in the table of sockets: its own, and one for each peer where it has many.
-    fn states(&self) -> Vec<SocketState> {
-        vec![self.state()]
-    }
-
-    /// Whether a peer that has finished may still reset it, so that the descriptor hangs up (`POLLHUP`, poll(2)).
-    fn may_hang_up(&self) -> bool {
-        false
-    }
-
-    /// The pending error of its socket (`SO_ERROR`, socket(7)). Asked for where nothing more is read that would report it.
-    fn pending_error(&self) -> Option<io::Error> {
-        None
-    }
-
-    /// How many of the bytes sent its peer has not acknowledged; an error where it never will. Asked when nothing more is to be sent.
-    fn unacknowledged(&self) -> io::Result<usize> {
+    /// Returns the number of bytes sent that the peer has not acknowledged, 0 where that is not known.
+    ///
+    /// Errors: why nothing more can be sent, such as the pending error of a socket (`SO_ERROR`, socket(7)).
+    fn health(&mut self) -> io::Result<usize> {
         Ok(0)
     }
 
-    /// What an error of its socket means, where that is not what it says.
-    fn meaning(&self, _error: &io::Error) -> Option<io::Error> {
-        None
+    /// Returns the descriptors that the kernel may splice. Empty where bytes are counted by content, transformed, or have boundaries.
+    fn splice(&mut self) -> Spliceable<'_> {
+        Spliceable::default()
     }
+}
 
-    /// Says that nobody takes what comes from it any more, and that nothing more will be sent to it. It reads on, to give its peer
-    /// time to finish, and says [`Arrival::Enough`] when that was long enough.
-    fn linger(&mut self) {}
+/// Manner of closing a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Close {
+    /// Everything was sent: a FIN, where there is one.
+    #[default]
+    Orderly,
+    /// The peer has not got all that was meant for it, and learns it: a reset (RFC 9293, 3.6).
+    Reset,
+}
 
-    /// Says that its peer does not get all that was meant for it, and is to learn that when the link is closed.
-    fn abort(&mut self) {}
+/// End on the network: a socket with an identity. It may stand on either side of a lane.
+pub trait Link: End {
+    /// Returns the name of its socket now: its own address, or both addresses.
+    fn identity(&self) -> Identity;
+
+    /// Returns its rows in the table of sockets: its own first, then one for each peer where it has many.
+    fn states(&self) -> Vec<SocketState>;
 
     /// Reports that it is closed, and how it ended as far as this link is concerned. Dropping it is close(2).
-    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure>;
+    fn close(&mut self, how: Close, taps: &mut Taps) -> Result<(), Failure>;
 }

@@ -1,50 +1,63 @@
-//! A node of the pump: one end, and the lane that carries what comes from it to the ends of other nodes.
-//! A lane holds one batch at the most. Until that is delivered nothing more is read: that is all the flow control there is.
+//! Nodes of the pump: each is one end, and the lane that carries what comes from it to the ends of other nodes.
+//! A lane holds one chunk at most. Until that is delivered nothing more is read: that is all the flow control there is.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use slab::Slab;
+
+use super::close::{Drain, Ended};
+use super::end::{Close, End, Link, Readiness, Wait};
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::pump::acknowledgement::Unacknowledged;
-use crate::pump::end::{End, Link};
-use crate::sys::conduit::{Conduit, WORTHWHILE};
-use crate::sys::wait::Interest;
+use crate::flow::Identity;
+use crate::sys::splice::Splice;
 
-/// The number of a node, its own for as long as it is in the pump.
+/// Number of a node, valid for as long as the node is in the pump.
 pub(super) type NodeId = usize;
 
-/// An end in the pump, and the lane that carries what comes from it. There may be very many: what is rare is boxed.
+/// End in the pump, and the lane that carries what comes from it. There may be very many: rare state is boxed.
 pub(super) struct Node {
     pub(super) party: Party,
     pub(super) lane: Lane,
-    /// Where the lane leads to.
+    /// Destination of the lane.
     pub(super) route: Route,
-    /// Whom it talks with: a link with the local end that it is joined to, a local end of one link alone with that link, and all
-    /// others with themselves. When nothing more will come from the partner of a link, the link is told that nothing more will be
-    /// sent.
+    /// The end it is joined to: of a link its local end or the link it is relayed to, of a local end of one link that link. All
+    /// others are joined to themselves.
     pub(super) partner: NodeId,
-    /// Lanes that wait until this end is writable, if there are any.
+    /// Lanes that wait until this end takes more, if there are any.
     pub(super) queue: Option<Box<Queue>>,
-    /// Whether it has been told that nothing more will be sent: half-closed, if it is a connection.
-    pub(super) is_finished: bool,
-    /// Whether it has said [`Arrival::Enough`](super::end::Arrival::Enough).
+    pub(super) outgoing: Outgoing,
+    /// Whether it has returned [`Arrival::Enough`](super::end::Arrival::Enough).
     pub(super) has_enough: bool,
-    /// Why nothing more can be sent to it.
+    /// Reason why nothing more can be sent to it.
     pub(super) failure: Option<Box<Failure>>,
+    /// Manner in which the link will be closed.
+    pub(super) close: Close,
 }
 
-/// An end, and which side of the pump it is on.
+/// End, and the side of the pump it is on.
 pub(super) enum Party {
     /// Standard input and output, or what stands for them, for all links together.
     Shared(Box<dyn End>),
-    /// A local end of one link alone.
+    /// Local end of one link alone.
     Own(Box<dyn End>),
-    /// A socket.
+    /// Socket.
     Link(Box<dyn Link>),
 }
 
-/// Who gets what comes from an end.
+/// State of the direction towards an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// Bytes may be sent.
+    Open,
+    /// `finish` has returned `WouldBlock` and is asked again.
+    Finishing,
+    /// Nothing more will be sent: half-closed, if it is a connection.
+    Finished,
+}
+
+/// Destination of what comes from an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// The partner of the end; an echo is its own.
@@ -78,101 +91,65 @@ impl Party {
     }
 }
 
-/// What is on its way from one end to others.
+/// Path from one end to others.
 #[derive(Default)]
 pub(super) struct Lane {
-    /// A batch that some have not got yet.
-    pub(super) under_way: Option<Box<UnderWay>>,
-    /// What it waits for while it holds no batch: the source, or its turn in the queue of the sink.
-    pub(super) waits_for: Side,
-    /// By which the kernel carries bytes from here by itself, once it has been asked to.
-    pub(super) bypass: Option<Box<Conduit>>,
-    /// Whether it cannot, or is not to.
-    pub(super) is_copied: bool,
-    /// How much came from here at a time, the last time.
-    pub(super) last: Amount,
-    /// How often in a row there was only a little for the kernel to carry.
-    pub(super) scraps: u8,
-    /// How many batches are copied before the kernel is asked again.
-    pub(super) copies: u8,
-    /// That nothing more will come from here.
+    /// Load that some have not taken yet.
+    pub(super) in_flight: Option<Box<InFlight>>,
+    /// Whether it stands in the queue of its sink without a load, to read when the sink has room.
+    pub(super) waits_for_sink: bool,
+    pub(super) splicing: Splicing,
+    /// Whether the last read moved as much as one read can.
+    pub(super) is_bulk: bool,
+    /// Whether anything has come from here, if only an empty datagram.
+    pub(super) has_given: bool,
+    /// Drain, where what comes is dropped.
+    pub(super) drain: Option<Box<Drain>>,
+    /// State since nothing more comes from here.
     pub(super) ended: Option<Box<Ended>>,
 }
 
-/// What has happened since nothing more comes from an end.
-pub(super) struct Ended {
-    pub(super) since: Instant,
-    /// Whether a shared end has been shown the end of this stream.
-    pub(super) is_marked: bool,
-    /// Whether the user has been told what is being waited for.
-    pub(super) is_told: bool,
-    /// What the peer has still to acknowledge before the link is closed.
-    pub(super) unacknowledged: Option<Unacknowledged>,
+/// State of moving bytes of a lane inside the kernel.
+#[derive(Default)]
+pub(super) enum Splicing {
+    /// Bytes are copied, and may be spliced once they are many.
+    #[default]
+    Idle,
+    /// The kernel moves them.
+    Active(Box<Splice>),
+    /// The kernel cannot move them here.
+    Declined,
 }
 
-/// A batch, and how many nodes have still to take all of it.
-pub(super) struct UnderWay {
-    pub(super) batch: Batch,
+/// Load of a lane, and the number of nodes that have still to take all of it.
+pub(super) struct InFlight {
+    pub(super) load: Load,
     pub(super) awaited: usize,
 }
 
-/// The lanes that wait for one end, in order. Those behind the first have written nothing yet: batches are never interleaved.
+/// Bytes, or the end of a stream, which follows its bytes in the same order.
+pub(super) enum Load {
+    Batch(Batch),
+    End(Identity),
+}
+
+/// Lanes that wait for one end, in order. Those behind the first have written nothing yet: batches are never interleaved.
 pub(super) struct Queue {
-    /// Each with how much of its batch is taken; a lane without a batch waits to read one.
+    /// Each lane with the part of its load that is taken; a lane without a load waits to read one.
     pub(super) lanes: VecDeque<(NodeId, Cursor)>,
-    /// Since when the end has taken nothing.
+    /// Time since which the end has taken nothing.
     pub(super) since: Instant,
 }
 
-/// One of the two sides of a lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Side {
-    /// The end it begins at.
-    #[default]
-    Source,
-    /// The end it leads to.
-    Sink,
-}
-
-/// How much came from an end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Amount {
-    /// Not even an empty datagram.
-    #[default]
-    Nothing,
-    /// So little that it costs less to copy it from a pipe than to move its pages.
-    Little,
-    /// More than that.
-    Much,
-}
-
-impl Amount {
-    /// That of something that came and has `len` bytes.
-    pub(super) fn of(len: usize) -> Self {
-        if len < WORTHWHILE {
-            Self::Little
-        } else {
-            Self::Much
-        }
-    }
-}
-
 impl Lane {
-    /// Whether it stands in a queue, with a batch or without.
+    /// Returns true if it stands in a queue, with a load or without.
     pub(super) fn is_waiting(&self) -> bool {
-        self.under_way.is_some() || self.waits_for == Side::Sink
+        self.in_flight.is_some() || self.waits_for_sink
     }
 
-    /// Notes that nothing more will come from here, if that is not noted yet.
+    /// Returns the state since its end, which begins now if it has not begun.
     pub(super) fn end(&mut self, now: Instant) -> &mut Ended {
-        self.ended.get_or_insert_with(|| {
-            Box::new(Ended {
-                since: now,
-                is_marked: false,
-                is_told: false,
-                unacknowledged: None,
-            })
-        })
+        self.ended.get_or_insert_with(|| Box::new(Ended::new(now)))
     }
 }
 
@@ -184,47 +161,114 @@ impl Node {
             route,
             partner,
             queue: None,
-            is_finished: false,
+            outgoing: Outgoing::Open,
             has_enough: false,
             failure: None,
+            close: Close::Orderly,
         }
     }
 
-    /// Whether bytes can be sent to it now or later.
-    pub(super) fn is_open_to_send(&self) -> bool {
-        self.failure.is_none() && self.party.end().is_addressed()
+    pub(super) fn readiness(&self) -> Readiness<'_> {
+        self.party.end().readiness()
     }
 
-    /// Whether its lane could go on if the end had something to read.
+    /// Returns true if bytes can be sent to it, now or once it has room.
+    pub(super) fn is_open_to_send(&self) -> bool {
+        self.failure.is_none() && !matches!(self.readiness().send, Wait::Never)
+    }
+
+    /// Returns true if its lane could go on if the end had something to read.
     pub(super) fn may_give(&self) -> bool {
         self.lane.ended.is_none() && !self.lane.is_waiting()
     }
 
-    /// Whether it is read without waiting until its source is readable.
-    pub(super) fn gives_unasked(&self) -> bool {
-        let end = self.party.end();
-        self.lane.ended.is_none() && (end.source().is_none() || end.is_pending())
+    /// Returns true if something waits to be sent to it.
+    pub(super) fn wants_to_send(&self) -> bool {
+        self.queue.is_some() || self.outgoing == Outgoing::Finishing
+    }
+}
+
+/// All nodes, and those of them that are links.
+#[derive(Default)]
+pub(super) struct Nodes {
+    pub(super) slab: Slab<Node>,
+    /// Links that only bring other links: listening sockets.
+    pub(super) listeners: Vec<NodeId>,
+    /// All other links, in order of arrival.
+    pub(super) links: Vec<NodeId>,
+}
+
+impl Nodes {
+    /// Adds an end that is its own partner.
+    pub(super) fn add(&mut self, party: Party, route: Route) -> NodeId {
+        let id = self.slab.vacant_key();
+        self.slab.insert(Node::new(party, route, id))
     }
 
-    /// Whether the lanes in its queue are tried without waiting until its sink is writable.
-    pub(super) fn takes_unasked(&self) -> bool {
-        self.queue.is_some() && self.party.end().sink().is_none()
+    pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
+        self.slab.get(id)
     }
 
-    /// What to wait for on its descriptors, from its state alone.
-    pub(super) fn interest(&self, is_wanted: bool) -> Interest {
-        let is_watched = self.is_half_over() || self.party.end().sink_lost().is_some();
-        Interest {
-            read: is_wanted && self.may_give(),
-            write: self.queue.is_some(),
-            hangup: self.failure.is_none() && is_watched,
+    pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.slab.get_mut(id)
+    }
+
+    pub(super) fn link_mut(&mut self, id: NodeId) -> Option<&mut Box<dyn Link>> {
+        match &mut self.slab.get_mut(id)?.party {
+            Party::Link(link) => Some(link),
+            Party::Shared(_) | Party::Own(_) => None,
         }
     }
 
-    /// Whether it is a link whose peer has finished, and to which something may still be sent. Nothing is read that would report
-    /// an error of it: only the descriptor does.
-    pub(super) fn is_half_over(&self) -> bool {
-        let may_hang_up = self.party.link().is_some_and(Link::may_hang_up);
-        may_hang_up && self.lane.ended.is_some() && !self.is_finished && self.failure.is_none()
+    /// Returns true if `id` is the local end of one link alone.
+    pub(super) fn is_own(&self, id: NodeId) -> bool {
+        let node = self.get(id);
+        node.is_some_and(|node| matches!(node.party, Party::Own(_)))
+    }
+
+    /// Returns true if nothing more will come from a node.
+    pub(super) fn has_ended(&self, id: NodeId) -> bool {
+        self.get(id).is_none_or(|node| node.lane.ended.is_some())
+    }
+
+    /// Returns the links that can be sent to, in order of arrival.
+    pub(super) fn open_links(&self) -> impl DoubleEndedIterator<Item = NodeId> + '_ {
+        let links = self.links.iter().copied();
+        links.filter(|&id| self.slab[id].is_open_to_send())
+    }
+
+    /// Returns the first lane in the queue of `to`, and the part of its load that is taken.
+    pub(super) fn first_in_queue(&self, to: NodeId) -> Option<(NodeId, Cursor)> {
+        let queue = self.get(to)?.queue.as_ref()?;
+        queue.lanes.front().copied()
+    }
+
+    /// Returns true if a load waits at the head of a queue, so that all others have to wait behind it.
+    pub(super) fn is_busy(&self, to: NodeId) -> bool {
+        let first = self.first_in_queue(to);
+        first.is_some_and(|(from, _)| self.slab[from].lane.in_flight.is_some())
+    }
+
+    /// Strikes a link off the lists.
+    pub(super) fn unlist(&mut self, id: NodeId) {
+        for list in [&mut self.links, &mut self.listeners] {
+            if let Some(at) = list.iter().position(|&other| other == id) {
+                list.remove(at);
+            }
+        }
+    }
+}
+
+impl std::ops::Index<NodeId> for Nodes {
+    type Output = Node;
+
+    fn index(&self, id: NodeId) -> &Node {
+        &self.slab[id]
+    }
+}
+
+impl std::ops::IndexMut<NodeId> for Nodes {
+    fn index_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.slab[id]
     }
 }

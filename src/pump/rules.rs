@@ -1,25 +1,26 @@
-//! When a run ends: the choices a user has, as plain data.
-//! A session is over when both directions have ended; everything here is about what happens while only one has.
+//! Rules of a run: the choices and limits a user has, as plain data.
+//! A session is over when both directions have ended; most of these say what happens while only one has.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What to do when the local end has nothing more to send.
+/// Action at the end of what the local end sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnInputEnd {
-    /// Tell the peer at once, and go on receiving.
+    /// Finish the direction at once, and go on receiving.
     Finish,
-    /// Tell the peer only when it has finished as well, for an end that never had anything to say.
+    /// Finish the direction only when the peer has finished too, for an end that never had anything to send.
     FinishAfterPeer,
-    /// Tell nobody, and go on receiving.
+    /// Finish nothing, and go on receiving.
     Keep,
     /// Leave.
     Quit,
 }
 
-/// What to do when the peer has nothing more to send.
+/// Action at the end of what the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPeerEnd {
-    /// Leave where nobody would miss it: see [`Rules::after_peer_end`].
+    /// Leave where the rest of the input is not needed: see [`Rules::after_peer_end`].
     Auto,
     /// Go on sending until the input ends.
     Wait,
@@ -27,7 +28,7 @@ pub enum OnPeerEnd {
     Quit,
 }
 
-/// Which links get what the shared local end gives.
+/// Links that get what the shared local end gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputTo {
     /// All.
@@ -38,62 +39,77 @@ pub enum InputTo {
     Last,
 }
 
-/// The limits and choices of one run.
+/// Limits and choices of one run.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// At the end of the input.
+    /// Action at the end of the input.
     pub on_input_end: OnInputEnd,
-    /// At the end of what a peer sends.
+    /// Action at the end of what a peer sends.
     pub on_peer_end: OnPeerEnd,
-    /// By which options that can be changed, for people.
-    pub peer_end_advice: &'static str,
-    /// Who gets the input.
+    /// Links that get the input.
     pub input_to: InputTo,
-    /// For how long a link may take nothing of what is sent to it, before it is given up for the sake of the others.
+    /// Time for which a link may take nothing of what is sent to it, before it is closed for the sake of the others.
     pub client_timeout: Option<Duration>,
-    /// Whether a person types the input.
+    /// Whether the input is typed.
     pub input_is_terminal: bool,
-    /// End when nothing has moved in either direction for so long.
+    /// Time without a byte in either direction after which the run ends.
     pub idle_timeout: Option<Duration>,
-    /// End at this time, whatever happens, with the limit that it comes from.
+    /// Time at which the run ends, and the limit that it comes from.
     pub deadline: Option<(Instant, Duration)>,
-    /// Whether the kernel may move bytes unseen, and wait with epoll; if not, only portable calls are made.
+    /// Calls that are used.
     pub engine: Engine,
+    /// Words for messages.
+    pub words: Words,
 }
 
-/// Which calls the pump is made of.
+/// Names of the rules, as the messages of a run call them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// Option that sets [`Rules::client_timeout`].
+    pub client_timeout: &'static str,
+    /// Option that sets [`Rules::idle_timeout`].
+    pub idle_timeout: &'static str,
+    /// Option that sets [`Rules::deadline`].
+    pub deadline: &'static str,
+    /// What is said while a link waits for the end of the input, without the time.
+    pub input_still_open: &'static str,
+    /// What changes how long that is.
+    pub input_still_open_advice: &'static str,
+}
+
+/// Calls that the pump is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// The fastest this kernel has.
+    /// The fastest of this kernel: bytes may be spliced.
     Fast,
-    /// Portable ones only: poll, read, write.
+    /// Portable ones only: read and write.
     Portable,
 }
 
-/// How long an input that has given nothing may hold up the end of a session.
-pub const SILENT_INPUT: Duration = Duration::from_secs(5);
+/// Time for which an input that has given nothing may hold up the end of a session.
+pub const SILENT_INPUT_TIME: Duration = Duration::from_secs(5);
 
-/// After how long a person is told what is being waited for.
-pub const NOTICE: Duration = Duration::from_secs(1);
+/// Time after which is reported what is being waited for.
+pub const WAIT_REPORT_TIME: Duration = Duration::from_secs(1);
 
-/// How long leaving may take to write out what has already arrived.
-pub const GRACE: Duration = Duration::from_secs(1);
+/// Time that leaving may take to write out what has already arrived.
+pub const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// What becomes of a link whose peer has finished while the input is still open.
+/// Action for a link whose peer has finished while the input is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPeerEnd {
-    /// It is closed now.
+    /// Close it now.
     Leave,
-    /// It is closed after so long, unless the input has given something by then.
+    /// Close it after this time, unless the input has given something by then.
     LeaveAfter(Duration),
-    /// It stays until the input ends.
+    /// Keep it until the input ends.
     Stay,
 }
 
 impl Rules {
     /// Decides about a link whose peer has finished, by whether the input has given anything so far.
     ///
-    /// A person at a terminal sees that the peer is gone. A pipe that never gave a byte is most likely only held open by a script
+    /// At a terminal the user sees that the peer is gone. A pipe that never gave a byte is most likely only held open by a script
     /// or ssh(1). A producer that has begun is never cut off, however slow it is.
     #[must_use]
     pub fn after_peer_end(&self, input_has_given: bool) -> AfterPeerEnd {
@@ -102,23 +118,33 @@ impl Rules {
             OnPeerEnd::Wait => AfterPeerEnd::Stay,
             OnPeerEnd::Auto if self.input_is_terminal => AfterPeerEnd::Leave,
             OnPeerEnd::Auto if input_has_given => AfterPeerEnd::Stay,
-            OnPeerEnd::Auto => AfterPeerEnd::LeaveAfter(SILENT_INPUT),
+            OnPeerEnd::Auto => AfterPeerEnd::LeaveAfter(SILENT_INPUT_TIME),
         }
     }
 }
 
-impl AfterPeerEnd {
-    /// What a person is told who waits, and how that can be changed.
+impl Words {
+    /// Returns the report that a link waits for the end of the input, as long as `after` says.
     #[must_use]
-    pub fn notice(self, advice: &str) -> String {
-        let until = match self {
-            Self::LeaveAfter(limit) => format!(
-                "for {} s in all, as it has given nothing so far",
-                limit.as_secs()
-            ),
-            Self::Leave | Self::Stay => "until it ends".to_owned(),
+    pub fn waiting(&self, after: AfterPeerEnd) -> String {
+        let until = match after {
+            AfterPeerEnd::LeaveAfter(limit) => {
+                let limit = Seconds(limit);
+                format!("for {limit} in all, as it has given nothing so far")
+            }
+            AfterPeerEnd::Leave | AfterPeerEnd::Stay => "until it ends".to_owned(),
         };
-        format!("the peer has finished, standard input has not: waiting {until} ({advice})")
+        let (text, advice) = (self.input_still_open, self.input_still_open_advice);
+        format!("{text}: waiting {until} ({advice})")
+    }
+}
+
+/// Time as messages show it, such as `1.5 s`.
+pub(super) struct Seconds(pub(super) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
     }
 }
 
@@ -128,41 +154,27 @@ mod tests {
 
     fn rules(on_peer_end: OnPeerEnd, input_is_terminal: bool) -> Rules {
         Rules {
-            on_input_end: OnInputEnd::Finish,
             on_peer_end,
-            peer_end_advice: "",
-            input_to: InputTo::All,
-            client_timeout: None,
             input_is_terminal,
-            idle_timeout: None,
-            deadline: None,
-            engine: Engine::Portable,
+            ..crate::pump::tests::rules()
         }
     }
 
     #[test]
     fn a_producer_that_has_begun_is_never_cut_off() {
         let auto = rules(OnPeerEnd::Auto, false);
+        let silent = AfterPeerEnd::LeaveAfter(SILENT_INPUT_TIME);
         assert_eq!(auto.after_peer_end(true), AfterPeerEnd::Stay);
-        assert_eq!(
-            auto.after_peer_end(false),
-            AfterPeerEnd::LeaveAfter(SILENT_INPUT)
-        );
-        assert_eq!(
-            rules(OnPeerEnd::Auto, true).after_peer_end(true),
-            AfterPeerEnd::Leave
-        );
+        assert_eq!(auto.after_peer_end(false), silent);
+        let typed = rules(OnPeerEnd::Auto, true);
+        assert_eq!(typed.after_peer_end(true), AfterPeerEnd::Leave);
     }
 
     #[test]
     fn a_choice_is_kept_whatever_the_input_is() {
-        assert_eq!(
-            rules(OnPeerEnd::Wait, true).after_peer_end(false),
-            AfterPeerEnd::Stay
-        );
-        assert_eq!(
-            rules(OnPeerEnd::Quit, false).after_peer_end(true),
-            AfterPeerEnd::Leave
-        );
+        let wait = rules(OnPeerEnd::Wait, true);
+        assert_eq!(wait.after_peer_end(false), AfterPeerEnd::Stay);
+        let quit = rules(OnPeerEnd::Quit, false);
+        assert_eq!(quit.after_peer_end(true), AfterPeerEnd::Leave);
     }
 }

@@ -21,8 +21,8 @@ use crate::local::out_dir::{OpenDir, OutDir};
 use crate::local::prefix::PrefixedLines;
 use crate::local::responder::{Answers, Responder};
 use crate::local::stdio::Stdio;
-use crate::pump::Wiring;
 use crate::pump::end::{End, Link};
+use crate::pump::{Partner, Wiring};
 use crate::sys::inherited::allow_descriptors;
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
@@ -160,12 +160,13 @@ impl LocalEnd {
             Self::Answers(answers) => {
                 let answers = Rc::clone(answers);
                 Wiring::Each(Box::new(move |_| {
-                    Ok(Box::new(Responder::new(Rc::clone(&answers))))
+                    let responder = Responder::new(Rc::clone(&answers));
+                    Ok(Partner::End(Box::new(responder)))
                 }))
             }
             Self::Children(children) => {
                 let children = children.clone();
-                Wiring::Each(Box::new(move |link| children.end(link)))
+                Wiring::Each(Box::new(move |link| children.end(link).map(Partner::End)))
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
 use crate::pump::end::Link;
-use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
+use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
@@ -60,6 +60,15 @@ pub(crate) enum Side {
     Sender,
 }
 
+/// Options and ends that the messages of the pump name.
+const WORDS: Words = Words {
+    client_timeout: "--client-timeout",
+    idle_timeout: "--idle-timeout",
+    deadline: "--timeout",
+    input_still_open: "the peer has finished, standard input has not",
+    input_still_open_advice: "--recv-only leaves at once",
+};
+
 impl<'a> Session<'a> {
     /// Prepares a run with standard input and output as the local end.
     pub(crate) fn new(
@@ -84,7 +93,6 @@ impl<'a> Session<'a> {
                 on_input_end(ends.on_stdin_eof, side, stdin)
             },
             on_peer_end: OnPeerEnd::Auto,
-            peer_end_advice: "--recv-only leaves at once",
             input_to: InputTo::All,
             client_timeout: None,
             input_is_terminal: stdin == Some(Kind::Terminal),
@@ -97,6 +105,7 @@ impl<'a> Session<'a> {
             } else {
                 Engine::Fast
             },
+            words: WORDS,
         };
         Ok(Self {
             common,
@@ -120,7 +129,7 @@ impl<'a> Session<'a> {
             OnPeerEof::Wait => OnPeerEnd::Wait,
             OnPeerEof::Quit => OnPeerEnd::Quit,
         };
-        self.rules.peer_end_advice = "--on-peer-eof quit leaves at once, wait stays";
+        self.rules.words.input_still_open_advice = "--on-peer-eof quit leaves at once, wait stays";
     }
 
     /// Reports where the kernel grants less than the options ask for.

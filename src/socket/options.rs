@@ -8,9 +8,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
 use super::{IpVersions, check};
-use crate::cli::{CommonOptions, Keepalive, SocketOptions, Switch, TcpOptions};
+use crate::cli::{Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::Failure;
-use crate::link::tcp::Terms;
 use crate::sys::sockopt::{set_fast_open_connect, set_fast_open_listen};
 
 /// Receive buffer of a UDP socket where the user asks for no other, in bytes.
@@ -113,14 +112,6 @@ pub(super) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
         check("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;
     }
     Ok(())
-}
-
-/// Returns the terms of each connection.
-pub(crate) fn terms(common: &CommonOptions, options: &TcpOptions) -> Terms {
-    Terms {
-        wanted: common.ends.max_bytes,
-        keeps_congestion: options.congestion.is_some(),
-    }
 }
 
 fn set_keepalive(socket: &Socket, keepalive: Keepalive) -> Result<(), Failure> {

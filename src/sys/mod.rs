@@ -3,11 +3,10 @@
 
 #![allow(unsafe_code)]
 
-pub mod conduit;
 pub mod inherited;
-mod pieces;
 pub mod sandbox;
 pub mod signals;
 pub mod sockopt;
+pub mod splice;
 pub mod tcp_info;
 pub mod wait;

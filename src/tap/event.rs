@@ -41,12 +41,20 @@ pub enum Event<'a> {
         reach: Reach,
     },
     /// The begin of an attempt to connect.
-    Connecting(Target),
+    Connecting {
+        /// The transport of the socket.
+        #[serde(rename = "proto")]
+        transport: Transport,
+        /// The address that is tried.
+        remote: &'a Address,
+    },
     /// A failed attempt to connect. Other attempts may go on.
     ConnectFailed {
+        /// The transport of the socket.
+        #[serde(rename = "proto")]
+        transport: Transport,
         /// The address that was tried.
-        #[serde(flatten)]
-        target: Target,
+        remote: &'a Address,
         /// The reason.
         #[serde(serialize_with = "reason")]
         error: &'a io::Error,
@@ -169,21 +177,11 @@ pub enum Event<'a> {
     Broken {
         /// The connection, or the datagram.
         #[serde(flatten)]
-        name: Conversation<'a>,
+        conversation: Conversation<'a>,
         /// The reason.
         #[serde(serialize_with = "reason")]
         error: &'a io::Error,
     },
-}
-
-/// The address of an attempt to connect.
-#[derive(Clone, Debug, Serialize)]
-pub struct Target {
-    /// The transport of the socket.
-    #[serde(rename = "proto")]
-    pub transport: Transport,
-    /// The address.
-    pub remote: Address,
 }
 
 /// A connection, or the addresses of a datagram, with its number.
@@ -216,7 +214,7 @@ pub struct Data<'a> {
 
 impl<'a> Data<'a> {
     /// Returns the name of the connection or the datagrams.
-    pub(super) fn name(&self) -> Conversation<'a> {
+    pub(super) fn conversation(&self) -> Conversation<'a> {
         let &Self { flow, conn, .. } = self;
         Conversation { flow, conn }
     }
@@ -289,7 +287,7 @@ pub struct Transfer<'a> {
 pub struct ChildEnd<'a> {
     /// The connection, or the datagram, that the child was started for.
     #[serde(flatten)]
-    pub name: Conversation<'a>,
+    pub conversation: Conversation<'a>,
     /// The process number.
     pub pid: u32,
     /// The name of the program.

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod hexdump;
 pub mod json;
 pub mod lines;
+mod meter;
 pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;
@@ -19,8 +20,9 @@ mod state;
 pub mod stats;
 
 pub use event::{
-    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Target, Transfer,
+    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Transfer,
 };
+pub use meter::Meter;
 pub use sink::{Console, Memory, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, PerDirection, SocketState};
 

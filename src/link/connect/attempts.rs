@@ -13,7 +13,7 @@ use socket2::Socket;
 use super::{Established, Open};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::flow::{Flow, Identity, Transport};
-use crate::tap::{Event, SocketState, Taps, Target};
+use crate::tap::{Event, SocketState, Taps};
 
 /// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -162,7 +162,8 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
-                target: target(attempt.remote),
+                transport: Transport::Tcp,
+                remote: &attempt.remote.into(),
                 error: &io::Error::new(io::ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
@@ -179,7 +180,10 @@ impl Race {
                 return Started::Failed;
             }
         };
-        taps.emit(&Event::Connecting(target(remote)));
+        taps.emit(&Event::Connecting {
+            transport: Transport::Tcp,
+            remote: &remote.into(),
+        });
         let attempt = Attempt {
             socket,
             remote,
@@ -222,7 +226,8 @@ impl Race {
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
         let remote = attempt.remote;
         taps.emit(&Event::ConnectFailed {
-            target: target(remote),
+            transport: Transport::Tcp,
+            remote: &remote.into(),
             error,
             after: attempt.began.elapsed(),
         });
@@ -236,7 +241,8 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let remote = attempt.remote;
             taps.emit(&Event::ConnectFailed {
-                target: target(remote),
+                transport: Transport::Tcp,
+                remote: &remote.into(),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),
             });
@@ -283,11 +289,4 @@ fn is_of_a_connection(error: &io::Error) -> bool {
 fn is_under_way(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
-}
-
-fn target(remote: SocketAddr) -> Target {
-    Target {
-        transport: Transport::Tcp,
-        remote: remote.into(),
-    }
 }

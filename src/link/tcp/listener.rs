@@ -1,9 +1,9 @@
-//! A listening socket, whose data are connections: it accepts clients, as many as are wanted and are let in.
+//! Listening socket, whose data are connections: it accepts as many clients as are wanted and allowed.
 //! It is named by its address and port alone, which all its connections share.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,63 +11,65 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::{Connection, Terms, address_of};
+use super::{Connection, address_of};
 use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Flow, Identity, Transport, unmapped};
-use crate::pump::end::{Arrival, End, Link};
+use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::tap::{Call, Conversation, Event, SocketState, Taps};
 
-/// A listening socket that hands over connections.
+/// Listening socket, whose `recv` returns connections.
 pub struct Listener {
     socket: Socket,
     local: SocketAddr,
     opened: Instant,
     accepted: u64,
-    /// Since when nobody is there, where there is a limit to that.
-    alone: Option<Instant>,
-    /// No client is accepted before this time: the system has run out of what one needs.
-    paused: Option<Instant>,
-    /// What it has run out of while clients are waiting, once that is told.
+    /// Time since which no client is there, where there is a limit to that.
+    alone_since: Option<Instant>,
+    /// Time at which that limit is looked at again.
+    next_check: Option<Instant>,
+    /// Time before which no client is accepted: the system has run out of what one needs.
+    paused_until: Option<Instant>,
+    /// What the system has run out of, once that is reported.
     shortage: Option<Errno>,
     /// Held once here, and once by each client that is there.
     place: Rc<()>,
     settings: Settings,
 }
 
-/// What a [`Listener`] does with clients.
+/// Choices for a [`Listener`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many clients to serve.
+    /// Clients to serve.
     pub clients: Clients,
-    /// For how long to wait while no client is there.
-    pub patience: Option<Duration>,
-    /// What is asked of each connection.
-    pub terms: Terms,
-    /// Who may connect; the connections of others are closed at once.
+    /// Time to wait while no client is there.
+    pub accept_timeout: Option<Duration>,
+    /// Bytes to receive over each connection at most.
+    pub max_bytes: Option<u64>,
+    /// Addresses that may connect; the connections of others are closed at once.
     pub access: Access,
 }
 
-/// How many clients a [`Listener`] serves.
+/// Number of clients that a [`Listener`] serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// So many; the socket is closed then, so that others are refused instead of waiting for nothing.
+    /// This many in all; the socket is closed then, so that others are refused instead of waiting for nothing.
     First(u64),
-    /// Any number, so many of them at once; others wait in the backlog.
+    /// This many at once; others wait in the backlog.
     AtOnce(u64),
 }
 
-/// What a listener gives each connection that it has accepted.
+/// Client of a listener.
 pub struct Client {
-    /// Its number, from 1.
+    /// Number of the connection, from 1.
     pub(super) number: u64,
-    /// Its place among the clients that may be there at once, free again when this is dropped.
+    /// Place among the clients that may be there at once, free again when this is dropped.
     _place: Rc<()>,
 }
 
 impl Client {
-    /// For a connection that another process has accepted: the only one.
+    /// Makes the client of a connection that another process has accepted: the only one.
     #[must_use]
     pub fn only() -> Self {
         Self {
@@ -77,8 +79,8 @@ impl Client {
     }
 }
 
-/// The client had gone before it was accepted, or the network or a filter between took it (accept(2)).
-const GONE: [Errno; 9] = [
+/// Errors of accept(2) that say that one client is gone, or that the network or a filter has taken it.
+const CLIENT_GONE: [Errno; 9] = [
     Errno::CONNABORTED,
     Errno::PERM,
     Errno::PROTO,
@@ -90,8 +92,8 @@ const GONE: [Errno; 9] = [
     Errno::NONET,
 ];
 
-/// How long no client is accepted when descriptors or memory have run out.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time for which no client is accepted when descriptors or memory have run out.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Listener {
     /// Takes over a listening socket.
@@ -103,20 +105,21 @@ impl Listener {
             local,
             opened: Instant::now(),
             accepted: 0,
-            alone: None,
-            paused: None,
+            alone_since: None,
+            next_check: None,
+            paused_until: None,
             shortage: None,
             place: Rc::new(()),
             settings,
         })
     }
 
-    /// How many clients are there.
+    /// Returns the number of clients that are there.
     fn clients(&self) -> u64 {
         Rc::strong_count(&self.place) as u64 - 1
     }
 
-    /// Whether as many clients are there as may be.
+    /// Returns true if as many clients are there as may be.
     fn is_full(&self) -> bool {
         match self.settings.clients {
             Clients::First(_) => false,
@@ -124,46 +127,45 @@ impl Listener {
         }
     }
 
-    /// What to do where no client is waiting.
-    fn wait(&mut self) -> io::Result<Arrival> {
-        let Some(patience) = self.settings.patience else {
-            return Ok(Arrival::Nothing(None));
+    /// Measures the time without clients.
+    ///
+    /// Errors: a failure with [`Exit::TimedOut`] once that was too long.
+    fn check_accept_timeout(&mut self) -> io::Result<()> {
+        let Some(limit) = self.settings.accept_timeout else {
+            return Ok(());
         };
         let now = Instant::now();
         if self.clients() > 0 {
-            self.alone = None;
-            return Ok(Arrival::Nothing(Some(now + patience)));
+            self.alone_since = None;
+            self.next_check = Some(now + limit);
+            return Ok(());
         }
-        let deadline = *self.alone.get_or_insert(now) + patience;
+        let deadline = *self.alone_since.get_or_insert(now) + limit;
+        self.next_check = Some(deadline);
         if now < deadline {
-            return Ok(Arrival::Nothing(Some(deadline)));
+            return Ok(());
         }
         let text = format!(
             "no client connected to {} within {} s (--accept-timeout)",
             self.local,
-            patience.as_secs_f64()
+            limit.as_secs_f64()
         );
         Err(Failure::new(Exit::TimedOut, text).into())
     }
 
-    /// Accepts nobody for a while, as the system has run out of what a client needs. Time goes on for who waits for a client.
-    fn pause(&mut self, error: Errno, taps: &mut Taps) -> io::Result<Arrival> {
+    /// Accepts nothing for a while, as the system has run out of what a client needs.
+    fn pause(&mut self, error: Errno, taps: &mut Taps) {
+        self.paused_until = Some(Instant::now() + SHORTAGE_PAUSE);
         if self.shortage.replace(error) != Some(error) {
             let reason = describe(&error.into());
             let text = format!("no client can be accepted: {reason}; trying again until one can");
             let socket = &self.identity();
             taps.emit(&Event::Waiting { socket, text });
         }
-        let until = Instant::now() + PAUSE;
-        self.paused = Some(until);
-        Ok(match self.wait()? {
-            Arrival::Nothing(Some(deadline)) => Arrival::Nothing(Some(deadline.min(until))),
-            _ => Arrival::Nothing(Some(until)),
-        })
     }
 
-    /// Makes a link of a socket that was accepted.
-    fn greet(
+    /// Makes a link of a socket that was accepted, unless the address of its peer is denied: then it is closed.
+    fn admit(
         &mut self,
         socket: Socket,
         remote: SocketAddr,
@@ -176,15 +178,14 @@ impl Listener {
         };
         let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
         if !self.settings.access.admits(remote.ip()) {
-            // Its connection is closed when this returns. Others may be waiting behind it.
             taps.emit(&Event::Rejected {
                 flow: &flow,
                 datagrams: None,
             });
-            return Ok(Arrival::Nothing(Some(Instant::now())));
+            return Ok(Arrival::Nothing);
         }
         self.accepted += 1;
-        self.alone = None;
+        self.alone_since = None;
         let conn = self.accepted;
         let name = Conversation {
             flow: &flow,
@@ -195,7 +196,7 @@ impl Listener {
             number: conn,
             _place: Rc::clone(&self.place),
         };
-        let connection = Connection::over(socket, flow, Some(client), self.settings.terms);
+        let connection = Connection::over(socket, flow, Some(client), self.settings.max_bytes);
         Ok(Arrival::Link(Box::new(connection)))
     }
 }
@@ -206,43 +207,49 @@ impl End for Listener {
             return Ok(Arrival::Enough);
         }
         if self.is_full() {
-            return Ok(Arrival::Nothing(None));
+            return Ok(Arrival::Nothing);
         }
-        self.paused = None;
+        self.paused_until = None;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(&self.socket, flags) {
-            Ok((socket, Some(remote))) => self.greet(socket.into(), remote.try_into()?, taps),
-            Ok((_, None)) => Ok(Arrival::Nothing(None)),
+            Ok((socket, Some(remote))) => {
+                return self.admit(socket.into(), remote.try_into()?, taps);
+            }
+            Ok((_, None)) => {}
             Err(Errno::AGAIN) => {
                 self.shortage = None;
-                self.wait()
+                self.check_accept_timeout()?;
             }
-            Err(error) if is_shortage(&error.into()) => self.pause(error, taps),
-            // Others may be waiting behind it.
-            Err(error) if GONE.contains(&error) => Ok(Arrival::Nothing(Some(Instant::now()))),
-            Err(error) => Err(error.into()),
+            Err(error) if is_shortage(&error.into()) => {
+                self.pause(error, taps);
+                self.check_accept_timeout()?;
+            }
+            Err(error) if CLIENT_GONE.contains(&error) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(Arrival::Nothing)
     }
 
-    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         Err(ErrorKind::NotConnected.into())
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
-        Ok(())
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        let is_open = self.paused.is_none() && !self.is_full();
-        is_open.then(|| self.socket.as_fd())
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn is_addressed(&self) -> bool {
-        false
+    fn readiness(&self) -> Readiness<'_> {
+        let recv = match self.paused_until {
+            _ if self.settings.clients == Clients::First(self.accepted) => Wait::Now,
+            _ if self.is_full() => Wait::Never,
+            Some(until) => Wait::time(until),
+            None => Wait::readable(self.socket.as_fd()),
+        };
+        Readiness {
+            recv: recv.or_until(self.next_check),
+            send: Wait::Never,
+            watch: false,
+        }
     }
 }
 
@@ -251,14 +258,14 @@ impl Link for Listener {
         Identity::Socket(Transport::Tcp, self.local.into())
     }
 
-    fn state(&self) -> SocketState {
-        SocketState {
+    fn states(&self) -> Vec<SocketState> {
+        vec![SocketState {
             state: "listening",
             ..SocketState::new(self.identity(), self.opened)
-        }
+        }]
     }
 
-    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
+    fn close(&mut self, _: Close, taps: &mut Taps) -> Result<(), Failure> {
         taps.emit(&Event::Called(Call::Close(self.identity())));
         Ok(())
     }

@@ -7,13 +7,13 @@
 use std::io;
 use std::iter;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Identity, Transport, unmapped};
-use crate::pump::end::{Arrival, End, Link};
+use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{dropped, unread, unsent};
 use crate::tap::{Call, Count, Event, KernelDrop, SocketState, Taps};
 
@@ -164,6 +164,23 @@ impl Socket {
         self.finished || self.settings.speech == Speech::InTurn
     }
 
+    fn state(&self) -> SocketState {
+        SocketState {
+            state: match self.name.remote {
+                Some(_) => "connected",
+                None => "bound",
+            },
+            received: self.totals.received,
+            sent: self.totals.sent,
+            ignored: self.totals.ignored,
+            dropped: self.totals.drops.total(),
+            dropped_at_least: self.totals.drops.may_be_more(),
+            unread: unread(&self.inner),
+            unsent: unsent(&self.inner),
+            ..SocketState::new(self.identity(), self.opened)
+        }
+    }
+
     /// Asks the kernel how many datagrams it dropped, and reports those not reported yet.
     fn check_drops(&mut self, taps: &mut Taps) {
         if let Ok(count) = dropped(&self.inner) {
@@ -197,11 +214,7 @@ impl End for Socket {
         self.receive(batch, taps)
     }
 
-    fn is_pending(&self) -> bool {
-        self.over.is_some() || self.is_refused() || self.has_time_of_its_own()
-    }
-
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         if !self.eof.is_in_input {
             let runs = batch.runs();
             let is_end = |run: &Run| run.len == 0 && self.settings.eof_datagram;
@@ -214,13 +227,13 @@ impl End for Socket {
             }
         }
         if batch.is_taken(*at) {
-            return Ok(());
+            return Ok(Next::Continue);
         }
         let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
         Err(Failure::new(Exit::Failed, text).into())
     }
 
-    fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
+    fn finish(&mut self, _: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
         if self.settings.eof_datagram && !self.finished {
             self.send_eof_datagram(taps)?;
         }
@@ -231,34 +244,28 @@ impl End for Socket {
             taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
         }
         self.heard = Instant::now();
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inner.as_fd())
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inner.as_fd())
-    }
-
-    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
-        // The kernel has no other address to send it to than the one it is connected to.
-        self.name.remote.is_some() && stride.is_some_and(|stride| stride < self.outbox.cut_below)
-    }
-
-    fn put_unseen(&mut self, len: usize, stride: Option<usize>, taps: &mut Taps) {
-        if let Audience::Target(target) = self.settings.audience {
-            let flow = self.route_to_target(target).flow;
-            self.note_sent(flow, len, stride.unwrap_or(len), None, taps);
-        }
-    }
-
-    fn is_addressed(&self) -> bool {
-        match self.settings.audience {
+    fn readiness(&self) -> Readiness<'_> {
+        let fd = self.inner.as_fd();
+        let is_addressed = match self.settings.audience {
             Audience::Target(_) | Audience::Named => true,
             Audience::Last | Audience::First | Audience::All => !self.peers.is_empty(),
             Audience::Nobody => false,
+        };
+        Readiness {
+            recv: if self.over.is_some() || self.is_refused() {
+                Wait::Now
+            } else {
+                Wait::readable(fd).or_until(self.next_time())
+            },
+            send: if is_addressed {
+                Wait::writable(fd)
+            } else {
+                Wait::Never
+            },
+            watch: false,
         }
     }
 }
@@ -272,30 +279,12 @@ impl Link for Socket {
         }
     }
 
-    fn state(&self) -> SocketState {
-        SocketState {
-            state: match self.name.remote {
-                Some(_) => "connected",
-                None => "bound",
-            },
-            received: self.totals.received,
-            sent: self.totals.sent,
-            ignored: self.totals.ignored,
-            dropped: self.totals.drops.total(),
-            dropped_at_least: self.totals.drops.may_be_more(),
-            unread: unread(&self.inner),
-            unsent: unsent(&self.inner),
-            ..SocketState::new(self.identity(), self.opened)
-        }
-    }
-
     fn states(&self) -> Vec<SocketState> {
-        iter::once(self.state())
-            .chain(self.peers.states())
-            .collect()
+        let own = iter::once(self.state());
+        own.chain(self.peers.states()).collect()
     }
 
-    fn close(&mut self, taps: &mut Taps) -> Result<(), Failure> {
+    fn close(&mut self, _: Close, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
         self.check_drops(taps);
         if self.settings.eof_datagram {

@@ -58,7 +58,7 @@ impl Socket {
             (false, _) => Arrival::Data,
             (true, Some(over)) => over.into(),
             // Others may be flooding the socket: let the pump see to its other ends before asking again.
-            (true, None) => Arrival::Nothing(Some(Instant::now())),
+            (true, None) => Arrival::Nothing,
         })
     }
 
@@ -89,9 +89,9 @@ impl Socket {
             && last.is_some_and(|last| last.sent == self.totals.sent.chunks)
     }
 
-    /// Whether it has something to do after some silence. When, `recv` says, so the pump has to call it without waiting first.
-    pub(super) fn has_time_of_its_own(&self) -> bool {
-        self.silent_until().is_some() || self.eof.due().is_some()
+    /// Returns the time at which it has something to do although nothing comes.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        self.silent_until().into_iter().chain(self.eof.due()).min()
     }
 
     /// Until when it waits for more, where that has a limit.
@@ -125,7 +125,7 @@ impl Socket {
             return over.into();
         }
         self.repeat_eof_datagram(taps);
-        Arrival::Nothing(until.into_iter().chain(self.eof.due()).min())
+        Arrival::Nothing
     }
 
     /// Looks after drops: at the end of a burst there may be some that no datagram has told of, and before datagrams come coalesced

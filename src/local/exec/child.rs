@@ -2,14 +2,13 @@
 //! Each direction has its own end here as well: a closed pipe is for a process what a FIN is for a connection.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 
 use super::Caller;
 use super::supervisor::{ChildGuard, ChildPipes, QueueTicket, Supervisor};
 use crate::batch::{Batch, Cursor, Run, Shape};
-use crate::exit::{Exit, Failure};
-use crate::pump::end::{Arrival, End, Unseen};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Spliceable, Wait};
 use crate::tap::Taps;
 
 /// Bytes that are read at once: the size of a pipe.
@@ -95,7 +94,7 @@ impl End for Child {
     fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
         match &self.state {
             State::Waiting(ticket) if ticket.is_due() => self.start()?,
-            State::Waiting(_) => return Ok(Arrival::Nothing(None)),
+            State::Waiting(_) => return Ok(Arrival::Nothing),
             State::Attached { .. } | State::Failed => {}
         }
         let (read_size, shape) = (self.read_size(), self.shape);
@@ -118,7 +117,7 @@ impl End for Child {
         Ok(Arrival::Data)
     }
 
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         let input = match &mut self.state {
             State::Attached { input, .. } => input.as_mut(),
             State::Waiting(_) => return Err(ErrorKind::WouldBlock.into()),
@@ -135,42 +134,43 @@ impl End for Child {
             input.write_vectored(&slices[..count])?
         };
         batch.advance(at, len);
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
         self.peer_has_finished = true;
         if let State::Attached { input, .. } = &mut self.state {
             *input = None;
         }
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        match &self.state {
-            State::Waiting(_) => self.room.as_ref().map(AsFd::as_fd),
-            State::Attached { output, .. } => Some(output.as_fd()),
-            State::Failed => None,
+    fn readiness(&self) -> Readiness<'_> {
+        let (recv, send) = match &self.state {
+            State::Waiting(_) => {
+                let room = self.room.as_ref().map(AsFd::as_fd);
+                (room.map_or(Wait::Now, Wait::readable), Wait::Never)
+            }
+            State::Attached { input, output, .. } => {
+                let input = input.as_ref().map(AsFd::as_fd);
+                let send = input.map_or(Wait::Now, Wait::writable);
+                (Wait::readable(output.as_fd()), send)
+            }
+            State::Failed => (Wait::Now, Wait::Now),
+        };
+        let watch = matches!(send, Wait::For { .. });
+        Readiness { recv, send, watch }
+    }
+
+    fn splice(&mut self) -> Spliceable<'_> {
+        let State::Attached { input, output, .. } = &self.state else {
+            return Spliceable::default();
+        };
+        let source = (self.shape == Shape::Stream).then_some((output.as_fd(), usize::MAX));
+        Spliceable {
+            source,
+            sink: input.as_ref().map(AsFd::as_fd),
+            meter: None,
         }
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        match &self.state {
-            State::Attached { input, .. } => input.as_ref().map(AsFd::as_fd),
-            State::Waiting(_) | State::Failed => None,
-        }
-    }
-
-    fn sink_lost(&self) -> Option<Failure> {
-        self.sink().map(|_| Failure::new(Exit::Failed, ""))
-    }
-
-    fn unseen_source(&self) -> Option<Unseen> {
-        let is_talking = matches!(self.state, State::Attached { .. });
-        (is_talking && self.shape == Shape::Stream).then_some(Unseen::stream(usize::MAX))
-    }
-
-    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
-        stride.is_none() && self.sink().is_some()
     }
 }

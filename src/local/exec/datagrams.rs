@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::ChildStdout;
 
 use rustix::fs::MemfdFlags;
@@ -14,7 +14,7 @@ use super::child::PIPE_READ_SIZE;
 use super::supervisor::{ChildGuard, Supervisor};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::wait::{Interest, Poller, Ready};
 use crate::tap::{Conversation, Event, Taps};
 
@@ -149,15 +149,11 @@ impl End for DatagramChildren {
         Ok(if self.is_over() {
             Arrival::End
         } else {
-            Arrival::Nothing(None)
+            Arrival::Nothing
         })
     }
 
-    fn is_pending(&self) -> bool {
-        self.is_over()
-    }
-
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         while let Some(run) = batch.runs().get(at.run) {
             let stride = match run.shape {
                 Shape::Stream => run.len.max(1),
@@ -178,8 +174,11 @@ impl End for DatagramChildren {
                     conn,
                 };
                 if let Err(error) = &self.start(caller, datagram) {
-                    let name = Conversation { flow, conn };
-                    taps.emit(&Event::Broken { name, error });
+                    let conversation = Conversation { flow, conn };
+                    taps.emit(&Event::Broken {
+                        conversation,
+                        error,
+                    });
                 }
             }
             at.offset += datagram.len();
@@ -190,19 +189,27 @@ impl End for DatagramChildren {
                 };
             }
         }
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
         self.has_finished = true;
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.poller.descriptor())
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> Readiness<'_> {
+        Readiness {
+            recv: if self.is_over() {
+                Wait::Now
+            } else {
+                Wait::readable(self.poller.descriptor())
+            },
+            send: if self.supervisor.has_room() {
+                Wait::Now
+            } else {
+                Wait::Never
+            },
+            watch: false,
+        }
     }
 }

@@ -111,7 +111,7 @@ impl Caller {
     pub fn of(link: &dyn Link) -> Option<Self> {
         match link.identity() {
             Identity::Pair(flow) => {
-                let conn = link.state().conn;
+                let conn = link.states().first().and_then(|state| state.conn);
                 Some(Self { flow, conn })
             }
             Identity::Socket(..) => None,

@@ -1,7 +1,7 @@
 //! Supervisor of the child processes of a run: it limits their number, reaps them, and leaves none behind.
 //! Each child leads its own process group. After its conversation it has some time, then it gets SIGHUP, then SIGKILL.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,7 +20,7 @@ use signal_hook::low_level;
 use super::{Caller, Program};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe_status};
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::inherited::hide_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
@@ -47,6 +47,8 @@ struct Inner {
     bell: UnixStream,
     /// Readable while there is room for another child (eventfd(2)).
     room: OwnedFd,
+    /// Time of the next signal to a child.
+    next_signal: Cell<Option<Instant>>,
     state: RefCell<State>,
 }
 
@@ -107,6 +109,7 @@ impl Supervisor {
             wake,
             bell,
             room: eventfd(1, EventfdFlags::CLOEXEC)?,
+            next_signal: Cell::default(),
             state: RefCell::default(),
         })))
     }
@@ -221,7 +224,7 @@ impl Supervisor {
             };
             let Caller { flow, conn } = &process.caller;
             taps.emit(&Event::Exited(ChildEnd {
-                name: Conversation { flow, conn: *conn },
+                conversation: Conversation { flow, conn: *conn },
                 pid: process.child.id(),
                 program: &program,
                 status,
@@ -346,22 +349,23 @@ impl Process {
 
 impl End for Supervisor {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        Ok(Arrival::Nothing(self.reap(taps)))
+        self.0.next_signal.set(self.reap(taps));
+        Ok(Arrival::Nothing)
     }
 
-    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         Err(ErrorKind::NotConnected.into())
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
-        Ok(())
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.wake.as_fd())
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> Readiness<'_> {
+        Readiness {
+            recv: Wait::readable(self.0.wake.as_fd()).or_until(self.0.next_signal.get()),
+            send: Wait::Never,
+            watch: false,
+        }
     }
 }

@@ -3,13 +3,12 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use super::{Action, Exchange, Peer, Script};
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::pump::end::{Arrival, End};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::tap::Taps;
 
 /// Another local end, with a script between it and the network.
@@ -47,6 +46,15 @@ impl Dialogue {
     fn next_action(&self) -> Action {
         self.exchange.borrow().next_action()
     }
+
+    /// Decides whether the session goes on, after something has come.
+    fn next(&self) -> Next {
+        if self.next_action() == Action::Leave || self.exchange.borrow().is_hopeless {
+            Next::Stop
+        } else {
+            Next::Continue
+        }
+    }
 }
 
 impl End for Dialogue {
@@ -58,47 +66,44 @@ impl End for Dialogue {
         match exchange.next_action() {
             Action::Send(step) => exchange.give(step, batch),
             Action::Read => return self.inner.recv(batch, taps),
-            Action::Wait => return Ok(Arrival::Nothing(None)),
+            Action::Wait => return Ok(Arrival::Nothing),
             Action::End => return Ok(Arrival::End),
             Action::Leave => return Ok(Arrival::Enough),
         }
         Ok(Arrival::Data)
     }
 
-    fn is_pending(&self) -> bool {
-        self.next_action() == Action::Read && self.inner.is_pending()
-    }
-
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         if !std::mem::replace(&mut self.is_searched, true) {
             self.exchange.borrow_mut().search_batch(batch);
         }
         self.inner.send(batch, at, taps)?;
         self.is_searched = !batch.is_taken(*at);
-        Ok(())
+        Ok(self.next())
     }
 
-    fn is_done(&self) -> bool {
-        self.next_action() == Action::Leave || self.exchange.borrow().is_hopeless
-    }
-
-    fn finish(&mut self, taps: &mut Taps) -> io::Result<()> {
-        self.inner.finish(taps)
-    }
-
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        match self.next_action() {
-            Action::Read => self.inner.source(),
-            _ => None,
+    fn finish(&mut self, what: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
+        if let Finish::Stream(link) = what
+            && link.transport().is_stream()
+        {
+            self.exchange.borrow_mut().peer = Peer::Finished;
         }
+        self.inner.finish(what, taps)?;
+        Ok(self.next())
     }
 
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.sink()
+    fn readiness(&self) -> Readiness<'_> {
+        let inner = self.inner.readiness();
+        let recv = match self.next_action() {
+            Action::Read => inner.recv,
+            Action::Wait => Wait::Never,
+            Action::Send(_) | Action::End | Action::Leave => Wait::Now,
+        };
+        Readiness { recv, ..inner }
     }
 
-    fn sink_lost(&self) -> Option<Failure> {
-        self.inner.sink_lost()
+    fn health(&mut self) -> io::Result<usize> {
+        self.inner.health()
     }
 }
 
@@ -109,6 +114,7 @@ mod tests {
     use super::*;
     use crate::batch::{Run, Shape};
     use crate::exit::Exit;
+    use crate::flow::{Flow, Identity, Transport};
     use crate::local::expect::{HalfClose, Pattern, PeerChoice, StdinUse, Step};
 
     /// Another local end: gives `x` for ever, and takes two bytes at a time.
@@ -121,21 +127,21 @@ mod tests {
             Ok(Arrival::Data)
         }
 
-        fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<()> {
+        fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<Next> {
             batch.advance(at, 2);
-            Ok(())
+            Ok(Next::Continue)
         }
 
-        fn finish(&mut self, _: &mut Taps) -> io::Result<()> {
-            Ok(())
+        fn finish(&mut self, _: Finish<'_>, _: &mut Taps) -> io::Result<Next> {
+            Ok(Next::Continue)
         }
 
-        fn source(&self) -> Option<BorrowedFd<'_>> {
-            None
-        }
-
-        fn sink(&self) -> Option<BorrowedFd<'_>> {
-            None
+        fn readiness(&self) -> Readiness<'_> {
+            Readiness {
+                recv: Wait::Now,
+                send: Wait::Now,
+                watch: false,
+            }
         }
     }
 
@@ -165,7 +171,7 @@ mod tests {
             Ok(Arrival::Data) => {
                 String::from_utf8_lossy(batch.bytes(&batch.runs()[0])).into_owned()
             }
-            Ok(Arrival::Nothing(_)) => "(waits)".to_owned(),
+            Ok(Arrival::Nothing) => "(waits)".to_owned(),
             Ok(Arrival::End) => "(ends)".to_owned(),
             Ok(Arrival::Enough) => "(leaves)".to_owned(),
             Ok(Arrival::Link(_)) => "(a link)".to_owned(),
@@ -203,9 +209,9 @@ mod tests {
         assert_eq!(gives(&mut dialogue), "C");
         assert_eq!(gives(&mut dialogue), "D");
         assert_eq!(gives(&mut dialogue), "(waits)");
-        assert!(!dialogue.is_done());
+        assert_eq!(dialogue.next(), Next::Continue);
         takes(&mut dialogue, "e", Shape::Stream);
-        assert!(dialogue.is_done());
+        assert_eq!(dialogue.next(), Next::Stop);
         assert_eq!(gives(&mut dialogue), "(leaves)");
     }
 
@@ -219,7 +225,7 @@ mod tests {
         // The bytes of "aa" are not there for the last "a", and one datagram is one answer.
         let mut stream = dialogue(steps(), StdinUse::Unused);
         takes(&mut stream, "aac", Shape::Stream);
-        assert!(!stream.is_done());
+        assert_eq!(stream.next(), Next::Continue);
         let mut datagrams = dialogue(steps(), StdinUse::Unused);
         takes(&mut datagrams, "aaca", Shape::Datagrams(4));
         assert_eq!(gives(&mut datagrams), "B");
@@ -250,13 +256,13 @@ mod tests {
         assert_eq!(gives(&mut after), "(waits)");
         takes(&mut after, "b", Shape::Stream);
         assert_eq!(gives(&mut after), "x");
-        assert!(!after.is_done());
+        assert_eq!(after.next(), Next::Continue);
         let mut says = dialogue(vec![say("A")], StdinUse::Unused);
         assert_eq!(
             (gives(&mut says), gives(&mut says)),
             ("A".to_owned(), "(ends)".to_owned())
         );
-        assert!(!says.is_done());
+        assert_eq!(says.next(), Next::Continue);
     }
 
     #[test]
@@ -272,7 +278,10 @@ mod tests {
         assert_eq!(status(&waiting, timed_out()), Exit::Unexpected);
         assert_eq!(status(&waiting, Ok(())), Exit::Unexpected);
         assert_eq!(status(&waiting, Err(Failure::signal(2))), Exit::Signal(2));
-        takes(&mut waiting, "", Shape::Stream);
+        let address = || "127.0.0.1:9".parse().unwrap();
+        let link = Identity::Pair(Flow::new(Transport::Tcp, address(), address()));
+        let end = Finish::Stream(&link);
+        waiting.finish(end, &mut Taps::default()).unwrap();
         assert_eq!(gives(&mut waiting), "(ends)");
         let reset = || Err(Failure::new(Exit::Reset, ""));
         let unread = || Err(Failure::new(Exit::OutputClosed, ""));

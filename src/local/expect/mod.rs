@@ -192,11 +192,8 @@ impl Exchange {
         }
     }
 
-    /// Searches a chunk of a stream, which may meet several steps. An empty one is the end of the stream.
+    /// Searches a chunk of a stream, which may meet several steps.
     fn search_stream(&mut self, mut bytes: &[u8]) {
-        if bytes.is_empty() {
-            self.peer = Peer::Finished;
-        }
         while let (Some(search), false) = (&mut self.search, bytes.is_empty()) {
             match search.feed(bytes) {
                 Progress::EndsAt(end) => {

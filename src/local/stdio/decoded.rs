@@ -28,8 +28,8 @@ pub struct Decoded {
     pub(super) at_least_one: bool,
     /// Failure to report after the frames before it.
     failure: Option<Failure>,
-    /// The next frame has to wait for its time.
-    pub(super) is_early: bool,
+    /// Time for which the next frame has to wait.
+    pub(super) due: Option<Instant>,
 }
 
 impl Decoded {
@@ -53,7 +53,7 @@ impl Decoded {
             },
             at_least_one: false,
             failure: None,
-            is_early: false,
+            due: None,
         }
     }
 
@@ -75,7 +75,7 @@ impl Decoded {
 
     /// Implements [`crate::pump::end::End::recv`].
     pub(super) fn recv(&mut self, batch: &mut Batch, now: Instant) -> io::Result<Arrival> {
-        self.is_early = false;
+        self.due = None;
         if let Some(failure) = self.failure.take() {
             return Err(failure.into());
         }
@@ -96,8 +96,8 @@ impl Decoded {
         if self.is_over() {
             return Ok(Arrival::End);
         }
-        self.is_early = due.is_some();
-        Ok(Arrival::Nothing(due))
+        self.due = due;
+        Ok(Arrival::Nothing)
     }
 
     fn read(&mut self, now: Instant) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::decoded::Decoded;
 use crate::batch::{Batch, Run, Shape};
 use crate::framing::pace::Pace;
 use crate::framing::{Boundaries, InputFraming, LineEnds, Literal, ReplayTiming};
-use crate::pump::end::{Arrival, Unseen};
+use crate::pump::end::{Arrival, Wait};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes of a stream that are read at once.
@@ -106,14 +106,6 @@ impl Input {
         }
     }
 
-    /// Implements [`crate::pump::end::End::is_pending`].
-    pub(super) fn is_pending(&self) -> bool {
-        match self {
-            Self::Raw(raw) => raw.has_ended,
-            Self::Decoded(decoded) => decoded.is_pending(),
-        }
-    }
-
     fn from(&self) -> Option<&Inherited> {
         match self {
             Self::Raw(raw) => Some(&raw.from),
@@ -121,11 +113,18 @@ impl Input {
         }
     }
 
-    /// Descriptor to wait for; `None` while it waits for a time only.
-    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Decoded(decoded) if decoded.is_early => None,
-            _ => self.from().map(AsFd::as_fd),
+    /// Returns what to wait for before the next read.
+    pub(super) fn wait(&self) -> Wait<'_> {
+        let is_pending = match self {
+            Self::Raw(raw) => raw.has_ended,
+            Self::Decoded(decoded) => match decoded.due {
+                Some(due) => return Wait::time(due),
+                None => decoded.is_pending(),
+            },
+        };
+        match self.from().filter(|_| !is_pending) {
+            Some(from) => Wait::readable(from.as_fd()),
+            None => Wait::Now,
         }
     }
 
@@ -134,22 +133,15 @@ impl Input {
         self.from().map(Inherited::kind) == Some(Kind::Terminal)
     }
 
-    /// What the kernel may splice: a stream from a pipe or a file, and from a file also datagrams of one size.
-    pub(super) fn unseen(&self) -> Option<Unseen> {
-        let Self::Raw(raw) = self else {
-            return None;
-        };
-        let stride = match (raw.shape, raw.from.kind()) {
-            (Shape::Stream, Kind::Pipe | Kind::Regular) => None,
-            (Shape::Datagrams(size), Kind::Regular) if raw.held.is_empty() && !raw.has_ended => {
-                Some(size)
+    /// Returns the descriptor that the kernel may splice a stream from, and the most that it may take.
+    pub(super) fn splice_source(&self) -> Option<(BorrowedFd<'_>, usize)> {
+        match self {
+            Self::Raw(raw) if raw.shape == Shape::Stream => {
+                let is_plain = matches!(raw.from.kind(), Kind::Pipe | Kind::Regular);
+                is_plain.then(|| (raw.from.as_fd(), usize::MAX))
             }
-            _ => return None,
-        };
-        Some(Unseen {
-            limit: usize::MAX,
-            stride,
-        })
+            _ => None,
+        }
     }
 }
 
@@ -188,7 +180,7 @@ impl Raw {
         }
         match len {
             0 if self.has_ended => return Ok(Arrival::End),
-            0 => return Ok(Arrival::Nothing(None)),
+            0 => return Ok(Arrival::Nothing),
             _ => {}
         }
         batch.push(Run {

@@ -1,12 +1,11 @@
 //! Standard input and output as the local end.
 //! What is read becomes batches as the link needs them; what arrives is written as it came, in one call where possible.
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::io::{self, ErrorKind};
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::pump::end::{Arrival, End, Unseen};
+use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Spliceable, Wait};
 use crate::tap::{Console, Taps};
 
 mod decoded;
@@ -56,45 +55,53 @@ impl End for Stdio {
         if input.is_terminal() && matches!(arrival, Ok(Arrival::Data)) {
             self.console.remove_bar();
         }
-        arrival
+        arrival.map_err(|error| named("cannot read standard input", error))
     }
 
-    fn is_pending(&self) -> bool {
-        self.input.as_ref().is_some_and(Input::is_pending)
-    }
-
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
         if let Some(output) = &mut self.output {
             if output.is_terminal() {
                 self.console.remove_bar();
             }
-            return output.send(batch, at);
+            let sent = output.send(batch, at);
+            sent.map_err(|error| named("cannot write to standard output", error))?;
+        } else {
+            batch.advance(at, usize::MAX);
         }
-        batch.advance(at, usize::MAX);
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn finish(&mut self, _taps: &mut Taps) -> io::Result<()> {
-        Ok(())
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        Ok(Next::Continue)
     }
 
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.input.as_ref().and_then(Input::source)
+    fn readiness(&self) -> Readiness<'_> {
+        let output = self.output.as_ref();
+        Readiness {
+            recv: self.input.as_ref().map_or(Wait::Now, Input::wait),
+            send: output.map_or(Wait::Now, |output| Wait::writable(output.sink())),
+            watch: output.is_some_and(Output::is_pipe),
+        }
     }
 
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        self.output.as_ref().map(Output::sink)
+    fn health(&mut self) -> io::Result<usize> {
+        self.output.as_ref().map_or(Ok(()), Output::health)?;
+        Ok(0)
     }
 
-    fn sink_lost(&self) -> Option<Failure> {
-        self.output.as_ref().and_then(Output::sink_lost)
+    fn splice(&mut self) -> Spliceable<'_> {
+        Spliceable {
+            source: self.input.as_ref().and_then(Input::splice_source),
+            sink: self.output.as_ref().and_then(Output::splice_sink),
+            meter: None,
+        }
     }
+}
 
-    fn unseen_source(&self) -> Option<Unseen> {
-        self.input.as_ref().and_then(Input::unseen)
-    }
-
-    fn has_unseen_sink(&self, stride: Option<usize>) -> bool {
-        stride.is_none() && self.output.as_ref().is_some_and(Output::may_be_unseen)
+/// Adds the act to an error, unless it only asks to be called again.
+fn named(act: &str, error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => error,
+        _ => Failure::io(act, &error).into(),
     }
 }

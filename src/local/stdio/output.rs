@@ -3,11 +3,13 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::framing::OutputFraming;
 use crate::sys::inherited::{Inherited, Kind};
+use crate::sys::wait::{Interest, Wakeup, wait};
 
 /// Runs written in one call: fewer than any system's `IOV_MAX`.
 const SLICES: usize = 64;
@@ -79,16 +81,27 @@ impl Output {
         self.to.kind() == Kind::Terminal
     }
 
-    /// What it means that the reader has gone.
-    pub(super) fn sink_lost(&self) -> Option<Failure> {
-        let is_pipe = self.to.kind() == Kind::Pipe;
-        is_pipe.then(|| Failure::new(Exit::OutputClosed, ""))
+    /// Returns true if it is a pipe, whose reader may close it at any time.
+    pub(super) fn is_pipe(&self) -> bool {
+        self.to.kind() == Kind::Pipe
     }
 
-    /// Whether the kernel may put bytes there as they are.
-    pub(super) fn may_be_unseen(&self) -> bool {
-        self.framing == OutputFraming::Raw
-            && matches!(self.to.kind(), Kind::Pipe | Kind::Regular | Kind::Null)
+    /// Looks whether the pipe still has a reader.
+    ///
+    /// Errors: a failure with [`Exit::OutputClosed`] if not.
+    pub(super) fn health(&self) -> io::Result<()> {
+        let watched = [(self.to.as_fd(), Interest::default())];
+        match wait(&watched, None, Some(Instant::now()))? {
+            Wakeup::Ready(_) if self.is_pipe() => Err(reader_closed()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the descriptor that the kernel may splice bytes into.
+    pub(super) fn splice_sink(&self) -> Option<BorrowedFd<'_>> {
+        let is_plain = self.framing == OutputFraming::Raw
+            && matches!(self.to.kind(), Kind::Pipe | Kind::Regular | Kind::Null);
+        is_plain.then(|| self.to.as_fd())
     }
 }
 
@@ -96,12 +109,20 @@ impl Output {
 fn write(to: &mut Inherited, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match to.kind() {
         Kind::Closed => Err(closed()),
-        _ => match to.write(slices)? {
+        kind => match to.write(slices) {
             // It would be asked for ever.
-            0 => Err(ErrorKind::WriteZero.into()),
-            written => Ok(written),
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Err(error) if kind == Kind::Pipe && error.kind() == ErrorKind::BrokenPipe => {
+                Err(reader_closed())
+            }
+            other => other,
         },
     }
+}
+
+/// The reader of the pipe has closed it: the status says it all.
+fn reader_closed() -> io::Error {
+    Failure::new(Exit::OutputClosed, "").into()
 }
 
 fn closed() -> io::Error {

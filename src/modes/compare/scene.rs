@@ -14,7 +14,7 @@ use crate::cli::Compare;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow};
 use crate::link::{tcp, udp};
-use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
+use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::sys::signals::Signals;
 use crate::tap::{Event, Tap, Taps};
@@ -140,8 +140,8 @@ impl Scene {
                 let clients = tcp::Clients::First(clients as u64);
                 let settings = tcp::Settings {
                     clients,
-                    patience: None,
-                    terms: tcp::Terms::default(),
+                    accept_timeout: None,
+                    max_bytes: None,
                     access: Access::default(),
                 };
                 let listener = tcp::Listener::new(socket, settings).map_err(unusable)?;
@@ -164,13 +164,13 @@ fn rules(patience: Duration) -> Rules {
     Rules {
         on_input_end: OnInputEnd::FinishAfterPeer,
         on_peer_end: OnPeerEnd::Wait,
-        peer_end_advice: "",
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,
         idle_timeout: Some(patience),
         deadline: Some((Instant::now() + BOUND, BOUND)),
         engine: Engine::Fast,
+        words: Words::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 
 use super::{Give, Script, Take, of, rules, run_wired};
 use crate::exit::{Exit, Failure};
-use crate::pump::Wiring;
+use crate::pump::{Partner, Wiring};
 
 /// Runs a link against a local end of its own.
 fn run_own(
@@ -17,7 +17,9 @@ fn run_own(
     let each = |end| {
         let mut end = Some(end);
         Wiring::Each(Box::new(move |_| {
-            end.take().ok_or_else(|| ErrorKind::NotFound.into())
+            end.take()
+                .map(Partner::End)
+                .ok_or_else(|| ErrorKind::NotFound.into())
         }))
     };
     run_wired(rules(), each, local, link)
@@ -69,13 +71,13 @@ fn a_link_is_let_go_when_its_own_end_neither_gives_nor_takes() {
             local.gives([Give::End])
         },
         |link| {
-            let rest = [Give::Bytes("two"), Give::Bytes("three"), Give::Enough];
+            let rest = [Give::Bytes("two"), Give::Bytes("three"), Give::End];
             link.gives([Give::Bytes("one"), Give::Nothing]).gives(rest)
         },
     );
     assert_eq!(of(&log, "local takes"), ["one Stream"]);
     assert_eq!(of(&log, "link gives"), ["one", "two", "three"]);
-    assert_eq!(of(&log, "link is"), ["finished", "released", "closed"]);
+    assert_eq!(of(&log, "link is"), ["finished", "closed"]);
     assert_eq!(end, Ok(()));
 }
 

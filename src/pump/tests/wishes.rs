@@ -39,13 +39,3 @@ fn a_local_end_that_wants_nothing_more_ends_the_run() {
     assert_eq!(of(&log, "link takes"), ["last Stream"]);
     assert_eq!(end, Ok(()));
 }
-
-#[test]
-fn the_local_end_has_the_last_word_on_how_it_ended() {
-    let (_, end) = run(
-        rules(),
-        |local| local.gives([Give::End]).wants("takes stop"),
-        |link| link.gives([Give::Bytes("other"), Give::End]),
-    );
-    assert_eq!(end, Err(Failure::new(Exit::Unexpected, "in vain")));
-}

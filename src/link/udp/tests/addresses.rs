@@ -160,7 +160,7 @@ fn a_fixed_target_needs_no_peer() {
                 ..settings(fast)
             },
         );
-        assert!(rig.link.is_addressed());
+        assert!(is_addressed(&rig.link));
         rig.send(&[b"x"]);
         assert_eq!(next(&peer), (b"x".to_vec(), rig.local()));
     });

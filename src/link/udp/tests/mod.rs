@@ -3,18 +3,16 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Settings, Socket};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::Exit;
 use crate::flow::{Direction, Flow};
-use crate::pump::end::{Arrival, End, Link};
+use crate::pump::end::{Arrival, Close, End, Finish, Link, Wait};
 use crate::pump::rules::Engine;
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, IcmpError, KernelDrop, Tap, Taps};
 
 mod addresses;
@@ -138,8 +136,8 @@ impl Rig {
                     }
                 }
                 Arrival::Enough => return (found, Stop::Enough),
-                Arrival::Nothing(Some(time)) if time <= Instant::now() => {}
-                Arrival::Nothing(time) => return (found, Stop::Nothing(time)),
+                Arrival::Nothing if is_readable(&self.link, Instant::now()) => {}
+                Arrival::Nothing => return (found, Stop::Nothing(until(&self.link))),
                 Arrival::End => return (found, Stop::End),
                 Arrival::Link(_) => panic!("not of a UDP socket"),
             }
@@ -161,7 +159,9 @@ impl Rig {
             assert!(start.elapsed() < PATIENCE, "it never ends");
             match stop {
                 Stop::Enough | Stop::End => return found,
-                Stop::Nothing(until) => wait(&self.link, until.unwrap_or(start + PATIENCE)),
+                Stop::Nothing(until) => {
+                    is_readable(&self.link, until.unwrap_or(start + PATIENCE));
+                }
             }
         }
     }
@@ -196,11 +196,11 @@ impl Rig {
     }
 
     fn finish(&mut self) {
-        self.link.finish(&mut self.taps).unwrap();
+        self.link.finish(Finish::All, &mut self.taps).unwrap();
     }
 
     fn close(&mut self) -> Exit {
-        let closed = self.link.close(&mut self.taps);
+        let closed = self.link.close(Close::Orderly, &mut self.taps);
         closed.map_or_else(|failure| failure.exit, |()| Exit::Done)
     }
 
@@ -288,10 +288,27 @@ fn split(bytes: &[u8], shape: Shape) -> Vec<&[u8]> {
     }
 }
 
-/// Waits until the link has something, or until the time has come.
-fn wait(link: &Socket, until: Instant) {
-    let left = until.saturating_duration_since(Instant::now());
-    let source = link.source().unwrap();
-    let mut fds = [PollFd::from_borrowed_fd(source.as_fd(), PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::try_from(left).unwrap())).unwrap();
+/// Waits until a socket is readable, or that time; returns true if it is readable.
+fn is_readable(link: &Socket, until: Instant) -> bool {
+    let Wait::For {
+        fd: Some((fd, _)), ..
+    } = link.readiness().recv
+    else {
+        return false;
+    };
+    let woken = wait(&[(fd, Interest::READ)], None, Some(until)).unwrap();
+    woken != Wakeup::TimedOut
+}
+
+/// Returns true if some peer can be sent to.
+fn is_addressed(link: &Socket) -> bool {
+    !matches!(link.readiness().send, Wait::Never)
+}
+
+/// The time at which a socket has something to do although nothing comes.
+fn until(link: &Socket) -> Option<Instant> {
+    match link.readiness().recv {
+        Wait::For { until, .. } => until,
+        Wait::Now | Wait::Never => None,
+    }
 }

@@ -16,7 +16,7 @@ fn answered(audience: Audience, fast: bool) -> [bool; 3] {
             ..settings(fast)
         },
     );
-    assert!(!rig.link.is_addressed());
+    assert!(!is_addressed(&rig.link));
     let peers = [rig.peer(), rig.peer(), rig.peer()];
     for peer in [&peers[0], &peers[1], &peers[2]] {
         peer.send(b"hello").unwrap();
@@ -24,7 +24,7 @@ fn answered(audience: Audience, fast: bool) -> [bool; 3] {
     assert_eq!(rig.payloads().len(), 3);
     peers[1].send(b"again").unwrap();
     assert_eq!(rig.payloads(), [b"again"]);
-    assert_eq!(rig.link.is_addressed(), audience != Audience::Nobody);
+    assert_eq!(is_addressed(&rig.link), audience != Audience::Nobody);
     rig.send(&[b"one", b"", b"three"]);
     peers.map(|peer| {
         let is_answered = !is_quiet(&peer);

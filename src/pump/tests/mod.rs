@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
 
-use super::end::{Arrival, End, Link};
-use super::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules};
+use super::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
+use super::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
 use super::{Pump, Wiring};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
@@ -21,6 +21,7 @@ use crate::sys::signals::Signals;
 use crate::tap::{SocketState, Taps};
 
 mod own;
+mod relay;
 mod wishes;
 
 /// What an end does when it is asked for bytes.
@@ -48,6 +49,10 @@ struct Script {
     name: &'static str,
     source: Option<File>,
     sink: Option<File>,
+    /// Errors of `finish` before it succeeds.
+    finishes: VecDeque<ErrorKind>,
+    /// Answers of `health`, then 0.
+    unacknowledged: VecDeque<usize>,
     /// What it wants to have come, as a local end.
     wants: Option<&'static str>,
 }
@@ -90,13 +95,13 @@ impl End for Script {
         let (shape, text) = match self.gives.pop_front() {
             Some(Give::Bytes(text)) => (Shape::Stream, text),
             Some(Give::Datagrams(size, text)) => (Shape::Datagrams(size), text),
-            Some(Give::Nothing) => return Ok(Arrival::Nothing(None)),
+            Some(Give::Nothing) => return Ok(Arrival::Nothing),
             Some(Give::End) => return Ok(Arrival::End),
             Some(Give::Enough) => return Ok(Arrival::Enough),
             Some(Give::Error(kind)) => return Err(kind.into()),
             None => {
                 self.source = None;
-                return Ok(Arrival::Nothing(None));
+                return Ok(Arrival::Nothing);
             }
         };
         self.log(&format!("gives {text}"));
@@ -110,13 +115,8 @@ impl End for Script {
         Ok(Arrival::Data)
     }
 
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<()> {
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, _: &mut Taps) -> io::Result<Next> {
         let run = &batch.runs()[at.run];
-        if run.len == 0 && run.shape == Shape::Stream {
-            self.log("is told that this was all");
-            at.run += 1;
-            return Ok(());
-        }
         let limit = match self.takes.pop_front() {
             Some(Take::UpTo(limit)) => limit,
             Some(Take::WouldBlock) => {
@@ -134,35 +134,36 @@ impl End for Script {
             run.shape
         ));
         batch.advance(at, bytes.len());
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
         let log = self.log.borrow();
-        self.wants
-            .is_some_and(|wanted| log.iter().any(|line| line.contains(wanted)))
+        let has_come = |wanted| log.iter().any(|line| line.contains(wanted));
+        Ok(match self.wants {
+            Some(wanted) if has_come(wanted) && batch.is_taken(*at) => Next::Stop,
+            _ => Next::Continue,
+        })
     }
 
-    fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
-        match end {
-            Ok(()) if self.wants.is_some() && !self.is_done() => {
-                Err(Failure::new(Exit::Unexpected, "in vain"))
-            }
-            end => end,
+    fn finish(&mut self, what: Finish<'_>, _: &mut Taps) -> io::Result<Next> {
+        if let Some(kind) = self.finishes.pop_front() {
+            return Err(kind.into());
+        }
+        self.log(match what {
+            Finish::Stream(_) => "is told that this was all",
+            Finish::All => "is finished",
+        });
+        Ok(Next::Continue)
+    }
+
+    fn readiness(&self) -> Readiness<'_> {
+        let (source, sink) = (self.source.as_ref(), self.sink.as_ref());
+        Readiness {
+            recv: source.map_or(Wait::Never, |file| Wait::readable(file.as_fd())),
+            send: sink.map_or(Wait::Now, |file| Wait::writable(file.as_fd())),
+            watch: false,
         }
     }
 
-    fn finish(&mut self, _: &mut Taps) -> io::Result<()> {
-        self.log("is finished");
-        Ok(())
-    }
-
-    fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.source.as_ref().map(AsFd::as_fd)
-    }
-
-    fn sink(&self) -> Option<BorrowedFd<'_>> {
-        self.sink.as_ref().map(AsFd::as_fd)
+    fn health(&mut self) -> io::Result<usize> {
+        Ok(self.unacknowledged.pop_front().unwrap_or(0))
     }
 }
 
@@ -172,31 +173,30 @@ impl Link for Script {
         Identity::Pair(Flow::new(Transport::Tcp, address(), address()))
     }
 
-    fn state(&self) -> SocketState {
-        SocketState::new(self.identity(), Instant::now())
+    fn states(&self) -> Vec<SocketState> {
+        vec![SocketState::new(self.identity(), Instant::now())]
     }
 
-    fn linger(&mut self) {
-        self.log("is released");
-    }
-
-    fn close(&mut self, _: &mut Taps) -> Result<(), Failure> {
-        self.log("is closed");
+    fn close(&mut self, how: Close, _: &mut Taps) -> Result<(), Failure> {
+        self.log(match how {
+            Close::Orderly => "is closed",
+            Close::Reset => "is reset",
+        });
         Ok(())
     }
 }
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     Rules {
         on_input_end: OnInputEnd::Finish,
         on_peer_end: OnPeerEnd::Wait,
-        peer_end_advice: "",
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,
         idle_timeout: Some(Duration::from_secs(10)),
         deadline: None,
         engine: Engine::Fast,
+        words: Words::default(),
     }
 }
 

@@ -1,0 +1,239 @@
+//! TCP: a listening socket, from which connections come, and a connection, which is named by its 4-tuple.
+//! Each connection has a socket of its own; all those of one listener share its port, and only the 4-tuple tells them apart.
+
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::batch::{Batch, Cursor};
+use crate::exit::Failure;
+use crate::flow::{Direction, Flow, Identity, Transport};
+use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Spliceable, Wait};
+use crate::sys::sockopt::{unread, unsent};
+use crate::sys::tcp_info::tcp_info;
+use crate::tap::{Event, Meter, SocketState, Taps};
+
+mod listener;
+
+pub use listener::{Client, Clients, Listener, Settings};
+
+/// Bytes asked for in one recv(2).
+const RECV_SIZE: usize = 64 << 10;
+
+/// Slices written in one call.
+const SEND_SLICES: usize = 16;
+
+/// Connection: a byte stream in each direction, each ended on its own.
+pub struct Connection {
+    socket: Socket,
+    meter: Meter,
+    opened: Instant,
+    /// Bytes to receive at most (`--max-bytes`).
+    max_bytes: u64,
+    is_finished: bool,
+    peer_is_finished: bool,
+    /// Reset that `connect` has met, to be reported behind what had come before it.
+    reset: Option<io::Error>,
+    /// Place among the clients of a listener, given back when this is dropped.
+    _client: Option<Client>,
+}
+
+impl Connection {
+    /// Takes over a socket that is connected to `remote`; with a `client` if a listener has accepted it.
+    pub fn new(
+        socket: Socket,
+        remote: SocketAddr,
+        client: Option<Client>,
+        max_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let local = address_of(&socket.local_addr()?)?;
+        let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
+        Ok(Self::over(socket, flow, client, max_bytes))
+    }
+
+    /// Takes over a socket that does not block, whose addresses are known.
+    fn over(socket: Socket, flow: Flow, client: Option<Client>, max_bytes: Option<u64>) -> Self {
+        let conn = client.as_ref().map(|client| client.number);
+        Self {
+            socket,
+            meter: Meter::new(flow, conn),
+            opened: Instant::now(),
+            max_bytes: max_bytes.unwrap_or(u64::MAX),
+            is_finished: false,
+            peer_is_finished: false,
+            reset: None,
+            _client: client,
+        }
+    }
+
+    /// Notes a reset that the socket has already reported. What had come before is received first.
+    pub fn note_reset(&mut self, error: io::Error) {
+        self.reset = Some(error);
+    }
+
+    /// The 4-tuple.
+    #[must_use]
+    pub fn flow(&self) -> &Flow {
+        &self.meter.flow
+    }
+
+    /// Returns the bytes that may still be received.
+    fn wanted(&self) -> usize {
+        let left = self.max_bytes.saturating_sub(self.meter.received.bytes);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// Names the state as reports call it, by the directions that have ended (RFC 9293, 3.6).
+    fn state(&self) -> &'static str {
+        match (self.is_finished, self.peer_is_finished) {
+            (false, false) => "connected",
+            (true, false) => "half-closed",
+            (false, true) => "peer finished",
+            (true, true) => "ended",
+        }
+    }
+
+    fn socket_state(&self) -> SocketState {
+        SocketState {
+            conn: self.meter.conn,
+            state: self.state(),
+            received: self.meter.received,
+            sent: self.meter.sent,
+            unread: unread(&self.socket),
+            unsent: unsent(&self.socket),
+            path: tcp_info(&self.socket),
+            ..SocketState::new(self.identity(), self.opened)
+        }
+    }
+}
+
+impl End for Connection {
+    fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
+        let limit = self.wanted().min(RECV_SIZE);
+        if limit == 0 {
+            return Ok(Arrival::Enough);
+        }
+        let len = (&self.socket).read(&mut batch.space(RECV_SIZE)[..limit])?;
+        if len == 0 {
+            if let Some(error) = self.reset.take() {
+                return Err(error);
+            }
+            self.peer_is_finished = true;
+            taps.emit(&Event::PeerFinished(self.meter.conversation()));
+            return Ok(Arrival::End);
+        }
+        batch.push_stream(len, Some(self.meter.flow.clone()));
+        let bytes = batch.bytes(&batch.runs()[0]);
+        self.meter.note(Direction::Incoming, len, Some(bytes), taps);
+        Ok(Arrival::Data)
+    }
+
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
+        let mut slices = [IoSlice::new(&[]); SEND_SLICES];
+        let count = batch.rest(*at, &mut slices);
+        let mut left = match &slices[..count] {
+            // Without a list to read, the kernel is a little faster.
+            [one] => self.socket.send(one)?,
+            many => self.socket.send_vectored(many)?,
+        };
+        batch.advance(at, left);
+        for slice in &slices[..count] {
+            let len = left.min(slice.len());
+            if len > 0 {
+                let bytes = Some(&slice[..len]);
+                self.meter.note(Direction::Outgoing, len, bytes, taps);
+            }
+            left -= len;
+        }
+        Ok(Next::Continue)
+    }
+
+    fn finish(&mut self, _: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
+        match self.socket.shutdown(Shutdown::Write) {
+            // Reset in the meantime: receiving will report it.
+            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(Next::Continue),
+            other => other?,
+        }
+        self.is_finished = true;
+        taps.emit(&Event::HalfClosed(self.meter.conversation()));
+        Ok(Next::Continue)
+    }
+
+    fn readiness(&self) -> Readiness<'_> {
+        let fd = self.socket.as_fd();
+        Readiness {
+            recv: match self.wanted() {
+                0 => Wait::Now,
+                _ => Wait::readable(fd),
+            },
+            send: Wait::writable(fd),
+            // A peer that has finished may still reset the connection, and nothing is read that would report it.
+            watch: self.peer_is_finished && !self.is_finished,
+        }
+    }
+
+    fn health(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        if self.meter.sent.bytes == 0 {
+            return Ok(0);
+        }
+        // A FIN counts as one byte.
+        let fin = usize::from(self.is_finished);
+        let count = || unsent(&self.socket).unwrap_or(0).saturating_sub(fin);
+        let left = count();
+        if left > 0 && tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED") {
+            // It may have closed because the last byte was acknowledged just now; once it has, the count is final.
+            return match count() {
+                0 => Ok(0),
+                _ => Err(ErrorKind::BrokenPipe.into()),
+            };
+        }
+        Ok(left)
+    }
+
+    fn splice(&mut self) -> Spliceable<'_> {
+        let (limit, fd) = (self.wanted(), self.socket.as_fd());
+        Spliceable {
+            source: (limit > 0).then_some((fd, limit)),
+            sink: Some(fd),
+            meter: Some(&mut self.meter),
+        }
+    }
+}
+
+impl Link for Connection {
+    fn identity(&self) -> Identity {
+        Identity::Pair(self.meter.flow.clone())
+    }
+
+    fn states(&self) -> Vec<SocketState> {
+        vec![self.socket_state()]
+    }
+
+    fn close(&mut self, how: Close, taps: &mut Taps) -> Result<(), Failure> {
+        if how == Close::Reset {
+            // A FIN would say that this was all (RFC 9293, 3.6). Where the kernel refuses, nothing else can be said.
+            let _ = self.socket.set_linger(Some(Duration::ZERO));
+        }
+        // The figures are asked of the kernel only if they are reported.
+        if !taps.is_empty() {
+            let mut state = self.socket_state();
+            state.final_segment = state.final_segment(self.socket.linger().unwrap_or_default());
+            taps.emit(&Event::Closed(&state));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the internet address in a socket address, which the kernel always gives for these sockets.
+pub(crate) fn address_of(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+}

@@ -1,0 +1,297 @@
+//! Waiting, and what ends it: descriptors that are ready, times that have come, signals, limits of the run.
+//! The events to wait for are computed from the state of each node that was touched; nothing is remembered beside it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use super::end::{Link, Wait, Way};
+use super::node::NodeId;
+use super::rules::{Rules, Seconds};
+use super::{Plan, Pump};
+use crate::exit::{Exit, Failure};
+use crate::sys::signals::{Request, Signals};
+use crate::sys::wait::{Interest, Poller, Ready};
+use crate::tap::Event;
+
+/// Token of the signals; nodes follow, with two tokens each.
+const SIGNALS: usize = 0;
+
+/// Time for which what has arrived is looked at before an idle limit ends the run.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
+/// Descriptors and signals that the loop waits for.
+pub(super) struct Watch<'a> {
+    poller: Poller,
+    signals: &'a Signals,
+    ready: Vec<Ready>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(signals: &'a Signals) -> io::Result<Self> {
+        let mut poller = Poller::new()?;
+        poller.set(SIGNALS, signals.wake(), Interest::READ)?;
+        let ready = Vec::new();
+        Ok(Self {
+            poller,
+            signals,
+            ready,
+        })
+    }
+
+    /// Forgets the descriptor that a node is written to, which is about to be closed.
+    pub(super) fn forget_sink(&mut self, id: NodeId) {
+        self.poller.forget(sink_token(id));
+    }
+
+    /// Forgets the descriptors of a node.
+    pub(super) fn forget(&mut self, id: NodeId) {
+        self.poller.forget(source_token(id));
+        self.poller.forget(sink_token(id));
+    }
+}
+
+/// Time as the loop sees it.
+pub(super) struct Clock {
+    /// Time at which the loop last stopped waiting.
+    pub(super) now: Instant,
+    /// Time at which bytes last moved.
+    pub(super) last_moved: Instant,
+    /// Value of `last_moved` when an idle limit first seemed to have passed, and the time of that.
+    overdue: Option<(Instant, Instant)>,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            last_moved: now,
+            overdue: None,
+        }
+    }
+
+    /// Notes that bytes have moved.
+    pub(super) fn moved(&mut self) {
+        self.last_moved = self.now;
+    }
+
+    /// Returns the next time at which a limit of the run may have passed.
+    fn next_limit(&self, rules: &Rules) -> Option<Instant> {
+        let idle = rules.idle_timeout.map(|limit| self.last_moved + limit);
+        let total = rules.deadline.map(|(deadline, _)| deadline);
+        idle.into_iter().chain(total).min()
+    }
+
+    /// Returns true if it is known that nothing moves. After a time in which this process did not run, what has arrived meanwhile
+    /// is looked at first, but not for long: all of it may be ignored.
+    fn has_looked(&mut self, is_runnable: bool) -> bool {
+        let overdue = self.overdue.filter(|&(moved, _)| moved == self.last_moved);
+        let overdue = overdue.unwrap_or((self.last_moved, self.now));
+        self.overdue = Some(overdue);
+        !is_runnable || self.now >= overdue.1 + LAST_LOOK
+    }
+}
+
+impl Pump<'_> {
+    /// Waits for descriptors, signals and times, and lets what they concern go on.
+    pub(super) fn wait(&mut self) -> Result<(), Failure> {
+        let timeout = self.timeout();
+        if timeout != Some(Duration::ZERO)
+            && let Err(failure) = self.taps.flush()
+            && failure.exit == Exit::OutputClosed
+            && !self.ending.is_leaving()
+        {
+            // What cannot be recorded stops nothing and counts at the end. But a record in the place of the output has a reader,
+            // and when that goes, the run is over.
+            self.leave(Err(failure));
+            return Ok(());
+        }
+        let mut ready = std::mem::take(&mut self.watch.ready);
+        let waited = self.watch.poller.wait(timeout, &mut ready);
+        waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        self.clock.now = Instant::now();
+        for &ready in &ready {
+            match ready.token.checked_sub(source_token(0)) {
+                None => self.obey_signals(),
+                Some(token) => self.wake(token / 2, ready),
+            }
+        }
+        self.watch.ready = ready;
+        while let Some(id) = self.schedule.next_due(self.clock.now) {
+            self.wait_for_input_end(id);
+            self.check_client_timeout(id);
+            self.schedule.run(id);
+        }
+        Ok(())
+    }
+
+    /// Returns the time for which nothing needs to be done, `None` for ever.
+    fn timeout(&self) -> Option<Duration> {
+        if self.schedule.len() > 0 {
+            return Some(Duration::ZERO);
+        }
+        // While leaving, the limits of the run lie in the past.
+        let limit = match self.ending.leaves_by() {
+            Some(until) => Some(until),
+            None => self.clock.next_limit(&self.rules),
+        };
+        let next = limit.into_iter().chain(self.schedule.first_time()).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Lets the lanes go on that wait for this node.
+    fn wake(&mut self, id: NodeId, ready: Ready) {
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
+        let readiness = node.readiness();
+        let (recv, send) = (readiness.recv.fd(), readiness.send.fd());
+        let is_shared = is_same(recv, send);
+        // The token names the direction, unless both wait for one descriptor.
+        let is_for_send = ready.token == sink_token(id);
+        let is_met = |wait: Option<(_, Way)>| match wait {
+            Some((_, Way::Readable)) => ready.readable,
+            Some((_, Way::Writable)) => ready.writable,
+            None => false,
+        };
+        if (is_shared || !is_for_send) && is_met(recv) && node.may_give() {
+            self.schedule.run(id);
+        }
+        let may_send = is_shared || is_for_send;
+        if ready.hangup && may_send && readiness.watch && node.failure.is_none() {
+            return self.break_hung_up(id);
+        }
+        if may_send && is_met(send) {
+            if self.nodes[id].outgoing == super::node::Outgoing::Finishing {
+                self.schedule.run(id);
+            }
+            self.serve(id);
+        }
+    }
+
+    fn obey_signals(&mut self) {
+        match self.watch.signals.next() {
+            Some(Request::End(number)) if self.ending.is_leaving() => {
+                self.abandon(Err(Failure::signal(number)));
+            }
+            Some(Request::End(number)) => self.leave(Err(Failure::signal(number))),
+            Some(Request::Show) => {
+                let ids = self.nodes.listeners.iter().chain(&self.nodes.links);
+                let links = ids.filter_map(|&id| self.nodes[id].party.link());
+                let states: Vec<_> = links.flat_map(Link::states).collect();
+                self.taps.emit(&Event::Sockets(&states));
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the run where a time limit has passed.
+    pub(super) fn check_limits(&mut self) {
+        let (now, words) = (self.clock.now, self.rules.words);
+        if let Some(until) = self.ending.leaves_by() {
+            if now >= until {
+                self.close_all();
+            }
+            return;
+        }
+        if let Some((deadline, limit)) = self.rules.deadline
+            && now >= deadline
+        {
+            let text = format!("timed out after {} ({})", Seconds(limit), words.deadline);
+            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+        } else if let Some(limit) = self.rules.idle_timeout
+            && now >= self.clock.last_moved + limit
+            && self.clock.has_looked(self.schedule.len() > 0)
+        {
+            let (limit, option) = (Seconds(limit), words.idle_timeout);
+            let text = format!("nothing was sent or received for {limit} ({option})");
+            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+        }
+    }
+
+    /// Makes the poller wait for what the nodes need now.
+    pub(super) fn sync_touched(&mut self) -> Result<(), Failure> {
+        // A shared end is read only while there are links to send to.
+        if let Plan::Shared(local) | Plan::Broker(local) = self.plan {
+            self.schedule.touch(local);
+        }
+        while let Some(id) = self.schedule.next_touched() {
+            let synced = self.sync(id);
+            let Err(error) = synced else { continue };
+            let failure = Failure::io("cannot wait for a descriptor", &error);
+            // Among many, it costs the one that the system has no room for (epoll_ctl(2), ENOSPC).
+            if self.nodes.listeners.is_empty() || !self.nodes.links.contains(&id) {
+                return Err(failure);
+            }
+            self.fail(id, &failure.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, id: NodeId) -> io::Result<()> {
+        let Some(node) = self.nodes.get(id) else {
+            return Ok(());
+        };
+        let is_read = node.may_give() && self.has_audience(id);
+        let is_written = node.wants_to_send();
+        let readiness = node.readiness();
+        let directions = [(readiness.recv, is_read), (readiness.send, is_written)];
+        for (wait, _) in directions.iter().filter(|(_, is_wanted)| *is_wanted) {
+            if wait.is_now() {
+                self.schedule.run(id);
+            }
+            if let Some(time) = wait.until() {
+                self.schedule.run_at(id, time);
+            }
+        }
+        let [mut recv, mut send] = directions.map(|(wait, is_wanted)| interest(wait, is_wanted));
+        send.hangup = readiness.watch && node.failure.is_none();
+        let (source, mut sink) = (readiness.recv.fd(), readiness.send.fd());
+        if is_same(source, sink) {
+            // One descriptor, as a socket has, is registered once for both directions.
+            recv.read |= send.read;
+            recv.write |= send.write;
+            recv.hangup |= send.hangup;
+            sink = None;
+        }
+        let poller = &mut self.watch.poller;
+        for (token, wait, interest) in [
+            (source_token(id), source, recv),
+            (sink_token(id), sink, send),
+        ] {
+            match wait {
+                Some((fd, _)) => poller.set(token, fd, interest)?,
+                None => poller.forget(token),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn interest(wait: Wait<'_>, is_wanted: bool) -> Interest {
+    let way = wait.fd().filter(|_| is_wanted).map(|(_, way)| way);
+    Interest {
+        read: way == Some(Way::Readable),
+        write: way == Some(Way::Writable),
+        hangup: false,
+    }
+}
+
+/// Returns true if both directions wait for the same descriptor.
+fn is_same<A: AsRawFd, B: AsRawFd>(one: Option<(A, Way)>, other: Option<(B, Way)>) -> bool {
+    match (one, other) {
+        (Some((one, _)), Some((other, _))) => one.as_raw_fd() == other.as_raw_fd(),
+        _ => false,
+    }
+}
+
+/// Token of the descriptor that a node is read from, or of both where they are the same.
+fn source_token(id: NodeId) -> usize {
+    SIGNALS + 1 + 2 * id
+}
+
+/// Token of the descriptor that a node is written to.
+fn sink_token(id: NodeId) -> usize {
+    source_token(id) + 1
+}
