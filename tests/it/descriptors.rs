@@ -114,7 +114,7 @@ fn converse(
         _ => {
             let (socket, address) = datagrams();
             let words = if speaks {
-                "--replies 1"
+                "--replies 1 --reply-timeout 30"
             } else {
                 "--reply-timeout 0"
             };

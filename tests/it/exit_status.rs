@@ -278,7 +278,7 @@ fn a_listener_that_nobody_calls_times_out() {
         .wait()
         .fails(6, &format!("no client connected to {address} {reason}"));
     // A client in time is not bound by it.
-    let server = tuplecat("tcp-listen --accept-timeout 10 0").start();
+    let server = tuplecat("tcp-listen --accept-timeout 50 0").start();
     drop(connect(server.ready()));
     server.wait().exits(0);
 }
@@ -286,7 +286,7 @@ fn a_listener_that_nobody_calls_times_out() {
 #[test]
 fn fewer_replies_than_asked_for_are_too_few() {
     let (socket, address) = datagrams();
-    let launch = tuplecat("udp-sendto --replies 2 --reply-timeout 500ms").to(address);
+    let launch = tuplecat("udp-sendto --replies 2 --reply-timeout 2").to(address);
     let running = launch.says("x").start();
     let (_, sender) = receive(&socket);
     socket.send_to(b"only one", sender).unwrap();

@@ -43,14 +43,14 @@ const TABLE: &[Row] = &[
     ("tcp-listen --timeout 100ms --respond =x", Busy, 6, TIMEOUT),
     ("tcp-listen --timeout 100ms --exec cat", Busy, 6, TIMEOUT),
     ("tcp-listen --timeout 100ms --expect x", Absent, 6, "--expect 'x': timed out"),
-    ("tcp-listen --timeout 2 --expect x", Busy, 8, "--expect 'x': timed out"),
+    ("tcp-listen --timeout 4 --expect x", Busy, 8, "--expect 'x': timed out"),
     ("tcp-listen --idle-timeout 100ms", Absent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms -k", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms -k --echo", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms --respond =x", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms --exec cat", Silent, 6, IDLE),
-    ("tcp-listen --idle-timeout 2 --expect x", Silent, 8, "--expect 'x': nothing was sent"),
+    ("tcp-listen --idle-timeout 4 --expect x", Silent, 8, "--expect 'x': nothing was sent"),
     ("tcp-listen --accept-timeout 100ms", Absent, 6, "no client connected to 127.0.0.1:"),
     ("tcp-listen --accept-timeout 100ms -k", Absent, 6, "no client connected to 127.0.0.1:"),
     ("tcp-listen --accept-timeout 100ms --expect x", Absent, 6, "--expect 'x': no client connected"),
@@ -61,10 +61,10 @@ const TABLE: &[Row] = &[
     ("tcp-connect --timeout 100ms", Absent, 6, "cannot connect to 127.0.0.1:"),
     ("tcp-connect --timeout 100ms --probe", Absent, 6, "cannot connect to 127.0.0.1:"),
     ("tcp-connect --timeout 100ms --expect x", Absent, 6, "cannot connect to 127.0.0.1:"),
-    ("tcp-connect --timeout 1", Silent, 6, "timed out after 1 s (--timeout)"),
-    ("tcp-connect --timeout 1 --expect x", Silent, 8, "--expect 'x': timed out"),
-    ("tcp-connect --timeout 1", Busy, 6, "timed out after 1 s (--timeout)"),
-    ("tcp-connect --timeout 1 --exec cat", Busy, 6, "timed out after 1 s (--timeout)"),
+    ("tcp-connect --timeout 3", Silent, 6, "timed out after 3 s (--timeout)"),
+    ("tcp-connect --timeout 3 --expect x", Silent, 8, "--expect 'x': timed out"),
+    ("tcp-connect --timeout 3", Busy, 6, "timed out after 3 s (--timeout)"),
+    ("tcp-connect --timeout 3 --exec cat", Busy, 6, "timed out after 3 s (--timeout)"),
     ("tcp-connect --connect-timeout 100ms", Absent, 6, "cannot connect to 127.0.0.1:"),
     ("tcp-connect --idle-timeout 100ms", Absent, 6, "cannot connect to 127.0.0.1:"),
     ("tcp-connect --idle-timeout 100ms", Silent, 6, IDLE),
@@ -77,7 +77,7 @@ const TABLE: &[Row] = &[
     ("udp-bind --timeout 100ms --respond =x", Busy, 6, TIMEOUT),
     ("udp-bind --timeout 100ms --exec cat", Busy, 6, TIMEOUT),
     ("udp-bind --timeout 100ms --expect x", Absent, 6, "--expect 'x': timed out"),
-    ("udp-bind --timeout 2 --expect x", Busy, 8, "--expect 'x': timed out"),
+    ("udp-bind --timeout 4 --expect x", Busy, 8, "--expect 'x': timed out"),
     ("udp-bind --idle-timeout 100ms", Absent, 6, IDLE),
     ("udp-bind --idle-timeout 100ms", Silent, 6, IDLE),
     ("udp-bind --idle-timeout 100ms --echo", Silent, 6, IDLE),
@@ -93,10 +93,10 @@ const TABLE: &[Row] = &[
     ("udp-bind --max-bytes 20 --count 9", Busy, 0, ""),
     ("udp-bind --max-bytes 25 --echo", Busy, 0, ""),
     ("udp-sendto --timeout 100ms", Silent, 6, TIMEOUT),
-    ("udp-sendto --timeout 2", Busy, 6, "timed out after 2 s (--timeout)"),
+    ("udp-sendto --timeout 4", Busy, 6, "timed out after 4 s (--timeout)"),
     ("udp-sendto --timeout 100ms --connected", Silent, 6, TIMEOUT),
     ("udp-sendto --timeout 100ms --expect x", Silent, 6, "--expect 'x': timed out"),
-    ("udp-sendto --timeout 2 --expect x", Busy, 8, "--expect 'x': timed out"),
+    ("udp-sendto --timeout 4 --expect x", Busy, 8, "--expect 'x': timed out"),
     ("udp-sendto --idle-timeout 100ms", Silent, 6, IDLE),
     ("udp-sendto --count 2 --timeout 100ms", Silent, 6, TIMEOUT),
     ("udp-sendto --count 2", Busy, 0, ""),
@@ -247,14 +247,14 @@ fn many_clients_have_a_limit_each() {
 both! {
     /// A process that could not run for a while has not been idle: what has come meanwhile is looked at first.
     fn silence_is_only_what_was_listened_to(transport) {
-        let server = waits(transport, "0 --idle-timeout 2").start();
+        let server = waits(transport, "0 --idle-timeout 4").start();
         let mut client = speaks(transport, server.ready()).arg("-v").stdin(Input::Held).start();
         client.write("before");
         server.out().wait_for("before");
         server.signal(Signal::STOP);
         client.write("meanwhile");
         client.err().wait_for("  9 bytes");
-        thread::sleep(Duration::from_millis(2100));
+        thread::sleep(Duration::from_millis(4100));
         server.signal(Signal::CONT);
         server.out().wait_for("meanwhile");
         client.write("after");

@@ -103,7 +103,7 @@ fn what_is_longer_than_wanted_is_truncated_and_told() {
 #[test]
 fn a_reply_is_truncated_in_the_same_way() {
     let (socket, address) = datagrams();
-    let client = tuplecat("udp-sendto --max-datagram 5 --replies 1").to(address);
+    let client = tuplecat("udp-sendto --max-datagram 5 --replies 1 --reply-timeout 30").to(address);
     let client = client.says("?").start();
     let (_, sender) = receive(&socket);
     socket.send_to(b"much longer", sender).unwrap();

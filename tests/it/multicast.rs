@@ -276,7 +276,8 @@ fn who_answers_a_group_is_one_machine() {
     let server = network.tuplecat("udp-bind --join 239.77.6.1%veth0 --echo --count 1 * 0");
     let server = server.start();
     let port = server.ready().port();
-    let client = network.tuplecat("udp-sendto --multicast-if veth0 --replies 1 239.77.6.1");
+    let client = network
+        .tuplecat("udp-sendto --multicast-if veth0 --replies 1 --reply-timeout 30 239.77.6.1");
     let done = client.arg(port.to_string()).says("?").run().exits(0);
     let answered = tuple(done.line("received")).2;
     assert_eq!(answered, format!("10.77.0.1:{port}"));
@@ -292,7 +293,7 @@ fn reports_name_the_address_that_groups_are_sent_to_from() {
     network.run("ip address add 10.78.0.1/24 dev veth1; ip route add 239.0.0.0/8 dev veth1");
     let server = network.tuplecat("udp-bind --join 239.77.8.1%veth0 --echo --count 1 0");
     let server = server.start();
-    let client = network.tuplecat("udp-sendto --replies 1 --multicast-if veth0");
+    let client = network.tuplecat("udp-sendto --replies 1 --reply-timeout 30 --multicast-if veth0");
     let done = client.to(server.ready()).says("?").run().exits(0);
     let (_, asking, _) = tuple(done.line("sent"));
     assert!(asking.starts_with("10.77.0.1:"), "{asking}");
@@ -311,7 +312,8 @@ fn an_address_without_its_scope_is_answered_all_the_same() {
     let server = server.start();
     let port = server.ready_line().rsplit_once(':').unwrap().1.to_owned();
     let ask = || {
-        let client = network.tuplecat("udp-sendto --interface veth0 --replies 1 fe80::77");
+        let client = network
+            .tuplecat("udp-sendto --interface veth0 --replies 1 --reply-timeout 30 fe80::77");
         client.arg(port.trim_end()).says("?").run()
     };
     assert_eq!(ask().exits(0).text(), "?");

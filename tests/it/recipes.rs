@@ -25,8 +25,10 @@ fn complaint(done: &Done) -> String {
 #[test]
 fn health_is_more_than_an_open_port() {
     let check = |address: SocketAddr| {
-        let recipe = recipe("health").at("localhost 6379", address);
-        recipe.put("--timeout 3", "--timeout 1").launch().run()
+        recipe("health")
+            .at("localhost 6379", address)
+            .launch()
+            .run()
     };
     if let Some(redis) = redis() {
         assert_eq!(check(redis.address).exits(0).text(), "healthy\n");
@@ -135,7 +137,7 @@ fn a_mail_server_is_tested() {
 fn a_name_server_is_tested() {
     let test = |address: SocketAddr| {
         let recipe = recipe("dns-smoke").at("192.0.2.53 53", address);
-        recipe.put("--timeout 2", "--timeout 1").launch()
+        recipe.put("--timeout 2", "--timeout 4").launch()
     };
     if let Some(server) = dnsmasq("example.com", "192.0.2.7") {
         test(server.address).run().exits(0);

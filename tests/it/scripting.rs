@@ -55,7 +55,7 @@ expected:
 #[test]
 fn a_service_of_datagrams_is_tested_in_one_line() {
     let test = |address: SocketAddr, expected: &str| {
-        let client = tuplecat("udp-sendto").to(address).args("--timeout 1");
+        let client = tuplecat("udp-sendto").to(address).args("--timeout 4");
         client.args("--send status --expect").arg(expected).run()
     };
     let server = tuplecat("udp-bind 0 --respond status=OK").start();

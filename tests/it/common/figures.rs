@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::Running;
 
+/// How often something may be slow before that is a fault of the program.
+const ATTEMPTS: usize = 5;
+
 /// Long enough for anything on its way to arrive.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
 
@@ -34,4 +37,17 @@ pub(crate) fn is_calm(running: &Running) {
     assert!(!running.has_ended_within(A_WHILE));
     // A tick is a hundredth of a second: spinning would use about thirty.
     assert!(ticks(running) - before < 10, "it spins");
+}
+
+/// Checks that one of several attempts takes less than this time: a busy machine may make any one of them slow.
+#[track_caller]
+pub(crate) fn takes_less_than(limit: Duration, attempt: impl FnMut() -> Duration) {
+    let mut times = Vec::new();
+    for time in std::iter::repeat_with(attempt).take(ATTEMPTS) {
+        if time < limit {
+            return;
+        }
+        times.push(time);
+    }
+    panic!("took {times:?}, never less than {limit:?}");
 }
