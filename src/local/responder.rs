@@ -1,43 +1,45 @@
-//! A tiny server for tests: it answers each request with bytes that were given beforehand.
-//! Over a stream a request is a line, otherwise a datagram; answers go out in the order of the requests, to whom they are for.
+//! Responder: a small server for tests, which answers each request with bytes from the command line.
+//! Over a stream a request is a line, otherwise a datagram. Answers go to their peers in the order of the requests.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+
+use memchr::memmem;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::tap::Taps;
 
-/// The bytes that a line may have. What is longer is taken for a line there: a peer that never ends its line fills no memory.
-const LONGEST: usize = 64 << 10;
+/// Most bytes of a request over a stream. A longer line is cut there, so that an endless one does not fill the memory.
+const REQUEST_LIMIT: usize = 64 << 10;
 
-/// Answers that wait to be sent. Who asks for more without taking them is not listened to.
-const MOST: usize = 256;
+/// Most answers that wait to be sent. Beyond it, no more requests are read.
+const QUEUE_LIMIT: usize = 256;
 
-/// Bytes of a stream that are given at once.
-const STRETCH: usize = 256 << 10;
+/// Most bytes of answers that are sent to a stream at once.
+const ANSWERS_SIZE: usize = 256 << 10;
 
-/// What is answered to which request.
+/// Answers to requests.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// Requests that contain the first get the second; the first pair that fits counts.
+    /// Pairs of a text and the answer to requests that contain it. The first pair that fits counts.
     pub pairs: Vec<(Vec<u8>, Rc<[u8]>)>,
-    /// What all other requests get, if anything.
+    /// Answer to all other requests.
     pub fallback: Option<Rc<[u8]>>,
 }
 
 impl Answers {
-    /// The answer to a request, if there is one.
-    fn to(&self, request: &[u8]) -> Option<Rc<[u8]>> {
+    /// Returns the answer to a request, if there is one.
+    fn find(&self, request: &[u8]) -> Option<Rc<[u8]>> {
         let mut pairs = self.pairs.iter();
-        let fitting = pairs.find(|(wanted, _)| contains(request, wanted));
+        let fitting = pairs.find(|(text, _)| memmem::find(request, text).is_some());
         let answer = fitting.map(|(_, answer)| answer);
         answer.or(self.fallback.as_ref()).cloned()
     }
 
-    /// The length of the longest answer, in bytes.
+    /// Returns the size of the longest answer, in bytes.
     #[must_use]
     pub fn longest(&self) -> usize {
         let answers = self.pairs.iter().map(|(_, answer)| answer);
@@ -46,31 +48,26 @@ impl Answers {
     }
 }
 
-/// Whether `part` is somewhere in `bytes`; nothing is in everything.
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
-}
-
-/// Answers one connection, or all datagrams of a socket.
+/// Local end that answers one connection, or all datagrams of a socket.
 pub struct Responder {
     answers: Rc<Answers>,
-    /// A line that has begun.
+    /// Request that has begun.
     begun: Vec<u8>,
     waiting: VecDeque<Answer>,
-    /// How much of the first answer has been given, in bytes.
+    /// Bytes of the first waiting answer that are sent.
     given: usize,
     has_finished: bool,
 }
 
-/// An answer on its way.
+/// An answer that waits to be sent.
 struct Answer {
     bytes: Rc<[u8]>,
-    /// To whom it goes, where the link does not know.
+    /// Addresses of its request, if that was a datagram.
     flow: Option<Flow>,
 }
 
 impl Responder {
-    /// Answers as `answers` says.
+    /// Creates a responder without requests.
     #[must_use]
     pub fn new(answers: Rc<Answers>) -> Self {
         Self {
@@ -83,16 +80,16 @@ impl Responder {
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.len() >= MOST
+        self.waiting.len() >= QUEUE_LIMIT
     }
 
     fn answer(&mut self, request: &[u8], flow: Option<Flow>) {
-        let answer = self.answers.to(request);
+        let answer = self.answers.find(request);
         self.waiting
             .extend(answer.map(|bytes| Answer { bytes, flow }));
     }
 
-    /// Answers the line that has begun. One without anything in it asks for nothing.
+    /// Answers the line that has begun. An empty line is no request.
     fn answer_line(&mut self) {
         let line = std::mem::take(&mut self.begun);
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -104,24 +101,24 @@ impl Responder {
         self.begun.clear();
     }
 
-    /// Takes lines from a stream, as long as there is room for answers; returns how many bytes that were.
+    /// Takes lines from a stream while there is room for answers. Returns the number of bytes taken.
     fn take_lines(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_full() {
-            let room = LONGEST - self.begun.len();
+            let room = REQUEST_LIMIT - self.begun.len();
             let rest = &bytes[taken..bytes.len().min(taken + room)];
             let end = rest.iter().position(|&byte| byte == b'\n');
             let len = end.map_or(rest.len(), |end| end + 1);
             self.begun.extend_from_slice(&rest[..len]);
             taken += len;
-            if end.is_some() || self.begun.len() >= LONGEST {
+            if end.is_some() || self.begun.len() >= REQUEST_LIMIT {
                 self.answer_line();
             }
         }
         taken
     }
 
-    /// Puts one answer into `batch`.
+    /// Moves one answer into `batch`.
     fn give_datagram(&mut self, flow: Flow, batch: &mut Batch) {
         let Some(Answer { bytes, .. }) = self.waiting.pop_front() else {
             return;
@@ -136,15 +133,15 @@ impl Responder {
         });
     }
 
-    /// Puts as much of the answers into `batch` as goes into one stretch.
-    fn give_stretch(&mut self, batch: &mut Batch) {
-        let space = &mut batch.space(STRETCH)[..STRETCH];
+    /// Copies answers into `batch` up to a limit.
+    fn give_stream(&mut self, batch: &mut Batch) {
+        let space = &mut batch.space(ANSWERS_SIZE)[..ANSWERS_SIZE];
         let mut filled = 0;
         while let Some(Answer { bytes, .. }) = self.waiting.front()
-            && filled < STRETCH
+            && filled < ANSWERS_SIZE
         {
             let rest = &bytes[self.given..];
-            let len = rest.len().min(STRETCH - filled);
+            let len = rest.len().min(ANSWERS_SIZE - filled);
             space[filled..filled + len].copy_from_slice(&rest[..len]);
             filled += len;
             self.given += len;
@@ -165,7 +162,7 @@ impl End for Responder {
             Some(Answer {
                 flow: Some(flow), ..
             }) => self.give_datagram(flow.clone(), batch),
-            Some(_) => self.give_stretch(batch),
+            Some(_) => self.give_stream(batch),
             None => {}
         }
         Ok(match batch.is_empty() {
@@ -200,7 +197,7 @@ impl End for Responder {
         Ok(Next::Continue)
     }
 
-    /// A last line without an end is a request as well.
+    /// Answers a last line without an end as well.
     fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
         self.answer_line();
         self.has_finished = true;
@@ -322,12 +319,12 @@ mod tests {
     #[test]
     fn who_does_not_take_the_answers_is_not_listened_to() {
         let mut responder = Responder::new(answers());
-        let many = batch(&b"PING\n".repeat(MOST + 2), Shape::Stream, None);
+        let many = batch(&b"PING\n".repeat(QUEUE_LIMIT + 2), Shape::Stream, None);
         let mut at = Cursor::default();
         let full = responder.send(&many, &mut at, &mut Taps::default());
         assert_eq!(full.unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(at.offset, 5 * MOST);
-        assert_eq!(texts(&mut responder), ["PONG".repeat(MOST)]);
+        assert_eq!(at.offset, 5 * QUEUE_LIMIT);
+        assert_eq!(texts(&mut responder), ["PONG".repeat(QUEUE_LIMIT)]);
         responder
             .send(&many, &mut at, &mut Taps::default())
             .unwrap();
@@ -337,7 +334,7 @@ mod tests {
     #[test]
     fn a_line_without_an_end_fills_no_memory() {
         let mut responder = Responder::new(answers());
-        let long = vec![b'x'; LONGEST + 1];
+        let long = vec![b'x'; REQUEST_LIMIT + 1];
         takes(&mut responder, &batch(&long, Shape::Stream, None));
         assert_eq!(texts(&mut responder), ["fallback"]);
         assert_eq!(responder.begun.len(), 1);
