@@ -1,4 +1,4 @@
-//! The program: read the command line, run it, print the error if there is one, exit with the status that says how it ended.
+//! The program: it reads the command line, runs it, prints the error if there is one, and exits with the status.
 //! Everything else is in the library.
 
 use std::fmt::Write as _;
@@ -16,18 +16,18 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let exit = match Cli::read(std::env::args_os()) {
         Ok(cli) => status(modes::run(&cli.command, start)),
-        Err(error) => decline(&error),
+        Err(error) => explain(&error),
     };
     ExitCode::from(exit.status())
 }
 
-/// Prints what is wrong with a command line, or the help or version that was asked for.
-fn decline(error: &clap::Error) -> Exit {
+/// Prints an error of the command line, or the requested help or version.
+fn explain(error: &clap::Error) -> Exit {
     let text = error.render();
     if error.use_stderr() {
         let text = text.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        // Where nobody reads it, the status still says it.
+        // The status says it too, if standard error is closed.
         let _ = write!(std::io::stderr(), "tuplecat: {}", shown("", text));
         return Exit::Usage;
     }
@@ -46,12 +46,12 @@ fn status(ended: Result<(), Failure>) -> Exit {
         return Exit::Done;
     };
     let lines = shown("tuplecat: ", &failure.message);
-    // Where standard error is closed the status still says how it ended.
+    // The status says it too, if standard error is closed.
     let _ = std::io::stderr().write_all(lines.as_bytes());
     failure.exit
 }
 
-/// Lines for a terminal, each with `prefix` in front.
+/// Returns the lines of `text`, escaped for a terminal, each after `prefix`.
 fn shown(prefix: &str, text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {

@@ -209,6 +209,11 @@ fn split<'a>(words: &[&'a str]) -> Result<(Host, &'a str), String> {
             None => Err(format!("'{word}' has no port: write '[IPV6]:PORT'")),
         },
         [word] => match word.rsplit_once(':') {
+            None if word.contains('/') => Err(format!(
+                "'{word}' is not an endpoint: write '{0}' or '{1}'",
+                word.replacen('/', " ", 1),
+                word.replacen('/', ":", 1)
+            )),
             None => Ok((Host::Unstated, word)),
             Some((host, _)) if host.contains(':') => Err(explain_colons(word)),
             Some((_, "")) => Err(format!("'{word}' has no port after the colon")),
@@ -361,6 +366,7 @@ mod tests {
             (&["a b", "80"], "'a b' is not a host"),
             (&["*"], "'*' has no port"),
             (&["127.0.0.1"], "write '127.0.0.1 PORT'"),
+            (&["127.0.0.1/80"], "write '127.0.0.1 80' or '127.0.0.1:80'"),
         ] {
             let target = parse_target(words);
             let bind = parse_bind_point(words);

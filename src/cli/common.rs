@@ -1,11 +1,11 @@
 //! The options of every mode, in one group that each mode flattens once, and those that two modes share.
-//! A mode reads `options.common`; what only some modes have is in the file of their transport or role.
+//! A mode reads `options.common`. Other options are in the file of their transport, or in `server.rs`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::FalseyValueParser;
 use clap::{Arg, ArgAction, ArgGroup, ValueEnum};
 
 use super::dialogue::DIALOGUE;
@@ -52,7 +52,7 @@ pub struct CommonOptions {
 impl CommonOptions {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        if self.dump.takes_stdout() && self.framing.output != OutputFraming::Raw {
+        if self.dump.pcap == Some(Place::Standard) && self.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output, which '--pcap -' uses for the capture");
         }
         let contradiction = self.framing.contradiction();
@@ -104,7 +104,7 @@ pub struct EndOptions {
 pub enum OnStdinEof {
     /// Send a FIN, and continue to receive
     Shutdown,
-    /// Send no FIN, and continue to receive
+    /// Continue to receive
     Keep,
     /// Close and exit
     Quit,
@@ -112,14 +112,9 @@ pub enum OnStdinEof {
 
 /// Restricts `--on-stdin-eof` to the actions of a mode without connections.
 pub(super) fn without_connection(option: Arg) -> Arg {
-    let values = [
-        PossibleValue::new("keep").help("Continue to receive"),
-        PossibleValue::new("quit").help("Close and exit"),
-    ];
-    let parse = |name: String| OnStdinEof::from_str(&name, false);
-    option
-        .help("Action at the end of standard input")
-        .value_parser(PossibleValuesParser::new(values).try_map(parse))
+    let actions = values::some_of(&[OnStdinEof::Keep, OnStdinEof::Quit]);
+    let option = option.help("Action at the end of standard input");
+    option.value_parser(actions)
 }
 
 /// A program in the place of standard input and output.
@@ -134,7 +129,7 @@ pub(super) fn without_connection(option: Arg) -> Arg {
 pub struct ProgramOptions {
     /// Connect the peer to PROGRAM; takes all words that follow
     ///
-    /// The program reads from its standard input what the peer sends; its standard output is sent to the peer. tcp-listen -k
+    /// The peer's data is its standard input; its standard output is sent to the peer. tcp-listen -k
     /// runs one for each client, udp-bind one for each datagram. The environment holds the addresses: PROTO, TCPREMOTEIP,
     /// TCPREMOTEPORT, TCPLOCALIP, TCPLOCALPORT; over UDP the same with UDP in their names.
     #[arg(
@@ -292,13 +287,6 @@ pub struct DumpOptions {
     /// which then does not get the payload.
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<Place>,
-}
-
-impl DumpOptions {
-    /// Returns true if the capture replaces the payload on standard output.
-    pub(super) fn takes_stdout(&self) -> bool {
-        self.pcap == Some(Place::Standard)
-    }
 }
 
 /// The ways to move bytes.

@@ -67,7 +67,7 @@ pub struct StepOptions {
     send_hex: Vec<Step>,
     /// Wait for TEXT; exit with 0 once all is met, or 8
     ///
-    /// TEXT may be anywhere in the data that follows what was met before; over UDP one datagram meets one --expect. Received
+    /// TEXT may be anywhere after the data of the previous --expect; over UDP one datagram meets one --expect. Received
     /// data is written to standard output as usual. Status 8 means that TEXT cannot come any more. --timeout limits the wait.
     #[arg(long, value_name = "TEXT", value_parser = expect, allow_hyphen_values = true)]
     expect: Vec<Step>,
@@ -76,7 +76,7 @@ pub struct StepOptions {
     expect_hex: Vec<Step>,
     /// Wait for a match of the regular expression RE
     ///
-    /// RE matches bytes; ^ is the end of what was met before, or over UDP the start of a datagram.
+    /// RE matches bytes; ^ is the end of the previous match, or over UDP the start of a datagram.
     #[arg(long, value_name = "RE", value_parser = expect_regex, allow_hyphen_values = true)]
     expect_regex: Vec<Step>,
 }

@@ -22,21 +22,18 @@ const NETCAT: [(&str, &str); 8] = [
     ("-U", "use another tool: there are no Unix sockets"),
 ];
 
-/// Options, each with the option that it needs or the first of the group that it needs one of.
-const NEEDS: [(&str, &str); 13] = [
-    ("--max-clients", "--keep-open"),
-    ("--stdin-to", "--keep-open"),
-    ("--client-timeout", "--keep-open"),
-    ("--prefix", "--keep-open"),
-    ("--out-dir", "--keep-open"),
-    ("--broker", "--keep-open"),
-    ("--max-children", "--exec"),
-    ("--any", "--probe"),
-    ("--retry-on", "--retry-for"),
-    ("--retry-for", "--send"),
-    ("--events-payload", "--events"),
-    ("--hex-width", "--hex"),
-    ("--hex-limit", "--hex"),
+/// Options, or the first of a group, with the options that need them.
+const NEEDED: [(&str, &str); 7] = [
+    (
+        "--keep-open",
+        "--max-clients --stdin-to --client-timeout --prefix --out-dir --broker",
+    ),
+    ("--exec", "--max-children"),
+    ("--probe", "--any"),
+    ("--retry-for", "--retry-on"),
+    ("--send", "--retry-for"),
+    ("--events", "--events-payload"),
+    ("--hex", "--hex-width --hex-limit"),
 ];
 
 /// Adds to an error the tip that fits it. `command` is the whole program, `words` its command line.
@@ -118,22 +115,18 @@ fn modes_with(option: &str, command: &Command) -> Option<String> {
 
 /// Keeps the most similar mode, which clap puts last. Without one, returns a tip about modes.
 fn keep_best_suggestion(error: &mut Error) -> Option<String> {
-    let kind = ContextKind::SuggestedSubcommand;
-    match error.remove(kind) {
-        Some(ContextValue::Strings(mut similar)) => {
-            let best = similar.pop()?;
-            error.insert(kind, ContextValue::String(best));
-            None
-        }
-        Some(value) => {
-            error.insert(kind, value);
-            None
-        }
-        None => Some("a mode comes first, such as 'tcp-connect HOST PORT'".to_owned()),
-    }
+    let similar = match error.remove(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(similar)) => similar,
+        _ => Vec::new(),
+    };
+    let Some(best) = similar.into_iter().next_back() else {
+        return Some("a mode comes first, such as 'tcp-connect HOST PORT'".to_owned());
+    };
+    error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(best));
+    None
 }
 
-/// Names the option that needs what is missing, or `--exec` if that has taken the endpoint.
+/// Names the option that needs the missing one, or `--exec` if it has taken the endpoint.
 fn needed_by(error: &Error, words: &[OsString]) -> Option<String> {
     let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else {
         return None;
@@ -146,9 +139,12 @@ fn needed_by(error: &Error, words: &[OsString]) -> Option<String> {
         let mut names = missing.iter().map(|name| name.trim_start_matches('<'));
         names.any(|name| name.split([' ', '|']).next() == Some(option))
     };
-    let mut needs = NEEDS.iter();
-    match needs.find(|(option, needed)| is_given(option) && is_missing(needed)) {
-        Some((option, _)) => Some(format!("'{option}' needs it")),
+    let mut options = NEEDED
+        .iter()
+        .filter(|(option, _)| is_missing(option))
+        .flat_map(|(_, options)| options.split(' '));
+    match options.find(|option| is_given(option)) {
+        Some(option) => Some(format!("'{option}' needs it")),
         None if is_given("--exec") => {
             Some("--exec takes all words that follow; write it last".to_owned())
         }
@@ -177,13 +173,13 @@ fn own(words: &[OsString]) -> &[OsString] {
 mod tests {
     use crate::cli::Cli;
 
-    fn told(line: &str) -> String {
+    fn error(line: &str) -> String {
         let read = Cli::read(line.split_whitespace());
         read.map(|_| line).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_value_that_looks_like_an_option_is_told_what_would_be_right() {
+    fn a_value_that_looks_like_an_option_is_checked_as_a_value() {
         for (line, words) in [
             (
                 "tuplecat tl 0 --timeout -1",
@@ -204,7 +200,7 @@ mod tests {
             ),
             ("tuplecat tl \u{1b}[31m", r"'\x1b[31m' is"),
         ] {
-            let text = told(line);
+            let text = error(line);
             assert!(
                 text.contains(words) && !text.contains("tip:"),
                 "{line}: {text}"
@@ -213,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_does_not_hide_what_is_wrong_with_it() {
+    fn a_long_value_is_truncated() {
         let line = format!("tuplecat tl 0 --timeout {}", "9".repeat(10_000));
-        let text = told(&line);
+        let text = error(&line);
         let words = format!("'{}...' for '--timeout <TIME>': ", "9".repeat(200));
         assert!(text.contains(&words) && text.len() < 500, "{text}");
     }

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod common;
 mod completions;
@@ -135,25 +135,30 @@ impl Cli {
         let mut command = Self::command().mut_subcommands(|mode| mode.mut_args(accept_hyphen));
         let matches = command.try_get_matches_from_mut(&words);
         let mut matches = matches.map_err(|error| errors::explained(error, &words, &command))?;
-        let mode = matches.subcommand_name().map(str::to_owned);
-        let read = Self::from_arg_matches_mut(&mut matches);
-        let read = read.and_then(|cli| match cli.contradiction(&words) {
-            Some(text) => Err(clap::Error::raw(ErrorKind::ArgumentConflict, text)),
-            None => Ok(cli),
-        });
-        read.map_err(
-            |error| match mode.and_then(|mode| command.find_subcommand_mut(mode)) {
+        let mode = matches.subcommand_name().unwrap_or_default().to_owned();
+        Self::from_matches(&mut matches, &words).map_err(|error| {
+            match command.find_subcommand_mut(mode) {
                 Some(mode) => error.format(mode),
-                None => error.format(&mut command),
-            },
-        )
+                None => error,
+            }
+        })
+    }
+
+    /// Takes the options out of `matches`, and checks those that are not valid together.
+    fn from_matches(matches: &mut ArgMatches, words: &[OsString]) -> Result<Self, clap::Error> {
+        let conflict = |text| clap::Error::raw(ErrorKind::ArgumentConflict, text);
+        if errors::separates_keepalive(words) {
+            return Err(conflict(errors::SEPARATE_KEEPALIVE));
+        }
+        let cli = Self::from_arg_matches_mut(matches)?;
+        match cli.contradiction() {
+            Some(text) => Err(conflict(text)),
+            None => Ok(cli),
+        }
     }
 
     /// Returns the reason why options that are valid alone are not valid together.
-    fn contradiction(&self, words: &[OsString]) -> Option<&'static str> {
-        if errors::separates_keepalive(words) {
-            return Some(errors::SEPARATE_KEEPALIVE);
-        }
+    fn contradiction(&self) -> Option<&'static str> {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
             Command::TcpConnect(options) => options.contradiction(),
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_another_mode_is_told_apart_from_a_misspelt_one() {
+    fn an_option_of_another_mode_is_not_a_misspelt_one() {
         for (line, tip) in [
             ("tuplecat ub -k 0", "tip: '-k' is an option of tcp-listen"),
             (
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_ignored_is_refused() {
+    fn an_option_without_effect_is_refused() {
         for line in [
             "tuplecat tc ::1 9 --probe --in hex",
             "tuplecat tc ::1 9 --probe --on-peer-eof quit",
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_text_are_named() {
+    fn words_that_are_not_utf8_are_named() {
         let word = OsString::from_vec(b"--send=\xff".to_vec());
         let words = ["tuplecat", "tc", "::1", "9"].map(OsString::from);
         let error = Cli::read(words.into_iter().chain([word]))

@@ -140,12 +140,12 @@ impl Sequence for RuleOptions {
 }
 
 fn rule(verdict: Verdict, text: &str) -> Result<(Verdict, Networks), String> {
-    let whom = match text.strip_prefix('@') {
+    let networks = match text.strip_prefix('@') {
         Some("") => return Err("expected the name of a file after '@'".to_owned()),
         Some(path) => Networks::Listed(path.into()),
         None => Networks::One(parse_network(text)?),
     };
-    Ok((verdict, whom))
+    Ok((verdict, networks))
 }
 
 /// Many clients at once, and their shares of standard input and output.
@@ -230,7 +230,7 @@ mod tests {
     use crate::cli::{Cli, Command, ProgramOptions};
 
     #[test]
-    fn the_first_equals_sign_parts_request_and_answer() {
+    fn the_first_equals_sign_separates_request_and_answer() {
         for (text, request, answer) in [
             ("PING=PONG", &b"PING"[..], &b"PONG"[..]),
             (r"a\x3db=c=d\n", b"a=b", b"c=d\n"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_a_usage_error() {
+    fn a_bad_network_is_a_usage_error() {
         for line in ["tuplecat tl 0 --allow host", "tuplecat ub 0 --deny @"] {
             let error = Cli::read(line.split_whitespace())
                 .map(|_| line)
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_after_exec_is_the_program_s_own() {
+    fn words_after_exec_belong_to_the_program() {
         for mode in ["tcp-listen", "tcp-connect", "udp-bind", "udp-sendto"] {
             let words = [
                 "::1", "9", "--exec", "sh", "-c", "--", "-x", "--echo", "--exec", "9",

@@ -11,7 +11,7 @@ use super::dialogue::DIALOGUE;
 use super::endpoint::{BindPoint, Positional};
 use super::traffic::{read_as_stream, written_as_stream};
 use super::values::{self, MAX_INT, whole};
-use super::{ClientOptions, CommonOptions, RetryOptions, ServerOptions};
+use super::{ClientOptions, CommonOptions, Place, RetryOptions, ServerOptions};
 use crate::address::{Port, Targets};
 use crate::framing::OutputFraming;
 
@@ -55,7 +55,7 @@ impl TcpListen {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let common = &self.common;
-        if self.clients.prefix && common.dump.takes_stdout() {
+        if self.clients.prefix && common.dump.pcap == Some(Place::Standard) {
             return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
         }
         let is_marked = self.clients.prefix || self.clients.out_dir.is_some();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, Command, Error, ValueEnum};
+use clap::{Arg, Command, Error};
 
 use super::values;
 use crate::flow::Direction;
@@ -86,9 +86,10 @@ impl FramingOptions {
     /// Returns the times at which to send recorded frames.
     #[must_use]
     pub fn timing(&self) -> ReplayTiming {
-        match self.delay {
-            Some(Delay::Original) => ReplayTiming::Original,
-            Some(Delay::Fixed(_)) | None => ReplayTiming::Immediate,
+        if self.delay == Some(Delay::Original) {
+            ReplayTiming::Original
+        } else {
+            ReplayTiming::Immediate
         }
     }
 
@@ -113,16 +114,15 @@ impl FramingOptions {
 
 /// Restricts `--in` to the formats of a stream.
 pub(super) fn read_as_stream(option: Arg) -> Arg {
-    let option = option.help("Format of the input");
-    option.value_parser(InputForms::Stream)
+    option
+        .help("Format of the input")
+        .value_parser(InputForms::Stream)
 }
 
 /// Restricts `--out` to the formats of a stream.
 pub(super) fn written_as_stream(option: Arg) -> Arg {
     let formats = [OutputFraming::Raw, OutputFraming::Hex, OutputFraming::Json];
-    let values = formats.iter().filter_map(ValueEnum::to_possible_value);
-    let parse = |name: String| OutputFraming::from_str(&name, false);
-    option.value_parser(PossibleValuesParser::new(values).try_map(parse))
+    option.value_parser(values::some_of(&formats))
 }
 
 /// The parser of `--in`.
@@ -136,21 +136,12 @@ enum InputForms {
 
 /// The names of the formats of input, with their help.
 const FORMS: [(&str, &str); 9] = [
-    (
-        "raw",
-        "The bytes as they are; a datagram is one read, at most --datagram-size",
-    ),
+    ("raw", "As it is; --datagram-size limits a datagram"),
     ("line", "A line, without its line feed"),
     ("nul", "Bytes up to a NUL, without it"),
-    ("len16", "Bytes after their length in two bytes, big-endian"),
-    (
-        "len32",
-        "Bytes after their length in four bytes, big-endian",
-    ),
-    (
-        "hex",
-        "Hexadecimal digits, for datagrams one line each; spaces are ignored",
-    ),
+    ("len16", "Bytes after a 16-bit big-endian length"),
+    ("len32", "Bytes after a 32-bit big-endian length"),
+    ("hex", "Hex digits and spaces; a line is a datagram"),
     ("dump", "Chunks that a dump (--hex) shows as sent"),
     ("dump-received", "Chunks that a dump shows as received"),
     (BLOCK, "N bytes; only the last datagram may have fewer"),

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_timeout_may_be_nothing_or_everything() {
+    fn a_reply_timeout_may_be_zero_or_forever() {
         assert_eq!(reply_timeout("0"), Ok(ReplyTimeout::After(Duration::ZERO)));
         assert_eq!(reply_timeout("forever"), Ok(ReplyTimeout::Forever));
         assert!(reply_timeout("never").is_err());

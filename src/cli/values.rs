@@ -1,9 +1,10 @@
 //! The values of options: parsers, and options that count in the order of the command line.
-//! A parser returns the value, or one clause that names what is expected; clap adds the option and the text.
+//! A parser returns the value, or one clause that names the expected form; clap adds the option and the text.
 
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
 
 use super::tcp::Keepalive;
 
@@ -81,6 +82,15 @@ pub(super) fn word_or<T>(
         return Ok(value);
     }
     parse(text).map_err(|error| format!("{error}, or '{word}'"))
+}
+
+/// Returns a parser of some of the values of an enum.
+pub(super) fn some_of<E>(values: &[E]) -> impl TypedValueParser<Value = E> + use<E>
+where
+    E: ValueEnum + Clone + Send + Sync + 'static,
+{
+    let names = values.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| E::from_str(&name, false))
 }
 
 /// The number of decimal digits that always fit into 64 bits.

@@ -57,3 +57,4 @@ mod socket_options;
 mod stopped;
 mod streams;
 mod tutorial;
+mod usage;
