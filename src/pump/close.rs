@@ -505,11 +505,8 @@ impl Pump<'_> {
             let error = cause.as_ref().unwrap_or(error);
             if let Identity::Pair(flow) = &identity {
                 let conn = link.states().first().and_then(|state| state.conn);
-                let conversation = Conversation { flow, conn };
-                self.taps.emit(&Event::Broken {
-                    conversation,
-                    error,
-                });
+                let name = Conversation { flow, conn };
+                self.taps.emit(&Event::Broken { name, error });
             }
             node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.

@@ -41,20 +41,12 @@ pub enum Event<'a> {
         reach: Reach,
     },
     /// The begin of an attempt to connect.
-    Connecting {
-        /// The transport of the socket.
-        #[serde(rename = "proto")]
-        transport: Transport,
-        /// The address that is tried.
-        remote: &'a Address,
-    },
+    Connecting(Target),
     /// A failed attempt to connect. Other attempts may go on.
     ConnectFailed {
-        /// The transport of the socket.
-        #[serde(rename = "proto")]
-        transport: Transport,
         /// The address that was tried.
-        remote: &'a Address,
+        #[serde(flatten)]
+        target: Target,
         /// The reason.
         #[serde(serialize_with = "reason")]
         error: &'a io::Error,
@@ -177,11 +169,21 @@ pub enum Event<'a> {
     Broken {
         /// The connection, or the datagram.
         #[serde(flatten)]
-        conversation: Conversation<'a>,
+        name: Conversation<'a>,
         /// The reason.
         #[serde(serialize_with = "reason")]
         error: &'a io::Error,
     },
+}
+
+/// The address of an attempt to connect.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// The transport of the socket.
+    #[serde(rename = "proto")]
+    pub transport: Transport,
+    /// The address.
+    pub remote: Address,
 }
 
 /// A connection, or the addresses of a datagram, with its number.
@@ -214,7 +216,7 @@ pub struct Data<'a> {
 
 impl<'a> Data<'a> {
     /// Returns the name of the connection or the datagrams.
-    pub(super) fn conversation(&self) -> Conversation<'a> {
+    pub(super) fn name(&self) -> Conversation<'a> {
         let &Self { flow, conn, .. } = self;
         Conversation { flow, conn }
     }
@@ -287,7 +289,7 @@ pub struct Transfer<'a> {
 pub struct ChildEnd<'a> {
     /// The connection, or the datagram, that the child was started for.
     #[serde(flatten)]
-    pub conversation: Conversation<'a>,
+    pub name: Conversation<'a>,
     /// The process number.
     pub pid: u32,
     /// The name of the program.

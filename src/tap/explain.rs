@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::io;
 use std::time::SystemTime;
 
 use super::lines::{Detail, Palette, put_line};
-use super::phrases::{Bytes, Number, Size};
-use super::{Call, Console, Data, Event, FinalSegment, IcmpError, PerDirection, SocketState, Tap};
+use super::phrases::{Bytes, number, size};
+use super::{Call, Console, Data, Event, FinalSegment, PerDirection, SocketState, Tap};
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
 
@@ -46,10 +47,8 @@ impl Explain {
         put_line(&mut self.out, self.palette, call, text);
     }
 
-    /// Shows a call, and the call in which the session waits after it.
-    fn step_and_wait(&mut self, call: &str, text: impl Display) {
-        self.step(call, text);
-        self.step("waiting", BOTH);
+    fn failed(&mut self, call: &str, name: impl Display, error: &io::Error) {
+        self.step(call, format!("{name}  failed: {}", describe(error)));
     }
 
     fn called(&mut self, call: &Call) {
@@ -64,31 +63,36 @@ impl Explain {
                     Transport::Tcp => "a stream socket (TCP)",
                     Transport::Udp => "a datagram socket (UDP)",
                 };
-                let text = format_args!("{kind} for {family}, without a name yet");
+                let text = format!("{kind} for {family}, without a name yet");
                 self.step("socket()", text);
             }
             Call::Bind(name) => {
                 self.is_named = true;
-                self.step("bind()", format_args!("{name}  its own address and port"));
+                self.step("bind()", format!("{name}  its own address and port"));
             }
             Call::Listen(name, backlog) => {
-                let text = format_args!(
-                    "{name}  the kernel answers clients; {backlog} may wait to be accepted"
-                );
+                let text = "the kernel answers clients";
+                let text = format!("{name}  {text}; {backlog} may wait to be accepted");
                 self.step("listen()", text);
             }
             Call::Connect(name) => {
                 self.is_named = true;
-                let text = format_args!("{name}  sets the one peer; nothing is sent");
-                self.step("connect()", text);
+                self.step(
+                    "connect()",
+                    format!("{name}  sets the one peer; nothing is sent"),
+                );
             }
             Call::AwaitReplies(name) => {
-                let text = format_args!("in recvfrom() for replies; {name} sends no more");
-                self.step("waiting", text);
+                self.step(
+                    "waiting",
+                    format!("in recvfrom() for replies; {name} sends no more"),
+                );
             }
             Call::Close(name) => {
-                let text = format_args!("{name}  no more clients; connections stay");
-                self.step("close()", text);
+                self.step(
+                    "close()",
+                    format!("{name}  no more clients; connections stay"),
+                );
             }
         }
     }
@@ -104,26 +108,26 @@ impl Explain {
         }
         let shown = self.shown.entry(flow.clone()).or_default().of(direction);
         *shown = shown.saturating_add(1);
-        let (shown, size, arrow) = (*shown, Size(data), flow.arrow(direction));
-        let call = match (flow.transport, direction) {
-            (Transport::Tcp, Direction::Incoming) => "recv()",
-            (Transport::Tcp, Direction::Outgoing) => "send()",
-            (Transport::Udp, Direction::Incoming) => "recvfrom()",
-            (Transport::Udp, Direction::Outgoing) => "sendto()",
+        let (shown, size, arrow) = (*shown, size(data), flow.arrow(direction));
+        let is_stream = flow.transport.is_stream();
+        let call = match direction {
+            Direction::Incoming if is_stream => "recv()",
+            Direction::Outgoing if is_stream => "send()",
+            Direction::Incoming => "recvfrom()",
+            Direction::Outgoing => "sendto()",
         };
         if shown > SHOWN_CALLS && self.detail < Detail::Chunks {
             if shown == SHOWN_CALLS + 1 {
-                let text = format_args!("{arrow}  and so on (-v shows every call)");
+                let text = format!("{arrow}  and so on (-v shows every call)");
                 self.step(call, text);
             }
             return;
         }
-        match flow.transport {
-            Transport::Tcp => self.step(call, format_args!("{}  {size}", data.conversation())),
-            Transport::Udp => {
-                let lesson = self.lesson(data, is_new);
-                self.step(call, format_args!("{arrow}  {size}{lesson}"));
-            }
+        if is_stream {
+            self.step(call, format!("{}  {size}", data.name()));
+        } else {
+            let lesson = self.lesson(data, is_new);
+            self.step(call, format!("{arrow}  {size}{lesson}"));
         }
     }
 
@@ -139,14 +143,14 @@ impl Explain {
     }
 
     fn closed(&mut self, state: &SocketState) {
-        let (name, number) = (&state.identity, Number(state.conn));
+        let (name, number) = (&state.identity, number(state.conn));
         let effect = match (name.transport(), state.final_segment) {
             (Transport::Udp, _) => "sends nothing: UDP has no end",
             (Transport::Tcp, FinalSegment::Fin) => "sends a FIN",
             (Transport::Tcp, FinalSegment::Reset) => "sends a RST: the connection is aborted",
             (Transport::Tcp, FinalSegment::None) => "sends nothing more",
         };
-        self.step("close()", format_args!("{name}{number}  {effect}"));
+        self.step("close()", format!("{name}{number}  {effect}"));
         if let Identity::Pair(flow) = name {
             self.shown.remove(flow);
         }
@@ -161,79 +165,51 @@ impl Tap for Explain {
             Event::Bound { .. } => {
                 self.step("waiting", "in recvfrom() for a datagram from any sender");
             }
-            Event::Connecting { transport, remote } => {
-                let text = format_args!("{transport} -> {remote}  sends a SYN");
-                self.step("connect()", text);
+            Event::Connecting(target) => {
+                self.step("connect()", format!("{target}  sends a SYN"));
                 self.step("waiting", "in connect() for the answer");
             }
-            Event::ConnectFailed {
-                transport,
-                remote,
-                error,
-                ..
-            } => {
-                let text = format_args!("{transport} -> {remote}  failed: {}", describe(error));
-                self.step("connect()", text);
-            }
+            Event::ConnectFailed { target, error, .. } => self.failed("connect()", target, error),
             Event::Connected { flow, .. } => {
-                self.step_and_wait("connect()", format_args!("{flow}  the 4-tuple is its name"));
+                self.step("connect()", format!("{flow}  the 4-tuple is its name"));
+                self.step("waiting", BOTH);
             }
-            Event::Open { flow, .. } => {
-                self.step("connect()", format_args!("{flow}  the port is open"));
-            }
+            Event::Open { flow, .. } => self.step("connect()", format!("{flow}  the port is open")),
             Event::Accepted(name) => {
-                let text = format_args!("{name}  a new socket, same local port");
-                self.step_and_wait("accept()", text);
+                self.step("accept()", format!("{name}  a new socket, same local port"));
+                self.step("waiting", BOTH);
             }
             Event::Data(data) => self.moved(data),
             Event::HalfClosed(name) => {
-                let text = format_args!("{name}  sends a FIN; can still receive");
-                self.step("shutdown()", text);
-            }
-            Event::PeerFinished(name) => {
                 self.step(
-                    "recv()",
-                    format_args!("{name}  0 bytes: the FIN of the peer"),
+                    "shutdown()",
+                    format!("{name}  sends a FIN; can still receive"),
                 );
             }
-            Event::Broken {
-                conversation,
-                error,
-            } => {
-                let text = format_args!("{conversation}  failed: {}", describe(error));
-                self.step("recv()", text);
+            Event::PeerFinished(name) => {
+                self.step("recv()", format!("{name}  0 bytes: the FIN of the peer"));
             }
-            Event::Unreachable(IcmpError { flow, reason, .. }) => {
-                let arrow = flow.arrow(Direction::Outgoing);
-                let text = format_args!("{arrow}  {reason} (ICMP); the socket goes on");
+            Event::Broken { name, error } => self.failed("recv()", name, error),
+            Event::Unreachable(error) => {
+                let (arrow, reason) = (error.flow.arrow(Direction::Outgoing), error.reason);
+                let text = format!("{arrow}  {reason} (ICMP); the socket goes on");
                 self.step("recvmsg()", text);
             }
             Event::Ignored { flow, bytes } => {
                 let (arrow, size) = (flow.arrow(Direction::Incoming), Bytes(*bytes as u64));
-                let text = format_args!("{arrow}  {size}, not from our target: ignored");
+                let text = format!("{arrow}  {size}, not from our target: ignored");
                 self.step("recvfrom()", text);
             }
-            Event::Rejected {
-                flow,
-                datagrams: None,
-            } => {
-                self.step("accept()", format_args!("{flow}  not allowed here"));
-                self.step("close()", format_args!("{flow}  at once"));
+            Event::Rejected { flow, datagrams } if datagrams.is_none() => {
+                self.step("accept()", format!("{flow}  not allowed here"));
+                self.step("close()", format!("{flow}  at once"));
             }
             Event::Closed(state) => self.closed(state),
-            Event::Retrying { .. }
-            | Event::ProbeFailed(_)
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Peers(_)
-            | Event::Exited(_)
-            | Event::Sockets(_)
-            | Event::Failed(_)
+            #[rustfmt::skip]
+            Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Dropped(_)
+            | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+            | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}
         }
     }

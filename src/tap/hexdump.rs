@@ -13,7 +13,7 @@ use super::phrases::Bytes;
 use super::{Data, Event, PerDirection, Sink, Tap};
 use crate::escape::Timestamp;
 use crate::exit::Failure;
-use crate::flow::{Direction, Flow, Identity, Transport};
+use crate::flow::{Direction, Flow, Identity};
 
 /// Lines that are rendered before the sink may write them.
 const LINES_AT_ONCE: usize = 256;
@@ -24,99 +24,66 @@ const OFFSET_DIGITS: usize = 8;
 /// Columns of eight bytes: three for each, and a blank behind the last.
 const GROUP_COLUMNS: usize = 8 * 3 + 1;
 
-/// Writes a dump.
+/// Writer of a dump.
 pub struct HexDump {
     sink: Sink,
     lines: HexLines,
     form: Form,
-    /// How far each direction of a connection has come.
-    streams: HashMap<Flow, PerDirection<u64>>,
-    /// How many datagrams went each way.
+    /// The bytes so far in each direction of a connection.
+    positions: HashMap<Flow, PerDirection<u64>>,
+    /// The datagrams so far in each direction.
     datagrams: PerDirection<u64>,
-    /// The text of the time of the chunks at hand.
+    /// The text of the time of the current event.
     stamp: Vec<u8>,
 }
 
-/// How a dump looks.
+/// The form of a dump.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
     /// Bytes in a line.
     pub width: u8,
-    /// Bytes shown of each chunk. Where that is not all of them, the dump cannot be sent again.
+    /// The maximum number of bytes shown of a chunk. A dump with a limit cannot be sent again.
     pub limit: Option<u64>,
-    /// Whether it has colours.
+    /// The use of colours.
     pub palette: Palette,
 }
 
-/// The head of a chunk: which way it went, between whom, which one it is.
-struct Head<F> {
-    direction: Direction,
-    flow: F,
-    number: u64,
-}
-
 impl HexDump {
-    /// Writes to `sink`.
+    /// A writer to `sink`.
     #[must_use]
     pub fn new(sink: Sink, form: Form) -> Self {
         Self {
             sink,
             lines: HexLines::new(form.width, form.palette),
             form,
-            streams: HashMap::new(),
+            positions: HashMap::new(),
             datagrams: PerDirection::default(),
             stamp: Vec::new(),
         }
     }
 
-    fn stream(&mut self, data: &Data<'_>, bytes: &[u8]) {
-        let &Data {
-            direction, flow, ..
-        } = data;
-        let stream = self.streams.entry(flow.clone()).or_default().of(direction);
-        let offset = *stream;
-        *stream += bytes.len() as u64;
-        let head = Head {
-            direction,
-            flow,
+    /// Adds a chunk of a stream, or a datagram.
+    fn add(&mut self, data: &Data<'_>, bytes: &[u8]) {
+        let (flow, direction) = (data.flow, data.direction);
+        if flow.transport.is_stream() {
+            let position = self.positions.entry(flow.clone()).or_default();
+            let position = position.of(direction);
+            let offset = *position;
+            *position += bytes.len() as u64;
             // A connection without a number is the only one.
-            number: data.conn.unwrap_or(1),
-        };
-        self.chunk(&head, offset, bytes);
-    }
-
-    fn datagram(&mut self, data: &Data<'_>, bytes: &[u8]) {
-        let direction = data.direction;
-        let count = self.datagrams.of(direction);
-        *count += 1;
-        let head = Head {
-            direction,
-            flow: data.flow.arrow(direction),
-            number: *count,
-        };
-        self.chunk(&head, 0, bytes);
-    }
-
-    fn chunk<F: Display>(&mut self, head: &Head<F>, mut offset: u64, bytes: &[u8]) {
-        self.head(head, bytes.len());
-        let limit = self.form.limit.map(usize::try_from);
-        let shown = limit.map_or(bytes.len(), |limit| {
-            bytes.len().min(limit.unwrap_or(usize::MAX))
-        });
-        let size = LINES_AT_ONCE * usize::from(self.form.width.max(1));
-        for portion in bytes[..shown].chunks(size) {
-            self.lines.append(self.sink.buffer(), offset, portion);
-            offset += portion.len() as u64;
-        }
-        if shown < bytes.len() {
-            let left = Bytes((bytes.len() - shown) as u64);
-            // Writing to memory does not fail; here and below.
-            let _ = writeln!(self.sink.buffer(), "# {left} more (--hex-limit)");
+            self.head(direction, flow, data.conn.unwrap_or(1), bytes.len());
+            self.body(offset, bytes);
+        } else {
+            let count = self.datagrams.of(direction);
+            *count += 1;
+            let number = *count;
+            self.head(direction, flow.arrow(direction), number, bytes.len());
+            self.body(0, bytes);
         }
     }
 
-    fn head<F: Display>(&mut self, head: &Head<F>, len: usize) {
-        let (sign, color) = match head.direction {
+    fn head(&mut self, direction: Direction, flow: impl Display, number: u64, len: usize) {
+        let (sign, color) = match direction {
             Direction::Incoming => ('<', AnsiColor::Cyan),
             Direction::Outgoing => ('>', AnsiColor::Green),
         };
@@ -124,10 +91,27 @@ impl HexDump {
             Palette::Plain => Style::new(),
             Palette::Colored => color.on_default().bold(),
         };
-        let (flow, number, size) = (&head.flow, head.number, Bytes(len as u64));
+        let size = Bytes(len as u64);
         let out = self.sink.buffer();
         out.extend_from_slice(&self.stamp);
+        // Writing to memory does not fail; here and below.
         let _ = writeln!(out, " {style}{sign} {flow} #{number} {size}{style:#}");
+    }
+
+    fn body(&mut self, mut offset: u64, bytes: &[u8]) {
+        let limit = self.form.limit.unwrap_or(u64::MAX);
+        let shown = bytes
+            .len()
+            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let size = LINES_AT_ONCE * usize::from(self.form.width.max(1));
+        for portion in bytes[..shown].chunks(size) {
+            self.lines.append(self.sink.buffer(), offset, portion);
+            offset += portion.len() as u64;
+        }
+        if shown < bytes.len() {
+            let left = Bytes((bytes.len() - shown) as u64);
+            let _ = writeln!(self.sink.buffer(), "# {left} more (--hex-limit)");
+        }
     }
 }
 
@@ -138,45 +122,25 @@ impl Tap for HexDump {
                 self.stamp.clear();
                 let _ = write!(self.stamp, "{}", Timestamp(time));
                 for piece in data.pieces() {
-                    match data.flow.transport {
-                        Transport::Tcp => self.stream(data, piece),
-                        Transport::Udp => self.datagram(data, piece),
-                    }
+                    self.add(data, piece);
                 }
                 self.sink.end_event();
             }
             Event::Closed(state) => {
                 if let Identity::Pair(flow) = &state.identity {
-                    self.streams.remove(flow);
+                    self.positions.remove(flow);
                 }
             }
-            Event::Called(_)
-            | Event::Listening { .. }
-            | Event::Bound { .. }
-            | Event::Connecting { .. }
-            | Event::ConnectFailed { .. }
-            | Event::Retrying { .. }
-            | Event::Open { .. }
-            | Event::ProbeFailed(_)
-            | Event::Connected { .. }
-            | Event::Accepted(_)
-            | Event::HalfClosed(_)
-            | Event::PeerFinished(_)
-            | Event::Broken { .. }
-            | Event::Unreachable(_)
-            | Event::Ignored { .. }
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Peers(_)
-            | Event::Exited(_)
-            | Event::Sockets(_)
-            | Event::Failed(_)
-            | Event::Ended { .. } => {}
+            #[rustfmt::skip]
+            Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
+            | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
+            | Event::Open { .. } | Event::ProbeFailed(_) | Event::Connected { .. }
+            | Event::Accepted(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
+            | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
+            | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. }
+            | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_)
+            | Event::Failed(_) | Event::Ended { .. } => {}
         }
     }
 
@@ -321,6 +285,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Shape::{self, Datagrams, Stream};
+    use crate::flow::Transport;
     use crate::tap::Memory;
 
     const PLAIN: Form = Form {

@@ -53,7 +53,7 @@ struct Named<N, E> {
 #[derive(Serialize)]
 struct Chunk<'a> {
     #[serde(flatten)]
-    conversation: Conversation<'a>,
+    name: Conversation<'a>,
     bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a str>,
@@ -107,7 +107,7 @@ impl Events {
             });
             let name = data.direction;
             let event = Chunk {
-                conversation: data.conversation(),
+                name: data.name(),
                 bytes,
                 payload,
             };
@@ -147,28 +147,14 @@ impl Tap for Events {
             }
             Event::Failed(failure) if failure.message.is_empty() => {}
             Event::Called(_) | Event::ProbeFailed(_) => {}
-            Event::Listening { .. }
-            | Event::Bound { .. }
-            | Event::Connecting { .. }
-            | Event::ConnectFailed { .. }
-            | Event::Retrying { .. }
-            | Event::Open { .. }
-            | Event::Connected { .. }
-            | Event::Accepted(_)
-            | Event::HalfClosed(_)
-            | Event::PeerFinished(_)
-            | Event::Unreachable(_)
-            | Event::Ignored { .. }
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Exited(_)
-            | Event::Closed(_)
-            | Event::Failed(_) => self.put(time, event),
+            #[rustfmt::skip]
+            Event::Listening { .. } | Event::Bound { .. } | Event::Connecting(_)
+            | Event::ConnectFailed { .. } | Event::Retrying { .. } | Event::Open { .. }
+            | Event::Connected { .. } | Event::Accepted(_) | Event::HalfClosed(_)
+            | Event::PeerFinished(_) | Event::Unreachable(_) | Event::Ignored { .. }
+            | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. }
+            | Event::Transferred(_) | Event::Exited(_) | Event::Closed(_) | Event::Failed(_) => self.put(time, event),
         }
         self.sink.end_event();
     }

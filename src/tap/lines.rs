@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
-use super::phrases::{Buffers, Bytes, Datagrams, Number, Openness, Size, Totals};
-use super::{Data, Event, SocketState, Tap};
+use super::phrases::{
+    self, Bytes, bound, buffers, child_end, icmp_error, kernel_drop, size, totals, transfer,
+};
+use super::{Data, Event, SocketState, Tap, Target};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
-use crate::flow::{Address, Direction, Flow, Transport};
+use crate::flow::{Direction, Flow};
 
 /// Peers and directions that get a line of their own for their first datagram.
 const ANNOUNCED_MAX: usize = 4096;
@@ -71,8 +73,8 @@ impl<W: Write> Lines<W> {
         self.detail == Detail::Chunks
     }
 
-    fn connect_failed(&mut self, remote: &Address, error: &io::Error) {
-        let text = format!("{remote}: {}", describe(error));
+    fn connect_failed(&mut self, target: &Target, error: &io::Error) {
+        let text = format!("{}: {}", target.remote, describe(error));
         if self.reports_all() {
             self.line("failed", text);
         } else {
@@ -90,8 +92,7 @@ impl<W: Write> Lines<W> {
     fn open(&mut self, flow: &Flow, after: Duration) {
         self.failed.clear();
         let millis = after.as_secs_f64() * 1e3;
-        let text = format_args!("{flow}  connected after {millis:.2} ms");
-        self.line("open", text);
+        self.line("open", format!("{flow}  connected after {millis:.2} ms"));
     }
 
     fn probe_failed(&mut self, failure: &Failure) {
@@ -109,7 +110,7 @@ impl<W: Write> Lines<W> {
         if !std::mem::replace(&mut self.retry_is_reported, true) || self.reports_all() {
             let reason = failure.message.lines().next().unwrap_or_default();
             let left = left.as_secs_f64();
-            let text = format_args!("{reason}; for up to {left:.1} s (--retry-for)");
+            let text = format!("{reason}; for up to {left:.1} s (--retry-for)");
             self.line("retrying", text);
         }
     }
@@ -118,10 +119,13 @@ impl<W: Write> Lines<W> {
     fn rejected(&mut self, flow: &Flow, datagrams: Option<usize>) {
         let why = "not allowed here (--allow, --deny)";
         match datagrams {
-            None => self.line("rejected", format_args!("{flow}  {why}")),
+            None => self.line("rejected", format!("{flow}  {why}")),
             Some(count) if self.is_news(flow, Direction::Incoming) => {
-                let (flow, count) = (flow.arrow(Direction::Incoming), Datagrams(count as u64));
-                self.line("rejected", format_args!("{flow}  {count} {why}"));
+                let (flow, count) = (
+                    flow.arrow(Direction::Incoming),
+                    phrases::datagrams(count as u64),
+                );
+                self.line("rejected", format!("{flow}  {count} {why}"));
             }
             Some(_) => {}
         }
@@ -130,28 +134,21 @@ impl<W: Write> Lines<W> {
     fn ignored(&mut self, flow: &Flow, bytes: usize) {
         if self.is_news(flow, Direction::Incoming) {
             let (flow, size) = (flow.arrow(Direction::Incoming), Bytes(bytes as u64));
-            let text = format_args!("{flow}  {size} from another sender");
-            self.line("ignored", text);
+            self.line("ignored", format!("{flow}  {size} from another sender"));
         }
     }
 
     fn data(&mut self, data: &Data<'_>) {
-        let &Data {
-            direction, flow, ..
-        } = data;
-        let (word, size) = match direction {
-            Direction::Incoming => ("received", Size(data)),
-            Direction::Outgoing => ("sent", Size(data)),
+        let (flow, direction) = (data.flow, data.direction);
+        let word = match direction {
+            Direction::Incoming => "received",
+            Direction::Outgoing => "sent",
         };
-        match flow.transport {
-            Transport::Tcp if self.reports_all() => {
-                let number = Number(data.conn);
-                self.line(word, format_args!("{flow}{number}  {size}"));
-            }
-            Transport::Udp if self.is_news(flow, direction) => {
-                self.line(word, format_args!("{}  {size}", flow.arrow(direction)));
-            }
-            Transport::Tcp | Transport::Udp => {}
+        if flow.transport.is_stream() && self.reports_all() {
+            self.line(word, format!("{}  {}", data.name(), size(data)));
+        } else if !flow.transport.is_stream() && self.is_news(flow, direction) {
+            let (flow, size) = (flow.arrow(direction), size(data));
+            self.line(word, format!("{flow}  {size}"));
         }
     }
 
@@ -164,27 +161,28 @@ impl<W: Write> Lines<W> {
 
     /// Lists the peers that were heard last; with full detail, all of them.
     fn peers(&mut self, states: &[SocketState]) {
-        let most = if self.reports_all() {
-            usize::MAX
-        } else {
-            LISTED_PEERS
+        let most = match self.detail {
+            Detail::Events => LISTED_PEERS,
+            Detail::Chunks => usize::MAX,
         };
         let skipped = states.len().saturating_sub(most);
         if skipped > 0 {
-            let text = format_args!("{skipped} more, idle longer (-v shows them)");
-            self.line("peer", text);
+            self.line(
+                "peer",
+                format!("{skipped} more, idle longer (-v shows them)"),
+            );
         }
         for state in &states[skipped..] {
-            self.line("peer", Totals(state));
+            self.line("peer", totals(state));
         }
     }
 
     /// Lists every socket, and below it what its buffers hold.
     fn table(&mut self, states: &[SocketState]) {
         for state in states {
-            self.line("socket", format_args!("{}  {}", Totals(state), state.state));
+            self.line("socket", format!("{}  {}", totals(state), state.state));
             if state.unsent.is_some() {
-                self.line("", Buffers(state));
+                self.line("", buffers(state));
             }
         }
     }
@@ -192,63 +190,52 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Tap for Lines<W> {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
-        match *event {
-            Event::Listening { socket, reach } => self.line("listening", Openness(socket, reach)),
-            Event::Bound { socket, reach } => self.line("bound", Openness(socket, reach)),
-            Event::Connecting { remote, .. } if self.reports_all() => {
-                self.line("connecting", remote);
+        match event {
+            Event::Listening { socket, reach } => self.line("listening", bound(socket, *reach)),
+            Event::Bound { socket, reach } => self.line("bound", bound(socket, *reach)),
+            Event::Connecting(target) if self.reports_all() => {
+                self.line("connecting", &target.remote);
             }
-            Event::ConnectFailed { remote, error, .. } => self.connect_failed(remote, error),
-            Event::Retrying { failure, left } => self.retrying(failure, left),
-            Event::Open { flow, after } => self.open(flow, after),
+            Event::ConnectFailed { target, error, .. } => self.connect_failed(target, error),
+            Event::Retrying { failure, left } => self.retrying(failure, *left),
+            Event::Open { flow, after } => self.open(flow, *after),
             Event::ProbeFailed(failure) => self.probe_failed(failure),
             Event::Connected { flow, .. } => self.connected(flow),
-            Event::Accepted(ref name) => self.line("accepted", name),
-            Event::Data(ref data) => self.data(data),
+            Event::Accepted(name) => self.line("accepted", name),
+            Event::Data(data) => self.data(data),
             Event::HalfClosed(name) if self.reports_all() => {
-                self.line("finished", format_args!("{name}  nothing more to send"));
+                self.line("finished", format!("{name}  nothing more to send"));
             }
             Event::PeerFinished(name) if self.reports_all() => {
-                self.line("finished", format_args!("{name}  by the peer"));
+                self.line("finished", format!("{name}  by the peer"));
             }
-            Event::Broken {
-                conversation,
-                error,
-            } => {
-                let error = describe(error);
-                self.line("broken", format_args!("{conversation}  {error}"));
+            Event::Broken { name, error } => {
+                self.line("broken", format!("{name}  {}", describe(error)));
             }
-            Event::Unreachable(ref error) => self.line("refused", error),
-            Event::Ignored { flow, bytes } => self.ignored(flow, bytes),
-            Event::Rejected { flow, datagrams } => self.rejected(flow, datagrams),
+            Event::Unreachable(error) => self.line("refused", icmp_error(error)),
+            Event::Ignored { flow, bytes } => self.ignored(flow, *bytes),
+            Event::Rejected { flow, datagrams } => self.rejected(flow, *datagrams),
             Event::Forgotten(flow) => {
                 let flow = flow.arrow(Direction::Incoming);
-                let text = format_args!("{flow}  idle longest of the peers");
-                self.line("forgotten", text);
+                self.line("forgotten", format!("{flow}  idle longest of the peers"));
             }
             Event::Truncated { flow, bytes, size } => {
                 let flow = flow.arrow(Direction::Incoming);
-                self.line("truncated", format_args!("{flow}  {size} -> {bytes} bytes"));
+                self.line("truncated", format!("{flow}  {size} -> {bytes} bytes"));
             }
-            Event::Dropped(ref drop) => self.line("dropped", drop),
-            Event::Waiting { socket, ref text } => {
-                self.line("waiting", format_args!("{socket}  {text}"));
-            }
+            Event::Dropped(drop) => self.line("dropped", kernel_drop(drop)),
+            Event::Waiting { socket, text } => self.line("waiting", format!("{socket}  {text}")),
             Event::Capped { text } => self.line("capped", text),
-            Event::Transferred(ref transfer) => self.line("transfer", transfer),
+            Event::Transferred(sum) => self.line("transfer", transfer(sum)),
             Event::Peers(states) => self.peers(states),
-            Event::Exited(ref end) if self.reports_all() || !end.status.success() => {
-                self.line("exited", end);
+            Event::Exited(end) if self.reports_all() || !end.status.success() => {
+                self.line("exited", child_end(end));
             }
-            Event::Closed(state) => self.line("closed", Totals(state)),
+            Event::Closed(state) => self.line("closed", totals(state)),
             Event::Sockets(states) => self.table(states),
-            Event::Called(_)
-            | Event::Connecting { .. }
-            | Event::HalfClosed(_)
-            | Event::PeerFinished(_)
-            | Event::Exited(_)
-            | Event::Failed(_)
-            | Event::Ended { .. } => {}
+            #[rustfmt::skip]
+            Event::Called(_) | Event::Connecting(_) | Event::HalfClosed(_)
+            | Event::PeerFinished(_) | Event::Exited(_) | Event::Failed(_) | Event::Ended { .. } => {}
         }
     }
 }
@@ -283,7 +270,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Shape;
-    use crate::flow::Identity;
+    use crate::flow::{Identity, Transport};
     use crate::tap::{Conversation, Reach};
 
     fn flow(transport: Transport) -> &'static Flow {
@@ -361,10 +348,12 @@ closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  received 12, sent 0 bytes
     #[test]
     fn failed_attempts_are_reported_once_another_succeeds() {
         let error = std::io::Error::from_raw_os_error(111);
-        let remote = "[::1]:9".parse().unwrap();
-        let failed = || Event::ConnectFailed {
+        let target = Target {
             transport: Transport::Tcp,
-            remote: &remote,
+            remote: "[::1]:9".parse().unwrap(),
+        };
+        let failed = || Event::ConnectFailed {
+            target: target.clone(),
             error: &error,
             after: std::time::Duration::ZERO,
         };

@@ -20,7 +20,7 @@ mod state;
 pub mod stats;
 
 pub use event::{
-    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Transfer,
+    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Target, Transfer,
 };
 pub use meter::Meter;
 pub use sink::{Console, Memory, Sink, UsedFiles};

@@ -10,7 +10,7 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOpti
 use super::pcapng::{append_beginning, append_packet};
 use super::{Conversation, Event, FinalSegment, PerDirection, Sink, SocketState, Tap};
 use crate::exit::{Exit, Failure};
-use crate::flow::{Direction, Flow, Identity, Transport};
+use crate::flow::{Direction, Flow, Identity};
 
 const COMMENT: &str = "synthetic headers: payload, addresses, order and times were seen by tuplecat at its sockets; \
     IP, TCP and UDP headers are made up to fit them";
@@ -235,47 +235,33 @@ impl Tap for Pcap {
             Event::Data(ref data) => {
                 let (flow, direction) = (data.flow, data.direction);
                 for piece in data.pieces() {
-                    match flow.transport {
-                        Transport::Tcp => self.stream(time, flow, direction, piece),
-                        Transport::Udp => self.datagram(time, flow, direction, piece),
+                    if flow.transport.is_stream() {
+                        self.stream(time, flow, direction, piece);
+                    } else {
+                        self.datagram(time, flow, direction, piece);
                     }
                 }
             }
-            Event::HalfClosed(Conversation { flow, .. }) => {
-                self.finish(time, flow, Direction::Outgoing);
+            Event::HalfClosed(name) => {
+                self.finish(time, name.flow, Direction::Outgoing);
             }
-            Event::PeerFinished(Conversation { flow, .. }) => {
-                self.finish(time, flow, Direction::Incoming);
+            Event::PeerFinished(name) => {
+                self.finish(time, name.flow, Direction::Incoming);
             }
-            Event::Broken {
-                conversation: Conversation { flow, .. },
-                error,
-            } if flow.transport.is_stream() && Exit::from(error) == Exit::Reset => {
-                self.segment(time, flow, Direction::Incoming, Control::Reset, b"");
+            Event::Broken { name, error } => {
+                if name.flow.transport.is_stream() && Exit::from(error) == Exit::Reset {
+                    self.segment(time, name.flow, Direction::Incoming, Control::Reset, b"");
+                }
             }
             Event::Closed(state) => self.close(time, state),
-            Event::Called(_)
-            | Event::Listening { .. }
-            | Event::Bound { .. }
-            | Event::Connecting { .. }
-            | Event::ConnectFailed { .. }
-            | Event::Retrying { .. }
-            | Event::Open { .. }
-            | Event::ProbeFailed(_)
-            | Event::Broken { .. }
-            | Event::Unreachable(_)
-            | Event::Ignored { .. }
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Peers(_)
-            | Event::Exited(_)
-            | Event::Sockets(_)
-            | Event::Failed(_)
+            #[rustfmt::skip]
+            Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
+            | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
+            | Event::Open { .. } | Event::ProbeFailed(_)
+            | Event::Unreachable(_) | Event::Ignored { .. } | Event::Rejected { .. }
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Dropped(_)
+            | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+            | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}
         }
         self.sink.end_event();

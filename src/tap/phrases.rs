@@ -1,34 +1,33 @@
 //! The parts of report lines: sizes, names with numbers, the reach of a socket, closing figures.
 //! Each wording has one place, so that the same thing always reads the same.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use super::{
-    ChildEnd, Conversation, Count, Data, IcmpError, KernelDrop, Reach, SocketState, Transfer,
+    ChildEnd, Conversation, Count, Data, IcmpError, KernelDrop, Reach, SocketState, Target,
+    Transfer,
 };
 use crate::batch::Shape;
 use crate::exit::describe_status;
-use crate::flow::{Direction, Identity, Transport};
+use crate::flow::{Direction, Identity};
 use crate::sys::tcp_info::TcpInfo;
 
 /// Both ends of a connection or the sender of a datagram, and the number.
 impl Display for Conversation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.flow.transport {
-            Transport::Tcp => self.flow.fmt(f)?,
-            Transport::Udp => self.flow.arrow(Direction::Incoming).fmt(f)?,
+        if self.flow.transport.is_stream() {
+            self.flow.fmt(f)?;
+        } else {
+            self.flow.arrow(Direction::Incoming).fmt(f)?;
         }
-        Number(self.conn).fmt(f)
+        f.write_str(&number(self.conn))
     }
 }
 
-/// The number of a connection, if it has one.
-pub(super) struct Number(pub(super) Option<u64>);
-
-impl Display for Number {
+impl Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |conn| write!(f, "  #{conn}"))
+        write!(f, "{} -> {}", self.transport, self.remote)
     }
 }
 
@@ -44,39 +43,28 @@ impl Display for Bytes {
     }
 }
 
-/// A number of datagrams with its unit.
-pub(super) struct Datagrams(pub(super) u64);
+/// The number of a connection, if it has one.
+pub(super) fn number(conn: Option<u64>) -> String {
+    conn.map_or_else(String::new, |conn| format!("  #{conn}"))
+}
 
-impl Display for Datagrams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => f.write_str("1 datagram"),
-            many => write!(f, "{many} datagrams"),
-        }
-    }
+/// A number of datagrams with its unit.
+pub(super) fn datagrams(count: u64) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} datagram{ending}")
 }
 
 /// Datagrams with their bytes.
-struct Payload(Count);
-
-impl Display for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count { bytes, chunks } = self.0;
-        write!(f, "{} ({})", Datagrams(chunks), Bytes(bytes))
-    }
+fn datagrams_with_bytes(count: Count) -> String {
+    format!("{} ({})", datagrams(count.chunks), Bytes(count.bytes))
 }
 
 /// The size of bytes that moved together.
-pub(super) struct Size<'a>(pub(super) &'a Data<'a>);
-
-impl Display for Size<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(data) = self;
-        write!(f, "{}", Bytes(data.len as u64))?;
-        match (data.shape, data.count()) {
-            (Shape::Datagrams(size), many @ 2..) => write!(f, " in {many} datagrams of {size}"),
-            _ => Ok(()),
-        }
+pub(super) fn size(data: &Data<'_>) -> String {
+    let bytes = Bytes(data.len as u64);
+    match (data.shape, data.count()) {
+        (Shape::Datagrams(size), many @ 2..) => format!("{bytes} in {many} datagrams of {size}"),
+        _ => bytes.to_string(),
     }
 }
 
@@ -85,168 +73,126 @@ pub(super) fn at_least(is_minimum: bool) -> &'static str {
     if is_minimum { "at least " } else { "" }
 }
 
-/// A socket, its reach, and how to change that.
-pub(super) struct Openness<'a>(pub(super) &'a Identity, pub(super) Reach);
-
-impl Display for Openness<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(socket, reach) = self;
-        socket.fmt(f)?;
-        match reach {
-            Reach::Loopback => {
-                let port = socket.local().inet().map_or(0, |local| local.port());
-                let verb = match socket.transport() {
-                    Transport::Tcp => "listens",
-                    Transport::Udp => "receives",
-                };
-                write!(f, " (loopback only; '*' {port} {verb} on every interface)")
-            }
-            Reach::Address => Ok(()),
-            Reach::EveryIpv4 => f.write_str(" (every interface, IPv4 only)"),
-            Reach::EveryIpv6 => f.write_str(" (every interface, IPv6 only)"),
-            Reach::DualStack => f.write_str(" (every interface, IPv4 and IPv6)"),
+/// The name of a bound socket, its reach, and how to change that.
+pub(super) fn bound(socket: &Identity, reach: Reach) -> String {
+    let reach = match reach {
+        Reach::Loopback => {
+            let port = socket.local().inet().map_or(0, |local| local.port());
+            let is_stream = socket.transport().is_stream();
+            let verb = if is_stream { "listens" } else { "receives" };
+            &format!(" (loopback only; '*' {port} {verb} on every interface)")
         }
-    }
+        Reach::Address => "",
+        Reach::EveryIpv4 => " (every interface, IPv4 only)",
+        Reach::EveryIpv6 => " (every interface, IPv6 only)",
+        Reach::DualStack => " (every interface, IPv4 and IPv6)",
+    };
+    format!("{socket}{reach}")
 }
 
-/// The figures of a socket at its end.
-pub(super) struct Totals<'a>(pub(super) &'a SocketState);
-
-impl Display for Totals<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(state) = self;
-        let (received, sent) = (state.received, state.sent);
-        match &state.identity {
-            // A peer of a socket that serves many: all of them have sent something.
-            Identity::Pair(flow) if state.state == "peer" => {
-                flow.arrow(Direction::Incoming).fmt(f)?;
-            }
-            name => name.fmt(f)?,
+/// The name of a socket, and what went through it.
+pub(super) fn totals(state: &SocketState) -> String {
+    let (name, number) = (&state.identity, number(state.conn));
+    let mut text = match name {
+        // A peer of a socket that serves many, each of which has sent something.
+        Identity::Pair(flow) if state.state == "peer" => {
+            flow.arrow(Direction::Incoming).to_string()
         }
-        write!(f, "{}  ", Number(state.conn))?;
-        match state.identity.transport() {
-            Transport::Tcp => write!(f, "received {}, sent {}", received.bytes, Bytes(sent.bytes))?,
-            Transport::Udp => write!(f, "received {}, sent {}", Payload(received), Payload(sent))?,
-        }
-        write!(f, " in {:.2} s", state.lasted.as_secs_f64())?;
-        if state.ignored > 0 {
-            write!(f, ", {} ignored", state.ignored)?;
-        }
-        if state.dropped > 0 {
-            let least = at_least(state.dropped_at_least);
-            write!(f, ", {least}{} dropped by the kernel", state.dropped)?;
-        }
-        Ok(())
+        name => format!("{name}{number}"),
+    };
+    let (received, sent) = (state.received, state.sent);
+    let (received, sent) = if name.transport().is_stream() {
+        (received.bytes.to_string(), Bytes(sent.bytes).to_string())
+    } else {
+        (datagrams_with_bytes(received), datagrams_with_bytes(sent))
+    };
+    let seconds = state.lasted.as_secs_f64();
+    // Writing to memory does not fail; here and below.
+    let _ = write!(text, "  received {received}, sent {sent} in {seconds:.2} s");
+    if state.ignored > 0 {
+        let _ = write!(text, ", {} ignored", state.ignored);
     }
+    if state.dropped > 0 {
+        let least = at_least(state.dropped_at_least);
+        let _ = write!(text, ", {least}{} dropped by the kernel", state.dropped);
+    }
+    text
 }
 
 /// The content of a socket's buffers, and the path to its peer.
-pub(super) struct Buffers<'a>(pub(super) &'a SocketState);
-
-impl Display for Buffers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(state) = self;
-        let unread = Bytes(state.unread.unwrap_or_default() as u64);
-        let unsent = Bytes(state.unsent.unwrap_or_default() as u64);
-        match (state.identity.transport(), state.path) {
-            (Transport::Udp, _) => write!(f, "next datagram {unread}, unsent {unsent}"),
-            (Transport::Tcp, None) => write!(f, "unread {unread}, unsent {unsent}"),
-            (Transport::Tcp, Some(path)) => {
-                let (state, path) = (path.state, Path(path));
-                write!(f, "{state}, unread {unread}, unsent {unsent}, {path}")
-            }
+pub(super) fn buffers(state: &SocketState) -> String {
+    let unread = Bytes(state.unread.unwrap_or_default() as u64);
+    let unsent = Bytes(state.unsent.unwrap_or_default() as u64);
+    match state.path {
+        _ if !state.identity.transport().is_stream() => {
+            format!("next datagram {unread}, unsent {unsent}")
+        }
+        None => format!("unread {unread}, unsent {unsent}"),
+        Some(tcp) => {
+            let (state, path) = (tcp.state, path(&tcp));
+            format!("{state}, unread {unread}, unsent {unsent}, {path}")
         }
     }
 }
 
 /// The figures of TCP for the path to the peer.
-pub(super) struct Path(pub(super) TcpInfo);
-
-impl Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(path) = self;
-        let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        let (rtt, variation) = (millis(path.rtt), millis(path.rtt_variation));
-        let (again, window) = (path.retransmits, path.cwnd);
-        write!(
-            f,
-            "rtt {rtt:.3} ± {variation:.3} ms, {again} retransmits, cwnd {window}"
-        )
-    }
+pub(super) fn path(tcp: &TcpInfo) -> String {
+    let [rtt, variation] = [tcp.rtt, tcp.rtt_variation].map(|time| time.as_secs_f64() * 1e3);
+    let (again, window) = (tcp.retransmits, tcp.cwnd);
+    format!("rtt {rtt:.3} ± {variation:.3} ms, {again} retransmits, cwnd {window}")
 }
 
 /// A duration in milliseconds, or in seconds from one second on.
-pub(super) struct Millis(pub(super) Duration);
-
-impl Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            short if short < Duration::from_secs(1) => {
-                write!(f, "{:.3} ms", short.as_secs_f64() * 1e3)
-            }
-            long => write!(f, "{:.3} s", long.as_secs_f64()),
-        }
+pub(super) fn millis(time: Duration) -> String {
+    match time.as_secs_f64() {
+        short @ ..1.0 => format!("{:.3} ms", short * 1e3),
+        long => format!("{long:.3} s"),
     }
 }
 
-impl Display for Transfer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, none, one, some) = match self.direction {
-            Direction::Incoming => (
-                "received",
-                "nothing was lost here",
-                "lost here",
-                "lost here",
-            ),
-            Direction::Outgoing => (
-                "sent",
-                "no error came back",
-                "error came back",
-                "errors came back",
-            ),
-        };
-        match self.socket {
-            Identity::Pair(flow) => flow.arrow(self.direction).fmt(f)?,
-            name @ Identity::Socket(..) => name.fmt(f)?,
-        }
-        let end = if self.complete { "and" } else { "without" };
-        write!(f, "  {word} {} {end} the end: ", Payload(self.count))?;
-        match self.lost {
-            0 => f.write_str(none),
-            lost => {
-                let some = if lost == 1 { one } else { some };
-                write!(f, "{}{lost} {some}", at_least(self.at_least))
-            }
-        }
+/// The datagrams of a transfer with an agreed end.
+pub(super) fn transfer(transfer: &Transfer<'_>) -> String {
+    let name = match transfer.socket {
+        Identity::Pair(flow) => flow.arrow(transfer.direction).to_string(),
+        socket @ Identity::Socket(..) => socket.to_string(),
+    };
+    let (word, effect) = match (transfer.direction, transfer.lost) {
+        (Direction::Incoming, 0) => ("received", "nothing was lost here"),
+        (Direction::Incoming, _) => ("received", "lost here"),
+        (Direction::Outgoing, 0) => ("sent", "no error came back"),
+        (Direction::Outgoing, 1) => ("sent", "error came back"),
+        (Direction::Outgoing, _) => ("sent", "errors came back"),
+    };
+    let count = match transfer.lost {
+        0 => String::new(),
+        lost => format!("{}{lost} ", at_least(transfer.at_least)),
+    };
+    let (moved, end) = (
+        datagrams_with_bytes(transfer.count),
+        if transfer.complete { "and" } else { "without" },
+    );
+    format!("{name}  {word} {moved} {end} the end: {count}{effect}")
+}
+
+/// An ICMP error, and its sender.
+pub(super) fn icmp_error(error: &IcmpError<'_>) -> String {
+    let (flow, reason) = (error.flow.arrow(Direction::Outgoing), error.reason);
+    match error.reported_by {
+        Some(ip) => format!("{flow}  {reason}, reported by {ip}"),
+        None => format!("{flow}  {reason}"),
     }
 }
 
-impl Display for IcmpError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flow = self.flow.arrow(Direction::Outgoing);
-        write!(f, "{flow}  {}", self.reason)?;
-        match self.reported_by {
-            Some(ip) => write!(f, ", reported by {ip}"),
-            None => Ok(()),
-        }
-    }
+/// Datagrams that the kernel dropped.
+pub(super) fn kernel_drop(drop: &KernelDrop<'_>) -> String {
+    let (least, count) = (at_least(drop.at_least), datagrams(drop.datagrams));
+    let socket = drop.socket;
+    format!("{socket}  {least}{count} lost, the receive buffer was full")
 }
 
-impl Display for KernelDrop<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, count) = (at_least(self.at_least), Datagrams(self.datagrams));
-        let socket = self.socket;
-        write!(
-            f,
-            "{socket}  {least}{count} lost, the receive buffer was full"
-        )
-    }
-}
-
-impl Display for ChildEnd<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, program) = (self.conversation, self.program);
-        let end = describe_status(self.status);
-        write!(f, "{name}  '{program}' with {end}")
-    }
+/// The end of a child process.
+pub(super) fn child_end(end: &ChildEnd<'_>) -> String {
+    let (name, program) = (end.name, end.program);
+    let status = describe_status(end.status);
+    format!("{name}  '{program}' with {status}")
 }

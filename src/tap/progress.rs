@@ -69,31 +69,15 @@ impl Tap for Progress {
                 }
             }
             Event::Ended { .. } => self.bar.finish_and_clear(),
-            Event::Called(_)
-            | Event::Listening { .. }
-            | Event::Bound { .. }
-            | Event::Connecting { .. }
-            | Event::ConnectFailed { .. }
-            | Event::Retrying { .. }
-            | Event::Open { .. }
-            | Event::ProbeFailed(_)
-            | Event::HalfClosed(_)
-            | Event::PeerFinished(_)
-            | Event::Broken { .. }
-            | Event::Unreachable(_)
-            | Event::Ignored { .. }
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Peers(_)
-            | Event::Exited(_)
-            | Event::Closed(_)
-            | Event::Sockets(_)
-            | Event::Failed(_) => {}
+            #[rustfmt::skip]
+            Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
+            | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
+            | Event::Open { .. } | Event::ProbeFailed(_) | Event::HalfClosed(_)
+            | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
+            | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
+            | Event::Truncated { .. } | Event::Dropped(_) | Event::Waiting { .. }
+            | Event::Capped { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
+            | Event::Closed(_) | Event::Sockets(_) | Event::Failed(_) => {}
         }
     }
 }

@@ -67,22 +67,14 @@ pub struct Sink {
     out: Box<dyn Write>,
     /// The name of the output in messages.
     name: String,
-    pace: Pace,
+    /// True if each event is written at once, because others write to the same place.
+    writes_each_event: bool,
     buffer: Vec<u8>,
     console: Console,
     /// The result of a run whose output has lost its reader.
     abandoned: Exit,
     /// The result of the run, once a write has failed.
     broken: Option<Exit>,
-}
-
-/// The time of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// After each event: others write to the same place.
-    EachEvent,
-    /// When the buffer is full, or at a flush.
-    WhenFull,
 }
 
 impl Sink {
@@ -107,7 +99,7 @@ impl Sink {
             Ok(file)
         });
         match emptied {
-            Ok(file) => Ok(Self::new(Box::new(file), name, Pace::WhenFull, console)),
+            Ok(file) => Ok(Self::new(file, name, console)),
             Err(error) => Err(Failure::io(format!("cannot write to {name}"), &error)),
         }
     }
@@ -116,7 +108,10 @@ impl Sink {
     #[must_use]
     pub fn stderr(option: &str, console: &Console) -> Self {
         let name = format!("standard error ({option})");
-        Self::new(Box::new(console.clone()), name, Pace::EachEvent, console)
+        Self {
+            writes_each_event: true,
+            ..Self::new(console.clone(), name, console)
+        }
     }
 
     /// A descriptor in the place of standard output. A reader that closes it ends the run without a message.
@@ -125,15 +120,15 @@ impl Sink {
         let name = format!("standard output ({option})");
         Self {
             abandoned: Exit::OutputClosed,
-            ..Self::new(Box::new(out), name, Pace::WhenFull, console)
+            ..Self::new(out, name, console)
         }
     }
 
-    fn new(out: Box<dyn Write>, name: String, pace: Pace, console: &Console) -> Self {
+    fn new(out: impl Write + 'static, name: String, console: &Console) -> Self {
         Self {
-            out,
+            out: Box::new(out),
             name,
-            pace,
+            writes_each_event: false,
             buffer: Vec::with_capacity(BUFFER_SIZE),
             console: console.clone(),
             abandoned: Exit::Failed,
@@ -151,7 +146,7 @@ impl Sink {
 
     /// Marks the end of an event.
     pub fn end_event(&mut self) {
-        if self.pace == Pace::EachEvent {
+        if self.writes_each_event {
             self.write();
         }
     }
@@ -231,14 +226,14 @@ impl UsedFiles {
     #[must_use]
     pub fn standard() -> Self {
         let mut used = Self(Vec::new());
-        used.note(rustix::stdio::stdin(), "standard input");
-        used.note(rustix::stdio::stdout(), "standard output");
-        used.note(rustix::stdio::stderr(), "standard error");
+        for (file, purpose) in [
+            (rustix::stdio::stdin(), "standard input"),
+            (rustix::stdio::stdout(), "standard output"),
+            (rustix::stdio::stderr(), "standard error"),
+        ] {
+            used.0.extend(regular(file).map(|id| (id, purpose)));
+        }
         used
-    }
-
-    fn note(&mut self, file: impl AsFd, purpose: &'static str) {
-        self.0.extend(regular(file).map(|id| (id, purpose)));
     }
 
     fn claim(&mut self, id: FileId, option: &'static str) -> io::Result<()> {

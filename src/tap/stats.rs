@@ -1,22 +1,23 @@
 //! Figures of the whole run: bytes, rates, times, the path that TCP has measured, and the first reply to a probe.
 //! They come from the same events as all other reports, so they agree with them.
 
-use std::fmt::{self, Display};
+use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::BinaryBytes;
 
 use super::lines::{Lines, Palette, put_line};
-use super::phrases::{Bytes, Datagrams, Millis, Number, Path, at_least};
+use super::phrases::{Bytes, at_least, datagrams, millis, number, path};
 use super::{Console, Count, Event, PerDirection, SocketState, Tap};
-use crate::flow::{Direction, Transport};
+use crate::flow::Direction;
 
 /// Collects figures, and writes them at the end of the run.
 pub struct Stats {
     out: Console,
     palette: Palette,
-    transport: Transport,
+    /// True if the last chunk was part of a stream, and not a datagram.
+    is_stream: bool,
     /// The first attempt to connect, the first client or the first datagram.
     began: Option<Instant>,
     moved: PerDirection<Moved>,
@@ -37,7 +38,7 @@ impl Stats {
         Self {
             out,
             palette,
-            transport: Transport::Tcp,
+            is_stream: true,
             began: None,
             moved: PerDirection::default(),
         }
@@ -50,27 +51,47 @@ impl Stats {
     /// Writes the figures that end with the socket.
     fn closed(&mut self, state: &SocketState) {
         let name = &state.identity;
-        if let Some(path) = state.path {
-            let (number, path) = (Number(state.conn), Path(path));
+        if let Some(tcp) = &state.path {
+            let (number, path) = (number(state.conn), path(tcp));
             self.line(format_args!("{name}{number}  {path}"));
         }
         if state.dropped > 0 {
-            let count = Datagrams(state.dropped);
-            let least = at_least(state.dropped_at_least);
+            let (least, count) = (at_least(state.dropped_at_least), datagrams(state.dropped));
             self.line(format_args!("{name}  {least}{count} dropped by the kernel"));
         }
     }
 
     fn ended(&mut self, lasted: Duration) {
-        for (word, moved) in [("received", self.moved.received), ("sent", self.moved.sent)] {
-            let rate = Rate {
-                moved,
-                transport: self.transport,
-                began: self.began,
-            };
-            self.line(format_args!("{word} {rate}"));
+        self.line(format_args!("received {}", self.rate(&self.moved.received)));
+        self.line(format_args!("sent {}", self.rate(&self.moved.sent)));
+        self.line(format_args!("lasted {}", millis(lasted)));
+    }
+
+    /// Describes the traffic in one direction: its size, its rate and its first byte.
+    fn rate(&self, moved: &Moved) -> String {
+        let Count { bytes, chunks } = moved.count;
+        let unit = if self.is_stream { "chunk" } else { "datagram" };
+        let ending = if chunks == 1 { "" } else { "s" };
+        let mut text = format!("{} in {chunks} {unit}{ending}", Bytes(bytes));
+        let since = |time: Option<Instant>| {
+            let time = time?.duration_since(self.began?);
+            Some(time).filter(|time| !time.is_zero())
+        };
+        // Writing to memory does not fail.
+        if let Some(time) = since(moved.last).filter(|_| bytes > 0) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                clippy::cast_sign_loss,
+                reason = "a rate for people"
+            )]
+            let rate = (bytes as f64 / time.as_secs_f64()) as u64;
+            let _ = write!(text, ", {}/s", BinaryBytes(rate));
         }
-        self.line(format_args!("lasted {}", Millis(lasted)));
+        if let Some(first) = since(moved.first) {
+            let _ = write!(text, ", the first after {}", millis(first));
+        }
+        text
     }
 }
 
@@ -79,11 +100,11 @@ impl Tap for Stats {
         // The time of day may be set during the run.
         let time = Instant::now();
         match event {
-            Event::Connecting { .. } | Event::Accepted(_) => {
+            Event::Connecting(_) | Event::Accepted(_) => {
                 self.began.get_or_insert(time);
             }
             Event::Data(data) => {
-                self.transport = data.flow.transport;
+                self.is_stream = data.flow.transport.is_stream();
                 self.began.get_or_insert(time);
                 let moved = self.moved.of(data.direction);
                 moved.count.add(data.len, data.count());
@@ -92,69 +113,16 @@ impl Tap for Stats {
             }
             Event::Closed(state) => self.closed(state),
             Event::Ended { lasted, .. } => self.ended(*lasted),
-            Event::Called(_)
-            | Event::Listening { .. }
-            | Event::Bound { .. }
-            | Event::ConnectFailed { .. }
-            | Event::Retrying { .. }
-            | Event::Open { .. }
-            | Event::ProbeFailed(_)
-            | Event::Connected { .. }
-            | Event::HalfClosed(_)
-            | Event::PeerFinished(_)
-            | Event::Broken { .. }
-            | Event::Unreachable(_)
-            | Event::Ignored { .. }
-            | Event::Rejected { .. }
-            | Event::Forgotten(_)
-            | Event::Truncated { .. }
-            | Event::Dropped(_)
-            | Event::Waiting { .. }
-            | Event::Capped { .. }
-            | Event::Transferred(_)
-            | Event::Peers(_)
-            | Event::Exited(_)
-            | Event::Sockets(_)
-            | Event::Failed(_) => {}
+            #[rustfmt::skip]
+            Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
+            | Event::ConnectFailed { .. } | Event::Retrying { .. } | Event::Open { .. }
+            | Event::ProbeFailed(_) | Event::Connected { .. } | Event::HalfClosed(_)
+            | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
+            | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
+            | Event::Truncated { .. } | Event::Dropped(_) | Event::Waiting { .. }
+            | Event::Capped { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
+            | Event::Sockets(_) | Event::Failed(_) => {}
         }
-    }
-}
-
-/// The display of the traffic in one direction: its size, its rate and its first byte.
-struct Rate {
-    moved: Moved,
-    transport: Transport,
-    began: Option<Instant>,
-}
-
-impl Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count { bytes, chunks } = self.moved.count;
-        let unit = match (self.transport, chunks) {
-            (Transport::Tcp, 1) => "chunk",
-            (Transport::Tcp, _) => "chunks",
-            (Transport::Udp, 1) => "datagram",
-            (Transport::Udp, _) => "datagrams",
-        };
-        write!(f, "{} in {chunks} {unit}", Bytes(bytes))?;
-        let since = |time: Option<Instant>| {
-            let time = time?.duration_since(self.began?);
-            Some(time).filter(|time| !time.is_zero())
-        };
-        if let Some(time) = since(self.moved.last).filter(|_| bytes > 0) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_precision_loss,
-                clippy::cast_sign_loss,
-                reason = "a rate for people"
-            )]
-            let rate = (bytes as f64 / time.as_secs_f64()) as u64;
-            write!(f, ", {}/s", BinaryBytes(rate))?;
-        }
-        if let Some(first) = since(self.moved.first) {
-            write!(f, ", the first after {}", Millis(first))?;
-        }
-        Ok(())
     }
 }
 

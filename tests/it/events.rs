@@ -17,7 +17,7 @@ use tuplecat::flow::{Direction, Flow, Identity, Transport};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{
     ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Sink,
-    SocketState, Tap, Transfer, UsedFiles,
+    SocketState, Tap, Target, Transfer, UsedFiles,
 };
 
 use crate::common::*;
@@ -242,28 +242,29 @@ fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
 #[rustfmt::skip]
 fn stream_events(tap: &mut dyn Tap) {
     let (flow, after) = (&flow(Transport::Tcp), Duration::from_micros(7));
-    let (transport, remote, socket) = (Transport::Tcp, &flow.remote, &socket(Transport::Tcp));
-    let conversation = Conversation { flow, conn: Some(1) };
+    let socket = &socket(Transport::Tcp);
+    let target = Target { transport: Transport::Tcp, remote: flow.remote.clone() };
+    let name = Conversation { flow, conn: Some(1) };
     let error = |kind| io::Error::from(kind);
     let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
     let timed_out = error(io::ErrorKind::TimedOut);
     let exited = |status| {
         let status = ExitStatus::from_raw(status);
-        Event::Exited(ChildEnd { conversation, pid: 7, program: "cat", status })
+        Event::Exited(ChildEnd { name, pid: 7, program: "cat", status })
     };
     emit(tap, &[
         Event::Listening { socket, reach: Reach::Loopback },
-        Event::Connecting { transport, remote },
-        Event::ConnectFailed { transport, remote, error: &refused, after },
+        Event::Connecting(target.clone()),
+        Event::ConnectFailed { target, error: &refused, after },
         Event::Retrying { failure: &Failure::new(Exit::Refused, "cannot connect"), left: after },
         Event::Open { flow, after },
         Event::Connected { flow, after },
-        Event::Accepted(conversation),
+        Event::Accepted(name),
         Event::Rejected { flow, datagrams: None },
-        Event::HalfClosed(conversation),
-        Event::PeerFinished(conversation),
-        Event::Broken { conversation, error: &reset },
-        Event::Broken { conversation, error: &timed_out },
+        Event::HalfClosed(name),
+        Event::PeerFinished(name),
+        Event::Broken { name, error: &reset },
+        Event::Broken { name, error: &timed_out },
         Event::Waiting { socket, text: "for the input".to_owned() },
         exited(3 << 8),
         exited(9),

@@ -13,7 +13,7 @@ use socket2::Socket;
 use super::{Established, Open};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::flow::{Flow, Identity, Transport};
-use crate::tap::{Event, SocketState, Taps};
+use crate::tap::{Event, SocketState, Taps, Target};
 
 /// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -162,8 +162,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
-                transport: Transport::Tcp,
-                remote: &attempt.remote.into(),
+                target: target(attempt.remote),
                 error: &io::Error::new(io::ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
@@ -180,10 +179,7 @@ impl Race {
                 return Started::Failed;
             }
         };
-        taps.emit(&Event::Connecting {
-            transport: Transport::Tcp,
-            remote: &remote.into(),
-        });
+        taps.emit(&Event::Connecting(target(remote)));
         let attempt = Attempt {
             socket,
             remote,
@@ -226,8 +222,7 @@ impl Race {
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
         let remote = attempt.remote;
         taps.emit(&Event::ConnectFailed {
-            transport: Transport::Tcp,
-            remote: &remote.into(),
+            target: target(remote),
             error,
             after: attempt.began.elapsed(),
         });
@@ -241,8 +236,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let remote = attempt.remote;
             taps.emit(&Event::ConnectFailed {
-                transport: Transport::Tcp,
-                remote: &remote.into(),
+                target: target(remote),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),
             });
@@ -289,4 +283,11 @@ fn is_of_a_connection(error: &io::Error) -> bool {
 fn is_under_way(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
+}
+
+fn target(remote: SocketAddr) -> Target {
+    Target {
+        transport: Transport::Tcp,
+        remote: remote.into(),
+    }
 }

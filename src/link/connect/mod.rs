@@ -189,8 +189,8 @@ mod tests {
     impl Tap for Record {
         fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
             self.0.borrow_mut().push(match event {
-                Event::Connecting { remote, .. } => format!("connecting {remote}"),
-                Event::ConnectFailed { remote, .. } => format!("failed {remote}"),
+                Event::Connecting(target) => format!("connecting {}", target.remote),
+                Event::ConnectFailed { target, .. } => format!("failed {}", target.remote),
                 event => format!("{event:?}"),
             });
         }

@@ -174,11 +174,8 @@ impl End for DatagramChildren {
                     conn,
                 };
                 if let Err(error) = &self.start(caller, datagram) {
-                    let conversation = Conversation { flow, conn };
-                    taps.emit(&Event::Broken {
-                        conversation,
-                        error,
-                    });
+                    let name = Conversation { flow, conn };
+                    taps.emit(&Event::Broken { name, error });
                 }
             }
             at.offset += datagram.len();

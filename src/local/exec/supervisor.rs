@@ -224,7 +224,7 @@ impl Supervisor {
             };
             let Caller { flow, conn } = &process.caller;
             taps.emit(&Event::Exited(ChildEnd {
-                conversation: Conversation { flow, conn: *conn },
+                name: Conversation { flow, conn: *conn },
                 pid: process.child.id(),
                 program: &program,
                 status,
