@@ -1,142 +1,111 @@
-//! The experiments: the same thing is done over TCP and over UDP, and what came of it is told.
-//! Each text is followed by the check that it stands for; nothing here is a matter of belief.
+//! Experiments: each does the same over TCP and over UDP, and states what came of it.
+//! Every statement stands beside the check of it.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
+use anyhow::Result;
 use socket2::{Socket, Type};
 
-use super::scene::{BOUND, Record, SILENCE, Scene, Server, name_of};
-use super::{Statement, Step, absence, state};
-use crate::exit::Failure;
-use crate::flow::Flow;
-use crate::link::udp;
-use crate::local::stdio::Stdio;
+use super::Step;
+use super::scene::{Record, SILENCE, Scene, Server, WAIT_LIMIT, name_of, sink};
+use crate::exit::describe;
+use crate::flow::{Address, Flow};
 use crate::pump::Wiring;
 
-/// How often each client says its message.
+/// Sends of each client.
 const SENDS: usize = 3;
 
-/// How many clients' datagrams, of 1,000 bytes, wait in any receive buffer: the usual one has 208 KiB, and counts 2 KiB for each.
-const WAITING: usize = 20;
+/// Clients whose datagrams, of 1,000 bytes, any receive buffer holds: the usual one has 208 KiB, and counts 2 KiB for each.
+const BUFFERED_CLIENTS: usize = 20;
 
-/// All experiments, in the order of a tutorial.
-pub(super) fn all(scene: &Scene) -> Result<Vec<Step>, Failure> {
-    let failed = |error: io::Error| Failure::io("an experiment failed", &error);
-    let (mut calls, listener, bound) = calls(scene).map_err(failed)?;
-    let ports = ports(scene, &listener, &bound).map_err(failed)?;
+/// Runs all experiments, in the order of a tutorial.
+pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
+    let (mut calls, listener, bound) = calls(scene)?;
+    let ports = ports(scene, &listener, &bound)?;
     let tcp = connections(scene, listener)?;
     let udp = datagrams(scene, &bound)?;
-    let (accepted, heard) = (tcp.record.accepted.len(), senders(&udp.record).len());
-    calls.tcp.push(state(
-        accepted == scene.clients,
-        "accept()   each client gets a new socket",
-    ));
-    calls.udp.push(state(
-        heard == scene.clients,
-        "recvfrom() one socket for everybody",
-    ));
+    let accepted = tcp.record.accepted.len() == scene.clients;
+    calls.tcp(accepted, "accept()   each client gets a new socket");
+    let received = senders(&udp).len() == scene.clients;
+    calls.udp(received, "recvfrom() one socket for everybody");
     Ok(vec![
         calls,
         ports,
         names(scene, &tcp, &udp),
-        borders(scene, &tcp, &udp),
+        boundaries(scene, &tcp, &udp),
         empty(scene, &tcp, &udp),
         end(scene, &tcp, &udp),
-        absence::killed(scene)?,
-        absence::nobody(scene).map_err(failed)?,
+        killed(scene)?,
+        absent(scene)?,
     ])
 }
 
 /// Opens both servers call by call, on one port number.
 fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
+    let mut step = Step::new("The calls it takes to wait for others");
     let listener = scene.socket(Type::STREAM)?;
-    let mut tcp = vec![nameless(&listener)?];
+    let is_nameless = name_of(&listener)?.port() == 0;
+    step.tcp(is_nameless, "socket()   it has no name yet");
     listener.bind(&scene.at(0).into())?;
     let name = name_of(&listener)?;
-    tcp.push(state(name.port() != 0, format!("bind()     named {name}")));
+    step.tcp(name.port() != 0, format!("bind()     named {name}"));
     listener.listen(128)?;
-    tcp.push(state(
-        listener.is_listener()?,
-        "listen()   clients may come",
-    ));
+    step.tcp(listener.is_listener()?, "listen()   clients may come");
 
     let bound = scene.socket(Type::DGRAM)?;
-    let mut udp = vec![nameless(&bound)?];
+    let is_nameless = name_of(&bound)?.port() == 0;
+    step.udp(is_nameless, "socket()   it has no name yet");
     bound.bind(&name.into())?;
-    udp.push(state(
-        name_of(&bound)? == name,
-        format!("bind()     named {name}"),
-    ));
-    let refused = bound.listen(128).is_err();
-    udp.push(state(refused, "listen()   refused: not for UDP"));
-
-    let title = "The calls it takes to wait for others".to_owned();
-    Ok((Step { title, tcp, udp }, listener, bound))
-}
-
-fn nameless(socket: &Socket) -> io::Result<Statement> {
-    let has_none = name_of(socket)?.port() == 0;
-    Ok(state(has_none, "socket()   it has no name yet"))
+    let is_named = name_of(&bound)? == name;
+    step.udp(is_named, format!("bind()     named {name}"));
+    let is_refused = bound.listen(128).is_err();
+    step.udp(is_refused, "listen()   refused: not for UDP");
+    Ok((step, listener, bound))
 }
 
 fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
-    let again = |kind, name: SocketAddr| {
-        let taken = scene.socket(kind)?.bind(&name.into());
-        let kind = taken.map_err(|error| error.kind());
-        Ok::<_, io::Error>(kind == Err(ErrorKind::AddrInUse))
+    let is_taken = |kind, name: SocketAddr| {
+        let again = scene.socket(kind)?.bind(&name.into());
+        Ok::<_, io::Error>(again.map_err(|error| error.kind()) == Err(ErrorKind::AddrInUse))
     };
     let (tcp, udp) = (name_of(listener)?, name_of(bound)?);
-    let port = tcp.port();
-    let both = tcp == udp;
-    Ok(Step {
-        title: "One port number".to_owned(),
-        tcp: vec![
-            state(both, format!("port {port} is bound here")),
-            state(
-                again(Type::STREAM, tcp)?,
-                "a second one is refused: address in use",
-            ),
-        ],
-        udp: vec![
-            state(
-                both,
-                format!("port {port} is bound here as well: another port"),
-            ),
-            state(
-                again(Type::DGRAM, udp)?,
-                "a second one is refused: address in use",
-            ),
-        ],
-    })
+    let (port, are_same) = (tcp.port(), tcp == udp);
+    let refused = "a second one is refused: address in use";
+    let mut step = Step::new("One port number");
+    step.tcp(are_same, format!("port {port} is bound here"));
+    step.tcp(is_taken(Type::STREAM, tcp)?, refused);
+    let text = format!("port {port} is bound here as well: another port");
+    step.udp(are_same, text);
+    step.udp(is_taken(Type::DGRAM, udp)?, refused);
+    Ok(step)
 }
 
-/// What came of the clients of one transport.
+/// Outcome of the clients of one transport.
 struct Outcome {
     /// The server's own name.
     server: SocketAddr,
     record: Record,
-    /// What each client got back after it had said that it was finished.
+    /// Bytes that each client got back after its FIN.
     answers: Vec<Vec<u8>>,
 }
 
-/// Clients connect, speak, and finish; then the pump, an echo server, gets to work.
-fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
-    let failed = |error: io::Error| Failure::io("an experiment with TCP failed", &error);
-    let server = name_of(&listener).map_err(failed)?;
-    let clients = talk(scene, scene.clients, Type::STREAM, server).map_err(failed)?;
+/// Lets clients connect, send and finish, and then the pump serve them as an echo server.
+fn connections(scene: &Scene, listener: Socket) -> Result<Outcome> {
+    let server = name_of(&listener)?;
+    let clients = talk(scene, scene.clients, Type::STREAM, server)?;
     for client in &clients {
-        client.shutdown(Shutdown::Write).map_err(failed)?;
+        client.shutdown(Shutdown::Write)?;
     }
-    let record = scene.pump(
-        Server::Listener(listener, clients.len()),
-        Wiring::Echo,
-        BOUND,
-    )?;
+    let listener = Server::Listener(listener, clients.len());
+    let record = scene.pump(listener, Wiring::Echo, WAIT_LIMIT)?;
     let mut answers = Vec::new();
     for mut client in &clients {
         let mut answer = Vec::new();
-        client.read_to_end(&mut answer).map_err(failed)?;
+        client.read_to_end(&mut answer)?;
         answers.push(answer);
     }
     Ok(Outcome {
@@ -146,25 +115,22 @@ fn connections(scene: &Scene, listener: Socket) -> Result<Outcome, Failure> {
     })
 }
 
-/// The same with datagrams; nobody can say that it is finished, so the server takes silence for the end.
-fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome, Failure> {
-    let failed = |error: io::Error| Failure::io("an experiment with UDP failed", &error);
-    let server = name_of(bound).map_err(failed)?;
-    let hear = || {
-        let socket = bound.try_clone().map_err(failed)?;
-        let server = Server::Datagrams(socket, udp::Settings::default());
-        let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
-        scene.pump(server, sink, SILENCE)
+/// Does the same with datagrams. They have no end, so the server takes silence for it.
+fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome> {
+    let server = name_of(bound)?;
+    let receive = || {
+        let server = Server::Datagrams(bound.try_clone()?);
+        scene.pump(server, sink(), SILENCE)
     };
     let (mut clients, mut record) = (Vec::new(), Record::default());
     while clients.len() < scene.clients {
-        let count = WAITING.min(scene.clients - clients.len());
-        clients.extend(talk(scene, count, Type::DGRAM, server).map_err(failed)?);
-        record.received.extend(hear()?.received);
+        let count = BUFFERED_CLIENTS.min(scene.clients - clients.len());
+        clients.extend(talk(scene, count, Type::DGRAM, server)?);
+        record.received.extend(receive()?.received);
     }
     // Not before, or a client might get the port of an earlier one.
     drop(clients);
-    record.received.extend(hear()?.received);
+    record.received.extend(receive()?.received);
     Ok(Outcome {
         server,
         record,
@@ -172,7 +138,7 @@ fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome, Failure> {
     })
 }
 
-/// Clients that each send the message a few times, and once nothing at all.
+/// Opens clients that each send the message a few times, and once nothing at all.
 fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Result<Vec<Socket>> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -187,134 +153,145 @@ fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Resu
 }
 
 fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let count = scene.clients;
+    let plural = if count == 1 { "" } else { "s" };
+    let mut step = Step::new(format!("{count} client{plural}"));
+
     let accepted = &tcp.record.accepted;
-    let local = accepted.first().map(|flow| &flow.local);
-    let mut left = vec![state(
-        accepted.len() == scene.clients && are_distinct(accepted),
-        format!("{} sockets with the same local port:", scene.clients + 1),
-    )];
-    if let Some(local) = local {
-        let text = format!("{local}   the listening socket");
-        left.push(state(*local == tcp.server.into(), text));
+    let are_distinct = accepted.iter().collect::<HashSet<_>>().len() == count;
+    let is_complete = accepted.len() == count && are_distinct;
+    let text = format!("{} sockets with the same local port:", count + 1);
+    step.tcp(is_complete, text);
+    let server = Address::from(tcp.server);
+    let is_local = |flow: &Flow| flow.local == server;
+    if let Some(Flow { local, .. }) = accepted.first() {
+        step.tcp(*local == server, format!("{local}   the listening socket"));
     }
     for (number, flow) in accepted.iter().enumerate() {
         let text = format!("{} <-> {}   #{}", flow.local, flow.remote, number + 1);
-        left.push(state(Some(&flow.local) == local, text));
+        step.tcp(is_local(flow), text);
     }
-    left.push(state(
-        are_distinct(accepted),
-        "only the 4-tuple tells them apart",
-    ));
+    step.tcp(are_distinct, "only the 4-tuple tells them apart");
 
-    let senders = senders(&udp.record);
-    let local = senders.first().map(|flow| &flow.local);
-    let mut right = vec![state(
-        senders.len() == scene.clients,
-        "1 socket that everything comes to:",
-    )];
-    for flow in &senders {
+    let senders = senders(udp);
+    let is_complete = senders.len() == count;
+    step.udp(is_complete, "1 socket that everything comes to:");
+    for flow in senders {
         let text = format!("{} <- {}", flow.local, flow.remote);
-        right.push(state(Some(&flow.local) == local, text));
+        step.udp(is_local(flow), text);
     }
-    right.push(state(
-        are_distinct(&senders),
-        "only the sender of each datagram tells them apart",
-    ));
-    let many = if scene.clients == 1 {
-        "client"
-    } else {
-        "clients"
-    };
-    Step {
-        title: format!("{} {many}", scene.clients),
-        tcp: left,
-        udp: right,
-    }
+    let text = "only the sender of each datagram tells them apart";
+    step.udp(is_complete, text);
+    step
 }
 
-fn are_distinct(flows: &[Flow]) -> bool {
-    let unlike_earlier = |(at, flow): (usize, &Flow)| !flows[..at].contains(flow);
-    flows.iter().enumerate().all(unlike_earlier)
+/// Returns the flow of each sender once, in order.
+fn senders(udp: &Outcome) -> Vec<&Flow> {
+    let mut seen = HashSet::new();
+    let flows = udp.record.received.iter().map(|(flow, ..)| flow);
+    flows.filter(|flow| seen.insert(*flow)).collect()
 }
 
-fn senders(record: &Record) -> Vec<Flow> {
-    let mut senders = Vec::new();
-    for (flow, ..) in &record.received {
-        if !senders.contains(flow) {
-            senders.push(flow.clone());
-        }
-    }
-    senders
-}
-
-fn borders(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+fn boundaries(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
     let len = scene.message.len();
-    let read = |flow: &Flow| -> Vec<usize> {
-        let of = tcp
-            .record
-            .received
-            .iter()
-            .filter(|(other, ..)| other == flow);
-        of.map(|&(_, len, _)| len).collect()
+    let reads = |flow: &Flow| -> Vec<usize> {
+        let received = tcp.record.received.iter();
+        let own = received.filter(|(other, ..)| other == flow);
+        own.map(|&(_, len, _)| len).collect()
     };
-    let merged = tcp
-        .record
-        .accepted
-        .iter()
-        .all(|flow| read(flow) == [SENDS * len]);
-    let (bytes, count) = totals(&udp.record);
-    let kept = bytes == scene.clients * SENDS * len && count == scene.clients * (SENDS + 1);
-    Step {
-        title: format!("{SENDS} sends of {len} bytes by each"),
-        tcp: vec![state(
-            merged,
-            format!("one read of {} bytes: a stream has no borders", SENDS * len),
-        )],
-        udp: vec![state(
-            kept,
-            format!("{SENDS} datagrams of {len} bytes: one send is one datagram"),
-        )],
-    }
+    let mut step = Step::new(format!("{SENDS} sends of {len} bytes by each"));
+    let mut accepted = tcp.record.accepted.iter();
+    let are_merged = accepted.all(|flow| reads(flow) == [SENDS * len]);
+    let text = format!("one read of {} bytes: a stream has no borders", SENDS * len);
+    step.tcp(are_merged, text);
+    let (bytes, datagrams) = totals(udp);
+    let is_kept = bytes == scene.clients * SENDS * len && datagrams == scene.clients * (SENDS + 1);
+    let text = format!("{SENDS} datagrams of {len} bytes: one send is one datagram");
+    step.udp(is_kept, text);
+    step
 }
 
-/// Bytes and datagrams in all.
-fn totals(record: &Record) -> (usize, usize) {
-    let add = |(bytes, count): (usize, usize), &(_, len, datagrams): &(Flow, usize, usize)| {
-        (bytes + len, count + datagrams)
-    };
-    record.received.iter().fold((0, 0), add)
+/// Returns the number of bytes, and that of datagrams.
+fn totals(udp: &Outcome) -> (usize, usize) {
+    let received = || udp.record.received.iter();
+    let bytes = received().map(|(_, len, _)| len).sum();
+    (bytes, received().map(|(_, _, datagrams)| datagrams).sum())
 }
 
 fn empty(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
-    let nothing = tcp.record.received.iter().all(|&(_, len, _)| len > 0);
-    let empties = udp.record.received.iter().filter(|&&(_, len, _)| len == 0);
-    Step {
-        title: "A send of no bytes".to_owned(),
-        tcp: vec![state(nothing, "nothing arrives: there is nothing to send")],
-        udp: vec![state(
-            empties.count() == scene.clients,
-            "a datagram of 0 bytes arrives, and it ends nothing",
-        )],
-    }
+    let is_empty = |received: &&(Flow, usize, usize)| received.1 == 0;
+    let mut step = Step::new("A send of no bytes");
+    let is_none = !tcp.record.received.iter().any(|read| is_empty(&read));
+    step.tcp(is_none, "nothing arrives: there is nothing to send");
+    let empties = udp.record.received.iter().filter(is_empty).count();
+    let text = "a datagram of 0 bytes arrives, and it ends nothing";
+    step.udp(empties == scene.clients, text);
+    step
 }
 
 fn end(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+    let mut step = Step::new("Each client has finished");
+    let are_finished = tcp.record.finished.len() == scene.clients;
+    let text = "shutdown() sends FIN: the server reads the end";
+    step.tcp(are_finished, text);
     let said = scene.message.repeat(SENDS).into_bytes();
-    let finished = tcp.record.finished.len() == scene.clients;
-    let answered = tcp.answers.iter().all(|answer| *answer == said);
-    let (_, count) = totals(&udp.record);
-    Step {
-        title: "Each client has finished".to_owned(),
-        tcp: vec![
-            state(finished, "shutdown() sends FIN: the server reads the end"),
-            state(
-                answered,
-                "it answers all the same: half-closed, the other direction goes on",
-            ),
-        ],
-        udp: vec![state(
-            count == scene.clients * (SENDS + 1),
-            "close() sends nothing: the server hears no end",
-        )],
-    }
+    let are_answered = tcp.answers.iter().all(|answer| *answer == said);
+    let text = "it answers all the same: half-closed, the other direction goes on";
+    step.tcp(are_answered, text);
+    let (_, datagrams) = totals(udp);
+    let text = "close() sends nothing: the server hears no end";
+    step.udp(datagrams == scene.clients * (SENDS + 1), text);
+    step
+}
+
+/// Kills a client: it sends nothing more, not even an end.
+fn killed(scene: &Scene) -> Result<Step> {
+    let mut step = Step::new("A client is killed");
+    let (listener, name) = scene.bound(Type::STREAM)?;
+    listener.listen(1)?;
+    let client = scene.client(Type::STREAM, name)?;
+    // As the kernel does for a process that dies with unread data.
+    client.set_linger(Some(Duration::ZERO))?;
+    drop(client);
+    let tcp = scene.pump(Server::Listener(listener, 1), sink(), WAIT_LIMIT)?;
+    let reason = tcp.broken.first();
+    let text = reason.map_or("no error", String::as_str);
+    let text = format!("RST comes, and read fails: {text}");
+    step.tcp(reason.is_some(), text);
+
+    let (bound, name) = scene.bound(Type::DGRAM)?;
+    drop(scene.client(Type::DGRAM, name)?);
+    let udp = scene.pump(Server::Datagrams(bound), sink(), SILENCE)?;
+    let is_silent = udp.received.is_empty() && udp.broken.is_empty();
+    let text = format!("silence: nothing in {} ms", SILENCE.as_millis());
+    step.udp(is_silent, text);
+    Ok(step)
+}
+
+/// Calls a port that no socket has.
+fn absent(scene: &Scene) -> io::Result<Step> {
+    let mut step = Step::new("Nobody is there");
+    // Bound and given up: most likely no other socket takes the port in the next moment.
+    let free = |kind| scene.bound(kind).map(|(_, name)| name);
+    let error = scene.client(Type::STREAM, free(Type::STREAM)?).err();
+    let reason = error.as_ref().map_or("no error".to_owned(), describe);
+    let is_refused = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    step.tcp(is_refused, format!("connect() fails at once: {reason}"));
+
+    let address = free(Type::DGRAM)?;
+    let mut space = [MaybeUninit::uninit(); 1];
+    let open = scene.socket(Type::DGRAM)?;
+    let is_sent = open.send_to(b"anybody?", &address.into()).is_ok();
+    open.set_read_timeout(Some(SILENCE))?;
+    let received = open.recv(&mut space).map_err(|error| error.kind());
+    let is_silent = received == Err(ErrorKind::WouldBlock);
+    let text = "sendto() succeeds, and nothing is ever heard";
+    step.udp(is_sent && is_silent, text);
+    let connected = scene.client(Type::DGRAM, address)?;
+    let is_sent = connected.send(b"anybody?").is_ok();
+    let received = connected.recv(&mut space).map_err(|error| error.kind());
+    let is_refused = received == Err(ErrorKind::ConnectionRefused);
+    let text = "on a connected socket the ICMP error fails the next call: connection refused";
+    step.udp(is_sent && is_refused, text);
+    Ok(step)
 }

@@ -1,13 +1,12 @@
 //! `tuplecat compare`: TCP and UDP side by side, on real sockets of this process, on loopback.
-//! Nothing is told from memory: each statement is checked by the experiment above it, and one that does not hold is the end with 1.
+//! An experiment checks every statement; the status is 1 if one does not hold.
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::Compare;
 use crate::exit::{Exit, Failure, print};
 
-mod absence;
 mod experiments;
 mod page;
 mod scene;
@@ -17,49 +16,62 @@ use scene::Scene;
 
 /// One difference, as both transports show it.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
+struct Step {
     title: String,
     tcp: Vec<Statement>,
     udp: Vec<Statement>,
 }
 
-/// Something that was tried, and whether it is so.
+/// A statement, and whether it holds here.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Statement {
+struct Statement {
     text: String,
     holds: bool,
 }
 
-/// Makes a statement of what was seen.
-fn state(holds: bool, text: impl Into<String>) -> Statement {
-    let text = text.into();
-    Statement { text, holds }
-}
-
 #[derive(Serialize)]
 struct Report<'a> {
-    address: String,
+    address: &'a str,
     holds: bool,
     steps: &'a [Step],
 }
 
-pub(super) fn run(options: &Compare) -> anyhow::Result<()> {
-    let scene = Scene::new(options)?;
-    let steps = experiments::all(&scene);
-    let mut steps = steps.with_context(|| format!("cannot compare on {}", scene.ip()))?;
-    steps.push(speed::measure(&scene)?);
+impl Step {
+    fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            tcp: Vec::new(),
+            udp: Vec::new(),
+        }
+    }
 
-    let all = |step: &Step| {
-        step.tcp
-            .iter()
-            .chain(&step.udp)
-            .all(|statement| statement.holds)
-    };
-    let holds = steps.iter().all(all);
+    /// Adds a statement about TCP.
+    fn tcp(&mut self, holds: bool, text: impl Into<String>) {
+        let text = text.into();
+        self.tcp.push(Statement { text, holds });
+    }
+
+    /// Adds a statement about UDP.
+    fn udp(&mut self, holds: bool, text: impl Into<String>) {
+        let text = text.into();
+        self.udp.push(Statement { text, holds });
+    }
+}
+
+pub(super) fn run(options: &Compare) -> Result<()> {
+    let scene = Scene::new(options)?;
     let address = scene.ip().to_string();
+    let steps = experiments::all(&scene).context("an experiment failed");
+    let mut steps = steps.with_context(|| format!("cannot compare on {address}"))?;
+    steps.push(speed::measure(&scene).context("a measurement failed")?);
+
+    let mut statements = steps
+        .iter()
+        .flat_map(|step| step.tcp.iter().chain(&step.udp));
+    let holds = statements.all(|statement| statement.holds);
     let text = if options.json {
         let report = Report {
-            address,
+            address: &address,
             holds,
             steps: &steps,
         };
@@ -71,6 +83,6 @@ pub(super) fn run(options: &Compare) -> anyhow::Result<()> {
     if holds {
         return Ok(());
     }
-    let text = "this kernel behaves otherwise than told: see the lines that are not so";
+    let text = "this kernel behaves otherwise: see the lines marked NOT SO HERE";
     Err(Failure::new(Exit::Failed, text).into())
 }

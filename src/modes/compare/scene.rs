@@ -1,31 +1,33 @@
-//! Where the experiments take place: servers on loopback that the pump drives, and a tap that writes down what it sees.
-//! Clients act first and the pump runs afterwards: what they did waits in the kernel, so nothing depends on who is faster.
+//! Scene of the experiments: servers on loopback that the pump drives, and a tap that records what it sees.
+//! Clients act first and the pump runs afterwards: what they did waits in the kernel, so no outcome is a race.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::{Context, Result};
 use socket2::{Domain, Socket, Type};
 
 use crate::address::access::Access;
 use crate::cli::Compare;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, describe};
 use crate::flow::{Direction, Flow};
 use crate::link::{tcp, udp};
+use crate::local::stdio::Stdio;
 use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::sys::signals::Signals;
 use crate::tap::{Event, Tap, Taps};
 
-/// How long nothing has to come for it to count as silence.
+/// Time without a byte that counts as silence.
 pub(super) const SILENCE: Duration = Duration::from_millis(50);
 
-/// The bound on every wait. It only passes where something is wrong.
-pub(super) const BOUND: Duration = Duration::from_secs(5);
+/// Bound on every wait. It passes only if something is wrong.
+pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// The stage of all experiments.
+/// Scene of all experiments.
 pub(super) struct Scene {
     ip: IpAddr,
     signals: Signals,
@@ -33,23 +35,23 @@ pub(super) struct Scene {
     pub(super) message: String,
 }
 
-/// What a pump saw while it ran.
+/// Record of what a pump saw.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     /// Connections, in order.
     pub(super) accepted: Vec<Flow>,
-    /// What came from the network: whence, how many bytes, and in how many datagrams or pieces of a stream.
+    /// Reads: the flow, the number of bytes, and that of datagrams or parts of a stream.
     pub(super) received: Vec<(Flow, usize, usize)>,
     /// Connections whose peer sent its FIN.
     pub(super) finished: Vec<Flow>,
-    /// Why connections broke.
+    /// Reasons why connections broke.
     pub(super) broken: Vec<String>,
 }
 
 struct Recorder(Rc<RefCell<Record>>);
 
 impl Tap for Recorder {
-    fn event(&mut self, event: &Event<'_>, _time: std::time::SystemTime) {
+    fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         let mut record = self.0.borrow_mut();
         if let Event::Accepted(name) = event {
             record.accepted.push(name.flow.clone());
@@ -61,60 +63,63 @@ impl Tap for Recorder {
         } else if let Event::PeerFinished(name) = event {
             record.finished.push(name.flow.clone());
         } else if let Event::Broken { error, .. } = event {
-            record.broken.push(crate::exit::describe(error));
+            record.broken.push(describe(error));
         }
     }
 }
 
-/// What the pump drives.
+/// Socket for the pump to drive.
 pub(super) enum Server {
     /// A listening socket, for so many clients.
     Listener(Socket, usize),
     /// A bound socket.
-    Datagrams(Socket, udp::Settings),
+    Datagrams(Socket),
+    /// A bound socket for datagrams up to an empty one.
+    UntilEmpty(Socket),
 }
 
 impl Scene {
-    pub(super) fn new(options: &Compare) -> Result<Self, Failure> {
+    pub(super) fn new(options: &Compare) -> Result<Self> {
         Ok(Self {
             ip: if options.ipv6 {
                 Ipv6Addr::LOCALHOST.into()
             } else {
                 Ipv4Addr::LOCALHOST.into()
             },
-            signals: Signals::new().map_err(|error| Failure::io("cannot catch signals", &error))?,
+            signals: Signals::new().context("cannot catch signals")?,
             clients: options.clients.into(),
             message: options.message.clone(),
         })
     }
 
-    /// Our address.
+    /// Returns our address.
     pub(super) fn ip(&self) -> IpAddr {
         self.ip
     }
 
-    /// A socket without a name.
-    pub(super) fn socket(&self, kind: Type) -> io::Result<Socket> {
-        Socket::new(Domain::for_address(self.at(0)), kind, None)
-    }
-
-    /// Our address with this port.
+    /// Returns our address with a port.
     pub(super) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, port)
     }
 
-    /// A socket with a name of its own.
-    pub(super) fn bound(&self, kind: Type) -> io::Result<Socket> {
-        let socket = self.socket(kind)?;
-        socket.bind(&self.at(0).into())?;
-        Ok(socket)
+    /// Opens a socket without a name.
+    pub(super) fn socket(&self, kind: Type) -> io::Result<Socket> {
+        Socket::new(Domain::for_address(self.at(0)), kind, None)
     }
 
-    /// A client's socket, connected to `server`, with a bound on every wait.
+    /// Opens a socket with a name that the kernel chooses.
+    pub(super) fn bound(&self, kind: Type) -> io::Result<(Socket, SocketAddr)> {
+        let socket = self.socket(kind)?;
+        socket.bind(&self.at(0).into())?;
+        let name = name_of(&socket)?;
+        Ok((socket, name))
+    }
+
+    /// Opens a socket that is connected to `server`, with a bound on every wait.
     pub(super) fn client(&self, kind: Type, server: SocketAddr) -> io::Result<Socket> {
         let socket = self.socket(kind)?;
-        socket.set_read_timeout(Some(BOUND))?;
-        socket.set_write_timeout(Some(BOUND))?;
+        socket.set_read_timeout(Some(WAIT_LIMIT))?;
+        socket.set_write_timeout(Some(WAIT_LIMIT))?;
         if kind == Type::STREAM {
             socket.set_tcp_nodelay(true)?;
         }
@@ -122,59 +127,57 @@ impl Scene {
         Ok(socket)
     }
 
-    /// Lets the pump drive a server until it has nothing more to do, or nothing has moved for `patience`; returns what it saw.
-    pub(super) fn pump(
-        &self,
-        server: Server,
-        wiring: Wiring,
-        patience: Duration,
-    ) -> Result<Record, Failure> {
-        let unusable = |error: io::Error| Failure::io("cannot use a socket", &error);
+    /// Lets the pump drive a server until it is done, or nothing has moved for a time; returns what it saw.
+    pub(super) fn pump(&self, server: Server, wiring: Wiring, idle: Duration) -> Result<Record> {
         let record = Rc::new(RefCell::new(Record::default()));
         let mut taps = Taps::default();
         taps.add(Box::new(Recorder(Rc::clone(&record))));
-        let mut pump =
-            Pump::new(wiring, rules(patience), &self.signals, &mut taps).map_err(unusable)?;
+        let mut pump = Pump::new(wiring, rules(idle), &self.signals, &mut taps)?;
+        let mut settings = udp::Settings::default();
         match server {
             Server::Listener(socket, clients) => {
-                let clients = tcp::Clients::First(clients as u64);
                 let settings = tcp::Settings {
-                    clients,
+                    clients: tcp::Clients::First(clients as u64),
                     accept_timeout: None,
                     max_bytes: None,
                     access: Access::default(),
                 };
-                let listener = tcp::Listener::new(socket, settings).map_err(unusable)?;
-                pump.listen(Box::new(listener));
+                pump.listen(Box::new(tcp::Listener::new(socket, settings)?));
             }
-            Server::Datagrams(socket, settings) => {
-                let socket = udp::Socket::new(socket, settings).map_err(unusable)?;
-                pump.join(Box::new(socket));
+            Server::Datagrams(socket) => pump.join(Box::new(udp::Socket::new(socket, settings)?)),
+            Server::UntilEmpty(socket) => {
+                settings.eof_datagram = true;
+                pump.join(Box::new(udp::Socket::new(socket, settings)?));
             }
         }
         match pump.run() {
-            Err(failure) if matches!(failure.exit, Exit::Signal(_)) => Err(failure),
-            // A connection that breaks, and silence, are what some experiments are about.
+            Err(failure) if matches!(failure.exit, Exit::Signal(_)) => Err(failure.into()),
+            // Some experiments are about a connection that breaks, or about silence.
             _ => Ok(record.take()),
         }
     }
 }
 
-fn rules(patience: Duration) -> Rules {
+/// Returns a local end that drops what it gets, and sends nothing.
+pub(super) fn sink() -> Wiring {
+    Wiring::Shared(Box::new(Stdio::new(None, None)))
+}
+
+fn rules(idle: Duration) -> Rules {
     Rules {
         on_input_end: OnInputEnd::FinishAfterPeer,
         on_peer_end: OnPeerEnd::Wait,
         input_to: InputTo::All,
         client_timeout: None,
         input_is_terminal: false,
-        idle_timeout: Some(patience),
-        deadline: Some((Instant::now() + BOUND, BOUND)),
+        idle_timeout: Some(idle),
+        deadline: Some((Instant::now() + WAIT_LIMIT, WAIT_LIMIT)),
         engine: Engine::Fast,
         words: Words::default(),
     }
 }
 
-/// The internet address of a socket.
+/// Returns the internet address of a socket.
 pub(super) fn name_of(socket: &Socket) -> io::Result<SocketAddr> {
     tcp::address_of(&socket.local_addr()?)
 }

@@ -1,5 +1,5 @@
-//! How fast both are here: bytes in a second, and the time of a message there and back.
-//! Figures of one short run on one machine; what is checked is that all of it arrived, or that losses were seen.
+//! Speed of both transports here: bytes in a second, and the time of a message there and back.
+//! The figures are those of one short run; the checks are that every byte arrived, or that losses were counted.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,60 +8,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use socket2::{Socket, Type};
 
-use super::scene::{BOUND, Scene, Server, name_of};
-use super::{Step, state};
-use crate::exit::Failure;
-use crate::link::udp;
-use crate::local::stdio::Stdio;
+use super::Step;
+use super::scene::{Scene, Server, WAIT_LIMIT, sink};
 use crate::pump::Wiring;
 use crate::sys::wait::wait;
 
-/// How long to send.
-const TIME: Duration = Duration::from_millis(150);
+/// Time to send.
+const SEND_TIME: Duration = Duration::from_millis(150);
 
-/// How often a message goes there and back at the most.
-const TRIPS: usize = 300;
+/// The most round trips.
+const MAX_TRIPS: usize = 300;
 
-/// Bytes in a datagram: what fits into an Ethernet frame over IPv6.
-const DATAGRAM: usize = 1452;
+/// Bytes in one send on a stream.
+const STREAM_SEND_SIZE: usize = 64 << 10;
+
+/// Bytes in a datagram: those that fit into an Ethernet frame over IPv6.
+const DATAGRAM_SIZE: usize = 1452;
 
 /// Measures both, one after the other.
-pub(super) fn measure(scene: &Scene) -> Result<Step, Failure> {
-    let bulk_tcp = bulk(scene, Type::STREAM, 64 << 10)?;
-    let bulk_udp = bulk(scene, Type::DGRAM, DATAGRAM)?;
-    let (trip_tcp, trip_udp) = (trip(scene, Type::STREAM)?, trip(scene, Type::DGRAM)?);
-    let lost = bulk_udp.sent.saturating_sub(bulk_udp.received);
-    let share = 100 * lost / bulk_udp.sent.max(1);
-    Ok(Step {
-        title: "Speed, here and now, through the pump".to_owned(),
-        tcp: vec![
-            state(
-                bulk_tcp.sent == bulk_tcp.received,
-                format!("{} MiB/s, all of it arrived", bulk_tcp.rate()),
-            ),
-            state(
-                trip_tcp.is_some(),
-                format!("{} for a message there and back", micros(trip_tcp)),
-            ),
-        ],
-        udp: vec![
-            state(
-                bulk_udp.received <= bulk_udp.sent,
-                format!(
-                    "{} MiB/s arrived in {DATAGRAM}-byte datagrams, {share} % were lost",
-                    bulk_udp.rate()
-                ),
-            ),
-            state(
-                trip_udp.is_some(),
-                format!("{} for a message there and back", micros(trip_udp)),
-            ),
-        ],
-    })
+pub(super) fn measure(scene: &Scene) -> Result<Step> {
+    let tcp = bulk(scene, Type::STREAM, STREAM_SEND_SIZE)?;
+    let udp = bulk(scene, Type::DGRAM, DATAGRAM_SIZE)?;
+    let mut step = Step::new("Speed, here and now, through the pump");
+    let text = format!("{} MiB/s, all of it arrived", tcp.rate());
+    step.tcp(tcp.sent == tcp.received, text);
+    let lost = 100 * udp.sent.saturating_sub(udp.received) / udp.sent.max(1);
+    let rate = udp.rate();
+    let text =
+        format!("{rate} MiB/s arrived in {DATAGRAM_SIZE}-byte datagrams, {lost} % were lost");
+    step.udp(udp.received <= udp.sent, text);
+    let (tcp, udp) = (trip(scene, Type::STREAM)?, trip(scene, Type::DGRAM)?);
+    step.tcp(tcp.is_some(), describe_trip(tcp));
+    step.udp(udp.is_some(), describe_trip(udp));
+    Ok(step)
 }
 
+fn describe_trip(time: Option<Duration>) -> String {
+    let time = time.map_or("no answer".to_owned(), |time| {
+        format!("{} µs", time.as_micros())
+    });
+    format!("{time} for a message there and back")
+}
+
+/// Bytes that were sent and received.
 struct Bulk {
     sent: usize,
     received: usize,
@@ -69,47 +61,31 @@ struct Bulk {
 }
 
 impl Bulk {
-    /// Mebibytes in a second.
+    /// Returns mebibytes in a second.
     fn rate(&self) -> u128 {
         (self.received as u128 >> 20) * 1000 / self.time.as_millis().max(1)
     }
 }
 
-fn micros(time: Option<Duration>) -> String {
-    time.map_or_else(
-        || "no answer".to_owned(),
-        |time| format!("{} µs", time.as_micros()),
-    )
-}
-
-/// A server, and where it is.
+/// Returns a server, and its address.
 fn serve(scene: &Scene, kind: Type) -> io::Result<(Server, SocketAddr)> {
-    let socket = scene.bound(kind)?;
-    let name = name_of(&socket)?;
-    let server = if kind == Type::STREAM {
-        socket.listen(1)?;
-        Server::Listener(socket, 1)
-    } else {
-        let settings = udp::Settings {
-            eof_datagram: true,
-            ..udp::Settings::default()
-        };
-        Server::Datagrams(socket, settings)
-    };
-    Ok((server, name))
+    let (socket, name) = scene.bound(kind)?;
+    if kind == Type::DGRAM {
+        return Ok((Server::UntilEmpty(socket), name));
+    }
+    socket.listen(1)?;
+    Ok((Server::Listener(socket, 1), name))
 }
 
-/// One client sends as fast as it can, while the pump takes what comes.
-fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk, Failure> {
-    let failed = |error: io::Error| Failure::io("a measurement failed", &error);
-    let (server, address) = serve(scene, kind).map_err(failed)?;
-    let client = scene.client(kind, address).map_err(failed)?;
+/// Lets one client send as fast as it can, while the pump receives.
+fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk> {
+    let (server, address) = serve(scene, kind)?;
+    let client = scene.client(kind, address)?;
     let start = Instant::now();
     let is_over = AtomicBool::new(false);
     let (sent, record) = thread::scope(|threads| {
         let sender = threads.spawn(|| flood(client, size, &is_over));
-        let sink = Wiring::Shared(Box::new(Stdio::new(None, None)));
-        let record = scene.pump(server, sink, BOUND);
+        let record = scene.pump(server, sink(), WAIT_LIMIT);
         is_over.store(true, Ordering::Relaxed);
         (sender.join().unwrap_or(0), record)
     });
@@ -117,15 +93,15 @@ fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk, Failure> {
     Ok(Bulk {
         sent,
         received,
-        time: start.elapsed().min(TIME + BOUND),
+        time: start.elapsed().min(SEND_TIME + WAIT_LIMIT),
     })
 }
 
-/// Sends for a while, then says that this was all: with a FIN, or with empty datagrams, until one of them has arrived.
+/// Sends for a while, and then the end: a FIN, or empty datagrams until one of them has arrived.
 fn flood(client: Socket, size: usize, is_over: &AtomicBool) -> usize {
     let block = vec![b'x'; size];
     let (start, mut sent) = (Instant::now(), 0);
-    while start.elapsed() < TIME {
+    while start.elapsed() < SEND_TIME {
         match client.send(&block) {
             Ok(len) => sent += len,
             Err(_) => break,
@@ -142,19 +118,17 @@ fn flood(client: Socket, size: usize, is_over: &AtomicBool) -> usize {
     sent
 }
 
-/// The median time of a message there and back over an echo.
-fn trip(scene: &Scene, kind: Type) -> Result<Option<Duration>, Failure> {
-    let failed = |error: io::Error| Failure::io("a measurement failed", &error);
-    let (server, address) = serve(scene, kind).map_err(failed)?;
-    let client = scene.client(kind, address).map_err(failed)?;
+/// Returns the median time of a message there and back over an echo.
+fn trip(scene: &Scene, kind: Type) -> Result<Option<Duration>> {
+    let (server, address) = serve(scene, kind)?;
+    let client = scene.client(kind, address)?;
     let message = scene.message.as_bytes();
-    let (times, record) = thread::scope(|threads| {
+    let (mut times, record) = thread::scope(|threads| {
         let pinger = threads.spawn(move || ping(&client, message));
-        let record = scene.pump(server, Wiring::Echo, BOUND);
+        let record = scene.pump(server, Wiring::Echo, WAIT_LIMIT);
         (pinger.join().unwrap_or_default(), record)
     });
     record?;
-    let mut times = times;
     times.sort_unstable();
     Ok(times.get(times.len() / 2).copied())
 }
@@ -163,7 +137,7 @@ fn ping(client: &Socket, message: &[u8]) -> Vec<Duration> {
     let mut times = Vec::new();
     let mut space = vec![MaybeUninit::uninit(); message.len()];
     let begin = Instant::now();
-    while times.len() < TRIPS && (times.is_empty() || begin.elapsed() < TIME) {
+    while times.len() < MAX_TRIPS && (times.is_empty() || begin.elapsed() < SEND_TIME) {
         let start = Instant::now();
         let mut missing = message.len();
         if client.send(message).is_err() {
@@ -177,7 +151,7 @@ fn ping(client: &Socket, message: &[u8]) -> Vec<Duration> {
         }
         times.push(start.elapsed());
     }
-    // For UDP the sign that this was all; for TCP closing is. Nothing is lost here: one message at a time is on its way.
+    // The end for UDP; for TCP it is the close. One message at a time is on its way, so nothing is lost.
     let _ = client.send(&[]);
     times
 }
