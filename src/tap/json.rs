@@ -126,15 +126,12 @@ impl Tap for Events {
                 let name = if is_reset { "reset" } else { "error" };
                 self.put(time, Named { name, event });
             }
-            Event::Sockets(rows) => {
-                let name = "socket";
-                rows.iter()
-                    .for_each(|event| self.put(time, Named { name, event }));
-            }
-            Event::Peers(rows) => {
-                let name = "peer";
-                rows.iter()
-                    .for_each(|event| self.put(time, Named { name, event }));
+            Event::Sockets(rows) | Event::Peers(rows) => {
+                let is_peer = matches!(event, Event::Peers(_));
+                let name = if is_peer { "peer" } else { "socket" };
+                for event in *rows {
+                    self.put(time, Named { name, event });
+                }
             }
             Event::Ended { .. } => {
                 let PerDirection { received, sent } = self.totals;

@@ -10,7 +10,6 @@ pub mod explain;
 pub mod hexdump;
 pub mod json;
 pub mod lines;
-mod meter;
 pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;
@@ -22,9 +21,8 @@ pub mod stats;
 pub use event::{
     Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Target, Transfer,
 };
-pub use meter::Meter;
 pub use sink::{Console, Memory, Sink, UsedFiles};
-pub use state::{Count, FinalSegment, PerDirection, SocketState};
+pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};
 
 /// An observer.
 pub trait Tap {

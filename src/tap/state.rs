@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::{Conversation, Data, Event, Taps};
+use crate::batch::Shape;
 use crate::escape::seconds;
-use crate::flow::{Direction, Identity};
+use crate::flow::{Direction, Flow, Identity};
 use crate::sys::tcp_info::TcpInfo;
 
 /// Bytes and chunks in one direction.
@@ -126,5 +128,62 @@ impl SocketState {
             Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => FinalSegment::Fin,
             Some(_) => FinalSegment::None,
         }
+    }
+}
+
+/// The count of what goes through a connection: its own reads and writes, and what the kernel splices for it.
+#[derive(Debug)]
+pub struct Meter {
+    /// The addresses of the connection.
+    pub flow: Flow,
+    /// Number of the connection, if it has one.
+    pub conn: Option<u64>,
+    /// Bytes from the network.
+    pub received: Count,
+    /// Bytes to the network.
+    pub sent: Count,
+}
+
+impl Meter {
+    /// Makes a meter at zero.
+    #[must_use]
+    pub fn new(flow: Flow, conn: Option<u64>) -> Self {
+        Self {
+            flow,
+            conn,
+            received: Count::default(),
+            sent: Count::default(),
+        }
+    }
+
+    /// Returns the name that the connection is reported by.
+    #[must_use]
+    pub fn conversation(&self) -> Conversation<'_> {
+        Conversation {
+            flow: &self.flow,
+            conn: self.conn,
+        }
+    }
+
+    /// Counts and reports `len` bytes that have moved at once; `bytes` unless the kernel moved them unseen.
+    pub fn note(
+        &mut self,
+        direction: Direction,
+        len: usize,
+        bytes: Option<&[u8]>,
+        taps: &mut Taps,
+    ) {
+        match direction {
+            Direction::Incoming => self.received.add(len, 1),
+            Direction::Outgoing => self.sent.add(len, 1),
+        }
+        taps.emit(&Event::Data(Data {
+            direction,
+            flow: &self.flow,
+            conn: self.conn,
+            len,
+            shape: Shape::Stream,
+            bytes,
+        }));
     }
 }
