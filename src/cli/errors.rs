@@ -17,7 +17,7 @@ const NETCAT: [(&str, &str); 8] = [
     ("-u", "use udp-bind or udp-sendto"),
     ("-w", "use --connect-timeout, --idle-timeout or --timeout"),
     ("-z", "use tcp-connect --probe"),
-    ("-N", "leave it out: end of input sends a FIN"),
+    ("-N", "leave it out: TCP sends a FIN at the end of input"),
     ("-e", "use --exec"),
     ("-U", "use another tool: there are no Unix sockets"),
 ];
@@ -83,7 +83,12 @@ const MAX_QUOTED: usize = 200;
 
 /// Escapes control characters in quoted words, which clap would leave out, and truncates long words.
 fn escape_context(error: &mut Error) {
-    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+    let kinds = [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::InvalidSubcommand,
+    ];
+    for kind in kinds {
         if let Some(text) = context(error, kind) {
             let mut text = Escaped(text).to_string();
             if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
@@ -165,7 +170,9 @@ pub(super) fn separates_keepalive(words: &[OsString]) -> bool {
 
 /// The words up to `--exec`, after which they belong to a program.
 fn own(words: &[OsString]) -> &[OsString] {
-    let exec = words.iter().position(|word| word == "--exec");
+    let is_exec =
+        |word: &OsString| word.as_bytes().split(|&byte| byte == b'=').next() == Some(b"--exec");
+    let exec = words.iter().position(is_exec);
     exec.map_or(words, |exec| &words[..=exec])
 }
 

@@ -2,6 +2,7 @@
 //! Parsing only validates; names are resolved and sockets opened later.
 
 use std::ffi::OsString;
+use std::mem;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -132,7 +133,13 @@ impl Cli {
         W: Into<OsString>,
     {
         let words = replace_command(words.into_iter().map(Into::into).collect());
-        let mut command = Self::command().mut_subcommands(|mode| mode.mut_args(accept_hyphen));
+        let mut command = Self::command();
+        if let Some(mode) = words
+            .get(1)
+            .and_then(|word| command.find_subcommand_mut(word))
+        {
+            *mode = mem::take(mode).mut_args(accept_hyphen);
+        }
         let matches = command.try_get_matches_from_mut(&words);
         let mut matches = matches.map_err(|error| errors::explained(error, &words, &command))?;
         let mode = matches.subcommand_name().unwrap_or_default().to_owned();

@@ -32,7 +32,10 @@ fn options_of_nc_have_equivalents() {
             "use --connect-timeout, --idle-timeout",
         ),
         ("udp-sendto -z ::1 9", "use tcp-connect --probe"),
-        ("tcp-connect -N ::1 9", "end of input sends a FIN"),
+        (
+            "tcp-connect -N ::1 9",
+            "TCP sends a FIN at the end of input",
+        ),
         ("tcp-listen -e sh 9000", "use --exec"),
         ("tcp-listen -U path", "no Unix sockets"),
     ]);
