@@ -1,7 +1,7 @@
 //! A batch: the bytes in flight in one direction, in runs that each know the addresses they came with.
 //! Stream bytes have no borders; datagrams keep theirs: a run is cut every `stride` bytes, and an empty run is an empty datagram.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use crate::flow::Flow;
 
@@ -69,6 +69,9 @@ const PAGE: usize = 4096;
 
 /// The least that is allocated where more may follow, in bytes.
 const LEAST: usize = 64 << 10;
+
+/// Runs that are written in one call: less than `IOV_MAX` (writev(2)).
+const WRITE_SLICES: usize = 64;
 
 /// One buffer of bytes in flight, with its runs in order.
 #[derive(Debug, Default)]
@@ -204,6 +207,23 @@ impl Batch {
             };
         }
         Some((run, &rest[..len]))
+    }
+
+    /// Writes what is not yet taken in one call of `write`, borders ignored, and moves `at` past the bytes that it has taken.
+    ///
+    /// Empty datagrams alone are passed without a call.
+    pub fn write_with(
+        &self,
+        at: &mut Cursor,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let count = self.rest(*at, &mut slices);
+        let slices = &slices[..count];
+        let is_empty = slices.iter().all(|slice| slice.is_empty());
+        let len = if is_empty { 0 } else { write(slices)? };
+        self.advance(at, len);
+        Ok(())
     }
 
     /// Moves `at` on by `len` bytes, and past runs that are thereby finished, borders ignored.

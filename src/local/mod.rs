@@ -4,6 +4,6 @@
 pub mod exec;
 pub mod expect;
 pub mod out_dir;
-pub mod prefix;
+mod prefix;
 pub mod responder;
 pub mod stdio;

@@ -1,6 +1,6 @@
-//! A file of its own for what each client sends.
-//! Names are made of addresses alone, and only new files are written, in the folder that was there at the start: nothing that is
-//! there already can be harmed, and whatever becomes of the folder's name, no file goes elsewhere.
+//! Files for the data of each client (`--out-dir`).
+//! Names consist of addresses, and only new files are written, in the directory that was opened at the start. So no existing file can
+//! be harmed, and no file goes elsewhere if the directory is renamed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,83 +13,84 @@ use std::rc::Rc;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::stdio::Stdio;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe};
-use crate::flow::{Address, Flow, Identity};
-use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
-use crate::tap::Taps;
+use crate::flow::{Address, Flow};
 
-/// How many names are tried for one client before giving up.
-const TRIES: usize = 10_000;
+/// Most names that are tried for one client.
+const NAME_LIMIT: usize = 10_000;
 
-/// Standard input, and a file for each client in the place of standard output.
-pub struct OutDir {
-    input: Stdio,
-    folder: OpenDir,
-    open: HashMap<Flow, File>,
-}
-
-/// A folder that is open, whatever its name may lead to later.
+/// An open directory.
 #[derive(Clone)]
 pub struct OpenDir {
-    /// As the user wrote it, for messages.
+    /// Name from the command line, for messages.
     path: PathBuf,
-    /// Opened at the start (`O_PATH`, open(2)).
+    /// Descriptor from the start of the run (`O_PATH`, open(2)).
     pub descriptor: Rc<OwnedFd>,
 }
 
 impl OpenDir {
-    /// The folder `path`, in which new files can be made; the error says why not.
+    /// Opens the directory `path`.
+    ///
+    /// Errors: no file can be created in it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, Mode::empty()).and_then(|folder| {
+        let opened = rustix::fs::open(path, flags, Mode::empty()).and_then(|dir| {
             let access = Access::WRITE_OK | Access::EXEC_OK;
-            rustix::fs::accessat(&folder, ".", access, AtFlags::empty()).map(|()| folder)
+            rustix::fs::accessat(&dir, ".", access, AtFlags::empty()).map(|()| dir)
         });
-        let text =
-            |error: io::Error| format!("--out-dir '{}': {}", path.display(), describe(&error));
-        let folder = opened.map_err(|error| Failure::new(Exit::Failed, text(error.into())))?;
+        let dir = opened.map_err(|error| {
+            let (path, reason) = (path.display(), describe(&error.into()));
+            Failure::new(Exit::Failed, format!("--out-dir '{path}': {reason}"))
+        })?;
         Ok(Self {
             path: path.to_owned(),
-            descriptor: Rc::new(folder),
+            descriptor: Rc::new(dir),
         })
     }
+}
 
-    fn broken(&self, flow: &Flow, error: &io::Error) -> io::Error {
-        let act = format!(
-            "cannot write a file for {flow} in '{}'",
-            self.path.display()
-        );
-        Failure::new(Exit::Failed, format!("{act}: {}", describe(error))).into()
-    }
+/// Destination with a file for each client.
+pub(super) struct OutDir {
+    dir: OpenDir,
+    files: HashMap<Flow, File>,
 }
 
 impl OutDir {
-    /// What each client sends goes to a new file in `folder`.
-    #[must_use]
-    pub fn new(input: Stdio, folder: OpenDir) -> Self {
-        Self {
-            input,
-            folder,
-            open: HashMap::new(),
+    pub(super) fn new(dir: OpenDir) -> Self {
+        let files = HashMap::new();
+        Self { dir, files }
+    }
+
+    /// Implements [`crate::pump::end::End::send`].
+    pub(super) fn send(&mut self, batch: &Batch, at: &mut Cursor) -> io::Result<()> {
+        while let Some((run, bytes)) = batch.next_chunk(at) {
+            if let Some(flow) = &run.flow {
+                self.write(flow, bytes).map_err(|error| {
+                    let (path, reason) = (self.dir.path.display(), describe(&error));
+                    let text = format!("cannot write a file for {flow} in '{path}': {reason}");
+                    Failure::new(Exit::Failed, text)
+                })?;
+            }
         }
+        Ok(())
     }
 
     fn write(&mut self, flow: &Flow, bytes: &[u8]) -> io::Result<()> {
-        let file = match self.open.entry(flow.clone()) {
+        let file = match self.files.entry(flow.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let file = create(&self.folder.descriptor, &name_of(flow));
-                entry.insert(file.map_err(|error| self.folder.broken(flow, &error))?)
-            }
+            Entry::Vacant(entry) => entry.insert(create(&self.dir.descriptor, &name_of(flow))?),
         };
-        let written = file.write_all(bytes);
-        written.map_err(|error| self.folder.broken(flow, &error))
+        file.write_all(bytes)
+    }
+
+    /// Closes the file of a client.
+    pub(super) fn close(&mut self, flow: &Flow) {
+        self.files.remove(flow);
     }
 }
 
-/// A name for the bytes of a connection: letters, digits, dots, `_` and `-` only.
+/// Returns a file name for a connection: letters, digits, dots, `_` and `-` only.
 fn name_of(flow: &Flow) -> String {
     let part = |address: &Address| match address.inet() {
         Some(inet) => {
@@ -102,53 +103,18 @@ fn name_of(flow: &Flow) -> String {
     format!("{}_{local}_{remote}", flow.transport)
 }
 
-/// Makes a new file: `name`, or `name.1` and so on where that exists. A symbolic link counts as existing (open(2), `O_EXCL`).
-fn create(folder: impl AsFd, name: &str) -> io::Result<File> {
+/// Creates a new file: `name`, or `name.1` and so on if that exists. A symbolic link counts as existing (`O_EXCL`, open(2)).
+fn create(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    for number in 0..TRIES {
-        let suffix = if number == 0 {
-            String::new()
-        } else {
-            format!(".{number}")
-        };
-        let mode = Mode::from_raw_mode(0o666);
-        match rustix::fs::openat(&folder, format!("{name}{suffix}"), flags, mode) {
+    let mode = Mode::from_raw_mode(0o666);
+    let numbered = (1..NAME_LIMIT).map(|number| format!("{name}.{number}"));
+    for name in std::iter::once(name.to_owned()).chain(numbered) {
+        match rustix::fs::openat(&dir, name, flags, mode) {
             Err(Errno::EXIST) => {}
             file => return Ok(File::from(file?)),
         }
     }
     Err(ErrorKind::AlreadyExists.into())
-}
-
-impl End for OutDir {
-    fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        self.input.recv(batch, taps)
-    }
-
-    fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
-        for run in batch.runs().get(at.run..).unwrap_or_default() {
-            if let Some(flow) = &run.flow {
-                self.write(flow, batch.bytes(run))?;
-            }
-        }
-        at.run = batch.runs().len();
-        Ok(Next::Continue)
-    }
-
-    fn finish(&mut self, what: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
-        if let Finish::Stream(Identity::Pair(flow)) = what {
-            self.open.remove(flow);
-        }
-        Ok(Next::Continue)
-    }
-
-    fn readiness(&self) -> Readiness<'_> {
-        Readiness {
-            send: Wait::Now,
-            watch: false,
-            ..self.input.readiness()
-        }
-    }
 }
 
 #[cfg(test)]

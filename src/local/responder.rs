@@ -173,26 +173,23 @@ impl End for Responder {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
-        while let Some(run) = batch.runs().get(at.run) {
+        let mut next = *at;
+        while let Some((run, request)) = batch.next_chunk(&mut next) {
             if self.is_full() {
                 return Err(ErrorKind::WouldBlock.into());
             }
-            let rest = &batch.bytes(run)[at.offset..];
             let taken = match run.shape {
-                Shape::Stream => self.take_lines(rest),
-                Shape::Datagrams(size) => {
-                    let len = rest.len().min(size);
-                    self.answer(&rest[..len], run.flow.clone());
-                    len
+                Shape::Stream => self.take_lines(request),
+                Shape::Datagrams(_) => {
+                    self.answer(request, run.flow.clone());
+                    request.len()
                 }
             };
-            at.offset += taken;
-            if at.offset >= run.len {
-                *at = Cursor {
-                    run: at.run + 1,
-                    offset: 0,
-                };
+            if taken < request.len() {
+                at.offset += taken;
+                return Err(ErrorKind::WouldBlock.into());
             }
+            *at = next;
         }
         Ok(Next::Continue)
     }
@@ -205,17 +202,11 @@ impl End for Responder {
     }
 
     fn readiness(&self) -> Readiness<'_> {
+        let is_idle = self.waiting.is_empty() && !self.has_finished;
+        let is_full = self.is_full();
         Readiness {
-            recv: if self.waiting.is_empty() && !self.has_finished {
-                Wait::Never
-            } else {
-                Wait::Now
-            },
-            send: if self.is_full() {
-                Wait::Never
-            } else {
-                Wait::Now
-            },
+            recv: if is_idle { Wait::Never } else { Wait::Now },
+            send: if is_full { Wait::Never } else { Wait::Now },
             watch: false,
         }
     }

@@ -17,8 +17,7 @@ use crate::local::exec::Caller;
 use crate::local::exec::child::Child;
 use crate::local::exec::datagrams::DatagramChildren;
 use crate::local::exec::supervisor::{Shutdown, Supervisor};
-use crate::local::out_dir::{OpenDir, OutDir};
-use crate::local::prefix::PrefixedLines;
+use crate::local::out_dir::OpenDir;
 use crate::local::responder::{Answers, Responder};
 use crate::local::stdio::Stdio;
 use crate::pump::end::{End, Link};
@@ -174,11 +173,11 @@ impl LocalEnd {
 
 impl ClientOutput {
     fn end(&self, stdio: Stdio) -> Box<dyn End> {
-        match self {
-            Self::Plain => Box::new(stdio),
-            Self::Prefixed => Box::new(PrefixedLines::new(stdio)),
-            Self::Files(dir) => Box::new(OutDir::new(stdio, dir.clone())),
-        }
+        Box::new(match self {
+            Self::Plain => stdio,
+            Self::Prefixed => stdio.with_prefix(),
+            Self::Files(dir) => stdio.with_files(dir.clone()),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::process::ChildStdout;
+use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 use slab::Slab;
@@ -16,10 +17,7 @@ use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::wait::{Interest, Poller, Ready};
-use crate::tap::{Conversation, Event, Taps};
-
-/// Token of the supervisor's room in the poller; those of the children follow.
-const ROOM: usize = 0;
+use crate::tap::{Event, Taps};
 
 /// Local end that starts a child for each datagram.
 pub struct DatagramChildren {
@@ -29,6 +27,7 @@ pub struct DatagramChildren {
     /// Number of datagrams so far.
     count: u64,
     replies: Slab<Reply>,
+    /// Standard outputs of the children by their keys.
     poller: Poller,
     ready: Vec<Ready>,
     /// No more datagrams will come.
@@ -59,39 +58,27 @@ impl DatagramChildren {
     }
 
     /// Starts a child for one datagram.
-    fn start(&mut self, caller: Caller, datagram: &[u8]) -> io::Result<()> {
-        let flow = caller.flow.clone();
-        let started = self
-            .supervisor
-            .start(caller, Some(memory_file(datagram)?))?;
+    fn start(&mut self, caller: &Caller, datagram: &[u8]) -> io::Result<()> {
+        let input = Some(memory_file(datagram)?);
+        let pipes = self.supervisor.start(caller.clone(), input)?;
         let entry = self.replies.vacant_entry();
-        self.poller
-            .set(entry.key() + 1, started.output.as_fd(), Interest::READ)?;
+        let output = pipes.output.as_fd();
+        self.poller.set(entry.key(), output, Interest::READ)?;
         entry.insert(Reply {
-            flow,
-            output: started.output,
+            flow: caller.flow.clone(),
+            output: pipes.output,
             rest: Vec::new(),
-            guard: started.guard,
+            guard: pipes.guard,
         });
         Ok(())
     }
 
     /// Returns the next child whose output can be read.
     fn next_ready(&mut self) -> io::Result<Option<usize>> {
-        loop {
-            while let Some(Ready { token, .. }) = self.ready.pop() {
-                match token.checked_sub(ROOM + 1) {
-                    Some(key) => return Ok(Some(key)),
-                    // The wake-up alone lets a waiting datagram continue.
-                    None => self.poller.forget(ROOM),
-                }
-            }
-            self.poller
-                .wait(Some(std::time::Duration::ZERO), &mut self.ready)?;
-            if self.ready.is_empty() {
-                return Ok(None);
-            }
+        if self.ready.is_empty() {
+            self.poller.wait(Some(Duration::ZERO), &mut self.ready)?;
         }
+        Ok(self.ready.pop().map(|ready| ready.token))
     }
 
     /// Reads from a child: datagrams as soon as they are full, and the rest at its end, however it writes.
@@ -102,10 +89,9 @@ impl DatagramChildren {
         space[..held].copy_from_slice(&reply.rest);
         let len = reply.output.read(&mut space[held..])?;
         let total = held + len;
-        let full = if len == 0 {
-            total
-        } else {
-            total - total % self.size
+        let full = match len {
+            0 => total,
+            _ => total - total % self.size,
         };
         reply.rest.clear();
         reply.rest.extend_from_slice(&space[full..total]);
@@ -118,7 +104,7 @@ impl DatagramChildren {
             });
         }
         if len == 0 {
-            self.poller.forget(key + 1);
+            self.poller.forget(key);
             self.replies.remove(key).guard.stdout_closed();
         }
         Ok(())
@@ -146,7 +132,8 @@ impl End for DatagramChildren {
                 _ => {}
             }
         }
-        Ok(if self.is_over() {
+        let is_over = self.is_over();
+        Ok(if is_over {
             Arrival::End
         } else {
             Arrival::Nothing
@@ -154,36 +141,21 @@ impl End for DatagramChildren {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
-        while let Some(run) = batch.runs().get(at.run) {
-            let stride = match run.shape {
-                Shape::Stream => run.len.max(1),
-                Shape::Datagrams(stride) => stride,
-            };
-            let rest = &batch.bytes(run)[at.offset..];
-            let datagram = &rest[..rest.len().min(stride)];
-            if let Some(flow) = &run.flow {
-                if !self.supervisor.has_room() {
-                    self.poller
-                        .set(ROOM, self.supervisor.room(), Interest::READ)?;
-                    return Err(ErrorKind::WouldBlock.into());
-                }
-                self.count += 1;
-                let conn = Some(self.count);
-                let caller = Caller {
-                    flow: flow.clone(),
-                    conn,
-                };
-                if let Err(error) = &self.start(caller, datagram) {
-                    let name = Conversation { flow, conn };
-                    taps.emit(&Event::Broken { name, error });
-                }
+        let mut next = *at;
+        while let Some((run, datagram)) = batch.next_chunk(&mut next) {
+            if !self.supervisor.has_room() {
+                return Err(ErrorKind::WouldBlock.into());
             }
-            at.offset += datagram.len();
-            if at.offset >= run.len {
-                *at = Cursor {
-                    run: at.run + 1,
-                    offset: 0,
-                };
+            *at = next;
+            let Some(flow) = run.flow.clone() else {
+                continue;
+            };
+            self.count += 1;
+            let conn = Some(self.count);
+            let caller = Caller { flow, conn };
+            if let Err(error) = &self.start(&caller, datagram) {
+                let name = caller.conversation();
+                taps.emit(&Event::Broken { name, error });
             }
         }
         Ok(Next::Continue)
@@ -195,17 +167,12 @@ impl End for DatagramChildren {
     }
 
     fn readiness(&self) -> Readiness<'_> {
+        let (is_over, has_room) = (self.is_over(), self.supervisor.has_room());
+        let output = Wait::readable(self.poller.descriptor());
+        let room = Wait::readable(self.supervisor.room());
         Readiness {
-            recv: if self.is_over() {
-                Wait::Now
-            } else {
-                Wait::readable(self.poller.descriptor())
-            },
-            send: if self.supervisor.has_room() {
-                Wait::Now
-            } else {
-                Wait::Never
-            },
+            recv: if is_over { Wait::Now } else { output },
+            send: if has_room { Wait::Now } else { room },
             watch: false,
         }
     }

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Flow, Identity};
 use crate::pump::end::Link;
+use crate::tap::Conversation;
 
 pub mod child;
 pub mod datagrams;
@@ -116,6 +117,13 @@ impl Caller {
             }
             Identity::Socket(..) => None,
         }
+    }
+
+    /// Returns it for an event.
+    #[must_use]
+    pub fn conversation(&self) -> Conversation<'_> {
+        let (flow, conn) = (&self.flow, self.conn);
+        Conversation { flow, conn }
     }
 
     /// Returns the variables that describe it.

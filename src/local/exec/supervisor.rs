@@ -1,7 +1,7 @@
 //! Supervisor of the child processes of a run: it limits their number, reaps them, and leaves none behind.
 //! Each child leads its own process group. After its conversation it has some time, then it gets SIGHUP, then SIGKILL.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,7 +24,7 @@ use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::inherited::hide_descriptors;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
-use crate::tap::{ChildEnd, Conversation, Event, Taps};
+use crate::tap::{ChildEnd, Event, Taps};
 
 /// Time between the end of a conversation and SIGHUP.
 const HANGUP_DELAY: Duration = Duration::from_secs(1);
@@ -47,8 +47,6 @@ struct Inner {
     bell: UnixStream,
     /// Readable while there is room for another child (eventfd(2)).
     room: OwnedFd,
-    /// Time of the next signal to a child.
-    next_signal: Cell<Option<Instant>>,
     state: RefCell<State>,
 }
 
@@ -58,6 +56,8 @@ struct State {
     processes: BTreeMap<u64, Process>,
     queue: BTreeSet<u64>,
     next_number: u64,
+    /// Time of the next signal to a child.
+    next_signal: Option<Instant>,
     /// First failure of a child that was not killed.
     failure: Option<Failure>,
 }
@@ -109,7 +109,6 @@ impl Supervisor {
             wake,
             bell,
             room: eventfd(1, EventfdFlags::CLOEXEC)?,
-            next_signal: Cell::default(),
             state: RefCell::default(),
         })))
     }
@@ -222,9 +221,8 @@ impl Supervisor {
             let Some(status) = process.reap(now) else {
                 return true;
             };
-            let Caller { flow, conn } = &process.caller;
             taps.emit(&Event::Exited(ChildEnd {
-                name: Conversation { flow, conn: *conn },
+                name: process.caller.conversation(),
                 pid: process.child.id(),
                 program: &program,
                 status,
@@ -245,7 +243,8 @@ impl Supervisor {
             Stage::Killed(give_up) => Some(give_up).filter(|&time| time > now),
             Stage::Attached | Stage::StdoutClosed => None,
         });
-        times.min()
+        state.next_signal = times.min();
+        state.next_signal
     }
 
     fn next_number(&self) -> u64 {
@@ -349,7 +348,7 @@ impl Process {
 
 impl End for Supervisor {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        self.0.next_signal.set(self.reap(taps));
+        self.reap(taps);
         Ok(Arrival::Nothing)
     }
 
@@ -362,8 +361,9 @@ impl End for Supervisor {
     }
 
     fn readiness(&self) -> Readiness<'_> {
+        let next_signal = self.0.state.borrow().next_signal;
         Readiness {
-            recv: Wait::readable(self.0.wake.as_fd()).or_until(self.0.next_signal.get()),
+            recv: Wait::readable(self.0.wake.as_fd()).or_until(next_signal),
             send: Wait::Never,
             watch: false,
         }

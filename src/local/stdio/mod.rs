@@ -1,10 +1,12 @@
 //! Standard input and output as the local end.
-//! What is read becomes batches as the link needs them; what arrives is written as it came, in one call where possible.
+//! Input becomes batches as the links need them; what arrives is written as it came, in one call if possible.
 
 use std::io::{self, ErrorKind};
 
+use super::out_dir::{OpenDir, OutDir};
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
+use crate::flow::Identity;
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Spliceable, Wait};
 use crate::tap::{Console, Taps};
 
@@ -15,21 +17,31 @@ pub mod output;
 use input::Input;
 use output::Output;
 
-/// Standard input and output, each of which may be left out.
+/// Local end of standard input and of a destination for what arrives.
 pub struct Stdio {
     input: Option<Input>,
-    output: Option<Output>,
-    /// What else is shown on a terminal.
+    destination: Destination,
+    /// Progress bar on the same terminal.
     console: Console,
 }
 
+/// Destination of what arrives.
+enum Destination {
+    /// It is counted and dropped.
+    Nowhere,
+    /// Standard output.
+    Output(Output),
+    /// A file for each client.
+    Files(OutDir),
+}
+
 impl Stdio {
-    /// Joins what is given; without input there is nothing to send, without output what arrives is counted and dropped.
+    /// Joins an input and an output. Without an input there is nothing to send; without an output, what arrives is dropped.
     #[must_use]
     pub fn new(input: Option<Input>, output: Option<Output>) -> Self {
         Self {
             input,
-            output,
+            destination: output.map_or(Destination::Nowhere, Destination::Output),
             console: Console::default(),
         }
     }
@@ -40,9 +52,30 @@ impl Stdio {
         Self { console, ..self }
     }
 
-    /// Whether a person sees what is written.
-    pub(in crate::local) fn is_seen(&self) -> bool {
-        self.output.as_ref().is_some_and(Output::is_terminal)
+    /// Writes whole lines, each behind the addresses that it came over.
+    #[must_use]
+    pub fn with_prefix(mut self) -> Self {
+        if let Destination::Output(output) = &mut self.destination {
+            output.prefix_lines();
+        }
+        self
+    }
+
+    /// Writes a file in `dir` for each client, in place of standard output.
+    #[must_use]
+    pub fn with_files(self, dir: OpenDir) -> Self {
+        let destination = Destination::Files(OutDir::new(dir));
+        Self {
+            destination,
+            ..self
+        }
+    }
+
+    fn output(&self) -> Option<&Output> {
+        match &self.destination {
+            Destination::Output(output) => Some(output),
+            Destination::Nowhere | Destination::Files(_) => None,
+        }
     }
 }
 
@@ -59,24 +92,36 @@ impl End for Stdio {
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
-        if let Some(output) = &mut self.output {
-            if output.is_terminal() {
-                self.console.remove_bar();
+        match &mut self.destination {
+            Destination::Nowhere => batch.advance(at, usize::MAX),
+            Destination::Output(output) => {
+                if output.is_terminal() {
+                    self.console.remove_bar();
+                }
+                let sent = output.send(batch, at);
+                sent.map_err(|error| named("cannot write to standard output", error))?;
             }
-            let sent = output.send(batch, at);
-            sent.map_err(|error| named("cannot write to standard output", error))?;
-        } else {
-            batch.advance(at, usize::MAX);
+            Destination::Files(files) => files.send(batch, at)?,
         }
         Ok(Next::Continue)
     }
 
-    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+    fn finish(&mut self, what: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        if let Finish::Stream(Identity::Pair(flow)) = what {
+            match &mut self.destination {
+                Destination::Nowhere => {}
+                Destination::Output(output) => {
+                    let finished = output.finish(flow);
+                    finished.map_err(|error| named("cannot write to standard output", error))?;
+                }
+                Destination::Files(files) => files.close(flow),
+            }
+        }
         Ok(Next::Continue)
     }
 
     fn readiness(&self) -> Readiness<'_> {
-        let output = self.output.as_ref();
+        let output = self.output();
         Readiness {
             recv: self.input.as_ref().map_or(Wait::Now, Input::wait),
             send: output.map_or(Wait::Now, |output| Wait::writable(output.sink())),
@@ -85,14 +130,14 @@ impl End for Stdio {
     }
 
     fn health(&mut self) -> io::Result<usize> {
-        self.output.as_ref().map_or(Ok(()), Output::health)?;
+        self.output().map_or(Ok(()), Output::health)?;
         Ok(0)
     }
 
     fn splice(&mut self) -> Spliceable<'_> {
         Spliceable {
             source: self.input.as_ref().and_then(Input::splice_source),
-            sink: self.output.as_ref().and_then(Output::splice_sink),
+            sink: self.output().and_then(Output::splice_sink),
             meter: None,
         }
     }

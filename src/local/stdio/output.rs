@@ -1,5 +1,5 @@
-//! What the local end gets: bytes as they came, or a text that shows where each chunk ends.
-//! Text that is made and not yet written is kept here, so a slow reader sees every chunk whole and once.
+//! Standard output: bytes as they came, or text that shows where each chunk ends.
+//! Text that is not written yet stays here, so a slow reader gets every chunk once and whole.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,20 +7,25 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
+use crate::flow::Flow;
 use crate::framing::OutputFraming;
+use crate::local::prefix::PrefixedLines;
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::wait::{Interest, Wakeup, wait};
-
-/// Runs written in one call: fewer than any system's `IOV_MAX`.
-const SLICES: usize = 64;
 
 /// Standard output.
 pub struct Output {
     to: Inherited,
-    framing: OutputFraming,
-    /// The text of chunks that are taken, and how much of it is written.
+    form: Form,
+    /// Text of chunks that are taken, and how much of it is written.
     text: Vec<u8>,
     written: usize,
+}
+
+/// Form of what is written.
+enum Form {
+    Framed(OutputFraming),
+    Prefixed(PrefixedLines),
 }
 
 impl Output {
@@ -29,54 +34,62 @@ impl Output {
     pub fn new(to: Inherited, framing: OutputFraming) -> Self {
         Self {
             to,
-            framing,
+            form: Form::Framed(framing),
             text: Vec::new(),
             written: 0,
         }
     }
 
+    /// Writes whole lines from now on, each behind the addresses that it came over.
+    pub(super) fn prefix_lines(&mut self) {
+        self.form = Form::Prefixed(PrefixedLines::new(self.is_terminal()));
+    }
+
     /// Implements [`crate::pump::end::End::send`].
+    ///
+    /// The cursor moves when text is made. Text that cannot be written yet is `WouldBlock`.
     pub(super) fn send(&mut self, batch: &Batch, at: &mut Cursor) -> io::Result<()> {
-        match self.framing {
-            OutputFraming::Raw => self.send_raw(batch, at),
-            _ => self.send_text(batch, at),
-        }
-    }
-
-    fn send_raw(&mut self, batch: &Batch, at: &mut Cursor) -> io::Result<()> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let count = batch.rest(*at, &mut slices);
-        let len: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        let written = match len {
-            0 => 0,
-            _ => write(&mut self.to, &slices[..count])?,
-        };
-        batch.advance(at, written);
-        Ok(())
-    }
-
-    /// The cursor moves when the text is made: where writing has to wait, the error says that there is more of it.
-    fn send_text(&mut self, batch: &Batch, at: &mut Cursor) -> io::Result<()> {
         loop {
-            while self.written < self.text.len() {
-                let rest = [IoSlice::new(&self.text[self.written..])];
-                self.written += write(&mut self.to, &rest)?;
-            }
-            self.text.clear();
-            self.written = 0;
+            self.flush()?;
             if batch.is_taken(*at) {
                 return Ok(());
             }
-            self.framing.encode(batch, at, &mut self.text);
+            match &mut self.form {
+                Form::Framed(OutputFraming::Raw) => {
+                    return batch.write_with(at, |slices| write(&mut self.to, slices));
+                }
+                Form::Framed(framing) => framing.encode(batch, at, &mut self.text),
+                Form::Prefixed(lines) => lines.encode(batch, at, &mut self.text)?,
+            }
         }
     }
 
-    /// The descriptor to wait for.
+    /// Writes the end of the stream of a client.
+    pub(super) fn finish(&mut self, flow: &Flow) -> io::Result<()> {
+        self.flush()?;
+        if let Form::Prefixed(lines) = &mut self.form {
+            lines.finish(flow, &mut self.text);
+        }
+        self.flush()
+    }
+
+    /// Writes the text.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.text.len() {
+            let rest = [IoSlice::new(&self.text[self.written..])];
+            self.written += write(&mut self.to, &rest)?;
+        }
+        self.text.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Returns the descriptor to wait for.
     pub(super) fn sink(&self) -> BorrowedFd<'_> {
         self.to.as_fd()
     }
 
-    /// Whether it is a terminal.
+    /// Returns true if it is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
         self.to.kind() == Kind::Terminal
     }
@@ -86,7 +99,7 @@ impl Output {
         self.to.kind() == Kind::Pipe
     }
 
-    /// Looks whether the pipe still has a reader.
+    /// Checks that the pipe still has a reader.
     ///
     /// Errors: a failure with [`Exit::OutputClosed`] if not.
     pub(super) fn health(&self) -> io::Result<()> {
@@ -99,18 +112,21 @@ impl Output {
 
     /// Returns the descriptor that the kernel may splice bytes into.
     pub(super) fn splice_sink(&self) -> Option<BorrowedFd<'_>> {
-        let is_plain = self.framing == OutputFraming::Raw
+        let is_plain = matches!(self.form, Form::Framed(OutputFraming::Raw))
             && matches!(self.to.kind(), Kind::Pipe | Kind::Regular | Kind::Null);
         is_plain.then(|| self.to.as_fd())
     }
 }
 
-/// Writes some of what there is.
+/// Writes some of the bytes.
 fn write(to: &mut Inherited, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match to.kind() {
-        Kind::Closed => Err(closed()),
+        Kind::Closed => {
+            let text = "cannot write to standard output: it was closed when the program started";
+            Err(Failure::new(Exit::Failed, text).into())
+        }
         kind => match to.write(slices) {
-            // It would be asked for ever.
+            // A further call would write nothing either.
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             Err(error) if kind == Kind::Pipe && error.kind() == ErrorKind::BrokenPipe => {
                 Err(reader_closed())
@@ -120,12 +136,7 @@ fn write(to: &mut Inherited, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     }
 }
 
-/// The reader of the pipe has closed it: the status says it all.
+/// Returns the failure of a closed reader, without a message: the status says it all.
 fn reader_closed() -> io::Error {
     Failure::new(Exit::OutputClosed, "").into()
-}
-
-fn closed() -> io::Error {
-    let text = "cannot write to standard output: it was closed when the program started";
-    Failure::new(Exit::Failed, text).into()
 }
