@@ -31,7 +31,7 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
     let accepted = tcp.record.accepted.len() == scene.clients;
     calls.tcp(accepted, "accept()   each client gets a new socket");
     let received = senders(&udp).len() == scene.clients;
-    calls.udp(received, "recvfrom() one socket for everybody");
+    calls.udp(received, "recvfrom() one socket for all peers");
     Ok(vec![
         calls,
         ports,
@@ -46,22 +46,22 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
 
 /// Opens both servers call by call, on one port number.
 fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
-    let mut step = Step::new("The calls it takes to wait for others");
+    let mut step = Step::new("The calls of a server");
     let listener = scene.socket(Type::STREAM)?;
     let is_nameless = name_of(&listener)?.port() == 0;
-    step.tcp(is_nameless, "socket()   it has no name yet");
+    step.tcp(is_nameless, "socket()   it has no address yet");
     listener.bind(&scene.at(0).into())?;
     let name = name_of(&listener)?;
-    step.tcp(name.port() != 0, format!("bind()     named {name}"));
+    step.tcp(name.port() != 0, format!("bind()     to {name}"));
     listener.listen(128)?;
-    step.tcp(listener.is_listener()?, "listen()   clients may come");
+    step.tcp(listener.is_listener()?, "listen()   clients can connect");
 
     let bound = scene.socket(Type::DGRAM)?;
     let is_nameless = name_of(&bound)?.port() == 0;
-    step.udp(is_nameless, "socket()   it has no name yet");
+    step.udp(is_nameless, "socket()   it has no address yet");
     bound.bind(&name.into())?;
     let is_named = name_of(&bound)? == name;
-    step.udp(is_named, format!("bind()     named {name}"));
+    step.udp(is_named, format!("bind()     to {name}"));
     let is_refused = bound.listen(128).is_err();
     step.udp(is_refused, "listen()   refused: not for UDP");
     Ok((step, listener, bound))
@@ -171,16 +171,16 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
         let text = format!("{} <-> {}   #{}", flow.local, flow.remote, number + 1);
         step.tcp(is_local(flow), text);
     }
-    step.tcp(are_distinct, "only the 4-tuple tells them apart");
+    step.tcp(are_distinct, "only the 4-tuples differ");
 
     let senders = senders(udp);
     let is_complete = senders.len() == count;
-    step.udp(is_complete, "1 socket that everything comes to:");
+    step.udp(is_complete, "1 socket for the datagrams of all:");
     for flow in senders {
         let text = format!("{} <- {}", flow.local, flow.remote);
         step.udp(is_local(flow), text);
     }
-    let text = "only the sender of each datagram tells them apart";
+    let text = "only the senders of the datagrams differ";
     step.udp(is_complete, text);
     step
 }
@@ -199,10 +199,13 @@ fn boundaries(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
         let own = received.filter(|(other, ..)| other == flow);
         own.map(|&(_, len, _)| len).collect()
     };
-    let mut step = Step::new(format!("{SENDS} sends of {len} bytes by each"));
+    let mut step = Step::new(format!("{SENDS} sends of {len} bytes from each client"));
     let mut accepted = tcp.record.accepted.iter();
     let are_merged = accepted.all(|flow| reads(flow) == [SENDS * len]);
-    let text = format!("one read of {} bytes: a stream has no borders", SENDS * len);
+    let text = format!(
+        "one read of {} bytes: a stream has no boundaries",
+        SENDS * len
+    );
     step.tcp(are_merged, text);
     let (bytes, datagrams) = totals(udp);
     let is_kept = bytes == scene.clients * SENDS * len && datagrams == scene.clients * (SENDS + 1);
@@ -230,16 +233,16 @@ fn empty(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
 }
 
 fn end(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
-    let mut step = Step::new("Each client has finished");
+    let mut step = Step::new("The end of each client");
     let are_finished = tcp.record.finished.len() == scene.clients;
-    let text = "shutdown() sends FIN: the server reads the end";
+    let text = "shutdown() sends FIN: the server reads end of file";
     step.tcp(are_finished, text);
     let said = scene.message.repeat(SENDS).into_bytes();
     let are_answered = tcp.answers.iter().all(|answer| *answer == said);
-    let text = "it answers all the same: half-closed, the other direction goes on";
+    let text = "the other direction stays open: half-closed, the server still answers";
     step.tcp(are_answered, text);
     let (_, datagrams) = totals(udp);
-    let text = "close() sends nothing: the server hears no end";
+    let text = "close() sends nothing: the server sees no end";
     step.udp(datagrams == scene.clients * (SENDS + 1), text);
     step
 }
@@ -256,7 +259,7 @@ fn killed(scene: &Scene) -> Result<Step> {
     let tcp = scene.pump(Server::Listener(listener, 1), sink(), WAIT_LIMIT)?;
     let reason = tcp.broken.first();
     let text = reason.map_or("no error", String::as_str);
-    let text = format!("RST comes, and read fails: {text}");
+    let text = format!("RST arrives, and read fails: {text}");
     step.tcp(reason.is_some(), text);
 
     let (bound, name) = scene.bound(Type::DGRAM)?;
@@ -270,7 +273,7 @@ fn killed(scene: &Scene) -> Result<Step> {
 
 /// Calls a port that no socket has.
 fn absent(scene: &Scene) -> io::Result<Step> {
-    let mut step = Step::new("Nobody is there");
+    let mut step = Step::new("A closed port");
     // Bound and given up: most likely no other socket takes the port in the next moment.
     let free = |kind| scene.bound(kind).map(|(_, name)| name);
     let error = scene.client(Type::STREAM, free(Type::STREAM)?).err();
@@ -285,7 +288,7 @@ fn absent(scene: &Scene) -> io::Result<Step> {
     open.set_read_timeout(Some(SILENCE))?;
     let received = open.recv(&mut space).map_err(|error| error.kind());
     let is_silent = received == Err(ErrorKind::WouldBlock);
-    let text = "sendto() succeeds, and nothing is ever heard";
+    let text = "sendto() succeeds, and later calls report no error";
     step.udp(is_sent && is_silent, text);
     let connected = scene.client(Type::DGRAM, address)?;
     let is_sent = connected.send(b"anybody?").is_ok();

@@ -32,7 +32,7 @@ const DATAGRAM_SIZE: usize = 1452;
 pub(super) fn measure(scene: &Scene) -> Result<Step> {
     let tcp = bulk(scene, Type::STREAM, STREAM_SEND_SIZE)?;
     let udp = bulk(scene, Type::DGRAM, DATAGRAM_SIZE)?;
-    let mut step = Step::new("Speed, here and now, through the pump");
+    let mut step = Step::new("Speed in this run, through the pump");
     let text = format!("{} MiB/s, all of it arrived", tcp.rate());
     step.tcp(tcp.sent == tcp.received, text);
     let lost = 100 * udp.sent.saturating_sub(udp.received) / udp.sent.max(1);
@@ -50,7 +50,7 @@ fn describe_trip(time: Option<Duration>) -> String {
     let time = time.map_or("no answer".to_owned(), |time| {
         format!("{} µs", time.as_micros())
     });
-    format!("{time} for a message there and back")
+    format!("{time} for a round trip")
 }
 
 /// Bytes that were sent and received.
