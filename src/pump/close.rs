@@ -11,17 +11,15 @@
 //! | both have ended | [`close_once_acknowledged`](Pump::close_once_acknowledged), then [`remove`](Pump::remove) closes it |
 //! | it has failed | [`fail`](Pump::fail) notes why; it is removed when what came before is delivered |
 
-use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use super::Pump;
 use super::end::{Close, Finish, Link, Next};
 use super::lane::is_temporary;
 use super::node::{Load, NodeId, Outgoing, Party, Route};
-use super::rules::{AfterPeerEnd, LEAVE_TIME, OnInputEnd, OnPeerEnd, Seconds, WAIT_REPORT_TIME};
-use crate::exit::{Exit, Failure, describe};
-use crate::flow::Identity;
-use crate::tap::{Conversation, Event};
+use super::rules::{AfterPeerEnd, LEAVE_TIME, OnInputEnd, OnPeerEnd, WAIT_REPORT_TIME};
+use crate::exit::{Exit, Failure};
+use crate::tap::Event;
 
 /// Time for which a peer may be silent before a drain ends, and time for which a drain may last.
 const DRAIN_SILENCE: Duration = Duration::from_secs(1);
@@ -482,82 +480,5 @@ impl Pump<'_> {
                 self.schedule.run(listener);
             }
         }
-    }
-
-    /// Breaks an end whose descriptor has hung up while nothing was being sent.
-    pub(super) fn break_hung_up(&mut self, id: NodeId) {
-        let health = self.nodes[id].party.end_mut().health();
-        let error = health.err().unwrap_or(ErrorKind::BrokenPipe.into());
-        self.break_sink(id, &error);
-    }
-
-    /// Notes why a link has failed, and reports it. What had arrived before is still delivered, then the link is removed.
-    pub(super) fn fail(&mut self, id: NodeId, error: &io::Error) {
-        let now = self.clock.now;
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        let Some(link) = node.party.link() else {
-            return;
-        };
-        if node.failure.is_none() {
-            let (identity, cause) = (link.identity(), cause_of(error));
-            let error = cause.as_ref().unwrap_or(error);
-            if let Identity::Pair(flow) = &identity {
-                let conn = link.states().first().and_then(|state| state.conn);
-                let name = Conversation { flow, conn };
-                self.taps.emit(&Event::Broken { name, error });
-            }
-            node.failure = Some(Box::new(Failure::io(identity, error)));
-            // What comes from its own end is dropped from now on, so that end may take again what it is given.
-            let partner = node.partner;
-            if let Some(own) = self.nodes.get_mut(partner)
-                && let Some(queue) = &mut own.queue
-            {
-                queue.since = now;
-            }
-            self.schedule.touch(partner);
-        }
-        self.schedule.run(id);
-    }
-
-    /// Closes a link that has taken nothing of what waits for it for longer than the limit.
-    pub(super) fn check_client_timeout(&mut self, id: NodeId) {
-        let (Some(node), Some(limit)) = (self.nodes.get(id), self.rules.client_timeout) else {
-            return;
-        };
-        let (Some(queue), Some(_)) = (&node.queue, node.party.link()) else {
-            return;
-        };
-        let due = queue.since + limit;
-        if self.clock.now < due {
-            return self.schedule.run_at(id, due);
-        }
-        self.fail_stalled(id, limit);
-        // It may go on sending for ever, but nothing is read for it any more.
-        self.on_end(id);
-    }
-
-    /// Fails a link that has taken nothing for so long; its peer learns that it has not got all.
-    fn fail_stalled(&mut self, id: NodeId, limit: Duration) {
-        let (limit, option) = (Seconds(limit), self.rules.words.client_timeout);
-        let text = format!("took nothing for {limit} ({option})");
-        self.nodes[id].close = Close::Reset;
-        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
-    }
-}
-
-/// Returns the cause of an error of a link, where the error has another name.
-///
-/// A reset that comes after the peer's FIN is reported as a broken pipe (write(2)). No report of the network ends a connection
-/// (RFC 1122, 4.2.3.9): it has timed out, and the last report is the reason.
-fn cause_of(error: &io::Error) -> Option<io::Error> {
-    match error.kind() {
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            let text = format!("connection timed out: {}", describe(error));
-            Some(io::Error::new(ErrorKind::TimedOut, text))
-        }
-        ErrorKind::BrokenPipe => Some(io::Error::from_raw_os_error(libc::ECONNRESET)),
-        _ => None,
     }
 }

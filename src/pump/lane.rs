@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use super::Pump;
 use super::end::{Arrival, Finish, Next};
-use super::node::{InFlight, Load, Node, NodeId, Party, Queue, Route};
+use super::node::{InFlight, Load, Node, NodeId, Queue, Route};
 use super::rules::InputTo;
-use super::splice::BULK;
+use super::splice::SPLICE_START;
 use crate::batch::{Batch, Cursor};
-use crate::exit::Failure;
 
 /// Connections that one turn accepts at most, before other nodes have their turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -74,7 +73,7 @@ impl Pump<'_> {
             self.clock.moved();
             let lane = &mut self.nodes[id].lane;
             lane.has_given = true;
-            lane.is_bulk = batch.len() >= BULK;
+            lane.is_bulk = batch.len() >= SPLICE_START;
             self.deliver(id, batch);
         }
     }
@@ -246,41 +245,6 @@ impl Pump<'_> {
             self.on_end(id);
         } else {
             self.check_drain(id);
-        }
-    }
-
-    /// Handles a failure to read from an end.
-    pub(super) fn break_source(&mut self, id: NodeId, error: &io::Error) {
-        match &self.nodes[id].party {
-            Party::Shared(_) => self.abandon(Err(Failure::io("cannot read the input", error))),
-            Party::Own(_) => {
-                self.fail(self.nodes[id].partner, error);
-                self.on_end(id);
-            }
-            Party::Link(link) if self.nodes.listeners.contains(&id) => {
-                let failure = Failure::io(link.identity(), error);
-                self.remove(id);
-                self.leave(Err(failure));
-            }
-            Party::Link(_) => {
-                self.fail(id, error);
-                self.on_end(id);
-            }
-        }
-    }
-
-    /// Handles a failure to write to an end. What had arrived from it before is still delivered.
-    pub(super) fn break_sink(&mut self, id: NodeId, error: &io::Error) {
-        let node = &mut self.nodes[id];
-        match &node.party {
-            Party::Shared(_) => self.abandon(Err(Failure::io("cannot write the output", error))),
-            // It may have more to say although it reads no more.
-            Party::Own(_) => {
-                node.failure = Some(Box::new(Failure::io("cannot write to it", error)));
-                self.schedule.run(id);
-                self.drain_partner(id);
-            }
-            Party::Link(_) => self.fail(id, error),
         }
     }
 

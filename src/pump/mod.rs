@@ -11,6 +11,7 @@ use crate::tap::Taps;
 
 mod close;
 pub mod end;
+mod failure;
 mod lane;
 mod node;
 pub mod rules;

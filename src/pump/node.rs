@@ -99,7 +99,7 @@ pub(super) struct Lane {
     /// Whether it stands in the queue of its sink without a load, to read when the sink has room.
     pub(super) waits_for_sink: bool,
     pub(super) splicing: Splicing,
-    /// Whether the last read moved as much as one read can.
+    /// Whether the last read or splice moved so much that splicing pays.
     pub(super) is_bulk: bool,
     /// Whether anything has come from here, if only an empty datagram.
     pub(super) has_given: bool,

@@ -10,8 +10,11 @@ use super::rules::Engine;
 use crate::flow::Direction;
 use crate::sys::splice::{Blocked, Broken, Splice};
 
-/// Bytes from which on moving pages costs less than copying them. A lane is spliced for as long as this much moves in one call.
-pub(super) const BULK: usize = 64 << 10;
+/// Bytes of one read after which a lane is spliced: as much as one read takes, so that more is likely to follow.
+pub(super) const SPLICE_START: usize = 64 << 10;
+
+/// Bytes of one splice below which a lane is copied again: two pages cost less to copy than to move.
+const SPLICE_STOP: usize = 8 << 10;
 
 impl Pump<'_> {
     /// Lets the kernel move bytes from `id`; `ready` is the side that was waited for. Returns false where they are to be copied.
@@ -52,7 +55,7 @@ impl Pump<'_> {
             }
         };
         if moved.taken > 0 {
-            lane.is_bulk = moved.taken >= BULK;
+            lane.is_bulk = moved.taken >= SPLICE_STOP;
             if let Some(meter) = source_end.meter {
                 meter.note(Direction::Incoming, moved.taken, None, self.taps);
             }

@@ -150,42 +150,6 @@ fn a_fast_path_that_fails_is_no_loss() {
 
 const SEND: [i64; 2] = [SYS_sendmsg, SYS_sendmmsg];
 
-/// The blocks of a file that is sent from a connected socket go the fast way, or the other one.
-#[test]
-fn blocks_of_a_file_go_the_way_that_is_open() {
-    if !has_faults() {
-        return;
-    }
-    // What is sent as a whole by the kernel: 61 datagrams, and nothing is left over.
-    let text = bytes(61_000);
-    let declined = [
-        Errno::INVAL,
-        Errno::MSGSIZE,
-        Errno::CONNREFUSED,
-        Errno::NOBUFS,
-    ];
-    let without_sendfile = declined.map(|error| Faults::of(&[SYS_sendfile], error));
-    // Linux 6.5 was the first that gathers the pages of a piece.
-    let name = rustix::system::uname();
-    let mut numbers = name.release().to_str().unwrap().split('.');
-    let mut number = || numbers.next().unwrap().parse::<u32>().unwrap();
-    let gathers = [number(), number()] >= [6, 5];
-    let without_sending = gathers.then(|| Faults::of(&SEND, Errno::INVAL));
-    for faults in without_sendfile.into_iter().chain(without_sending) {
-        let (socket, address) = datagrams();
-        socket2::SockRef::from(&socket)
-            .set_recv_buffer_size(1 << 20)
-            .unwrap();
-        let launch = tuplecat("udp-sendto --connected --reply-timeout 0 --in block:1000");
-        let launch = launch.to(address).with_faults(faults);
-        let launch = launch.env("TUPLECAT_NO_FAST_PATH", "0");
-        launch.stdin(Input::From(with_text(&text))).run().exits(0);
-        for block in text.chunks(1000) {
-            assert_eq!(receive(&socket).0, block);
-        }
-    }
-}
-
 /// A datagram that the kernel does not take is tried again, which is told after a second.
 #[test]
 fn a_datagram_that_finds_no_room_is_tried_again() {
