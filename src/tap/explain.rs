@@ -7,7 +7,7 @@ use std::io;
 use std::time::SystemTime;
 
 use super::lines::{Detail, Palette, put_line};
-use super::phrases::{Bytes, number, size};
+use super::phrases::{Bytes, broken, number, size};
 use super::{Call, Console, Data, Event, FinalSegment, PerDirection, SocketState, Tap};
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
@@ -189,7 +189,7 @@ impl Tap for Explain {
             Event::PeerFinished(name) => {
                 self.step("recv()", format!("{name}  0 bytes: the FIN of the peer"));
             }
-            Event::Broken { name, error } => self.failed("recv()", name, error),
+            Event::Broken { name, error } => self.failed("recv()", broken(*name), error),
             Event::Unreachable(error) => {
                 let (arrow, reason) = (error.flow.arrow(Direction::Outgoing), error.reason);
                 let text = format!("{arrow}  {reason} (ICMP); the socket goes on");

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use anstyle::{AnsiColor, Style};
 
 use super::phrases::{
-    self, Bytes, bound, buffers, child_end, icmp_error, kernel_drop, size, totals, transfer,
+    self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, size, totals, transfer,
 };
 use super::{Data, Event, SocketState, Tap, Target};
 use crate::escape::Escaped;
@@ -210,7 +210,7 @@ impl<W: Write> Tap for Lines<W> {
                 self.line("finished", format!("{name}  by the peer"));
             }
             Event::Broken { name, error } => {
-                self.line("broken", format!("{name}  {}", describe(error)));
+                self.line("broken", format!("{}  {}", broken(*name), describe(error)));
             }
             Event::Unreachable(error) => self.line("refused", icmp_error(error)),
             Event::Ignored { flow, bytes } => self.ignored(flow, *bytes),

@@ -25,6 +25,14 @@ impl Display for Conversation<'_> {
     }
 }
 
+/// The name of what broke: without a number it is a socket with one peer, also over UDP; with one it may be a datagram.
+pub(super) fn broken(name: Conversation<'_>) -> String {
+    match name.conn {
+        None => name.flow.to_string(),
+        Some(_) => name.to_string(),
+    }
+}
+
 impl Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.transport, self.remote)
