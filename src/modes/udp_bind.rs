@@ -4,8 +4,8 @@
 //! | call | where it is made |
 //! |---|---|
 //! | `socket`, `bind` | [`open::receiving`], called below |
-//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/inbox.rs`, whenever the pump finds it ready |
-//! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/parcel.rs`; `link/udp/route.rs` chooses the peer |
+//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/receiver.rs`, whenever the pump finds it ready |
+//! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/message.rs`; `link/udp/sender.rs` chooses the peer |
 //! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it sends nothing |
 
 use std::net::SocketAddr;
@@ -124,7 +124,7 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
         ReplyTo::Last => return Ok(Audience::Last),
         ReplyTo::First => return Ok(Audience::First),
         ReplyTo::All => return Ok(Audience::All),
-        ReplyTo::None => return Ok(Audience::Nobody),
+        ReplyTo::None => return Ok(Audience::None),
         ReplyTo::Address(endpoint) => endpoint.clone(),
     };
     let resolver = options.common.address.resolver(Transport::Udp);

@@ -4,9 +4,9 @@
 //! | call | where it is made |
 //! |---|---|
 //! | `socket`, and `bind` with `--source` | [`open::sending`], called below; otherwise the first datagram binds the socket |
-//! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/mod.rs`: it sends nothing |
-//! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/parcel.rs`, as the pump reads the input |
-//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/inbox.rs`, whenever the pump finds it ready |
+//! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/handle.rs`: it sends nothing |
+//! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/message.rs`, as the pump reads the input |
+//! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/receiver.rs`, whenever the pump finds it ready |
 //! | `close` | when replies have stopped coming (`pump/ending.rs`): it sends nothing |
 
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::address::Source;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at};
 use crate::flow::{Identity, Transport};
-use crate::link::udp::{Accepts, Patience, Settings, Socket, Speech};
+use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
 use crate::run::{ChildScope, Deadline, LocalEnd, Observers, Retry, Session, Side, Traffic, lines};
 use crate::socket::open;
@@ -144,11 +144,11 @@ fn settings(
             None => defaults.accepts,
         },
         connected: sendto.connected,
-        after_finish: reply_timeout(options, deadline),
-        speech: if dialogue.expects() && dialogue.sends() && !dialogue.stdin {
-            Speech::InTurn
+        reply_timeout: reply_timeout(options, deadline),
+        reply_timer: if dialogue.expects() && dialogue.sends() && !dialogue.stdin {
+            ReplyTimer::AfterEachSend
         } else {
-            Speech::AtWill
+            ReplyTimer::AfterEof
         },
         engine: session.rules.engine,
         max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
@@ -166,20 +166,20 @@ fn settings(
 }
 
 /// Returns how long to wait for a reply.
-fn reply_timeout(options: &UdpSendto, deadline: Option<Deadline>) -> Patience {
+fn reply_timeout(options: &UdpSendto, deadline: Option<Deadline>) -> Option<Duration> {
     let ends = &options.common.ends;
     let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
     let time = match options.sendto.reply_timeout {
-        Some(ReplyTimeout::Forever) => return Patience::Forever,
+        Some(ReplyTimeout::Forever) => return None,
         Some(ReplyTimeout::After(time)) => time,
         // Another limit ends the run if the answer does not come.
         None if deadline.is_none() && options.common.dialogue.expects() && is_limited => {
-            return Patience::Forever;
+            return None;
         }
         None => REPLY_TIMEOUT,
     };
     let left = deadline.map(|(until, _)| until.saturating_duration_since(Instant::now()));
-    Patience::Quiet(left.map_or(time, |left| left.min(time)))
+    Some(left.map_or(time, |left| left.min(time)))
 }
 
 /// Returns true for the address of many machines: multicast, or the broadcast address of every network.

@@ -107,10 +107,14 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Returns true if it can go on now.
+    /// Returns true if it can go on now, or if the time has come.
     #[must_use]
     pub fn is_now(&self) -> bool {
-        matches!(self, Self::Now)
+        match self {
+            Self::Now => true,
+            Self::Never => false,
+            Self::For { until, .. } => until.is_some_and(|until| until <= Instant::now()),
+        }
     }
 
     /// The descriptor to wait for.

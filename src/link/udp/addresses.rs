@@ -1,5 +1,5 @@
-//! The forms of one address: IPv4-mapped or not, with a scope or a flow label or without.
-//! Peers are told apart by one form, the kernel takes another, and what was typed may be a third.
+//! Addresses of datagrams, and the forms of one address: IPv4-mapped or not, with a scope or a flow label or without.
+//! Peers are compared in one form, the kernel takes another, and the user may have typed a third.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,14 +9,13 @@ use crate::flow::{Flow, Transport, unmapped};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pair {
     /// Our address.
-    pub local: SocketAddr,
+    pub(super) local: SocketAddr,
     /// The address of the peer.
-    pub remote: SocketAddr,
+    pub(super) remote: SocketAddr,
 }
 
 impl Pair {
     /// Joins two addresses, IPv4-mapped ones as the IPv4 addresses they stand for.
-    #[must_use]
     pub(super) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         Self {
             local: unmapped(local),
@@ -25,7 +24,6 @@ impl Pair {
     }
 
     /// Takes the addresses of a flow, unless they are no IP addresses.
-    #[must_use]
     pub(super) fn of(flow: &Flow) -> Option<Self> {
         Some(Self {
             local: flow.local.inet()?,
@@ -34,14 +32,13 @@ impl Pair {
     }
 
     /// Returns the same as a UDP flow.
-    #[must_use]
     pub(super) fn flow(self) -> Flow {
         Flow::new(Transport::Udp, self.local.into(), self.remote.into())
     }
 }
 
-/// The most bytes of payload in a datagram to `target`, or to anybody if that is open: what is left of the largest packet by the
-/// headers of UDP and IPv4, or of UDP alone, since IPv6 does not count its own (RFC 768, RFC 791, RFC 8200).
+/// Returns the most bytes of payload in a datagram to `target`, or to any address if that is open: what the headers of UDP and
+/// IPv4 leave of the largest packet. IPv6 does not count its own header (RFC 768, RFC 791, RFC 8200).
 #[must_use]
 pub fn longest_payload(target: Option<SocketAddr>) -> usize {
     match target.map(unmapped) {
@@ -50,18 +47,17 @@ pub fn longest_payload(target: Option<SocketAddr>) -> usize {
     }
 }
 
-/// An address as answers come from it: what is sent to the unspecified address reaches this machine (ip(7)).
+/// Returns the address that answers of `target` come from: the unspecified address reaches this machine (ip(7)).
 pub(super) fn reachable(mut target: SocketAddr) -> SocketAddr {
-    if target.ip().is_unspecified() {
-        target.set_ip(match target {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
+    match target.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => target.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => target.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
     }
     target
 }
 
-/// The one form of an address that compares equal for one peer: no flow label, and a scope only where it tells two apart.
+/// Returns the form of an address that is equal for one peer: no flow label, and a scope only where it tells two peers apart.
 pub(super) fn comparable(address: SocketAddr) -> SocketAddr {
     let mut address = unmapped(address);
     if let SocketAddr::V6(v6) = &mut address {
@@ -73,8 +69,8 @@ pub(super) fn comparable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Whether `other` is who was meant by `target`, both in the comparable form: without a scope it is whoever has the address, on
-/// whichever interface the kernel has chosen.
+/// Returns true if `target` means `other`, both in the comparable form. A target without a scope means that address on whichever
+/// interface the kernel has chosen.
 pub(super) fn means(target: SocketAddr, mut other: SocketAddr) -> bool {
     if let (SocketAddr::V6(target), SocketAddr::V6(other)) = (target, &mut other)
         && target.scope_id() == 0
@@ -84,12 +80,11 @@ pub(super) fn means(target: SocketAddr, mut other: SocketAddr) -> bool {
     target == other
 }
 
-/// An address in the form that a socket bound to `bound` takes: an IPv6 socket reaches IPv4 by mapped addresses (RFC 3493, 3.7).
+/// Returns an address in the form that a socket bound to `bound` takes: an IPv6 socket reaches IPv4 by mapped addresses
+/// (RFC 3493, 3.7).
 pub(super) fn in_family(address: SocketAddr, bound: SocketAddr) -> SocketAddr {
-    match (address, bound) {
-        (SocketAddr::V4(v4), SocketAddr::V6(_)) => {
-            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
-        }
+    match (address.ip(), bound) {
+        (IpAddr::V4(v4), SocketAddr::V6(_)) => (v4.to_ipv6_mapped(), address.port()).into(),
         _ => address,
     }
 }

@@ -1,8 +1,8 @@
-//! A UDP socket as a link: one socket for every peer, and each datagram brings its addresses.
-//! Nothing here is a connection: whom answers go to is a policy, and an ICMP error is news of one peer, not the end of the socket.
+//! UDP socket as a link: one socket for every peer, and each datagram brings its addresses.
+//! A policy decides which peer an answer goes to, and an ICMP error is about one peer: it does not end the socket.
 //!
-//! The calls: recvmmsg(2) or recvmsg(2) in `inbox.rs`, sendmmsg(2) or sendmsg(2) in `parcel.rs`, recvmsg(2) for ICMP errors in
-//! `error_queue.rs`, setsockopt(2) in `options.rs`. There is no accept and no shutdown; connect(2), with `--connected`, is below.
+//! The calls: recvmmsg(2) or recvmsg(2) in `receiver.rs`, sendmmsg(2) or sendmsg(2) in `message.rs`, recvmsg(2) for ICMP errors in
+//! `error_queue.rs`, setsockopt(2) and connect(2), with `--connected`, in `handle.rs`. There is no accept and no shutdown.
 
 use std::io;
 use std::iter;
@@ -10,208 +10,448 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Cursor, Run};
+use nix::errno::Errno;
+
+use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
-use crate::flow::{Flow, Identity, Transport, unmapped};
+use crate::flow::{Direction, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
-use crate::sys::sockopt::{dropped, unread, unsent};
-use crate::tap::{Call, Count, Event, KernelDrop, SocketState, Taps};
+use crate::sys::sockopt::{unread, unsent};
+use crate::tap::{Call, Count, Data, Event, IcmpError, KernelDrop, SocketState, Taps, Transfer};
 
 mod addresses;
-mod control;
-mod drops;
-mod eof_datagram;
+mod ends;
 mod error_queue;
-mod icmp;
-mod inbox;
-mod options;
-mod parcel;
+mod handle;
+mod message;
 mod peers;
-mod quota;
-mod receive;
-mod route;
-mod send;
-mod send_errors;
+mod receiver;
+mod sender;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use addresses::longest_payload;
-pub use settings::{Accepts, Audience, Owner, Patience, Refusal, Settings, Speech};
+pub use settings::{Accepts, Audience, Owner, Refusal, ReplyTimer, Settings};
 
-use addresses::{Pair, comparable, in_family, reachable};
-use drops::Drops;
-use eof_datagram::EofDatagram;
-use error_queue::Unreachable;
-use inbox::Inbox;
+use addresses::{Pair, comparable, means, reachable};
+use ends::{EOF_SEND_TIMEOUT, EofDatagram, Limits, Over};
+use error_queue::ErrorQueue;
+use handle::Handle;
+use message::{RecvMeta, Transmit};
 use peers::Peers;
-use receive::Over;
-use route::explain_denial;
-use send::Outbox;
+use receiver::Receiver;
+use sender::{Sender, explain};
 
-/// A UDP socket, and the peers it talks with.
+/// Number of errors of one read that may have no entry in the error queue: leftovers of errors that were read before.
+const MAX_STRAY_ERRORS: usize = 16;
+
+/// UDP socket, and the peers it talks with.
 pub struct Socket {
-    inner: socket2::Socket,
+    handle: Handle,
     settings: Settings,
-    name: Name,
     peers: Peers,
-    inbox: Inbox,
-    outbox: Outbox,
-    totals: Totals,
-    unreachable: Option<Unreachable>,
+    receiver: Receiver,
+    sender: Sender,
+    errors: ErrorQueue,
+    limits: Limits,
     eof: EofDatagram,
-    /// Whether the local end has nothing more to send.
-    finished: bool,
-    /// Why nothing more is received.
-    over: Option<Over>,
-    /// When something was last received, or the local end finished: silence is counted from here.
-    heard: Instant,
+    totals: Totals,
     opened: Instant,
 }
 
-/// What went through the socket, and what did not.
+/// Datagrams of a socket since it was opened.
 #[derive(Debug, Default)]
 struct Totals {
     received: Count,
     sent: Count,
     ignored: u64,
     truncated: u64,
-    drops: Drops,
-}
-
-/// What names the socket: its own address, and that of its one peer if it is connected.
-#[derive(Clone, Copy, Debug)]
-struct Name {
-    /// As `getsockname` gives it.
-    bound: SocketAddr,
-    /// Its one peer, where it is connected.
-    remote: Option<SocketAddr>,
-}
-
-impl Name {
-    fn of(socket: &socket2::Socket) -> io::Result<Self> {
-        let bound = socket.local_addr()?.as_socket();
-        let bound = bound.ok_or_else(|| io::Error::other("not an internet socket"))?;
-        let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-        Ok(Self { bound, remote })
-    }
-
-    /// Whether each datagram has to say which of our addresses it is for.
-    fn is_wildcard(self) -> bool {
-        unmapped(self.bound).ip().is_unspecified()
-    }
-
-    fn with_ip(self, local: Option<SocketAddr>) -> SocketAddr {
-        let mut address = local.unwrap_or(self.bound);
-        address.set_port(self.bound.port());
-        address
-    }
 }
 
 impl Socket {
-    /// Takes over a bound socket, or one that the first datagram will bind.
-    ///
-    /// Sets `O_NONBLOCK` and what makes the kernel tell the addresses, drops and errors of each datagram (ip(7), ipv6(7), udp(7)).
+    /// Takes over a socket that is bound, or that the first datagram will bind.
     pub fn new(socket: socket2::Socket, mut settings: Settings) -> io::Result<Self> {
-        if let Audience::Target(target) = &mut settings.audience {
-            *target = reachable(*target);
-        }
         if let Accepts::Only(target) = &mut settings.accepts {
             *target = comparable(reachable(*target));
         }
-        if let (true, Audience::Target(target)) = (settings.connected, settings.audience) {
-            let connected = socket.connect(&in_family(target, Name::of(&socket)?.bound).into());
-            connected.map_err(|error| {
-                io::Error::new(error.kind(), explain_denial(&socket, target, &error))
-            })?;
+        let mut peer = None;
+        if let Audience::Target(target) = &mut settings.audience {
+            *target = reachable(*target);
+            peer = Some(*target).filter(|_| settings.connected);
         }
-        let name = Name::of(&socket)?;
-        options::prepare(&socket, name)?;
-        let inbox = Inbox::new(&settings);
+        let handle = Handle::new(socket, peer)?;
         Ok(Self {
-            outbox: Outbox::new(&socket, &settings),
             peers: Peers::new(settings.max_peers),
-            over: inbox.quota.is_used_up().then_some(Over::Enough),
-            inbox,
-            name,
-            inner: socket,
-            settings,
-            totals: Totals::default(),
-            unreachable: None,
+            receiver: Receiver::new(&settings),
+            sender: Sender::new(&handle, &settings),
+            errors: ErrorQueue::new(&settings),
+            limits: Limits::new(&settings),
             eof: EofDatagram::default(),
-            finished: false,
-            heard: Instant::now(),
+            totals: Totals::default(),
             opened: Instant::now(),
+            handle,
+            settings,
         })
     }
 
-    /// Both addresses of the datagrams to the target, if there is one. Our port is 0 until the socket is bound.
+    /// Returns both addresses of the datagrams to the target. Our port is 0 until the socket is bound.
     pub fn flow(&mut self) -> Option<Flow> {
-        match self.settings.audience {
-            Audience::Target(target) => Some(self.route_to_target(target).flow.flow()),
-            _ => None,
-        }
+        self.sender.update_routes(&self.handle, &self.peers);
+        self.sender.first_flow().map(Pair::flow)
     }
 
-    /// Datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.totals.drops.total() + self.totals.truncated
+    /// Returns the number of datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
+    fn lost(&self) -> u64 {
+        self.receiver.drops.total + self.totals.truncated
     }
 
-    /// Whether what was sent may have been all: from now on silence counts.
-    fn has_spoken(&self) -> bool {
-        self.finished || self.settings.speech == Speech::InTurn
-    }
-
+    /// Returns the row of the socket itself in the table of sockets.
     fn state(&self) -> SocketState {
+        let is_connected = self.handle.remote.is_some();
         SocketState {
-            state: match self.name.remote {
-                Some(_) => "connected",
-                None => "bound",
-            },
+            state: if is_connected { "connected" } else { "bound" },
             received: self.totals.received,
             sent: self.totals.sent,
             ignored: self.totals.ignored,
-            dropped: self.totals.drops.total(),
-            dropped_at_least: self.totals.drops.may_be_more(),
-            unread: unread(&self.inner),
-            unsent: unsent(&self.inner),
+            dropped: self.receiver.drops.total,
+            dropped_at_least: self.receiver.drops.may_be_more,
+            unread: unread(&self.handle.socket),
+            unsent: unsent(&self.handle.socket),
             ..SocketState::new(self.identity(), self.opened)
         }
     }
 
-    /// Asks the kernel how many datagrams it dropped, and reports those not reported yet.
-    fn check_drops(&mut self, taps: &mut Taps) {
-        if let Ok(count) = dropped(&self.inner) {
-            self.totals.drops.note(count);
-        }
-        let news = self.totals.drops.take_untold();
-        self.report_drops(news, taps);
-    }
-
-    /// Reports what went to and from each peer, where there was more than one.
-    fn report_peers(&self, taps: &mut Taps) {
-        let states: Vec<SocketState> = self.peers.states().collect();
-        if states.len() > 1 {
-            taps.emit(&Event::Peers(&states));
+    /// Reads what is in the receive buffer; false if nothing is.
+    fn read(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<bool> {
+        let mut strays = 0;
+        loop {
+            match self.receiver.read(&self.handle, batch) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(_) if self.drain_errors(taps) => {}
+                Err(error) if strays == MAX_STRAY_ERRORS => return Err(error.into()),
+                Err(_) => strays += 1,
+            }
         }
     }
 
-    fn report_drops(&self, news: Option<u64>, taps: &mut Taps) {
-        if let Some(count) = news {
+    /// Makes a run of what is in one slot, as far as it is to be passed on.
+    fn pass_on(&mut self, slot: usize, meta: &RecvMeta, batch: &mut Batch, taps: &mut Taps) {
+        let pair = Pair::new(self.handle.local_of(meta.local), meta.sender);
+        let flow = &pair.flow();
+        let kept = meta.len.min(self.receiver.max_datagram);
+        let stride = meta.stride.unwrap_or(kept).max(1);
+        let shape = Shape::Datagrams(stride);
+        if !self.settings.access.admits(pair.remote.ip()) {
+            self.totals.ignored += shape.count(kept) as u64;
+            let datagrams = Some(shape.count(kept));
+            return taps.emit(&Event::Rejected { flow, datagrams });
+        }
+        if !self.accepts(pair.remote) {
+            let shape = Shape::Datagrams(meta.stride.unwrap_or(meta.len).max(1));
+            for bytes in shape.sizes(meta.len) {
+                self.totals.ignored += 1;
+                taps.emit(&Event::Ignored { flow, bytes });
+            }
+            return;
+        }
+        let count = self.limits.admit(kept, stride);
+        if count == 0 {
+            return;
+        }
+        if kept < meta.len {
+            self.totals.truncated += 1;
+            let (bytes, size) = (kept, meta.len);
+            taps.emit(&Event::Truncated { flow, bytes, size });
+        }
+        let run = Run {
+            start: slot * self.receiver.slot_size(),
+            len: kept.min(count * stride),
+            shape,
+            flow: Some(flow.clone()),
+        };
+        self.deliver(pair, run, batch, taps);
+    }
+
+    fn accepts(&self, remote: SocketAddr) -> bool {
+        match self.settings.accepts {
+            Accepts::Anyone => true,
+            Accepts::Only(target) => means(target, remote),
+            Accepts::First => (self.peers.first()).is_none_or(|first| first.remote == remote),
+        }
+    }
+
+    /// Counts and reports a run, and puts it into the batch unless it is the end of the sender (`--eof-datagram`).
+    fn deliver(&mut self, pair: Pair, run: Run, batch: &mut Batch, taps: &mut Taps) {
+        let (len, datagrams) = (run.len, run.count());
+        self.totals.received.add(len, datagrams);
+        if let Some(forgotten) = self.peers.count_received(pair, len, datagrams) {
+            taps.emit(&Event::Forgotten(&forgotten.flow()));
+        }
+        self.errors.unreachable = None;
+        taps.emit(&Event::Data(Data {
+            direction: Direction::Incoming,
+            flow: &pair.flow(),
+            conn: None,
+            len,
+            shape: run.shape,
+            bytes: Some(batch.bytes(&run)),
+        }));
+        if len == 0 && self.settings.eof_datagram {
+            self.limits.over = Some(Over::PeerEof);
+        } else {
+            batch.push(run);
+            self.limits.take(len, datagrams);
+        }
+    }
+
+    fn report_drops(&self, count: Option<u64>, taps: &mut Taps) {
+        if let Some(datagrams) = count {
             taps.emit(&Event::Dropped(KernelDrop {
                 socket: &self.identity(),
-                datagrams: count,
-                at_least: self.totals.drops.may_be_more(),
+                datagrams,
+                at_least: self.receiver.drops.may_be_more,
             }));
         }
+    }
+
+    /// Does what is due while nothing is in the receive buffer.
+    fn note_silence(&mut self, taps: &mut Taps) {
+        self.drain_errors(taps);
+        let dropped = self.receiver.drops.ask(&self.handle);
+        self.report_drops(dropped, taps);
+        if self.is_refused() {
+            self.limits.over.get_or_insert(Over::Enough);
+        }
+        self.limits.check_silence(true);
+        if self.limits.over.is_none() && self.eof.due.is_some_and(|due| due <= Instant::now()) {
+            // It was sent before: an error ends nothing.
+            let _ = self.send_eof_datagram(taps);
+        }
+    }
+
+    /// Returns true if nothing more can be expected: all is sent, and the latest answer was an error.
+    fn is_refused(&self) -> bool {
+        self.settings.refusal == Refusal::Ends
+            && self.limits.awaits_replies()
+            && (self.errors.unreachable.as_ref())
+                .is_some_and(|(_, sent)| *sent == self.totals.sent.chunks)
+    }
+
+    /// Reports the errors that have come back; returns true if there were any.
+    fn drain_errors(&mut self, taps: &mut Taps) -> bool {
+        let (sent, is_repeated) = (self.totals.sent.chunks, self.eof.is_repeated());
+        let found = self.errors.drain(&self.handle, sent, is_repeated, taps);
+        if self.errors.has_peer_gone {
+            self.limits.over.get_or_insert(Over::Enough);
+        }
+        found
+    }
+
+    /// Sends the runs from `at` on, up to the one with the index `until`.
+    fn send_runs(
+        &mut self,
+        batch: &Batch,
+        at: &mut Cursor,
+        until: usize,
+        taps: &mut Taps,
+    ) -> io::Result<()> {
+        self.sender.update_routes(&self.handle, &self.peers);
+        let mut has_failed = false;
+        while let Some((first, count)) = self.sender.gather(batch, at, until, &self.handle) {
+            match self.sender.transmit(&self.handle, batch) {
+                Ok(taken) => {
+                    has_failed = false;
+                    self.note_sent(taken, batch, at, taps);
+                    if taken < count {
+                        // The kernel may report only once what stopped it, and not to the next call.
+                        self.drain_errors(taps);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(error @ (Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                    self.wait_for_room(&first, error, taps);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                // It may be about an older datagram. Only one that comes again, with the error queue empty, is about this one.
+                Err(_) if self.drain_errors(taps) || !std::mem::replace(&mut has_failed, true) => {}
+                Err(error) if self.sender.do_without(&first, error, &self.handle) => {}
+                Err(error) => {
+                    self.skip(&first, error, taps)?;
+                    self.sender.take(0, at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts and reports the first `taken` transmits of a call.
+    fn note_sent(&mut self, taken: usize, batch: &Batch, at: &mut Cursor, taps: &mut Taps) {
+        if self.handle.bound.port() == 0 {
+            self.handle.note_bound();
+            self.sender.update_routes(&self.handle, &self.peers);
+        }
+        self.limits.note_sent(false);
+        self.sender.note_room();
+        for index in 0..taken {
+            let transmit = self.sender.take(index, at);
+            let (len, mut pair) = (transmit.len, transmit.route.flow);
+            pair.local.set_port(self.handle.bound.port());
+            let shape = Shape::Datagrams(transmit.segment_size.map_or(len, usize::from).max(1));
+            let (remote, datagrams) = (comparable(pair.remote), shape.count(len));
+            self.totals.sent.add(len, datagrams);
+            self.peers.count_sent(remote, len, datagrams);
+            taps.emit(&Event::Data(Data {
+                direction: Direction::Outgoing,
+                flow: &pair.flow(),
+                conn: None,
+                len,
+                shape,
+                bytes: Some(transmit.bytes(batch)),
+            }));
+        }
+    }
+
+    /// Notes that there is no room in the buffer of the socket (`EAGAIN`), or in the queue of the interface.
+    fn wait_for_room(&mut self, transmit: &Transmit, error: Errno, taps: &mut Taps) {
+        if error == Errno::EAGAIN {
+            return self.sender.note_room();
+        }
+        if let Some(text) = self.sender.note_full(transmit.route.flow.remote, error) {
+            let socket = &self.identity();
+            taps.emit(&Event::Waiting { socket, text });
+        }
+    }
+
+    /// Reports a transmit that cannot be sent and is left out. Errors: a [`Failure`] where that is the end.
+    fn skip(&self, transmit: &Transmit, error: Errno, taps: &mut Taps) -> io::Result<()> {
+        let pair = transmit.route.flow;
+        let reason = explain(transmit, error, self.errors.path_mtu, &self.handle);
+        if error == Errno::EMSGSIZE || self.settings.refusal == Refusal::Ends {
+            let exit = Exit::from(&io::Error::from(error));
+            let text = format!("cannot send to {}: {reason}", pair.remote);
+            return Err(Failure::new(exit, text).into());
+        }
+        taps.emit(&Event::Unreachable(IcmpError {
+            flow: &pair.flow(),
+            reason: &reason,
+            reported_by: None,
+        }));
+        Ok(())
+    }
+
+    /// Sends the empty datagram that stands for the end to the whole audience.
+    fn send_eof_datagram(&mut self, taps: &mut Taps) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.push_datagram(0, 0);
+        let before = self.totals.sent.chunks;
+        let result = self.send_runs(&batch, &mut Cursor::default(), 1, taps);
+        let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if !self.eof.is_sent() && result.as_ref().is_err_and(would_block) {
+            if !self.eof.note_delay() {
+                return result;
+            }
+            let (socket, time) = (self.identity(), EOF_SEND_TIMEOUT.as_secs());
+            let what = "the datagram that stands for the end could not be sent within";
+            return Err(Failure::new(Exit::Failed, format!("{socket}: {what} {time} s")).into());
+        }
+        // A socket that serves many peers does not wait for one of them.
+        let is_answer = self.limits.over == Some(Over::PeerEof);
+        let is_repeated = self.settings.refusal == Refusal::Ends;
+        let datagrams = self.totals.sent.chunks - before;
+        self.eof.note_sent(datagrams, is_answer, is_repeated);
+        result
+    }
+
+    /// Reports a transfer with an agreed end, after answering the end of the peer: closing a UDP socket sends nothing.
+    fn end_transfer(&mut self, taps: &mut Taps) {
+        let has_come = self.limits.over == Some(Over::PeerEof);
+        if has_come && !self.eof.is_sent() {
+            let _ = self.send_eof_datagram(taps);
+        }
+        let mut peers = self.peers.flows();
+        let only = match (peers.next(), peers.next()) {
+            (None, _) => self.sender.first_flow(),
+            (only, None) => only,
+            _ => None,
+        };
+        let socket = &only.map_or_else(|| self.identity(), |only| Identity::Pair(only.flow()));
+        let received = Transfer {
+            socket,
+            direction: Direction::Incoming,
+            count: self.totals.received,
+            complete: has_come,
+            lost: self.lost(),
+            at_least: self.receiver.drops.may_be_more,
+        };
+        let sent = Transfer {
+            socket,
+            direction: Direction::Outgoing,
+            count: self.totals.sent,
+            complete: self.eof.is_sent(),
+            lost: self.errors.count,
+            at_least: true,
+        };
+        self.eof.report([received, sent], taps);
+    }
+
+    /// Returns how the socket ended, once it is closed.
+    fn verdict(&mut self) -> Result<(), Failure> {
+        let unreachable = self.errors.unreachable.take();
+        if let (Some((failure, _)), Refusal::Ends) = (unreachable, self.settings.refusal) {
+            return Err(failure);
+        }
+        let lost = self.lost();
+        let (exit, count, that, what) = if self.settings.fail_on_loss && lost > 0 {
+            (
+                Exit::DataLost,
+                lost,
+                "",
+                "dropped or truncated (--fail-on-loss)",
+            )
+        } else if let Some(missing) = self.limits.missing() {
+            (Exit::TimedOut, missing, " that", "asked for did not come")
+        } else {
+            return Ok(());
+        };
+        let (s, were) = if count == 1 {
+            ("", "was")
+        } else {
+            ("s", "were")
+        };
+        let text = format!(
+            "{}: {count} datagram{s}{that} {were} {what}",
+            self.identity()
+        );
+        Err(Failure::new(exit, text))
     }
 }
 
 impl End for Socket {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        self.receive(batch, taps)
+        if self.limits.over.is_none() && self.read(batch, taps)? {
+            let metas = std::mem::take(&mut self.receiver.metas);
+            for (slot, meta) in metas.iter().enumerate() {
+                if let (Some(meta), None) = (meta, self.limits.over) {
+                    self.pass_on(slot, meta, batch, taps);
+                }
+            }
+            self.receiver.metas = metas;
+            let dropped = self.receiver.note_drops(&self.handle);
+            self.report_drops(dropped, taps);
+            if batch.is_empty() {
+                self.limits.check_silence(false);
+            }
+        } else if self.limits.over.is_none() {
+            self.note_silence(taps);
+        }
+        Ok(match (batch.is_empty(), self.limits.over) {
+            (false, _) => Arrival::Data,
+            (true, Some(over)) => over.into(),
+            (true, None) => Arrival::Nothing,
+        })
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
@@ -219,7 +459,7 @@ impl End for Socket {
             let runs = batch.runs();
             let is_end = |run: &Run| run.len == 0 && self.settings.eof_datagram;
             let until = runs.iter().position(is_end).unwrap_or(runs.len());
-            self.send_batch(batch, at, until, taps)?;
+            self.send_runs(batch, at, until, taps)?;
             if !batch.is_taken(*at) {
                 // It is the end: an empty datagram, which goes when the input is at its end as well.
                 self.eof.is_in_input = true;
@@ -234,37 +474,40 @@ impl End for Socket {
     }
 
     fn finish(&mut self, _: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
-        if self.settings.eof_datagram && !self.finished {
+        if self.settings.eof_datagram && !self.limits.is_finished {
             self.send_eof_datagram(taps)?;
         }
         self.drain_errors(taps);
-        self.finished = true;
-        let waits = self.settings.after_finish != Patience::Quiet(Duration::ZERO);
+        self.limits.note_sent(true);
+        let waits = self.settings.reply_timeout != Some(Duration::ZERO);
         if matches!(self.settings.audience, Audience::Target(_)) && waits {
             taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
         }
-        self.heard = Instant::now();
         Ok(Next::Continue)
     }
 
     fn readiness(&self) -> Readiness<'_> {
-        let fd = self.inner.as_fd();
+        let fd = self.handle.socket.as_fd();
+        let is_over = self.limits.over.is_some() || self.is_refused();
         let is_addressed = match self.settings.audience {
             Audience::Target(_) | Audience::Named => true,
-            Audience::Last | Audience::First | Audience::All => !self.peers.is_empty(),
-            Audience::Nobody => false,
+            Audience::Last | Audience::First | Audience::All => self.peers.last().is_some(),
+            Audience::None => false,
         };
+        let silent_until = self.limits.silent_until();
+        let recv = Wait::readable(fd).or_until(silent_until);
         Readiness {
-            recv: if self.over.is_some() || self.is_refused() {
+            recv: if is_over {
                 Wait::Now
             } else {
-                Wait::readable(fd).or_until(self.next_time())
+                recv.or_until(self.eof.due)
             },
-            send: if is_addressed {
-                Wait::writable(fd)
-            } else {
-                Wait::Never
-            },
+            send: match self.sender.ready_at() {
+                _ if !is_addressed => Wait::Never,
+                Some(time) => Wait::time(time),
+                None => Wait::writable(fd),
+            }
+            .or_until(self.eof.deadline()),
             watch: false,
         }
     }
@@ -272,11 +515,7 @@ impl End for Socket {
 
 impl Link for Socket {
     fn identity(&self) -> Identity {
-        let local = unmapped(self.name.bound);
-        match self.name.remote {
-            Some(remote) => Identity::Pair(Pair::new(local, remote).flow()),
-            None => Identity::Socket(Transport::Udp, local.into()),
-        }
+        self.handle.identity()
     }
 
     fn states(&self) -> Vec<SocketState> {
@@ -286,35 +525,18 @@ impl Link for Socket {
 
     fn close(&mut self, _: Close, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
-        self.check_drops(taps);
+        let dropped = self.receiver.drops.ask(&self.handle);
+        self.report_drops(dropped, taps);
         if self.settings.eof_datagram {
-            self.answer_eof_datagram(taps);
-            self.report_transfer(taps);
+            self.end_transfer(taps);
         }
-        self.report_peers(taps);
+        let states = self.states();
+        if let [_, peers @ ..] = &states[..]
+            && peers.len() > 1
+        {
+            taps.emit(&Event::Peers(peers));
+        }
         taps.emit(&Event::Closed(&self.state()));
-        let name = self.identity();
-        if let (Some(last), Refusal::Ends) = (&self.unreachable, self.settings.refusal) {
-            return Err(Failure::new(last.exit, last.text.clone()));
-        }
-        if self.settings.fail_on_loss && self.lost() > 0 {
-            let lost = self.lost();
-            let what = match lost {
-                1 => "1 datagram was".to_owned(),
-                many => format!("{many} datagrams were"),
-            };
-            let text = format!("{name}: {what} dropped or truncated (--fail-on-loss)");
-            return Err(Failure::new(Exit::DataLost, text));
-        }
-        if let Some(missing) = self.inbox.quota.missing() {
-            let were = if missing == 1 {
-                "1 datagram that was"
-            } else {
-                &format!("{missing} datagrams that were")
-            };
-            let text = format!("{name}: {were} asked for did not come");
-            return Err(Failure::new(Exit::TimedOut, text));
-        }
-        Ok(())
+        self.verdict()
     }
 }

@@ -1,7 +1,7 @@
-//! The peers that have written to a socket which serves everybody: a bounded table, in the order in which they were last heard.
-//! The order is a list threaded through the table, so that remembering, finding and forgetting cost the same however many there are.
+//! Peers of a socket that serves many: a bounded table, in the order in which they were last heard.
+//! The order is a map of its own, so that a peer is found, moved to the end and forgotten at the same cost however many there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,16 +9,18 @@ use super::addresses::Pair;
 use crate::flow::Identity;
 use crate::tap::{Count, SocketState};
 
-/// The peers of a socket.
+/// Table of peers.
+#[derive(Default)]
 pub(super) struct Peers {
-    most: usize,
-    table: Vec<Peer>,
-    index: HashMap<SocketAddr, usize>,
-    newest: Option<usize>,
-    oldest: Option<usize>,
+    max: usize,
+    table: HashMap<SocketAddr, Peer>,
+    /// Addresses in the table by the number of the latest datagram.
+    order: BTreeMap<u64, SocketAddr>,
+    /// Number of times that another peer became the latest sender.
+    turns: u64,
     first: Option<Pair>,
-    /// What was sent last to somebody who is not in the table: who is asked before he speaks.
-    unheard: Option<(SocketAddr, Count)>,
+    /// Bytes sent to the latest peer that has not sent anything yet.
+    pending: Option<(SocketAddr, Count)>,
 }
 
 struct Peer {
@@ -26,152 +28,96 @@ struct Peer {
     received: Count,
     sent: Count,
     since: Instant,
-    newer: Option<usize>,
-    older: Option<usize>,
+    /// Key in the order.
+    turn: u64,
 }
 
 impl Peers {
-    /// A table of `most` peers, at least one.
-    pub(super) fn new(most: usize) -> Self {
+    /// Creates a table of `max` peers, at least one.
+    pub(super) fn new(max: usize) -> Self {
         Self {
-            most: most.max(1),
-            table: Vec::new(),
-            index: HashMap::new(),
-            newest: None,
-            oldest: None,
-            first: None,
-            unheard: None,
+            max: max.max(1),
+            ..Self::default()
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    /// The peer that spoke first, also when it is forgotten since.
+    /// Returns the first sender, also when it is forgotten since.
     pub(super) fn first(&self) -> Option<Pair> {
         self.first
     }
 
-    /// The peer that spoke last.
+    /// Returns the latest sender.
     pub(super) fn last(&self) -> Option<Pair> {
-        self.newest.map(|at| self.table[at].flow)
+        let (_, latest) = self.order.last_key_value()?;
+        self.get(*latest)
     }
 
-    /// Every peer that is remembered.
-    pub(super) fn flows(&self) -> impl Iterator<Item = Pair> {
-        self.table.iter().map(|peer| peer.flow)
-    }
-
-    /// The peer at this address.
+    /// Returns the addresses of the latest datagram from `remote`.
     pub(super) fn get(&self, remote: SocketAddr) -> Option<Pair> {
-        self.find(remote).map(|at| self.table[at].flow)
+        self.table.get(&remote).map(|peer| peer.flow)
     }
 
-    /// Counts what came from `flow.remote` to `flow.local`; returns the peer that had to be forgotten for that.
+    fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.order.values().map(|remote| &self.table[remote])
+    }
+
+    /// Returns every peer that is remembered, the one that is idle longest first.
+    pub(super) fn flows(&self) -> impl Iterator<Item = Pair> {
+        self.iter().map(|peer| peer.flow)
+    }
+
+    /// Returns a row for each peer, the one that is idle longest first.
+    pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
+        self.iter().map(|peer| SocketState {
+            state: "peer",
+            received: peer.received,
+            sent: peer.sent,
+            ..SocketState::new(Identity::Pair(peer.flow.flow()), peer.since)
+        })
+    }
+
+    /// Counts datagrams that were received. Returns the peer that is forgotten in favour of a new one.
     pub(super) fn count_received(
         &mut self,
         flow: Pair,
         bytes: usize,
         chunks: usize,
     ) -> Option<Pair> {
-        let (at, forgotten) = match self.find(flow.remote) {
-            Some(at) => (at, None),
-            None => self.admit(flow),
-        };
-        if self.newest != Some(at) {
-            self.unlink(at);
-            self.link_newest(at);
-        }
-        self.table[at].flow = flow;
-        self.table[at].received.add(bytes, chunks);
-        forgotten
-    }
-
-    /// Counts what was sent to `remote`.
-    pub(super) fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
-        if let Some(at) = self.find(remote) {
-            self.table[at].sent.add(bytes, chunks);
-            return;
-        }
-        let (asked, sent) = self.unheard.get_or_insert((remote, Count::default()));
-        if *asked != remote {
-            (*asked, *sent) = (remote, Count::default());
-        }
-        sent.add(bytes, chunks);
-    }
-
-    /// A row for each, the one idle longest first.
-    pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
-        let mut next = self.oldest;
-        std::iter::from_fn(move || {
-            let peer = &self.table[next?];
-            next = peer.newer;
-            Some(SocketState {
-                state: "peer",
-                received: peer.received,
-                sent: peer.sent,
-                ..SocketState::new(Identity::Pair(peer.flow.flow()), peer.since)
-            })
-        })
-    }
-
-    fn find(&self, remote: SocketAddr) -> Option<usize> {
-        // Most datagrams come from the peer that also sent the one before.
-        let newest = self
-            .newest
-            .filter(|&at| self.table[at].flow.remote == remote);
-        newest.or_else(|| self.index.get(&remote).copied())
-    }
-
-    /// Gives a new peer a place, which is linked nowhere yet.
-    fn admit(&mut self, flow: Pair) -> (usize, Option<Pair>) {
+        let remote = flow.remote;
         self.first.get_or_insert(flow);
-        let asked = self.unheard.take_if(|(remote, _)| *remote == flow.remote);
-        let peer = Peer {
+        let mut forgotten = None;
+        if self.table.len() >= self.max && !self.table.contains_key(&remote) {
+            let oldest = self.order.pop_first().map(|(_, oldest)| oldest);
+            forgotten = oldest.and_then(|oldest| self.table.remove(&oldest));
+        }
+        let pending = self.pending.take_if(|(pending, _)| *pending == remote);
+        let peer = self.table.entry(remote).or_insert_with(|| Peer {
             flow,
             received: Count::default(),
-            sent: asked.map_or_else(Count::default, |(_, sent)| sent),
+            sent: pending.map_or_else(Count::default, |(_, sent)| sent),
             since: Instant::now(),
-            newer: None,
-            older: None,
-        };
-        let full = self.oldest.filter(|_| self.table.len() >= self.most);
-        let Some(at) = full else {
-            self.table.push(peer);
-            let at = self.table.len() - 1;
-            self.index.insert(flow.remote, at);
-            return (at, None);
-        };
-        self.unlink(at);
-        let forgotten = std::mem::replace(&mut self.table[at], peer).flow;
-        self.index.remove(&forgotten.remote);
-        self.index.insert(flow.remote, at);
-        (at, Some(forgotten))
+            turn: u64::MAX,
+        });
+        peer.flow = flow;
+        peer.received.add(bytes, chunks);
+        if peer.turn != self.turns {
+            self.turns += 1;
+            self.order.remove(&peer.turn);
+            self.order.insert(self.turns, remote);
+            peer.turn = self.turns;
+        }
+        forgotten.map(|peer| peer.flow)
     }
 
-    fn unlink(&mut self, at: usize) {
-        let Peer { newer, older, .. } = self.table[at];
-        match newer {
-            Some(newer) => self.table[newer].older = older,
-            None if self.newest == Some(at) => self.newest = older,
-            None => {}
+    /// Counts datagrams that were sent to `remote`.
+    pub(super) fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
+        if let Some(peer) = self.table.get_mut(&remote) {
+            return peer.sent.add(bytes, chunks);
         }
-        match older {
-            Some(older) => self.table[older].newer = newer,
-            None if self.oldest == Some(at) => self.oldest = newer,
-            None => {}
-        }
-    }
-
-    fn link_newest(&mut self, at: usize) {
-        self.table[at].newer = None;
-        self.table[at].older = self.newest;
-        match self.newest {
-            Some(newest) => self.table[newest].newer = Some(at),
-            None => self.oldest = Some(at),
-        }
-        self.newest = Some(at);
+        let pending = self.pending.filter(|(pending, _)| *pending == remote);
+        let (_, mut sent) = pending.unwrap_or((remote, Count::default()));
+        sent.add(bytes, chunks);
+        self.pending = Some((remote, sent));
     }
 }
 

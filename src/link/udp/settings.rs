@@ -1,5 +1,5 @@
-//! The choices that one UDP socket leaves open, as plain data.
-//! They are what tells a socket that waits for others from one that speaks first; there is no other difference.
+//! Settings of a UDP socket, as plain data that a mode chooses.
+//! A socket that waits for peers and one that sends first differ in these values only.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,45 +7,45 @@ use std::time::Duration;
 use crate::address::access::Access;
 use crate::pump::rules::Engine;
 
-/// How a [`Socket`](super::Socket) behaves.
+/// Behaviour of a [`Socket`](super::Socket).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whom datagrams from the local end go to.
+    /// Recipients of datagrams from the local end.
     pub audience: Audience,
-    /// Whose datagrams are passed on.
+    /// Senders whose datagrams are passed on.
     pub accepts: Accepts,
-    /// Who may send to it at all.
+    /// Senders that are allowed at all.
     pub access: Access,
-    /// Connect the socket to the target: the kernel filters, and the socket has a 4-tuple.
+    /// Connects the socket to the target: the kernel filters, and the socket has two addresses.
     pub connected: bool,
-    /// What an unreachable target means.
+    /// Meaning of an unreachable target.
     pub refusal: Refusal,
-    /// How long to listen on once the local end has finished.
-    pub after_finish: Patience,
-    /// When the local end speaks.
-    pub speech: Speech,
-    /// End when this many datagrams were passed on.
+    /// Time to wait for replies, counted from the latest one. Zero takes what has arrived; `None` waits without a limit.
+    pub reply_timeout: Option<Duration>,
+    /// Moment from which replies are waited for.
+    pub reply_timer: ReplyTimer,
+    /// Number of datagrams to pass on before the end.
     pub wanted: Option<u64>,
-    /// End before a datagram that would make it more than this many bytes passed on. Datagrams are never cut.
+    /// Bytes to pass on at most. The end comes before the datagram that would exceed them: datagrams are never cut.
     pub max_bytes: Option<u64>,
     /// An empty datagram ends the data: one is sent at the end, and one received is the end.
     pub eof_datagram: bool,
-    /// Longer datagrams are truncated, in bytes.
+    /// Bytes of a datagram that are kept; longer ones are truncated.
     pub max_datagram: usize,
-    /// How many peers are remembered at the most; the one that is idle longest is forgotten.
+    /// Number of peers to remember. A further one replaces the peer that is idle longest.
     pub max_peers: usize,
     /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`), or one.
     pub engine: Engine,
-    /// Whose the socket is.
+    /// Owner of the socket.
     pub owner: Owner,
-    /// The name of the interface that multicast goes through, where that is not for the routes to say.
+    /// Name of the interface for multicast, where the routes do not decide.
     pub multicast_if: Option<String>,
     /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
 }
 
 impl Default for Settings {
-    /// A bound socket that answers whoever spoke last.
+    /// A bound socket that answers the latest sender.
     fn default() -> Self {
         Self {
             audience: Audience::Last,
@@ -53,8 +53,8 @@ impl Default for Settings {
             access: Access::default(),
             connected: false,
             refusal: Refusal::Reported,
-            after_finish: Patience::Forever,
-            speech: Speech::AtWill,
+            reply_timeout: None,
+            reply_timer: ReplyTimer::AfterEof,
             wanted: None,
             max_bytes: None,
             eof_datagram: false,
@@ -69,80 +69,71 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A socket that speaks first, to `target`, and listens to nobody else.
+    /// Returns the settings of a socket that sends first, to `target`, and accepts datagrams of no other sender.
     #[must_use]
     pub fn towards(target: SocketAddr) -> Self {
         Self {
             audience: Audience::Target(target),
             accepts: Accepts::Only(target),
             refusal: Refusal::Ends,
-            after_finish: Patience::Quiet(Duration::from_secs(1)),
+            reply_timeout: Some(Duration::from_secs(1)),
             ..Self::default()
         }
     }
 }
 
-/// Whose the socket is.
+/// Owner of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// That of this run: what is still in it at the end is nobody's.
+    /// This run. Datagrams that are still in the socket at the end are lost.
     Run,
-    /// That of somebody who passed it, and may receive from it afterwards: what is not passed on stays in it, uncoalesced.
+    /// The process that passed it, which may receive from it later. Datagrams that are not passed on stay in it, uncoalesced.
     Others,
 }
 
-/// Whom datagrams go to that come from the local end without addresses. Those with addresses (answers of an echo or of a
-/// child) go to the peer they are for, whatever the audience.
+/// Recipients of datagrams that come from the local end without addresses. Datagrams with addresses (answers of an echo or of a
+/// child) go to the peer that they name, whatever the audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// This address.
     Target(SocketAddr),
-    /// The peer that spoke last.
+    /// The latest sender.
     Last,
-    /// The peer that spoke first.
+    /// The first sender.
     First,
     /// Every peer that is remembered.
     All,
-    /// Only those whom datagrams with addresses are for.
+    /// Only the peers that datagrams with addresses name.
     Named,
-    /// Nobody.
-    Nobody,
+    /// No peer.
+    None,
 }
 
-/// Whose datagrams are passed on. Others are counted and reported.
+/// Senders whose datagrams are passed on. Datagrams of others are counted and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepts {
-    /// Everybody's.
+    /// Every sender.
     Anyone,
-    /// Those of this address.
+    /// This address.
     Only(SocketAddr),
-    /// Those of whoever spoke first.
+    /// The first sender.
     First,
 }
 
-/// What it means that the target is unreachable.
+/// Meaning of an unreachable target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Once nothing more is to be sent, it is the end.
+    /// It is the end, once nothing more is to be sent.
     Ends,
     /// It is reported, and ends nothing.
     Reported,
 }
 
-/// When the local end speaks.
+/// Moment from which replies are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
-    /// When it will: only once it has finished, nothing more is to be sent.
-    AtWill,
-    /// At once, or never: whenever something is sent it may be the last, as if it had finished.
-    InTurn,
-}
-
-/// How long to wait for answers once nothing more is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Until it was quiet for so long; with zero, what has arrived is taken.
-    Quiet(Duration),
-    /// Nothing sent says nothing about what may come.
-    Forever,
+pub enum ReplyTimer {
+    /// The end of the local end's data.
+    AfterEof,
+    /// Every datagram sent: each may be the last.
+    AfterEachSend,
 }

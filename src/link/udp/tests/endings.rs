@@ -4,7 +4,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
-use crate::link::udp::{Audience, Patience};
+use crate::link::udp::Audience;
 
 const NOTHING: Stop = Stop::Nothing(None);
 
@@ -126,9 +126,9 @@ fn fewer_than_asked_for_is_a_time_out() {
 fn silence_counts_from_the_last_that_was_passed_on() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
-        let after_finish = Patience::Quiet(Duration::from_mins(1));
+        let reply_timeout = Some(Duration::from_mins(1));
         let settings = Settings {
-            after_finish,
+            reply_timeout,
             ..towards(peer.local_addr().unwrap(), fast)
         };
         let mut rig = Rig::unbound(settings);
@@ -156,10 +156,10 @@ fn silence_counts_from_the_last_that_was_passed_on() {
 fn silence_ends_in_time_or_at_once_or_never() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
-        let quiet = Patience::Quiet(Duration::from_millis(20));
-        for (after_finish, least) in [(quiet, 20), (Patience::Quiet(Duration::ZERO), 0)] {
+        for least in [20, 0] {
+            let reply_timeout = Some(Duration::from_millis(least));
             let settings = Settings {
-                after_finish,
+                reply_timeout,
                 ..towards(peer.local_addr().unwrap(), fast)
             };
             let mut rig = Rig::unbound(settings);

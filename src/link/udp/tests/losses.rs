@@ -36,7 +36,7 @@ fn what_is_longer_than_wanted_is_cut_and_its_size_reported() {
 /// A socket whose buffer holds few datagrams.
 fn narrow(settings: Settings) -> Rig {
     let rig = Rig::bound("127.0.0.1:0", settings);
-    rig.link.inner.set_recv_buffer_size(8192).unwrap();
+    rig.link.handle.socket.set_recv_buffer_size(8192).unwrap();
     rig
 }
 
@@ -83,7 +83,7 @@ fn datagrams_that_come_coalesced_may_be_dropped_as_one() {
     let mut sender = Rig::unbound(towards(rig.local(), true));
     sender.send_runs(&[(&[7; 100], 1, None)]).unwrap();
     assert_eq!(rig.payloads().len(), 100);
-    rig.link.inner.set_recv_buffer_size(8192).unwrap();
+    rig.link.handle.socket.set_recv_buffer_size(8192).unwrap();
     let burst = vec![1; 1000 * 64];
     for _ in 0..3 {
         sender.send_runs(&[(&burst, 1000, None)]).unwrap();
@@ -188,6 +188,9 @@ fn a_peer_that_cannot_be_answered_ends_nothing() {
             if fast { 2 } else { 3 }
         );
         assert_eq!(rig.link.state().sent.chunks, 1);
-        assert_eq!(rig.link.outbox.cut_below, if fast { usize::MAX } else { 0 });
+        assert_eq!(
+            rig.link.sender.segment_below,
+            if fast { usize::MAX } else { 0 }
+        );
     });
 }

@@ -24,7 +24,7 @@ fn answered(audience: Audience, fast: bool) -> [bool; 3] {
     assert_eq!(rig.payloads().len(), 3);
     peers[1].send(b"again").unwrap();
     assert_eq!(rig.payloads(), [b"again"]);
-    assert_eq!(is_addressed(&rig.link), audience != Audience::Nobody);
+    assert_eq!(is_addressed(&rig.link), audience != Audience::None);
     rig.send(&[b"one", b"", b"three"]);
     peers.map(|peer| {
         let is_answered = !is_quiet(&peer);
@@ -46,14 +46,14 @@ fn an_answer_reaches_exactly_whom_the_policy_names() {
         assert_eq!(answered(Audience::First, fast), [true, false, false]);
         assert_eq!(answered(Audience::Last, fast), [false, true, false]);
         assert_eq!(answered(Audience::All, fast), [true, true, true]);
-        assert_eq!(answered(Audience::Nobody, fast), [false, false, false]);
+        assert_eq!(answered(Audience::None, fast), [false, false, false]);
     });
 }
 
 #[test]
 fn a_run_with_addresses_goes_there_whatever_the_policy() {
     both(|fast| {
-        let audience = Audience::Nobody;
+        let audience = Audience::None;
         let mut rig = Rig::bound(
             "127.0.0.1:0",
             Settings {

@@ -144,6 +144,6 @@ fn what_the_kernel_declines_to_cut_is_sent_all_the_same() {
         .unwrap();
     let parts: Vec<&[u8]> = bytes.chunks(100).collect();
     assert_eq!(receiver.payloads(), [&parts[..], &[b""], &parts].concat());
-    assert_eq!(rig.link.outbox.cut_below, 0);
+    assert_eq!(rig.link.sender.segment_below, 0);
     assert_eq!(rig.link.state().sent.chunks, 21);
 }

@@ -1,0 +1,321 @@
+//! Sender: from the runs of a batch to the peers that they are for, as many datagrams in a system call as there are.
+//! A datagram is done when its whole audience has got it; what the kernel does not take now stays where it is.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::addresses::{Pair, comparable, longest_payload};
+use super::handle::{Handle, explain_denial};
+use super::message::Transmit;
+use super::peers::Peers;
+use super::{Audience, Settings};
+use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::exit::describe;
+use crate::pump::rules::Engine;
+
+/// Transmits of one call at most.
+const MAX_TRANSMITS: usize = 64;
+
+/// Datagrams of one transmit at most (`UDP_MAX_SEGMENTS` before Linux 6.9), and bytes.
+const MAX_SEGMENTS: usize = 64;
+const MAX_TRANSMIT_SIZE: usize = 65_507;
+
+/// Time after which a full interface queue is tried again: no descriptor becomes ready when it has room.
+const QUEUE_RETRY: Duration = Duration::from_millis(1);
+
+/// Time after which a full interface queue is reported.
+const QUEUE_REPORT: Duration = Duration::from_secs(1);
+
+/// Route to one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Both addresses, for reports.
+    pub(super) flow: Pair,
+    /// Address to send from, where the kernel does not choose it.
+    pub(super) source: Option<SocketAddr>,
+}
+
+impl Route {
+    /// Returns the route back to the sender of a datagram: an answer leaves from the address that the sender had written to.
+    fn back(flow: Pair, handle: &Handle) -> Self {
+        let ip = flow.local.ip();
+        let can_be_source = !ip.is_multicast() && !ip.is_unspecified();
+        let source = Some(flow.local).filter(|_| handle.is_wildcard() && can_be_source);
+        Self { flow, source }
+    }
+
+    /// Returns the route on which the kernel chooses the source, which is `local` if that is known.
+    fn direct(local: Option<SocketAddr>, remote: SocketAddr, handle: &Handle) -> Self {
+        Self {
+            flow: Pair::new(handle.local_of(local), remote),
+            source: None,
+        }
+    }
+}
+
+/// Routes of a socket.
+struct Routes {
+    audience: Audience,
+    multicast_if: Option<String>,
+    /// Routes of datagrams without addresses. They change only between datagrams.
+    current: Vec<Route>,
+    /// Local address that the kernel chose for the target.
+    chosen: Option<SocketAddr>,
+    /// Route to a peer that cannot be answered from the address it had written to (a broadcast address, a group).
+    fallback: Option<Route>,
+}
+
+impl Routes {
+    /// Brings the routes of datagrams without addresses up to date.
+    fn update(&mut self, handle: &Handle, peers: &Peers) {
+        self.current.clear();
+        let back = |flow| Route::back(flow, handle);
+        match self.audience {
+            Audience::Target(target) => {
+                let route = self.target_route(target, handle, peers);
+                self.current.push(route);
+            }
+            Audience::Last => self.current.extend(peers.last().map(back)),
+            Audience::First => self.current.extend(peers.first().map(back)),
+            Audience::All => self.current.extend(peers.flows().map(back)),
+            Audience::Named | Audience::None => {}
+        }
+    }
+
+    fn target_route(&mut self, target: SocketAddr, handle: &Handle, peers: &Peers) -> Route {
+        if let Some(flow) = peers.get(comparable(target)) {
+            return Route::back(flow, handle);
+        }
+        if self.chosen.is_none() && handle.is_wildcard() {
+            let source = handle.source_for(target, self.multicast_if.as_deref());
+            self.chosen = source.or(Some(handle.bound));
+        }
+        Route::direct(self.chosen, target, handle)
+    }
+
+    /// Makes the kernel choose the source of datagrams to `remote`.
+    fn fall_back(&mut self, remote: SocketAddr, handle: &Handle) {
+        let source = handle.source_for(remote, self.multicast_if.as_deref());
+        self.fallback = Some(Route::direct(source, remote, handle));
+    }
+
+    /// Returns the route to one recipient of a run, and the number of recipients; `served` of them have got the datagram.
+    fn next(&mut self, run: &Run, served: usize, handle: &Handle) -> Option<(Route, usize)> {
+        let (route, recipients) = match &run.flow {
+            Some(flow) => (Route::back(Pair::of(flow)?, handle), 1),
+            None => (*self.current.get(served)?, self.current.len()),
+        };
+        let remote = route.flow.remote;
+        let is_reached = |route: &Route| route.flow.remote == remote;
+        // An answer cannot leave from the address of a group.
+        if route.flow.local.ip().is_multicast() && !self.fallback.as_ref().is_some_and(is_reached) {
+            self.fall_back(remote, handle);
+        }
+        let fallback = self.fallback.filter(is_reached);
+        Some((fallback.unwrap_or(route), recipients))
+    }
+}
+
+/// Sending side of a socket.
+pub(super) struct Sender {
+    routes: Routes,
+    /// Number of recipients that have got the datagram at the cursor.
+    served: usize,
+    /// Transmits of the present call, and the most for one call.
+    transmits: Vec<Transmit>,
+    max_transmits: usize,
+    /// Size below which datagrams are left to the kernel to segment.
+    pub(super) segment_below: usize,
+    /// Time since when the interface queue has no room, and time to try again.
+    full: Option<(Instant, Instant)>,
+}
+
+impl Sender {
+    pub(super) fn new(handle: &Handle, settings: &Settings) -> Self {
+        let is_fast = settings.engine == Engine::Fast;
+        let has_gso = is_fast && handle.has_gso();
+        Self {
+            routes: Routes {
+                audience: settings.audience,
+                multicast_if: settings.multicast_if.clone(),
+                current: Vec::new(),
+                chosen: None,
+                fallback: None,
+            },
+            served: 0,
+            transmits: Vec::new(),
+            max_transmits: if is_fast { MAX_TRANSMITS } else { 1 },
+            segment_below: if has_gso { usize::MAX } else { 0 },
+            full: None,
+        }
+    }
+
+    /// Returns both addresses of datagrams to the first recipient of datagrams without addresses.
+    pub(super) fn first_flow(&self) -> Option<Pair> {
+        self.routes.current.first().map(|route| route.flow)
+    }
+
+    /// Returns the time at which sending is tried again, where no descriptor becomes ready for it.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.full.map(|(_, retry_at)| retry_at)
+    }
+
+    /// Brings the routes up to date, unless a datagram is on its way to several recipients.
+    pub(super) fn update_routes(&mut self, handle: &Handle, peers: &Peers) {
+        if self.served == 0 {
+            self.routes.update(handle, peers);
+        }
+    }
+
+    /// Collects the transmits of the next call, from `at` on. Returns the first of them, and their number. `None`: nothing is left
+    /// before the run `until`.
+    pub(super) fn gather(
+        &mut self,
+        batch: &Batch,
+        at: &mut Cursor,
+        until: usize,
+        handle: &Handle,
+    ) -> Option<(Transmit, usize)> {
+        self.transmits.clear();
+        let (mut next, mut served) = (*at, self.served);
+        while self.transmits.len() < self.max_transmits
+            && next.run < until
+            && let Some(run) = batch.runs().get(next.run)
+        {
+            let Some((route, recipients)) = self.routes.next(run, served, handle) else {
+                // It has no recipient.
+                next = after(run, next, run.len);
+                if self.transmits.is_empty() {
+                    *at = next;
+                }
+                continue;
+            };
+            let (len, segment_size) = self.cut(run, next);
+            let transmit = Transmit {
+                at: next,
+                len,
+                segment_size,
+                route,
+                next: match served + 1 {
+                    more if more < recipients => (next, more),
+                    _ => (after(run, next, len), 0),
+                },
+            };
+            let first = self.transmits.first();
+            if first.is_some_and(|first| !transmit.goes_with(first)) {
+                break;
+            }
+            (next, served) = transmit.next;
+            self.transmits.push(transmit);
+        }
+        Some((*self.transmits.first()?, self.transmits.len()))
+    }
+
+    /// Returns the length of the transmit at `at`, and the size of its datagrams where there are several.
+    fn cut(&self, run: &Run, at: Cursor) -> (usize, Option<u16>) {
+        let stride = match run.shape {
+            Shape::Stream => run.len.max(1),
+            Shape::Datagrams(stride) => stride,
+        };
+        let can_segment = stride < self.segment_below;
+        let most = if can_segment { MAX_SEGMENTS } else { 1 };
+        let segments = (MAX_TRANSMIT_SIZE / stride).clamp(1, most);
+        let len = (run.len - at.offset).min(stride * segments);
+        (len, u16::try_from(stride).ok().filter(|_| len > stride))
+    }
+
+    /// Sends what was gathered. Returns the number of transmits that the kernel took, at least one.
+    pub(super) fn transmit(&self, handle: &Handle, batch: &Batch) -> nix::Result<usize> {
+        Transmit::send_all(&self.transmits, handle, batch)
+    }
+
+    /// Moves `at` past a transmit of the latest call, and returns it.
+    pub(super) fn take(&mut self, index: usize, at: &mut Cursor) -> Transmit {
+        let transmit = self.transmits[index];
+        (*at, self.served) = transmit.next;
+        transmit
+    }
+
+    /// Notes that the queue of the interface has room.
+    pub(super) fn note_room(&mut self) {
+        self.full = None;
+    }
+
+    /// Notes that the queue of the interface is full (`ENOBUFS`: ip(7), `IP_RECVERR`). Returns what to report of it, once, when it
+    /// has lasted long.
+    pub(super) fn note_full(&mut self, target: SocketAddr, error: Errno) -> Option<String> {
+        // An interface that segments a transmit itself may drop a part of it without an error.
+        self.segment_below = 0;
+        let now = Instant::now();
+        let (since, earlier) = self.full.unwrap_or((now, now));
+        let (due, retry_at) = (since + QUEUE_REPORT, now + QUEUE_RETRY);
+        self.full = Some((since, retry_at));
+        let reason = describe(&error.into());
+        let text = format!("nothing can be sent to {target}: {reason}; trying again until it can");
+        (earlier < due && due <= retry_at).then_some(text)
+    }
+
+    /// Does without what the kernel may have declined: segmentation (`UDP_SEGMENT`), or the source address. False: the transmit has
+    /// neither.
+    pub(super) fn do_without(
+        &mut self,
+        transmit: &Transmit,
+        error: Errno,
+        handle: &Handle,
+    ) -> bool {
+        let Route { flow, source } = transmit.route;
+        match (transmit.segment_size, error) {
+            // Port 0 cannot be sent to in any way.
+            _ if flow.remote.port() == 0 => return false,
+            // Too large for the path, or too many: smaller ones may still do.
+            (Some(size), Errno::EINVAL | Errno::EMSGSIZE) => self.segment_below = size.into(),
+            (Some(_), Errno::EIO | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => {
+                self.segment_below = 0;
+            }
+            // A broadcast address can be sent to, but not from.
+            (_, Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL) if source.is_some() => {
+                self.routes.fall_back(flow.remote, handle);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Describes why a transmit cannot be sent; `path_mtu` is the limit of the path in bytes, where the kernel has reported it.
+pub(super) fn explain(
+    transmit: &Transmit,
+    error: Errno,
+    path_mtu: Option<u32>,
+    handle: &Handle,
+) -> String {
+    let (target, len) = (transmit.route.flow.remote, transmit.len);
+    let most = longest_payload(Some(target));
+    match (error, path_mtu) {
+        (Errno::EMSGSIZE, _) if len > most => {
+            format!("a datagram holds at most {most} bytes, not {len}")
+        }
+        (Errno::EMSGSIZE, Some(mtu)) => {
+            let headers = if target.is_ipv4() { 28 } else { 48 };
+            let most = mtu.saturating_sub(headers);
+            format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
+        }
+        (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
+            "network is unreachable (no route for multicast; --multicast-if names an interface)"
+                .to_owned()
+        }
+        _ => explain_denial(&handle.socket, target, &error.into()),
+    }
+}
+
+/// Returns the place `len` bytes after `at`. Datagrams of a run are taken one after the other, and an empty one is taken too.
+fn after(run: &Run, mut at: Cursor, len: usize) -> Cursor {
+    at.offset += len;
+    if at.offset >= run.len {
+        at.run += 1;
+        at.offset = 0;
+    }
+    at
+}
