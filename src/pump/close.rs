@@ -193,6 +193,9 @@ impl Pump<'_> {
 
     /// Looks at a link whose peer has finished while the input is still open: reports what is waited for, or closes it.
     pub(super) fn wait_for_input_end(&mut self, id: NodeId) {
+        if self.ending.is_leaving() {
+            return;
+        }
         let Some(node) = self.nodes.get(id) else {
             return;
         };
