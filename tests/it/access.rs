@@ -1,5 +1,5 @@
-//! `--allow` and `--deny`: who is served, over TCP at accept, over UDP datagram by datagram.
-//! Peers differ by their address of the loopback network: 127.0.0.1 is one machine, 127.0.0.2 another.
+//! Access lists (`--allow`, `--deny`), which hold for TCP at accept, and for UDP for each datagram.
+//! Peers differ by their loopback address: 127.0.0.1 and 127.0.0.2.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,13 +15,13 @@ use crate::common::*;
 const HOME: &str = "127.0.0.1:0";
 const AWAY: &str = "127.0.0.2:0";
 
-/// Says one word from `source`, which nothing but the answer to it can follow.
+/// Sends one word from `source` and waits until the server has handled it.
 fn speak(transport: Transport, source: &str, server: SocketAddr, word: &str) {
     let source: SocketAddr = source.parse().unwrap();
     match transport {
         Transport::Tcp => {
             let mut stream = connect_from(source, server);
-            // One that is turned away may be reset before it has said anything.
+            // A rejected client may be reset before it has written anything.
             let _ = stream.write_all(word.as_bytes());
             let _ = stream.shutdown(Shutdown::Write);
             await_end(&mut stream);
@@ -52,8 +52,8 @@ fn count(text: &str, word: &str) -> usize {
     text.lines().filter(|line| line.starts_with(word)).count()
 }
 
-/// What comes through of words that are said from home and away in turn.
-fn heard(transport: Transport, rules: &str) -> Done {
+/// Returns the result of a server to which two sources send words in turn.
+fn served(transport: Transport, rules: &str) -> Done {
     let many = match transport {
         Transport::Tcp => "-k",
         Transport::Udp => "",
@@ -69,30 +69,30 @@ fn heard(transport: Transport, rules: &str) -> Done {
 }
 
 both! {
-    /// Whoever is denied is not heard, and others are.
-    fn the_denied_are_not_heard(transport) {
-        let done = heard(transport, "--deny 127.0.0.2");
+    /// Data of a denied peer is ignored; other peers are served.
+    fn denied_peers_are_ignored(transport) {
+        let done = served(transport, "--deny 127.0.0.2");
         assert_eq!(done.text(), "h1 h2 ");
         let line = done.line("rejected");
         assert!(line.contains("127.0.0.2:"), "{line}");
         assert!(line.contains("not allowed here (--allow, --deny)"), "{line}");
     }
 
-    /// Once somebody is allowed, nobody else is.
-    fn only_the_allowed_are_heard(transport) {
-        let done = heard(transport, "--allow 127.0.0.1/32");
+    /// A single `--allow` excludes all other peers.
+    fn only_allowed_peers_are_served(transport) {
+        let done = served(transport, "--allow 127.0.0.1/32");
         assert_eq!(done.text(), "h1 h2 ");
     }
 
-    /// The first rule that matches decides, in the order given across both options.
+    /// The first matching rule decides, in command-line order across both options.
     fn the_first_rule_decides(transport) {
-        let done = heard(transport, "--deny 127.0.0.2 --allow 127.0.0.0/8");
+        let done = served(transport, "--deny 127.0.0.2 --allow 127.0.0.0/8");
         assert_eq!(done.text(), "h1 h2 ");
-        let done = heard(transport, "--allow 127.0.0.0/8 --deny 127.0.0.2");
+        let done = served(transport, "--allow 127.0.0.0/8 --deny 127.0.0.2");
         assert_eq!(count(&done.err, "rejected"), 0);
     }
 
-    /// On a socket for both families, an IPv4 peer counts as what it is.
+    /// On a dual-stack socket, an IPv4 peer matches IPv4 rules.
     fn a_mapped_address_counts_as_ipv4(transport) {
         let server = waits(transport, "--allow 127.0.0.1 * 0").start();
         let address = SocketAddr::new(LOOPBACK.ip(), server.ready().port());
@@ -104,15 +104,15 @@ both! {
         assert_eq!(server.out().so_far(), b"home");
     }
 
-    /// A list of networks in a file stands where it is named.
+    /// The rules of a file take the place of the option that names it.
     fn a_list_in_a_file_counts_in_its_place(transport) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# guests\n192.0.2.0/24\n127.0.0.2 # away\n").unwrap();
         let rules = format!("--deny @{} --allow 127.0.0.0/8", file.path().display());
-        assert_eq!(heard(transport, &rules).text(), "h1 h2 ");
+        assert_eq!(served(transport, &rules).text(), "h1 h2 ");
     }
 
-    /// What is wrong with a rule is said before anything is opened.
+    /// A bad rule is an error before anything is opened.
     fn a_bad_rule_is_an_error(transport) {
         let done = waits(transport, "0 --allow ten").run().exits(2);
         assert!(done.err.contains("expected an address or a network"), "{}", done.err);
@@ -129,7 +129,7 @@ both! {
 }
 
 #[test]
-fn a_client_that_is_turned_away_is_not_the_one_that_was_waited_for() {
+fn a_rejected_client_does_not_end_the_wait_for_a_client() {
     let server = tuplecat("tcp-listen 0 --deny 127.0.0.2").start();
     let address = server.ready();
     speak(Transport::Tcp, AWAY, address, "away");
@@ -140,7 +140,7 @@ fn a_client_that_is_turned_away_is_not_the_one_that_was_waited_for() {
 }
 
 #[test]
-fn datagrams_that_are_turned_away_are_counted_and_told_once() {
+fn rejected_datagrams_are_counted_and_reported_once() {
     let server = tuplecat("udp-bind 0 --deny 127.0.0.2 --count 1").start();
     let address = server.ready();
     let (away, _) = datagrams_at(AWAY.parse().unwrap());
@@ -154,9 +154,9 @@ fn datagrams_that_are_turned_away_are_counted_and_told_once() {
     assert!(done.line("closed").contains(", 5 ignored"), "{}", done.err);
 }
 
-/// Whoever is kept out does not keep the run going either.
+/// Datagrams of denied peers do not reset the idle timer.
 #[test]
-fn a_flood_of_what_is_denied_is_silence() {
+fn denied_datagrams_do_not_reset_the_idle_timer() {
     for words in ["", "--no-fast-path"] {
         let server = tuplecat("udp-bind 0 --deny 127.0.0.0/8 --idle-timeout 300ms").args(words);
         let server = server.start();
@@ -168,7 +168,7 @@ fn a_flood_of_what_is_denied_is_silence() {
         let done = thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) && Instant::now() < bound {
-                    // Once the program is gone, its port is closed.
+                    // After the program's end its port is closed.
                     let _ = stranger.send_to(b"noise", address);
                 }
             });

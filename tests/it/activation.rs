@@ -1,5 +1,5 @@
-//! The endpoint `systemd`, and READY=1: sockets that are there before the program is, and who is told that it serves.
-//! A shell stands in for systemd: it puts the socket at descriptor 3 and says so in the environment (`sd_listen_fds(3)`).
+//! Sockets from systemd (endpoint `systemd`), and notifications to it (READY=1).
+//! A shell stands in for systemd: it puts the socket at descriptor 3 and sets the variables (`sd_listen_fds(3)`).
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// What the environment says of one socket, as in `LISTEN_FDS=1`.
+/// The variables for a single socket.
 const ONE: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
 
-/// Starts a mode as systemd would: with `socket` at descriptor 3 (and 4), and these variables.
+/// Starts a mode with `socket` at descriptors 3 and 4 and these variables, as systemd does.
 fn activated(mode: &str, words: &str, socket: impl Into<OwnedFd>, variables: &str) -> Running {
     let line = format!(
         "exec 3<&0 4<&0 0</dev/null; export {variables}; exec \"$0\" {mode} --ready-file ready \"$@\""
@@ -29,14 +29,14 @@ fn activated(mode: &str, words: &str, socket: impl Into<OwnedFd>, variables: &st
         .start()
 }
 
-/// The address in the ready file of what was started so.
+/// Returns the address in the ready file of a mode that was started this way.
 fn address_in(server: &Running) -> SocketAddr {
     let line = server.wait_for_file(&server.path("ready"));
     let (_, address) = line.trim_end().split_once(' ').unwrap();
     address.parse().unwrap()
 }
 
-/// A connection that systemd has accepted, and the client.
+/// Returns an accepted connection and its client.
 fn accepted() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
     let client = connect(address);
@@ -44,9 +44,9 @@ fn accepted() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn a_listening_socket_is_served_as_if_it_were_ours() {
+fn a_passed_listening_socket_is_served_like_our_own() {
     let (listener, address) = listen();
-    // Who has connected before the program is there waits for it.
+    // A client that connects before the program starts waits in the queue.
     let mut early = connect(address);
     early.write_all(b"early ").unwrap();
     finish(&early);
@@ -65,7 +65,7 @@ fn a_listening_socket_is_served_as_if_it_were_ours() {
 }
 
 #[test]
-fn options_hold_for_a_socket_that_is_passed() {
+fn options_apply_to_a_passed_socket() {
     let (listener, address) = listen();
     let again = listener.try_clone().unwrap();
     let server = activated(
@@ -108,10 +108,10 @@ fn a_bound_socket_receives_and_answers() {
 }
 
 #[test]
-fn what_one_run_leaves_in_the_socket_is_for_the_next() {
+fn datagrams_left_in_the_socket_go_to_the_next_run() {
     let (socket, address) = datagrams();
     let (client, _) = datagrams();
-    // So many at once are a flood, for which a socket of our own would be asked to join them.
+    // As many at once as these would make a socket of our own join them (UDP GRO).
     for number in 0..100 {
         client.send_to(&[number; 3], address).unwrap();
     }
@@ -140,7 +140,7 @@ fn what_one_run_leaves_in_the_socket_is_for_the_next() {
 }
 
 #[test]
-fn a_connection_that_was_accepted_is_the_conversation() {
+fn an_accepted_connection_is_the_session() {
     let (connection, mut client) = accepted();
     let (local, remote) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
     let words = "systemd --on-stdin-eof keep";
@@ -164,7 +164,7 @@ fn a_connection_that_was_accepted_is_the_conversation() {
 }
 
 #[test]
-fn a_connection_from_where_nobody_may_connect_is_closed() {
+fn an_accepted_connection_of_a_denied_peer_is_closed() {
     let (connection, client) = accepted();
     let server = activated(
         "tcp-listen",
@@ -178,7 +178,7 @@ fn a_connection_from_where_nobody_may_connect_is_closed() {
 }
 
 #[test]
-fn a_child_gets_nothing_of_what_systemd_gives() {
+fn a_child_inherits_neither_sockets_nor_variables() {
     let (listener, address) = listen();
     let manager = tempfile::tempdir().unwrap();
     let path = manager.path().join("notify");
@@ -224,7 +224,7 @@ fn a_name_chooses_among_several() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error() {
+fn a_socket_of_the_wrong_kind_is_an_error() {
     let none = "none was passed (LISTEN_FDS)";
     let text = format!("cannot use a tcp socket of systemd: {none}");
     tuplecat("tcp-listen systemd").run().fails(4, &text);
@@ -265,8 +265,8 @@ fn what_does_not_fit_is_an_error() {
 }
 
 both! {
-    /// Whoever manages the service is told once it serves, and where.
-    fn the_manager_is_told(transport) {
+    /// The service manager is notified with the address once the mode is ready.
+    fn the_manager_is_notified(transport) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let name = format!("tuplecat-test-{}-{transport}", std::process::id());
@@ -285,19 +285,19 @@ both! {
         }
     }
 
-    /// Whoever does not listen any more is not missed.
-    fn a_manager_that_is_gone_is_not_missed(transport) {
+    /// A service manager that no longer listens is no error.
+    fn a_manager_that_is_gone_is_no_error(transport) {
         let server = waits(transport, "0").env("NOTIFY_SOCKET", "/nonexistent/notify").start();
         server.ready();
     }
 }
 
 #[test]
-fn the_tool_of_systemd_can_start_it() {
+fn systemd_socket_activate_can_start_it() {
     if !is_installed("systemd-socket-activate") {
         return skip("systemd-socket-activate is not installed");
     }
-    // It takes no port 0: one that is bound here, and that two may bind as long as only one listens.
+    // The tool does not take port 0. Two sockets may bind this port as long as only one listens.
     let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     reserved.set_reuse_address(true).unwrap();
     reserved.bind(&LOOPBACK.into()).unwrap();

@@ -1,5 +1,5 @@
-//! Addresses as users write them, and what they are bound or connected to in the end.
-//! Without a host nobody but this machine gets in, and a port belongs to one process.
+//! Endpoints as users write them, and the addresses that they are bound or connected to.
+//! Without a host only this machine is served, and a port belongs to one process.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::common::*;
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// Says a word to `address`, and whether somebody may have heard it.
+/// Sends a word to `address`, and returns true if a process may have received it.
 fn reaches(transport: Transport, address: SocketAddr) -> bool {
     match transport {
         Transport::Tcp => {
@@ -25,7 +25,7 @@ fn reaches(transport: Transport, address: SocketAddr) -> bool {
                 SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
             let socket = UdpSocket::bind((any, 0)).unwrap();
-            // On a connected socket the second datagram brings the news that the first was refused.
+            // On a connected socket the second send reports that the first datagram was refused.
             socket.connect(address).unwrap();
             socket.send(b"x").unwrap();
             socket.send(b"x").is_ok()
@@ -48,8 +48,8 @@ fn speaks_to(transport: Transport) -> Launch {
 }
 
 both! {
-    /// Every spelling of where to bind, and what it stands for.
-    fn where_to_bind_has_many_spellings(transport) {
+    /// Every form of a local endpoint, with the address it is bound to.
+    fn a_local_endpoint_has_many_forms(transport) {
         let has_ipv6 = has_ipv6();
         for (words, bound) in [
             ("0", "127.0.0.1"),
@@ -78,8 +78,8 @@ both! {
         }
     }
 
-    /// Every spelling of whom to speak to.
-    fn whom_to_speak_to_has_many_spellings(transport) {
+    /// Every form of a remote endpoint.
+    fn a_remote_endpoint_has_many_forms(transport) {
         let has_ipv6 = has_ipv6();
         for (host, spellings) in [
             (V4, ["127.0.0.1 PORT", "127.0.0.1:PORT", "-4 localhost PORT", "-n 127.0.0.1:PORT"]),
@@ -102,8 +102,8 @@ both! {
         }
     }
 
-    /// Who gets in where: without a host only this machine, and each family only where it was asked for.
-    fn only_those_who_were_asked_for_get_in(transport) {
+    /// Without a host only this machine is served; each family is served only on request.
+    fn only_this_machine_is_served_by_default(transport) {
         if !has_ipv6() {
             return;
         }
@@ -121,13 +121,13 @@ both! {
                 server.err().wait_for(told);
             }
         }
-        // Another address of this machine is not the one that is bound.
+        // The socket is bound to one address of this machine, and this is another.
         let server = listens(transport).args("0").start();
         let other = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), server.ready().port());
         assert!(!reaches(transport, other));
     }
 
-    /// An IPv4 peer of a socket for both families is shown with its IPv4 address.
+    /// A dual-stack socket shows an IPv4 peer with its IPv4 address.
     fn an_ipv4_peer_is_shown_as_such(transport) {
         if !has_ipv6() {
             return;
@@ -145,7 +145,7 @@ both! {
         assert!(remote.starts_with("127.0.0.1:"), "{line}");
     }
 
-    /// An address of the family that is not wanted is an error that says so.
+    /// An address of the excluded family is an error that says so.
     fn the_wrong_family_is_an_error(transport) {
         for (words, host, reason) in [
             ("-4", "::1", "it is an IPv6 address, but -4 is given"),
@@ -156,7 +156,7 @@ both! {
         }
     }
 
-    /// Binding is exclusive, whether the other one has one address or all of them.
+    /// Binding is exclusive, for one address and for the wildcard address.
     fn a_port_belongs_to_one_process(transport) {
         for (first, second) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("*", "127.0.0.1")] {
             let holder = listens(transport).arg(first).arg("0").start();
@@ -167,7 +167,7 @@ both! {
         }
     }
 
-    /// A port can be shared by those who all agree.
+    /// A port can be shared if all sockets agree.
     fn a_port_can_be_shared_on_purpose(transport) {
         let first = listens(transport).args("--reuse-port 0").start();
         let address = first.ready();
@@ -176,9 +176,9 @@ both! {
         listens(transport).to(address).run().exits(4);
     }
 
-    /// The source can be chosen, and the peer sees it.
+    /// The peer sees the chosen source address.
     fn the_source_can_be_chosen(transport) {
-        // A port that the other transport has here is most likely free.
+        // A port that is in use for the other transport is most likely free for this one.
         let (stream, datagram);
         let source = match transport {
             Transport::Tcp => {
@@ -219,7 +219,7 @@ both! {
     }
 }
 
-/// A port is free again as soon as its session has ended, although the kernel remembers the connection for a minute.
+/// A port can be bound again right after its session, although the kernel keeps the connection for a minute (`TIME_WAIT`).
 #[test]
 fn a_port_can_be_listened_at_again_at_once() {
     let server = tuplecat("tcp-listen --on-stdin-eof quit 0")

@@ -1,5 +1,5 @@
-//! What the design promises about the source itself: who knows what, how long a file is, and where the dangerous code lives.
-//! A rule that a test holds is one that nobody has to remember.
+//! House rules of the source that a program can check: documentation, size, and the places of unsafe code and clocks.
+//! Each test prints the files that break its rule.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Asking whether somebody listens, and waiting until somebody does: --probe, --retry-for, --retry-on.
-//! The statuses are what scripts act upon; how long it takes is held from both sides.
+//! Connection attempts: probes (`--probe`), and repeated attempts (`--retry-for`, `--retry-on`).
+//! Scripts act upon the exit statuses; both bounds of the duration are checked.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -15,8 +15,8 @@ fn probe(ports: &str) -> Launch {
     tuplecat("tcp-connect --probe 127.0.0.1").arg(ports)
 }
 
-/// The lines of a report that begin with `open` and `failed`, each as that word and the port.
-fn told(done: &Done) -> Vec<(String, u16)> {
+/// Returns the lines that begin with `open` or `failed`, as that word and the port.
+fn outcomes(done: &Done) -> Vec<(String, u16)> {
     let lines = done.err.lines().filter_map(|line| {
         let (word, rest) = line.split_once(' ')?;
         let end = rest.split("  connected ").next()?;
@@ -31,9 +31,9 @@ fn told(done: &Done) -> Vec<(String, u16)> {
     lines.collect()
 }
 
-/// A server may be done before connect(2) is asked how it went: it has answered all the same.
+/// A server may reset before connect(2) is asked for its result. It has accepted all the same.
 #[test]
-fn a_server_that_resets_at_once_is_heard() {
+fn data_before_an_early_reset_is_kept() {
     for words in [
         "tcp-connect",
         "tcp-connect --no-fast-path",
@@ -59,14 +59,14 @@ fn a_server_that_resets_at_once_is_heard() {
 }
 
 #[test]
-fn an_open_port_is_told_with_its_connection_and_the_time() {
+fn an_open_port_is_reported_with_its_connection_and_time() {
     let (listener, address) = listen();
     let done = probe(&address.port().to_string()).run().exits(0);
     let line = done.line("open");
     let (transport, local, remote) = tuple(line);
     assert_eq!((transport.as_str(), remote), ("tcp", address.to_string()));
     assert!(line.ends_with(" ms"), "{line}");
-    // It was a connection, and it sent nothing.
+    // The server saw a connection without data.
     let peer = accept(&listener);
     assert_eq!(peer.peer_addr().unwrap().to_string(), local);
     assert_eq!(read_all(&peer), b"");
@@ -98,7 +98,7 @@ fn a_list_has_a_line_for_each_port_in_order() {
     let done = launch.args("--connect-timeout 200ms").run();
     let word = |word: &str, port| (word.to_owned(), port);
     assert_eq!(
-        told(&done),
+        outcomes(&done),
         [
             word("failed", silent),
             word("open", one),
@@ -114,16 +114,16 @@ fn a_list_has_a_line_for_each_port_in_order() {
 }
 
 #[test]
-fn one_of_many_may_be_enough() {
+fn one_open_port_may_be_enough() {
     let (_one, first) = listen();
     let (_nobody, closed) = refusing(Transport::Tcp);
     let (_queue, full) = silent();
     let list = format!("{},{},{}", full.port(), closed.port(), first.port());
-    // The silent one is not waited for.
+    // The silent port is not waited for.
     takes_less_than(Duration::from_secs(4), || {
         let began = Instant::now();
         let done = probe(&list).arg("--any").run().exits(0);
-        assert_eq!(told(&done), [("open".to_owned(), first.port())]);
+        assert_eq!(outcomes(&done), [("open".to_owned(), first.port())]);
         began.elapsed()
     });
     let list = format!("{},{0}-{0}", closed.port());
@@ -131,7 +131,7 @@ fn one_of_many_may_be_enough() {
 }
 
 #[test]
-fn many_ports_are_asked_side_by_side() {
+fn many_ports_are_probed_at_once() {
     let queues: Vec<_> = (0..20).map(|_| silent()).collect();
     let ports: Vec<String> = queues
         .iter()
@@ -145,9 +145,9 @@ fn many_ports_are_asked_side_by_side() {
     });
 }
 
-/// A port is not closed because there was no descriptor to ask it with.
+/// A lack of descriptors does not count as a closed port.
 #[test]
-fn no_more_ports_are_asked_at_once_than_there_are_descriptors() {
+fn a_lack_of_descriptors_limits_probes_at_once() {
     let (_closed, closed) = refusing(Transport::Tcp);
     let open: Vec<_> = (0..30).map(|_| listen()).collect();
     let open_addresses = open.iter().map(|(_, address)| *address);
@@ -157,7 +157,7 @@ fn no_more_ports_are_asked_at_once_than_there_are_descriptors() {
         .collect();
     let done = probe(&ports.join(",")).limited("-n 20").run();
     let done = done.fails(5, "1 of 31 ports are not open");
-    assert_eq!(told(&done).len(), 31, "{}", done.err);
+    assert_eq!(outcomes(&done).len(), 31, "{}", done.err);
 }
 
 #[test]
@@ -178,15 +178,15 @@ fn a_list_is_for_probing_and_a_probe_says_nothing() {
     }
 }
 
-/// An address that refuses, and that is nobody else's until [`service_at`] takes it.
+/// Reserves an address that refuses until [`service_at`] takes it.
 fn later(transport: Transport) -> (Socket, SocketAddr) {
     let (socket, address) = refusing(transport);
-    // Only now: with it, the port might have been that of another (socket(7)).
+    // Set after bind(2): before, it would allow a port that another socket has (socket(7)).
     socket.set_reuse_address(true).unwrap();
     (socket, address)
 }
 
-/// Takes an address beside the socket that refuses there.
+/// Binds the reserved address too.
 fn service_at((refusing, address): &(Socket, SocketAddr)) -> Socket {
     let (domain, kind) = (refusing.domain().unwrap(), refusing.r#type().unwrap());
     let socket = Socket::new(domain, kind, None).unwrap();
@@ -195,7 +195,7 @@ fn service_at((refusing, address): &(Socket, SocketAddr)) -> Socket {
     socket
 }
 
-/// The same, and listens there.
+/// Binds the reserved address and listens.
 fn listener_at(later: &(Socket, SocketAddr)) -> TcpListener {
     let socket = service_at(later);
     socket.listen(4).unwrap();
@@ -233,7 +233,7 @@ fn a_list_is_waited_for_until_all_are_open() {
     running.err().wait_for("retrying ");
     let _late = listener_at(&later);
     let done = running.wait().exits(0);
-    let mut ports: Vec<u16> = told(&done).into_iter().map(|(_, port)| port).collect();
+    let mut ports: Vec<u16> = outcomes(&done).into_iter().map(|(_, port)| port).collect();
     ports.sort_unstable();
     let mut expected = [open.port(), closed.port()];
     expected.sort_unstable();
@@ -278,7 +278,7 @@ fn trying_ends_within_its_time_with_the_last_failure() {
 }
 
 #[test]
-fn only_what_is_named_is_tried_again() {
+fn only_named_errors_are_tried_again() {
     let (_nobody, closed) = refusing(Transport::Tcp);
     let launch = tuplecat("tcp-connect --retry-for 15 --retry-on timeout,resolve").to(closed);
     let message = format!("cannot connect to {closed}: connection refused");
@@ -304,7 +304,7 @@ fn a_signal_ends_the_pause() {
 }
 
 #[test]
-fn a_service_without_connections_is_waited_for_by_asking_again() {
+fn a_udp_service_is_asked_until_it_answers() {
     let later = later(Transport::Udp);
     let words = "--retry-for 15 --send ping --expect pong";
     let running = tuplecat("udp-sendto").args(words).to(later.1).start();
@@ -318,7 +318,7 @@ fn a_service_without_connections_is_waited_for_by_asking_again() {
 }
 
 #[test]
-fn asking_ends_within_its_time() {
+fn asking_a_udp_service_ends_within_its_time() {
     let (_nobody, closed) = refusing(Transport::Udp);
     let (_silent, silent) = datagrams();
     for (address, status) in [(closed, 5), (silent, 6)] {
@@ -330,7 +330,7 @@ fn asking_ends_within_its_time() {
             began.elapsed()
         });
     }
-    // A wrong answer is an answer.
+    // A wrong answer is an answer, and not tried again.
     let (socket, address) = datagrams();
     let answers = thread::spawn(move || {
         let (_, peer) = receive(&socket);

@@ -1,5 +1,5 @@
-//! The capture: a library reads back what was written, and so do tcpdump(1) and tshark(1) where they are installed.
-//! What they find in it is the payload that was sent, between the addresses of the sockets, with nothing to complain of.
+//! Captures, read back by a library, and by tcpdump(1) and tshark(1) where they are installed.
+//! They contain the payload that was sent, between the addresses of the sockets, without any error.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,12 +22,12 @@ use crate::common::*;
 struct Packet {
     from: SocketAddr,
     to: SocketAddr,
-    /// The flags of TCP, such as `SA`; `-` for UDP.
+    /// The TCP flags, such as `SA`; `-` for UDP.
     flags: String,
     sequence: u32,
     acknowledgment: u32,
     payload: Vec<u8>,
-    /// 1 is incoming, 2 outgoing.
+    /// The direction: 1 is incoming, 2 outgoing.
     direction: u32,
     comment: Option<String>,
 }
@@ -127,7 +127,7 @@ impl Packet {
     }
 }
 
-/// Reads a capture, and checks what holds of every one: its comment, its form, its checksums.
+/// Reads a capture, and checks its comment, structure and checksums.
 #[track_caller]
 fn read(capture: &[u8]) -> Vec<Packet> {
     let mut reader = PcapNgReader::new(Cursor::new(capture)).expect("a capture");
@@ -153,7 +153,7 @@ fn read(capture: &[u8]) -> Vec<Packet> {
     packets
 }
 
-/// What went from one address to another; the numbers of TCP fit together.
+/// Returns the payload from one address, and checks that the TCP sequence numbers are consistent.
 #[track_caller]
 fn payload(packets: &[Packet], from: SocketAddr) -> Vec<u8> {
     let mut next = None;
@@ -175,7 +175,7 @@ fn payload(packets: &[Packet], from: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-/// Runs a session both sides of which capture, and gives the client's address and both captures.
+/// Runs a session that both sides capture; returns the client's address and both captures.
 fn session(
     transport: Transport,
     host: &str,
@@ -220,8 +220,8 @@ both! {
         }
     }
 
-    /// A capture that cannot be written stops nothing, and is told.
-    fn a_capture_on_a_full_disk_is_told(transport) {
+    /// A capture that cannot be written is reported, and the transfer goes on.
+    fn a_capture_on_a_full_disk_is_reported(transport) {
         let server = waits(transport, "-q 0 --pcap /dev/full").start();
         speaks(transport, server.ready()).says("hello").run().exits(0);
         let server = server.wait();
@@ -230,7 +230,7 @@ both! {
         server.fails(1, message);
     }
 
-    /// On standard output the capture takes the place of the payload, and can be followed.
+    /// On standard output the capture replaces the payload, and can be followed.
     fn a_capture_goes_down_a_pipe_as_it_comes(transport) {
         let mut server = waits(transport, "-q 0 --pcap -").stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -249,7 +249,7 @@ both! {
         assert_eq!(all, b"onethree");
     }
 
-    /// It is the output then: its reader going is the end of the run.
+    /// The capture is then the output, so the run ends when its reader goes away.
     fn a_capture_without_a_reader_ends_quietly(transport) {
         let mut server = waits(transport, "-q 0 --pcap -").stdout(Output::Held).stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -258,7 +258,7 @@ both! {
         assert_eq!(server.wait().exits(141).err, "");
     }
 
-    /// A terminal is no place for it.
+    /// A terminal is no destination for a capture.
     fn a_capture_on_a_terminal_is_an_error(transport) {
         let (_person, process) = terminal();
         let done = waits(transport, "0 --pcap -").stdout(Output::To(process.into())).run();
@@ -267,7 +267,7 @@ both! {
 }
 
 #[test]
-fn a_connection_begins_and_ends_as_it_did() {
+fn a_connection_has_its_handshake_and_end() {
     let (client, server, captures) = session(Transport::Tcp, "127.0.0.1", b"hello", "");
     let expected = [
         (client, "S"),
@@ -296,7 +296,7 @@ fn a_connection_begins_and_ends_as_it_did() {
 }
 
 #[test]
-fn a_reset_is_captured_whoever_sends_it() {
+fn a_reset_of_either_side_is_captured() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("capture");
     let last = || {
@@ -322,7 +322,7 @@ fn a_reset_is_captured_whoever_sends_it() {
 }
 
 #[test]
-fn every_datagram_is_a_packet_also_an_empty_one() {
+fn every_datagram_is_a_packet_even_an_empty_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("capture");
     let server = tuplecat("udp-bind -q --count 3 0 --pcap")
@@ -343,7 +343,7 @@ fn every_datagram_is_a_packet_also_an_empty_one() {
 }
 
 #[test]
-fn every_client_is_a_conversation_of_its_own() {
+fn every_client_has_a_conversation_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("capture");
     let server = tuplecat("tcp-listen -q -k 0 --pcap").arg(&path).start();
@@ -359,7 +359,7 @@ fn every_client_is_a_conversation_of_its_own() {
     server.signal(rustix::process::Signal::INT);
     server.wait().exits(130);
     let packets = read(&fs::read(path).unwrap());
-    // The first segment of each has its number, and no other segment has one.
+    // Only the first segment of each connection has its number.
     let numbers: Vec<_> = packets
         .iter()
         .filter(|packet| packet.comment.is_some())
@@ -382,8 +382,8 @@ fn every_client_is_a_conversation_of_its_own() {
     );
 }
 
-/// What a tool prints of a capture.
-fn told(tool: &str, words: &[&str], path: &Path) -> String {
+/// Returns the output of a tool for a capture.
+fn printed(tool: &str, words: &[&str], path: &Path) -> String {
     let mut command = Command::new(tool);
     let output = command
         .args(["-r".as_ref(), path.as_os_str()])
@@ -398,7 +398,7 @@ fn told(tool: &str, words: &[&str], path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Ten megabytes over TCP, and a thousand datagrams.
+/// Captures ten megabytes over TCP, and a thousand datagrams.
 fn large_sessions(directory: &Path) -> Vec<(Transport, Vec<u8>, std::path::PathBuf)> {
     let stream = bytes(10 << 20);
     let (_, _, [server, _]) = session(Transport::Tcp, "127.0.0.1", &stream, "");
@@ -422,16 +422,16 @@ fn large_sessions(directory: &Path) -> Vec<(Transport, Vec<u8>, std::path::PathB
     ]
 }
 
-/// Every checksum is to be checked, and no payload to be taken for that of some protocol.
+/// Options that check every checksum and dissect no payload.
 #[rustfmt::skip]
 const STRICT: [&str; 10] = [
     "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE",
     "-d", "tcp.port==1-65535,data", "-d", "udp.port==1-65535,data",
 ];
 
-/// tshark(1) follows the stream, and finds neither a checksum nor a sequence to complain of.
+/// Checks with tshark(1) that the stream is complete, without errors in checksums or sequence numbers.
 fn check_with_tshark(transport: Transport, sent: &[u8], path: &Path) {
-    let strictly = |words: &[&str]| told("tshark", &[&STRICT[..], words].concat(), path);
+    let strictly = |words: &[&str]| printed("tshark", &[&STRICT[..], words].concat(), path);
     assert_eq!(
         strictly(&["-q", "-z", "expert,warn"]).trim(),
         "",
@@ -440,7 +440,7 @@ fn check_with_tshark(transport: Transport, sent: &[u8], path: &Path) {
     let bad = "tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0";
     assert_eq!(strictly(&["-Y", bad]), "");
     let follow = format!("follow,{transport},raw,0");
-    let text = told("tshark", &["-q", "-z", &follow], path);
+    let text = printed("tshark", &["-q", "-z", &follow], path);
     let is_hex = |line: &&str| line.bytes().all(|letter| letter.is_ascii_hexdigit());
     let digits: String = text.lines().filter(is_hex).collect();
     assert!(
@@ -449,11 +449,11 @@ fn check_with_tshark(transport: Transport, sent: &[u8], path: &Path) {
     );
 }
 
-/// tcpdump(8) reads every packet.
+/// Checks that tcpdump(8) reads every packet.
 fn check_with_tcpdump(transport: Transport, path: &Path) {
     let packets = read(&fs::read(path).unwrap());
-    let text = told("tcpdump", &["-nn", "-vv"], path);
-    // Not "bad" alone: a port may be that of a protocol, and the payload be taken for something that went wrong in it.
+    let text = printed("tcpdump", &["-nn", "-vv"], path);
+    // More than "bad" alone: tcpdump may dissect the payload by its port, and find errors in it.
     assert!(
         !text.contains("bad cksum") && !text.contains("incorrect"),
         "{transport}"

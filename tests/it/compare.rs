@@ -1,5 +1,5 @@
-//! The page that shows TCP and UDP side by side: all that it says holds, and it fits into a terminal.
-//! Whether its statements can be false is tested where the page is laid out; here the kernel is asked.
+//! The page that compares TCP and UDP: every statement on it is true, and it fits into a terminal.
+//! Unit tests of the page check that a statement can be false; these ask the kernel.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn the_page_fits_and_every_statement_holds() {
 }
 
 #[test]
-fn the_same_comes_as_data_for_any_number_of_clients() {
+fn json_has_the_same_for_any_number_of_clients() {
     let done = tuplecat("compare --json --clients 5 --message hi")
         .run()
         .exits(0);
@@ -49,7 +49,7 @@ fn the_same_comes_as_data_for_any_number_of_clients() {
 }
 
 #[test]
-fn all_that_the_most_clients_say_fits_into_the_buffers() {
+fn messages_of_the_most_clients_fit_into_the_buffers() {
     let launch = tuplecat("compare --clients 100 --message").arg("x".repeat(1000));
     let done = launch.run().exits(0);
     assert!(!done.text().contains("NOT SO HERE"), "{}", done.text());
@@ -74,8 +74,8 @@ fn a_message_must_say_something() {
 }
 
 #[test]
-fn a_machine_without_the_address_is_told_which() {
-    // A new network has no loopback address before its interface is up.
+fn a_missing_address_is_named() {
+    // A new network has no loopback address until its interface is up.
     let Some(network) = Namespace::new("true") else {
         return;
     };

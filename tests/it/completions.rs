@@ -1,5 +1,5 @@
-//! The completion scripts, in the shells that they are for: modes, options, and what their values may be.
-//! The tests drive bash and zsh through a terminal; fish prints the words that it would offer.
+//! Completion scripts, in the shells that they are for: modes, options and values.
+//! The tests drive bash and zsh through a terminal; fish prints its suggestions.
 
 use std::fs;
 use std::io::Write;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use crate::common::*;
 
-/// A line as typed, and the word that its last one becomes.
+/// A line as typed, and the completed form of its last word.
 type Line = (&'static str, &'static str);
 
-/// Modes, options, their values and files are completed in every shell.
+/// Modes, options, values and files are completed in every shell.
 const LINES: [Line; 7] = [
     ("tuplecat tcp-l", "tcp-listen"),
     ("tuplecat udp-s", "udp-sendto"),
@@ -21,17 +21,17 @@ const LINES: [Line; 7] = [
     ("tuplecat tl -k --out-dir some-d", "some-dir"),
 ];
 
-/// The script for bash splits no word at an equals sign; that for fish knows no positional arguments.
+/// The script for bash does not split words at an equals sign; the one for fish has no positional arguments.
 const WITH_EQUALS: Line = ("tuplecat tc --on-peer-eof=wa", "--on-peer-eof=wait");
 const POSITIONAL: Line = ("tuplecat completions fi", "fish");
 const HOST: Line = ("tuplecat tcp-connect -q peer-o", "peer-one.example");
 
-/// The lines that a shell completes.
+/// Returns the lines that a shell completes.
 fn lines(more: &[Line]) -> Vec<Line> {
     [&LINES, more].concat()
 }
 
-/// A directory with the script for a shell, things to complete, and a host that is known.
+/// Prepares a directory with the script for a shell, files to complete, and a known host.
 fn prepared(shell: &str) -> Option<tempfile::TempDir> {
     if !is_installed(shell) {
         skip(&format!("{shell} is not installed"));
@@ -49,13 +49,13 @@ fn prepared(shell: &str) -> Option<tempfile::TempDir> {
     Some(directory)
 }
 
-/// A line as it stands when its last word is complete.
+/// Returns a line with its last word completed.
 fn complete(line: &str, word: &str) -> String {
     let (before, _) = line.rsplit_once(' ').unwrap();
     format!("{before} {word}")
 }
 
-/// Types each line and a tab at a terminal, and waits until the line is complete.
+/// Types each line and a tab at a terminal, and waits until it is complete.
 fn drive(shell: &str, words: &str, setup: &str, home: &Path, lines: &[Line]) {
     let (mut person, process) = terminal();
     let screen = Capture::start(person.try_clone().unwrap());
@@ -67,7 +67,7 @@ fn drive(shell: &str, words: &str, setup: &str, home: &Path, lines: &[Line]) {
     writeln!(person, "cd '{}'; {setup}; echo set''up", home.display()).unwrap();
     screen.wait_for("setup");
     for (line, word) in lines {
-        // Control-U takes away what is there.
+        // Control-U clears the line.
         write!(person, "{line}\t").unwrap();
         screen.wait_for(&complete(line, word));
         write!(person, "\x15").unwrap();
@@ -111,9 +111,9 @@ fn fish_completes() {
     }
 }
 
-/// A free word is not completed to the name of a file.
+/// A free text is not completed to a file name.
 #[test]
-fn what_cannot_be_known_is_not_guessed() {
+fn free_text_is_not_completed() {
     let Some(home) = prepared("fish") else {
         return;
     };

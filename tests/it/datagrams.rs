@@ -1,5 +1,5 @@
-//! The rules that only datagrams have: borders, senders, replies, losses, and an end that has to be agreed on.
-//! Nothing here is a connection: one socket hears everybody, and what is not passed on is counted.
+//! Rules of UDP: boundaries, senders, replies, losses, and an end that both sides agree on.
+//! There is no connection: one socket receives from all peers, and a dropped datagram is counted.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// A peer in this test, and the program that has just sent it `text`.
+/// Starts a program that sends `text`; returns it with the socket that has received that, and its address.
 fn asked(words: &str, text: &str) -> (Running, UdpSocket, SocketAddr) {
     let (socket, address) = datagrams();
     let running = tuplecat("udp-sendto").args(words).to(address).says(text);
@@ -34,7 +34,7 @@ fn replies_are_waited_for_after_the_end_of_input() {
         let start = Instant::now();
         socket.send_to(b"one ", sender).unwrap();
         running.out().wait_for("one ");
-        // The second one is within its time of the first, and both pauses together are longer than that.
+        // The second reply comes within its time after the first. Both pauses together are longer.
         if limit > 1 {
             thread::sleep(Duration::from_millis(1500));
         }
@@ -70,7 +70,7 @@ fn replies_can_be_enough_before_the_end_of_input() {
 }
 
 #[test]
-fn no_wait_and_an_endless_one() {
+fn replies_are_waited_for_not_at_all_or_for_ever() {
     let (running, _socket, _) = asked("--reply-timeout 0", "fire and forget");
     running.wait().exits(0);
 
@@ -95,9 +95,9 @@ fn only_the_target_is_listened_to() {
     assert!(done.line("closed").ends_with(", 1 ignored"), "{}", done.err);
 }
 
-/// However much a stranger sends, the wait for replies has its limit, and so has what is told of him.
+/// A flood from a stranger extends neither the wait for replies nor the report.
 #[test]
-fn a_flood_from_a_stranger_holds_up_nothing() {
+fn a_flood_from_a_stranger_delays_nothing() {
     let (running, socket, sender) = asked("--reply-timeout 2", "?");
     let (stranger, _) = datagrams();
     stranger.send_to(b"noise", sender).unwrap();
@@ -107,7 +107,7 @@ fn a_flood_from_a_stranger_holds_up_nothing() {
     let done = thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) && Instant::now() < bound {
-                // Once the program is gone, its port is closed.
+                // After the program's end its port is closed.
                 let _ = stranger.send_to(b"noise", sender);
             }
         });
@@ -121,7 +121,7 @@ fn a_flood_from_a_stranger_holds_up_nothing() {
 }
 
 #[test]
-fn anybody_is_listened_to_if_asked_for() {
+fn replies_of_any_sender_are_received_with_from_any() {
     let (running, socket, sender) = asked("--from any --replies 2 --reply-timeout forever", "?");
     let (stranger, strange) = datagrams();
     stranger.send_to(b"one ", sender).unwrap();
@@ -137,7 +137,7 @@ fn anybody_is_listened_to_if_asked_for() {
 }
 
 #[test]
-fn who_is_asked_is_a_peer_from_the_question_on() {
+fn the_target_is_a_peer_from_the_first_datagram_on() {
     let (running, socket, sender) = asked("--from any --replies 2 --reply-timeout forever", "?");
     let (stranger, strange) = datagrams();
     let own = socket.local_addr().unwrap();
@@ -162,7 +162,7 @@ fn who_is_asked_is_a_peer_from_the_question_on() {
 }
 
 #[test]
-fn a_connected_socket_is_known_by_its_pair() {
+fn a_connected_socket_is_named_by_its_4_tuple() {
     let (running, socket, sender) = asked("--connected --replies 1 --reply-timeout forever", "?");
     let (stranger, _) = datagrams();
     stranger.send_to(b"noise", sender).unwrap();
@@ -170,7 +170,7 @@ fn a_connected_socket_is_known_by_its_pair() {
     let own = socket.local_addr().unwrap();
     let done = running.wait().exits(0);
     assert_eq!(done.text(), "answer");
-    // The kernel has turned the stranger away: nobody here has heard of him.
+    // The kernel rejects the stranger's datagram, so it is not reported.
     assert!(!done.err.contains("ignored"), "{}", done.err);
     let pair = format!("udp {sender} <-> {own}  received 1 datagram (6 bytes)");
     assert!(done.line("closed").contains(&pair), "{}", done.err);
@@ -190,7 +190,7 @@ fn an_empty_datagram_is_a_reply_like_any_other() {
     assert_eq!(sizes, ["0 bytes", "3 bytes"]);
 }
 
-/// Where both sides agree on it, an empty datagram stands for the end.
+/// With `--eof-datagram` on both sides an empty datagram is the end.
 #[test]
 fn an_empty_datagram_can_be_made_the_end() {
     let (running, socket, sender) = asked("--eof-datagram --reply-timeout forever", "all");
@@ -207,9 +207,9 @@ fn an_empty_datagram_can_be_made_the_end() {
     assert_eq!(server.wait().exits(0).text(), "one two");
 }
 
-/// What is told to who waits for the input of the other side is an option that the mode has.
+/// The advice about input that delays the end names an option that the mode has.
 #[test]
-fn an_input_that_holds_up_the_end_can_be_left_out() {
+fn input_that_delays_the_end_can_be_left_out() {
     let launch = |words: &str| {
         let server = tuplecat("udp-bind --eof-datagram 0").args(words);
         let server = server.stdin(Input::Held).start();
@@ -233,7 +233,7 @@ fn an_input_that_holds_up_the_end_can_be_left_out() {
 }
 
 #[test]
-fn the_end_of_input_ends_no_socket_that_others_write_to() {
+fn the_end_of_input_does_not_end_udp_bind() {
     let server = tuplecat("udp-bind 0").says("").start();
     let (socket, _) = datagrams();
     for (datagram, all) in [("one ", "one "), ("two", "one two")] {
@@ -243,7 +243,7 @@ fn the_end_of_input_ends_no_socket_that_others_write_to() {
     assert!(!server.has_ended_within(Duration::from_millis(200)));
     server.signal(Signal::TERM);
     server.wait().exits(143);
-    // Unless that is asked for.
+    // `--on-stdin-eof quit` ends it.
     let server = tuplecat("udp-bind --on-stdin-eof quit 0")
         .says("bye")
         .start();
@@ -252,7 +252,7 @@ fn the_end_of_input_ends_no_socket_that_others_write_to() {
     server.wait().exits(0);
 }
 
-/// What is said before anybody has written is kept until there is somebody to say it to.
+/// Input that comes before the first peer is kept for it.
 #[test]
 fn an_answer_waits_for_the_first_peer() {
     let server = tuplecat("udp-bind 0").says("welcome").start();
@@ -261,7 +261,7 @@ fn an_answer_waits_for_the_first_peer() {
     assert_eq!(receive(&socket), (b"welcome".to_vec(), server.ready()));
 }
 
-/// On a wildcard socket each datagram tells which of our addresses it was for, and the answer comes from there.
+/// On a wildcard socket the answer comes from the address that the datagram was sent to.
 #[test]
 fn an_answer_comes_from_the_address_that_was_written_to() {
     for (words, hosts) in [
@@ -291,7 +291,7 @@ fn an_answer_comes_from_the_address_that_was_written_to() {
     }
 }
 
-/// The largest datagrams there are pass whole, and are neither cut nor merged.
+/// Datagrams of every size arrive whole, neither cut nor merged.
 #[test]
 fn datagrams_of_every_size_stay_what_they_are() {
     let sizes = [0, 1, 1472, 1473, 9000, 65_506, 65_507];
@@ -303,7 +303,7 @@ fn datagrams_of_every_size_stay_what_they_are() {
         let datagram = bytes(size);
         socket.send_to(&datagram, server.ready()).unwrap();
         sent.extend(datagram);
-        // One at a time, so that the kernel's buffer holds them all.
+        // One at a time, so that the socket buffer has room for each.
         server.out().wait_for_len(sent.len());
     }
     let done = server.wait().exits(0);
@@ -339,9 +339,9 @@ fn input_is_cut_to_size() {
     }
 }
 
-/// What the kernel had to drop is counted and told.
+/// Datagrams that the kernel drops are counted and reported.
 #[test]
-fn losses_are_told() {
+fn losses_are_reported() {
     let server = tuplecat("udp-bind --rcvbuf 4096 0").start();
     let (socket, address) = (datagrams().0, server.ready());
     socket.send_to(b"first", address).unwrap();
@@ -359,7 +359,7 @@ fn losses_are_told() {
     nothing_uncounted(done.line("closed"), 201);
 }
 
-/// A slow standard output holds datagrams back as long as the kernel can; none is cut or merged on the way.
+/// With a slow reader of standard output, datagrams wait in the kernel; none is cut or merged.
 #[test]
 fn a_slow_output_gets_whole_datagrams() {
     let (process, mut reader) = UnixStream::pair().unwrap();
@@ -377,7 +377,7 @@ fn a_slow_output_gets_whole_datagrams() {
     server.wait().exits(0);
 }
 
-/// News of an unreachable port is news of one address at one time, and the socket goes on.
+/// An unreachable port is an error of one address at one time; the socket goes on.
 #[test]
 fn a_port_that_opens_meanwhile_is_reached() {
     let (socket, address) = refusing(Transport::Udp);
@@ -388,7 +388,7 @@ fn a_port_that_opens_meanwhile_is_reached() {
     assert!(line.ends_with("port unreachable"), "{line}");
     let (_, own, target) = tuple(&line);
     assert_eq!(target, address.to_string());
-    // Now its owner turns to the client: the next datagram arrives, and so does the answer.
+    // Now its owner connects the socket to the client: the next datagram arrives, and so does the answer.
     let own: SocketAddr = own.parse().unwrap();
     socket.connect(&own.into()).unwrap();
     let socket = UdpSocket::from(socket);
@@ -401,9 +401,9 @@ fn a_port_that_opens_meanwhile_is_reached() {
     client.wait().exits(130);
 }
 
-/// An empty frame is the end: one before its time is an error, or what comes after it would be lost without a word.
+/// With `--eof-datagram` an empty frame is the end. One before the end of input is an error, or the rest would be lost.
 #[test]
-fn nothing_is_sent_after_an_empty_datagram_where_it_is_the_end() {
+fn nothing_is_sent_after_the_eof_datagram() {
     for fast in ["", "--no-fast-path"] {
         let (socket, address) = datagrams();
         let client = tuplecat("udp-sendto --eof-datagram --in line").args(fast);

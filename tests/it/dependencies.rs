@@ -1,13 +1,13 @@
-//! What the program is made of beside its own source: each library once, and under a licence that asks for nothing but its text.
-//! Read from the lock file as cargo resolves it for this machine, without a network.
+//! Libraries of the program: each has one version, and a permissive licence.
+//! The list is cargo's resolution of the lock file for this machine, without a network.
 
 use std::collections::HashMap;
 use std::process::Command;
 
-/// Licences that a program may be built with and given away, whatever its own licence is.
+/// Licences that allow the program to have any licence.
 const LICENCES: [&str; 4] = ["MIT", "Apache-2.0", "Unicode-3.0", "Unlicense"];
 
-/// The packages that the program is built from: name, version, licence.
+/// Returns the packages that the program is built from: name, version, licence.
 fn packages() -> Vec<[String; 3]> {
     let words = "tree --offline --locked --edges normal --prefix none --format {p}|{l}";
     let mut cargo = Command::new(env!("CARGO"));
@@ -29,7 +29,7 @@ fn packages() -> Vec<[String; 3]> {
     packages
 }
 
-/// Reads `NAME vVERSION …|LICENCE`, with a star where the package has occurred before.
+/// Parses `NAME vVERSION …|LICENCE`, with a star for a package that has occurred before.
 fn package(line: &str) -> [String; 3] {
     let (package, licence) = line.split_once('|').unwrap();
     let mut words = package.split(' ');
@@ -38,7 +38,7 @@ fn package(line: &str) -> [String; 3] {
 }
 
 #[test]
-fn every_library_is_there_once() {
+fn every_library_has_one_version() {
     let mut versions: HashMap<String, Vec<String>> = HashMap::new();
     for [name, version, _] in packages() {
         versions.entry(name).or_default().push(version);
@@ -49,7 +49,7 @@ fn every_library_is_there_once() {
 
 #[test]
 fn every_licence_is_one_of_the_permissive() {
-    // One of the choices is enough, and each of its parts has to be allowed.
+    // One of the alternatives is enough, and all its parts must be allowed.
     let is_allowed = |licence: &str| {
         licence.split(" AND ").all(|part| {
             let mut choices = part.trim_matches(['(', ')']).split(" OR ");

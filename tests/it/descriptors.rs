@@ -1,5 +1,5 @@
-//! Standard input, output and error that are closed, full or not what they seem, in every combination; and limits of the system.
-//! What cannot be read or written is an error with one line and status 1, where there is something to read or to write at all.
+//! Standard descriptors that are closed, full or of an unexpected kind, in every combination; and resource limits.
+//! A descriptor that cannot be read or written is an error with one line and status 1, if there is anything to read or write.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,10 +12,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
 
-/// The modes, in the words of the command line.
+/// The modes, as on the command line.
 const MODES: [&str; 4] = ["tcp-listen", "tcp-connect", "udp-bind", "udp-sendto"];
 
-/// Inputs, and what is wrong with them.
+/// Inputs, and the error of each.
 const INPUTS: [(&str, &str); 7] = [
     ("null", ""),
     ("closed", ""),
@@ -26,7 +26,7 @@ const INPUTS: [(&str, &str); 7] = [
     ("socket", "transport endpoint is not connected"),
 ];
 
-/// Outputs, and what is wrong with them once there is something to write.
+/// Outputs, and the error of each once there is something to write.
 const OUTPUTS: [(&str, &str); 7] = [
     ("pipe", ""),
     ("null", ""),
@@ -39,7 +39,7 @@ const OUTPUTS: [(&str, &str); 7] = [
 
 const ERRORS: [&str; 4] = ["pipe", "null", "full", "closed"];
 
-fn strange(name: &str) -> OwnedFd {
+fn unusual(name: &str) -> OwnedFd {
     match name {
         "full" => File::options()
             .write(true)
@@ -61,8 +61,8 @@ fn input(name: &str) -> Input {
         "closed" => Input::Closed,
         "bytes" => Input::Bytes(b"hello".to_vec()),
         "file" => Input::From(with_text(b"hello")),
-        "wrong way" => Input::From(strange("full")),
-        name => Input::From(strange(name)),
+        "wrong way" => Input::From(unusual("full")),
+        name => Input::From(unusual(name)),
     }
 }
 
@@ -72,11 +72,11 @@ fn output(name: &str) -> Output {
         "closed" => Output::Closed,
         "pipe" => Output::Captured,
         "wrong way" => Output::To(File::open("/dev/null").unwrap().into()),
-        name => Output::To(strange(name)),
+        name => Output::To(unusual(name)),
     }
 }
 
-/// Runs a mode with a peer that listens to all and answers, and does not mind if nobody is there.
+/// Runs a mode with a peer that reads everything and answers, and tolerates a mode that has ended.
 fn converse(
     mode: &str,
     speaks: bool,
@@ -104,7 +104,7 @@ fn converse(
             running.wait()
         }
         "udp-bind" => {
-            // Where nothing is wrong it would stay.
+            // Without an error it would not end.
             let count = if is_fine { "--count 1" } else { "" };
             let running = start(tuplecat("udp-bind --idle-timeout 20 0").args(count));
             let (socket, _) = datagrams();
@@ -119,7 +119,7 @@ fn converse(
                 "--reply-timeout 0"
             };
             let running = start(tuplecat(mode).args(words).to(address));
-            // Who sends nothing is answered nothing.
+            // Without a datagram there is no answer.
             has_answered = speaks;
             if speaks {
                 let (_, sender) = receive(&socket);
@@ -183,7 +183,7 @@ fn every_combination_of_descriptors_has_its_status() {
     });
 }
 
-/// Blocks of `ulimit -f` have 512 bytes.
+/// `ulimit -f` counts blocks of 512 bytes.
 #[test]
 fn a_file_that_may_not_grow_is_a_full_disk() {
     let sent = bytes(100_000);
@@ -198,7 +198,7 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
         .wait()
         .fails(1, "cannot write to standard output: file too large");
     assert!(fs::read(&path).unwrap() == sent[..8192]);
-    // What has been written has been received before, and is counted.
+    // The bytes that were written were received before, and count.
     let received = number_before(done.line("closed"), ", sent");
     assert!(received >= 8192, "{}", done.err);
 
@@ -216,7 +216,7 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
     assert!(sent.starts_with(&fs::read(&path).unwrap()));
 }
 
-/// What cannot be recorded stops nothing, and is not forgotten.
+/// An incomplete record does not stop the transfer, and is an error at its end.
 #[test]
 fn a_record_that_may_not_grow_is_an_error_at_the_end() {
     let sent = bytes(100_000);
@@ -241,7 +241,7 @@ fn a_record_that_may_not_grow_is_an_error_at_the_end() {
     }
 }
 
-/// With fewer descriptors than it takes to start, there is an error; with enough, it works.
+/// With fewer descriptors than it needs, the program fails with an error; with enough, it works.
 #[test]
 fn too_few_descriptors_are_an_error_that_says_so() {
     let rows: [(&str, i32); 4] = [
@@ -270,7 +270,7 @@ fn too_few_descriptors_are_an_error_that_says_so() {
     }
 }
 
-/// Address space in kilobytes: what moves through it is many times as much as may be kept.
+/// A limit on the address space, in kilobytes. The transfer is many times as large.
 #[test]
 fn little_memory_is_enough_for_much_data() {
     let sent = bytes(20_000_000);

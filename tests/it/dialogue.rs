@@ -1,5 +1,5 @@
-//! Dialogues on the command line: --send and --expect in their order, and the statuses that a script acts upon.
-//! Most run over both transports; where those differ, a stream has no borders and a datagram is an answer by itself.
+//! Dialogues on the command line: `--send` and `--expect` in their order, and their exit statuses.
+//! Most hold for both transports. They differ where a stream has no boundaries and each datagram is one answer.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// The mode that speaks first, without an agreement on what ends a conversation.
+/// The mode that sends first, without an agreement on the end.
 fn asks(transport: Transport) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-connect"),
@@ -17,7 +17,7 @@ fn asks(transport: Transport) -> Launch {
     }
 }
 
-/// The mode that waits for others.
+/// The mode that waits for peers.
 fn answers(transport: Transport) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen 0"),
@@ -25,11 +25,11 @@ fn answers(transport: Transport) -> Launch {
     }
 }
 
-/// How the longest wait in a test is limited.
+/// The limit on the longest wait of a test.
 const LIMIT: &str = "--timeout=50";
 
 both! {
-    /// Two scripts against each other: what is said is heard, in order, and both are done at once.
+    /// Two dialogues with each other receive all that is sent, in order, and end at once.
     fn two_scripts_meet(transport) {
         let server = answers(transport).args(LIMIT);
         let server = server.args("--expect HELO --send 250 --expect-regex ^MAIL --send-hex 323520 --expect-hex 51").start();
@@ -45,7 +45,7 @@ both! {
         }
     }
 
-    /// A wrong answer is told from the right one by the status, and both are shown.
+    /// A wrong answer has its own status, and both texts are shown.
     fn a_wrong_answer_is_shown(transport) {
         let server = answers(transport).arg("--echo").start();
         let client = asks(transport).to(server.ready()).args("--timeout 300ms --send +PANG");
@@ -65,7 +65,7 @@ received: {size}
         assert_eq!(done.errors(), message);
     }
 
-    /// What comes from the network cannot control the terminal that the difference is shown on.
+    /// Bytes from the network cannot control the terminal that the difference is shown on.
     fn a_terminal_is_not_controlled(transport) {
         let server = answers(transport).arg("--echo").start();
         let client = asks(transport).to(server.ready()).args("--timeout 300ms --send");
@@ -75,15 +75,15 @@ received: {size}
         assert!(done.err.contains("1b 5d 30 3b"), "{}", done.err);
     }
 
-    /// Without --expect, what is sent stands for standard input, which is not read.
-    fn words_stand_for_standard_input(transport) {
+    /// With `--send` alone, standard input is not read.
+    fn send_replaces_standard_input(transport) {
         let server = waits(transport, "0").start();
         let client = speaks(transport, server.ready()).args("--send-hex 686921 --send").arg(r"\x00\n");
         client.stdin(Input::Held).run().exits(0);
         assert_eq!(server.wait().exits(0).out, b"hi!\x00\n");
     }
 
-    /// With --stdin it is read when the dialogue is over, and the session goes on.
+    /// With `--stdin` the session continues with standard input after the dialogue.
     fn standard_input_takes_over(transport) {
         let server = waits(transport, "0").stdin(Input::Held).start();
         let client = speaks(transport, server.ready()).args("--stdin --send ready? --expect go");
@@ -97,7 +97,7 @@ received: {size}
         assert_eq!(client.wait().exits(0).text(), "go!");
     }
 
-    /// Standard input is what is sent where nothing else is.
+    /// Without `--send`, standard input is sent.
     fn standard_input_may_be_the_question(transport) {
         let server = answers(transport).args("--expect question --send answer").start();
         let client = asks(transport).to(server.ready()).args("--expect answer").says("question");
@@ -105,13 +105,13 @@ received: {size}
         assert_eq!(server.wait().exits(0).text(), "question");
     }
 
-    /// Nobody there is no wrong answer.
+    /// A refusal is not a wrong answer.
     fn refused_is_refused(transport) {
         let (_nobody, address) = refusing(transport);
         asks(transport).to(address).args("--send x --expect y --timeout 10").run().exits(5);
     }
 
-    /// Silence over a connection is a wrong answer; without one it is none.
+    /// Silence on a connection is a wrong answer. Without a connection it is a timeout.
     fn silence_has_its_status(transport) {
         let server = answers(transport).stdin(Input::Held).start();
         let client = asks(transport).to(server.ready()).args("--send x --expect y --timeout 200ms");
@@ -120,7 +120,7 @@ received: {size}
         assert!(done.errors().ends_with("received: nothing"), "{}", done.err);
     }
 
-    /// A bad value is a usage error that says what would be right.
+    /// A bad value is a usage error that names a good one.
     fn bad_values_are_usage_errors(transport) {
         for (option, value, says) in [
             ("--send", r"\q", "is not one of"),
@@ -143,7 +143,7 @@ received: {size}
 }
 
 #[test]
-fn a_stream_has_no_borders() {
+fn a_stream_has_no_boundaries() {
     let (listener, address) = listen();
     let client = asks(Transport::Tcp).to(address).args(LIMIT);
     let client = client.args("--expect one,two --expect three").start();
@@ -158,7 +158,7 @@ fn a_stream_has_no_borders() {
 }
 
 #[test]
-fn a_datagram_is_an_answer_by_itself() {
+fn each_datagram_is_one_answer() {
     let (socket, address) = datagrams();
     let client = asks(Transport::Udp).to(address).args(LIMIT);
     let client = client.args("--send x --expect one --expect two").start();
@@ -190,7 +190,7 @@ fn a_datagram_is_sent_whole() {
 }
 
 #[test]
-fn a_peer_that_finishes_first_has_not_answered() {
+fn a_fin_before_the_answer_is_no_answer() {
     let (listener, address) = listen();
     for words in [
         "--expect y",
@@ -216,7 +216,7 @@ fn a_peer_that_finishes_first_has_not_answered() {
 }
 
 #[test]
-fn a_reset_is_a_reset_until_all_is_met() {
+fn a_reset_is_an_error_until_the_dialogue_is_complete() {
     let (listener, address) = listen();
     let client = asks(Transport::Tcp)
         .to(address)
@@ -235,7 +235,7 @@ fn a_reset_is_a_reset_until_all_is_met() {
 }
 
 #[test]
-fn what_cannot_come_any_more_is_not_waited_for() {
+fn an_impossible_match_ends_the_wait() {
     let (listener, address) = listen();
     let client = asks(Transport::Tcp)
         .to(address)
@@ -260,7 +260,7 @@ fn a_connection_stays_open_while_something_is_expected() {
     (&peer).write_all(b"y").unwrap();
     assert_eq!(read_all(&peer), b"");
     client.wait().exits(0);
-    // Unless a FIN is asked for.
+    // `--on-stdin-eof shutdown` sends the FIN at once.
     let client = asks(Transport::Tcp).to(address);
     let client = client
         .args("--send x --expect y --on-stdin-eof shutdown")
@@ -272,7 +272,7 @@ fn a_connection_stays_open_while_something_is_expected() {
 }
 
 #[test]
-fn what_is_met_early_ends_the_run_though_much_is_on_its_way() {
+fn a_complete_dialogue_ends_the_run_in_the_middle_of_sending() {
     let (listener, address) = listen();
     let client = asks(Transport::Tcp).to(address).args("--expect stop");
     let client = client.says(bytes(64 << 20)).start();
@@ -281,15 +281,15 @@ fn what_is_met_early_ends_the_run_though_much_is_on_its_way() {
     client.wait().exits(0);
 }
 
-/// Others may speak at the same time: what they say is no answer, and what is said is not for them.
+/// Datagrams of other peers are no answers, and nothing is sent to them.
 #[test]
-fn a_dialogue_stays_with_who_has_begun_it() {
+fn a_dialogue_stays_with_its_first_peer() {
     let server =
         tuplecat("udp-bind 0 --expect ping --send pong --expect bye --send-hex 21").args(LIMIT);
     let server = server.start();
     let address = server.ready();
     let [(one, _), (other, _)] = [datagrams(), datagrams()];
-    // All that is sent meanwhile is found at once.
+    // The program finds all that is sent meanwhile at once.
     server.signal(Signal::STOP);
     one.send_to(b"ping", address).unwrap();
     other.send_to(b"bye", address).unwrap();

@@ -1,5 +1,5 @@
-//! The dump: what it shows is what went through the socket, byte for byte, and nothing else.
-//! It is read in two ways: by hexdump(1), whose lines it has, and by the program itself, which can send it again.
+//! Hex dumps: they contain exactly the bytes that went through the socket.
+//! Two readers check them: hexdump(1), which has the same lines, and the program itself, which can replay them.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use tuplecat::framing::dump::{DumpReader, Recorded};
 
 use crate::common::*;
 
-/// The chunks of a dump.
+/// Parses the chunks of a dump.
 #[track_caller]
 fn chunks(dump: &str) -> Vec<Recorded> {
     let mut reader = DumpReader::default();
@@ -23,20 +23,20 @@ fn chunks(dump: &str) -> Vec<Recorded> {
     chunks
 }
 
-/// Everything that went one way.
+/// Joins the chunks of one direction.
 fn joined(chunks: &[Recorded], direction: Direction) -> Vec<u8> {
     let chunks = chunks.iter().filter(|chunk| chunk.direction == direction);
     chunks.flat_map(|chunk| chunk.bytes.clone()).collect()
 }
 
-/// The lines of bytes, without headers.
+/// Returns the lines of bytes, without headers.
 fn hex_lines(dump: &str) -> String {
     let lines = dump.lines().filter(|line| !line.starts_with("20"));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 both! {
-    /// Both sides show the same bytes, the one as sent, the other as received, between the same addresses.
+    /// Both sides show the same bytes between the same addresses, as sent and as received.
     fn both_sides_see_the_same(transport) {
         let text = bytes(20_000);
         let server = waits(transport, "-qx 0").start();
@@ -54,7 +54,7 @@ both! {
         }
     }
 
-    /// Reports and comments in between do not matter, nor does taking the comments out.
+    /// A dump can be read among reports and comments, and without the comments.
     fn a_dump_among_other_lines_is_read(transport) {
         let server = waits(transport, "-vx 0").start();
         let client = speaks(transport, server.ready()).args("-vvx --color always");
@@ -67,7 +67,7 @@ both! {
         assert_eq!(joined(&chunks(&client.err), Direction::Outgoing), b"hello");
     }
 
-    /// What is dumped to a file can be read there while the session goes on.
+    /// A dump in a file can be followed during the session.
     fn a_dump_can_be_followed(transport) {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(directory.path());
@@ -87,8 +87,8 @@ both! {
         assert_eq!(joined(&chunks(&dump), Direction::Incoming), b"onetwo");
     }
 
-    /// The transfer goes on where the dump cannot, and the status says that something is missing.
-    fn a_dump_on_a_full_disk_is_told_and_stops_nothing(transport) {
+    /// A dump that cannot be written does not stop the transfer, and the status reports it.
+    fn a_dump_on_a_full_disk_is_reported_and_stops_nothing(transport) {
         let server = waits(transport, "-q 0 --hex-file /dev/full").start();
         speaks(transport, server.ready()).says("hello").run().exits(0);
         let server = server.wait();
@@ -97,13 +97,13 @@ both! {
         server.fails(1, message);
     }
 
-    /// Nothing happens where the file cannot be made.
+    /// A dump file that cannot be created is an error at the start.
     fn a_dump_without_a_place_is_an_error(transport) {
         let message = "cannot write to 'missing/dump' (--hex-file): no such file or directory";
         waits(transport, "0 --hex-file missing/dump").run().fails(1, message);
     }
 
-    /// A width, a limit, and a place are all wrong in a clear way.
+    /// Bad values of width, limit and place are usage errors.
     fn bad_values_are_usage_errors(transport) {
         for words in ["-x --hex-width 0", "-x --hex-width 256", "-x --hex-limit 0", "--hex-width 8", "--hex-limit 8"] {
             let done = waits(transport, words).arg("0").run().exits(2);
@@ -112,7 +112,7 @@ both! {
     }
 }
 
-/// Receives one datagram with these options, and gives the dump.
+/// Receives one datagram with these options, and returns the dump.
 fn dump_of(words: &str, datagram: &[u8]) -> String {
     let server = tuplecat("udp-bind -q --count 1 0").args(words).start();
     let (socket, _) = datagrams();
@@ -121,9 +121,9 @@ fn dump_of(words: &str, datagram: &[u8]) -> String {
 }
 
 #[test]
-fn lines_are_those_of_hexdump() {
+fn lines_equal_those_of_hexdump() {
     let mut text = bytes(1000);
-    // Repeated lines are not squeezed: nothing is left out.
+    // Repeated lines are not squeezed.
     text.extend([0; 100]);
     let dump = dump_of("-x", &text);
     if !is_installed("hexdump") {
@@ -157,7 +157,7 @@ fn a_width_and_a_limit_are_kept() {
 }
 
 #[test]
-fn every_datagram_stands_alone_also_an_empty_one() {
+fn every_datagram_has_a_header_even_an_empty_one() {
     let server = tuplecat("udp-bind -q --count 4 0 --hex-file -").start();
     let sent = [&b"one"[..], b"", b"three", b""];
     let (socket, _) = datagrams();
@@ -176,7 +176,7 @@ fn every_datagram_stands_alone_also_an_empty_one() {
 }
 
 #[test]
-fn datagrams_that_leave_in_one_call_are_told_apart() {
+fn datagrams_of_one_call_are_kept_apart() {
     let (socket, address) = datagrams();
     let client = tuplecat("udp-sendto -qx --datagram-size 100 --reply-timeout 0").to(address);
     let client = client
@@ -192,7 +192,7 @@ fn datagrams_that_leave_in_one_call_are_told_apart() {
 }
 
 #[test]
-fn a_datagram_shows_who_sent_it_and_which_address_it_was_sent_to() {
+fn a_datagram_has_its_sender_and_destination() {
     let server = tuplecat("udp-bind -4 -qx --count 2 * 0").start();
     let port = server.ready().port();
     let to = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
@@ -225,7 +225,7 @@ fn a_terminal_gets_colours_and_a_file_none() {
     let mut shown = vec![0; 4096];
     let len = std::io::Read::read(&mut person, &mut shown).unwrap();
     let shown = String::from_utf8_lossy(&shown[..len]).into_owned();
-    // Printable, blank, control, zero, high: five looks.
+    // The five kinds of bytes: printable, blank, control, zero, and above 127.
     for look in [
         "\u{1b}[36m",
         "\u{1b}[32m",
@@ -238,7 +238,7 @@ fn a_terminal_gets_colours_and_a_file_none() {
     assert!(!fs::read_to_string(path).unwrap().contains('\u{1b}'));
 }
 
-/// Lets text2pcap(1) read a dump, and tshark(1) tell the payload of each packet.
+/// Converts a dump with text2pcap(1), and returns the payload of each packet as tshark(1) prints it.
 fn through_text2pcap(dump: &Path, filter: &str) -> Vec<String> {
     let script = format!(
         "{filter} < \"$1\" | text2pcap -q -t %Y-%m-%dT%H:%M:%S.%fZ -u 1,2 - \"$1.pcapng\" &&
@@ -295,7 +295,7 @@ fn text2pcap_reads_a_dump_as_the_manual_shows() {
     client.close_stdin();
     server.close_stdin();
     let dump = server.wait().exits(0).err;
-    // The offsets of a stream run through all chunks; text2pcap wants each packet to begin at 0, and to fit into one.
+    // Offsets of a stream count through all chunks. For text2pcap each packet begins at 0 and fits into one packet.
     let awk = r#"awk '/^[0-9a-f]+  / { printf "%08x%s\n", n, substr($0, 9); n = (n + 16) % 32768; next } { n = 0; sub(/Z .*/, "Z"); print }'"#;
     let packets = through_text2pcap(&write("stream", &dump), awk);
     assert_same!(packets[0], expected(&dump)[0]);

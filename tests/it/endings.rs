@@ -1,5 +1,5 @@
-//! How a TCP session ends: each direction on its own, each rule from both sides.
-//! Nothing is ever cut off: what was read from standard input goes out, and what has arrived is written.
+//! Ends of a TCP session: each direction ends on its own, and each rule holds for client and listener.
+//! Nothing is cut off: all input is sent, and all received bytes are written.
 
 use std::io::Write;
 use std::thread;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
+/// A time in which a wrong event would happen. If it is too short, a test can miss a fault, but not report one.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn says(text: &str) -> Input {
@@ -20,7 +20,7 @@ fn says(text: &str) -> Input {
 fn the_end_of_input_ends_one_direction_only() {
     for side in SIDES {
         let (running, mut peer) = meet(side, "", says("question"));
-        // All bytes and then the end: the peer knows that this was the whole question.
+        // The peer sees all bytes and then the FIN.
         assert_eq!(read_all(&peer), b"question", "{side:?}");
         peer.write_all(b"answer").unwrap();
         running.out().wait_for("answer");
@@ -49,7 +49,7 @@ fn the_end_of_the_peer_ends_one_direction_only() {
 }
 
 #[test]
-fn keep_does_not_tell_the_peer_that_input_has_ended() {
+fn keep_sends_no_fin() {
     for side in SIDES {
         let (running, mut peer) = meet(side, "--on-stdin-eof keep", says("x"));
         assert_eq!(read_len(&peer, 1), b"x");
@@ -86,7 +86,7 @@ fn quit_leaves_at_the_end_of_the_peer() {
 }
 
 #[test]
-fn a_person_at_a_terminal_is_not_waited_for() {
+fn a_terminal_is_not_waited_for() {
     for side in SIDES {
         let (_person, process) = terminal();
         let (running, mut peer) = meet(side, "", Input::From(process.into()));
@@ -98,7 +98,7 @@ fn a_person_at_a_terminal_is_not_waited_for() {
     }
 }
 
-/// The rules that are about seconds of silence, all at once because each takes its time.
+/// Rules about seconds of silence, all at once because each takes its time.
 #[test]
 fn silent_input_is_waited_for_as_long_as_the_rules_say() {
     thread::scope(|scope| {
@@ -106,12 +106,12 @@ fn silent_input_is_waited_for_as_long_as_the_rules_say() {
             scope.spawn(move || silent_from_the_start(side));
             scope.spawn(move || silent_after_a_byte(side));
         }
-        scope.spawn(|| told_to_wait(Side::Connects));
+        scope.spawn(|| waits_on_request(Side::Connects));
         scope.spawn(|| ends_within_the_silence(Side::Listens));
     });
 }
 
-/// A pipe that never gave anything holds up the end for 5 s.
+/// An input that has never given a byte delays the end by 5 s.
 fn silent_from_the_start(side: Side) {
     let (running, mut peer) = meet(side, "", Input::Held);
     peer.write_all(b"all").unwrap();
@@ -133,7 +133,7 @@ fn silent_from_the_start(side: Side) {
     assert_eq!(done.text(), "all");
 }
 
-/// A producer that has begun is never cut off, however slow it is.
+/// An input that has given a byte is never cut off, even if it is slow.
 fn silent_after_a_byte(side: Side) {
     let (mut running, peer) = meet(side, "", Input::Held);
     running.write("a");
@@ -151,8 +151,8 @@ fn silent_after_a_byte(side: Side) {
     running.wait().exits(0);
 }
 
-/// The choice can be taken out of its hands.
-fn told_to_wait(side: Side) {
+/// `--on-peer-eof wait` waits without a limit.
+fn waits_on_request(side: Side) {
     let (mut running, peer) = meet(side, "--on-peer-eof wait", Input::Held);
     finish(&peer);
     assert!(
@@ -165,7 +165,7 @@ fn told_to_wait(side: Side) {
     running.wait().exits(0);
 }
 
-/// Nothing is told where there was nothing to wait for, and quiet means quiet.
+/// Without anything to wait for there is no report, and `-q` suppresses the others.
 fn ends_within_the_silence(side: Side) {
     let (mut running, peer) = meet(side, "-q", Input::Held);
     finish(&peer);
@@ -177,7 +177,7 @@ fn ends_within_the_silence(side: Side) {
     assert_eq!(running.wait().exits(0).err, "");
 }
 
-/// A listener that has nothing to say lets its client finish: other tools take an early end for the end of everything.
+/// A listener without input does not finish first: other tools take an early FIN for the end of their own transfer.
 #[test]
 fn a_listener_without_input_does_not_end_first() {
     for input in [Input::Null, Input::Closed] {
@@ -192,7 +192,7 @@ fn a_listener_without_input_does_not_end_first() {
     }
 }
 
-/// Whoever has said all it had to say, or speaks first, ends first.
+/// An empty pipe, and a client without input, finish at once.
 #[test]
 fn an_empty_input_is_an_end() {
     for (side, words, input) in [
@@ -216,7 +216,7 @@ fn a_reset_is_an_error_and_what_arrived_before_it_is_written() {
         let (running, mut peer) = meet(side, "", Input::Held);
         peer.write_all(&sent[..1]).unwrap();
         running.out().wait_for_len(1);
-        // All of it is in the kernel's queue, and the reset behind it, when the program looks again.
+        // Bytes and the reset are in the kernel's queue when the program goes on.
         running.signal(Signal::STOP);
         peer.write_all(&sent[1..]).unwrap();
         let (local, remote) = (peer.peer_addr().unwrap(), peer.local_addr().unwrap());
@@ -236,7 +236,7 @@ fn a_reset_is_an_error_and_what_arrived_before_it_is_written() {
 #[test]
 fn a_reset_is_an_error_while_sending_and_after_the_end_of_input() {
     for side in SIDES {
-        // More than the kernel buffers: some of it is still to be sent when the reset comes.
+        // More than the kernel buffers, so that some of it is still unsent at the reset.
         let (running, peer) = meet(side, "", Input::Bytes(vec![0; 20_000_000]));
         assert_eq!(read_len(&peer, 1).len(), 1);
         reset(peer);
@@ -268,7 +268,7 @@ fn an_output_whose_reader_goes_ends_a_busy_session() {
         });
         let sender = thread::spawn(move || {
             let (mut peer, chunk) = (peer, bytes(64 << 10));
-            // Until the program is gone.
+            // Until the program ends.
             while peer.write_all(&chunk).is_ok() {}
         });
         let mut reader = running.take_stdout();

@@ -1,5 +1,5 @@
-//! Events for programs: every line is what the schema says, and the figures are those of the peer.
-//! A script may rely on the names and the fields; so each event there is stands here once.
+//! JSON events: each has a form that the schema describes, and its numbers are those of the peer.
+//! Scripts rely on names and fields, so every kind of event occurs here.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ fn schema() -> Schema {
     Schema::new(include_str!("../../fixtures/events.schema.json"))
 }
 
-/// The events in a text, each of which has one of the forms of the schema.
+/// Parses events, and checks each against the schema.
 #[track_caller]
 fn read(text: &str) -> Vec<Value> {
     let schema = schema();
@@ -40,7 +40,7 @@ fn read(text: &str) -> Vec<Value> {
     text.lines().map(read).collect()
 }
 
-/// The names of events, in the order in which they first occur.
+/// Returns the names of events, in the order of their first occurrence.
 fn names(events: &[Value]) -> Vec<&str> {
     let mut names = Vec::new();
     for event in events {
@@ -52,7 +52,7 @@ fn names(events: &[Value]) -> Vec<&str> {
     names
 }
 
-/// The first event of this name.
+/// Returns the first event with this name.
 #[track_caller]
 fn first<'a>(events: &'a [Value], name: &str) -> &'a Value {
     let found = events.iter().find(|event| event["event"] == name);
@@ -71,8 +71,8 @@ fn payload(events: &[Value], name: &str) -> Vec<u8> {
 }
 
 both! {
-    /// Both sides tell the whole story, and count the same bytes.
-    fn a_session_is_told_from_beginning_to_end(transport) {
+    /// Both sides report the whole session, and count the same bytes.
+    fn a_session_is_reported_from_beginning_to_end(transport) {
         let text = bytes(50_000);
         let server = waits(transport, "-q 0 --events -").start();
         let address = server.ready().to_string();
@@ -86,7 +86,7 @@ both! {
                 &["listening", "accepted", "received", "peer-finished", "closed", "summary"],
                 &["connecting", "connected", "sent", "half-closed", "peer-finished", "closed", "summary"],
             ),
-            // The end is answered, so that its sender knows that it was heard.
+            // The end is acknowledged (`--eof-datagram`).
             Transport::Udp => (
                 &["bound", "received", "sent", "transferred", "closed", "summary"],
                 &["sent", "received", "transferred", "closed", "summary"],
@@ -107,8 +107,8 @@ both! {
         assert_eq!(first(&server, "closed").get("tcp").is_some(), transport == Transport::Tcp);
     }
 
-    /// With the option events have the bytes, without it only their number.
-    fn payload_is_told_on_demand(transport) {
+    /// Events contain the bytes with `--events-payload`, and only their number without it.
+    fn payload_is_reported_on_request(transport) {
         let server = waits(transport, "-q 0 --events - --events-payload").start();
         let client = speaks(transport, server.ready()).args("-q --events -").says(bytes(5000));
         let client = read(&client.run().exits(0).err);
@@ -117,8 +117,8 @@ both! {
         assert!(first(&client, "sent").get("payload").is_none());
     }
 
-    /// Each chunk that passes by the kernel's own ways is an event as well.
-    fn a_file_takes_no_way_around_the_events(transport) {
+    /// With events, no chunk takes a fast path that would hide it.
+    fn a_file_does_not_bypass_the_events(transport) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events");
         let server = waits(transport, "-q 0").start();
@@ -129,8 +129,8 @@ both! {
         assert_eq!(sum(&events, "sent"), 100_000);
     }
 
-    /// Nobody there: an event for the attempt, one for the failure of the run, and the status in the last one.
-    fn a_refusal_is_told(transport) {
+    /// A refusal has an event for the attempt and one for the error, and the last event has the status.
+    fn a_refusal_is_an_event(transport) {
         let (_nobody, address) = refusing(transport);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events");
@@ -147,7 +147,7 @@ both! {
         assert_eq!(first(&events, "summary")["status"], 5);
     }
 
-    /// SIGUSR1 asks programs' events for the table as well.
+    /// SIGUSR1 reports the table of sockets as an event too.
     fn a_signal_shows_the_table(transport) {
         let server = waits(transport, "-q 0 --events -").stdin(Input::Held).start();
         let client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -164,14 +164,14 @@ both! {
         drop(client);
     }
 
-    /// What fails before there is a socket is told as well.
-    fn an_unknown_service_is_told(transport) {
+    /// An error before the first socket is an event too.
+    fn an_unknown_service_is_an_event(transport) {
         let events = waits(transport, "-q no-such-service --events -").run().exits(3).err;
         let (events, message) = events.rsplit_once("tuplecat: ").unwrap();
         assert_eq!(first(&read(events), "error")["error"], message.trim_end());
     }
 
-    /// Payload goes nowhere without events.
+    /// The option for payload needs events.
     fn payload_alone_is_a_usage_error(transport) {
         let done = waits(transport, "0 --events-payload").run().exits(2);
         assert!(done.err.contains("--events"), "{}", done.err);
@@ -179,7 +179,7 @@ both! {
 }
 
 #[test]
-fn a_reset_is_told() {
+fn a_reset_is_an_event() {
     let server = tuplecat("tcp-listen -q 0 --events -").start();
     let peer = connect(server.ready());
     server.err().wait_for("\"accepted\"");
@@ -192,7 +192,7 @@ fn a_reset_is_told() {
 }
 
 #[test]
-fn a_strangers_datagram_is_told() {
+fn a_datagram_of_another_sender_is_an_event() {
     let (socket, address) = datagrams();
     let client = tuplecat("udp-sendto -q --events - --replies 1 --reply-timeout forever");
     let client = client.to(address).says("x").start();
@@ -211,7 +211,7 @@ fn a_strangers_datagram_is_told() {
 }
 
 #[test]
-fn a_full_disk_is_told_in_the_status() {
+fn a_full_disk_changes_the_status() {
     let server = tuplecat("udp-bind -q --count 1 0 --events /dev/full").start();
     let (socket, _) = datagrams();
     socket.send_to(b"x", server.ready()).unwrap();
@@ -238,7 +238,7 @@ fn emit(tap: &mut dyn Tap, events: &[Event<'_>]) {
     }
 }
 
-/// Every event of connections.
+/// Emits every event of connections.
 #[rustfmt::skip]
 fn stream_events(tap: &mut dyn Tap) {
     let (flow, after) = (&flow(Transport::Tcp), Duration::from_micros(7));
@@ -271,7 +271,7 @@ fn stream_events(tap: &mut dyn Tap) {
     ]);
 }
 
-/// Every event of datagrams.
+/// Emits every event of datagrams.
 #[rustfmt::skip]
 fn datagram_events(tap: &mut dyn Tap) {
     let (flow, socket) = (&flow(Transport::Udp), &socket(Transport::Udp));
@@ -294,7 +294,7 @@ fn datagram_events(tap: &mut dyn Tap) {
     ]);
 }
 
-/// Every event of runs and of sockets of any kind.
+/// Emits every event of runs and of all sockets.
 fn other_events(tap: &mut dyn Tap) {
     let state = |transport| SocketState::new(Identity::Pair(flow(transport)), Instant::now());
     let (tcp, udp) = (state(Transport::Tcp), state(Transport::Udp));
@@ -314,7 +314,7 @@ fn other_events(tap: &mut dyn Tap) {
     );
 }
 
-fn told(path: &Path, payload: Payload) -> Vec<Value> {
+fn written(path: &Path, payload: Payload) -> Vec<Value> {
     let sink = Sink::file(
         path,
         "--events",
@@ -354,14 +354,14 @@ fn an_event_has_its_form_whatever_the_clock_says() {
 fn each_event_has_the_form_that_the_schema_describes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events");
-    let events = told(&path, Payload::Shown);
+    let events = written(&path, Payload::Shown);
     let mut seen = names(&events);
     seen.sort_unstable();
     let mut described = schema().titles();
     described.sort();
     assert_eq!(seen, described);
     assert_eq!(payload(&events, "received"), b"abc");
-    // A run of datagrams is an event for each.
+    // A run of datagrams (GRO) is one event for each datagram.
     assert_eq!(
         events
             .iter()
@@ -369,6 +369,6 @@ fn each_event_has_the_form_that_the_schema_describes() {
             .count(),
         2
     );
-    let counted = told(&path, Payload::Counted);
+    let counted = written(&path, Payload::Counted);
     assert!(counted.iter().all(|event| event.get("payload").is_none()));
 }

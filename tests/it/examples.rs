@@ -1,5 +1,5 @@
-//! The examples of the man pages and the README against the program: it understands every command line that they show.
-//! Nothing is run: names and addresses in examples are those of documentation (RFC 5737, RFC 3849, RFC 2606).
+//! Examples of the man pages and the README: the program accepts every command line in them.
+//! None is run. Names and addresses are those reserved for documentation (RFC 5737, RFC 3849, RFC 2606).
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn help_has_two_lengths_and_ends_with_examples() {
             let (_, examples) = text.split_once("\nExamples:\n").expect(&name);
             for line in examples.trim_end().lines() {
                 let start = line.find("tuplecat ").expect("an example");
-                // What it does stands behind it.
+                // Its description stands behind it.
                 let (line, _) = line[start..]
                     .split_once("  ")
                     .unwrap_or((&line[start..], ""));
@@ -53,7 +53,7 @@ fn help_has_two_lengths_and_ends_with_examples() {
     }
 }
 
-/// Tables and examples fit into a terminal of 80 columns: the lines of a narrower one would break anywhere.
+/// Checks that tables and examples fit into 80 columns; a narrower terminal would wrap them anywhere.
 fn assert_fits(command: &Command) {
     let text = command.get_after_help().unwrap().to_string();
     let longest = text
@@ -63,7 +63,7 @@ fn assert_fits(command: &Command) {
     assert!(longest.chars().count() <= 80, "{longest}");
 }
 
-/// The command lines of the program in displays of a page, code blocks of Markdown, and rows of its tables.
+/// Returns the command lines of the program in displays of a page, code blocks of Markdown, and table rows.
 fn examples(text: &str) -> Vec<Vec<String>> {
     let program = Cli::command();
     let is_mode = |word: &String| program.find_subcommand(word).is_some();
@@ -90,7 +90,8 @@ fn examples(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The words of the simple command that a text starts with, up to a redirection or what ends it; a variable is an endpoint or `$port`.
+/// Splits the simple command at the beginning of a text into words, up to a redirection or its end. A variable becomes an endpoint
+/// or `$port`.
 fn shell_words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in text.chars() {
@@ -102,7 +103,7 @@ fn shell_words(text: &str) -> Vec<String> {
             }
             ' ' if quote.is_none() => words.extend(word.take()),
             '<' | '>' if quote.is_none() => {
-                // A number right before it is a descriptor.
+                // A number right before a redirection is a descriptor.
                 word = None;
                 break;
             }

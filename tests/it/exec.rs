@@ -1,5 +1,5 @@
-//! `--exec` and `--shell` over TCP: a child for each connection, joined to its peer in both directions.
-//! Nothing of its output is lost, and what one child does makes no difference to the clients of others.
+//! Child processes over TCP (`--exec`, `--shell`): one for each connection, joined to its peer in both directions.
+//! No output of a child is lost, and children do not affect the clients of others.
 
 use std::fs;
 use std::io::Write;
@@ -10,11 +10,11 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
+/// A time in which a wrong event would happen. If it is too short, a test can miss a fault, but not report one.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 #[test]
-fn a_child_is_told_who_talks() {
+fn a_child_has_the_addresses_in_its_environment() {
     let environment = "env | grep -E '^(PROTO|TCP|TUPLECAT_CONN)' | sort";
     let (server, client) = meet_child(environment);
     let text = String::from_utf8(read_all(&client)).unwrap();
@@ -42,7 +42,7 @@ fn a_child_is_told_who_talks() {
 }
 
 #[test]
-fn the_address_of_an_ipv6_peer_is_one() {
+fn a_child_has_an_ipv6_address_without_brackets() {
     let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
         return skip("there is no IPv6 here");
     };
@@ -109,7 +109,7 @@ fn ten_megabytes_come_back_as_they_went() {
 fn a_child_that_stops_reading_costs_its_client_nothing() {
     let (server, mut client) = meet_child("head -c 3");
     let sent = bytes(4 << 20);
-    // More than any buffer holds: all of it is taken, although nobody wants it.
+    // More than all buffers hold. All of it is taken, although no process reads it.
     client.write_all(&sent).unwrap();
     finish(&client);
     assert_eq!(read_all(&client), &sent[..3]);
@@ -128,7 +128,7 @@ fn all_output_arrives_although_the_client_goes_on_sending() {
             let chunk = [b'x'; 4096];
             while writer.write_all(&chunk).is_ok() {}
         });
-        // The child has long ended when the first byte is read.
+        // The child ends long before the first byte is read.
         thread::sleep(A_WHILE);
         let text = String::from_utf8(read_all(&client)).unwrap();
         assert_eq!(text.lines().count(), 200_000);
@@ -144,7 +144,7 @@ fn all_output_arrives_although_the_client_goes_on_sending() {
 fn a_client_that_never_finishes_is_not_waited_for() {
     let (server, client) = meet_child("echo that was all");
     assert_eq!(read_all(&client), b"that was all\n");
-    // It is still connected, and says nothing.
+    // The client is still connected, and silent.
     server.wait().exits(0);
     drop(client);
 }
@@ -201,7 +201,7 @@ fn more_clients_than_children_wait() {
         let clients: Vec<_> = (0..5).map(|_| connect(server.ready())).collect();
         assert_eq!(read_line(&clients[0]), "1\n");
         assert_eq!(read_line(&clients[1]), "2\n");
-        // They may talk already, and leave before their turn.
+        // They may send, and leave, before their turn.
         (&clients[2]).write_all(b"early").unwrap();
         finish(&clients[2]);
         assert!(is_silent_for(&clients[2], A_WHILE));
@@ -244,7 +244,7 @@ fn many_wait_for_few_children_and_some_of_them_leave() {
         assert_eq!(read_line(client), "busy\n");
     }
     let mut waiting: Vec<_> = (0..60).map(|_| connect(server.ready())).collect();
-    // Every third has spoken.
+    // Every third client has sent something.
     for mut client in waiting.iter().step_by(3) {
         client.write_all(b"early\n").unwrap();
     }
@@ -266,7 +266,7 @@ fn many_wait_for_few_children_and_some_of_them_leave() {
 }
 
 #[test]
-fn what_a_child_has_started_may_go_on_with_the_conversation() {
+fn a_grandchild_may_continue_the_session() {
     let server = shell("tcp-listen 0 -k", "exec 3<&0; cat <&3 & echo gone").start();
     let mut client = connect(server.ready());
     assert_eq!(read_line(&client), "gone\n");
@@ -281,7 +281,7 @@ fn what_a_child_has_started_may_go_on_with_the_conversation() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_known_at_the_start() {
+fn a_missing_program_is_an_error_at_the_start() {
     let done = tuplecat("tcp-listen 0 --exec no-such-program").run();
     done.fails(1, "cannot run 'no-such-program': no such program in PATH");
     let done = tuplecat("udp-bind 0 --exec /etc/passwd").run();
@@ -310,7 +310,7 @@ fn a_program_that_cannot_be_started_costs_one_client() {
 }
 
 #[test]
-fn a_program_is_at_nobody_s_service_by_accident() {
+fn a_program_is_not_run_for_any_remote_host_by_default() {
     for mode in ["tcp-listen", "udp-bind"] {
         let group = "0 --join 239.1.2.3";
         for words in ["* 0", "0.0.0.0 0", ":: 0", group] {
@@ -359,7 +359,7 @@ fn a_child_may_speak_first_or_not_at_all() {
 }
 
 #[test]
-fn others_talk_to_a_child() {
+fn other_tools_talk_to_a_child() {
     for (name, words) in [
         ("nc.openbsd", "-N 127.0.0.1 PORT"),
         ("ncat", "127.0.0.1 PORT"),

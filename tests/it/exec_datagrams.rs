@@ -1,5 +1,5 @@
-//! `--exec` and `--shell` over UDP: a child for each datagram, whose output is the answer to whoever sent it.
-//! Nobody gets the answer to another, and what one child does makes no difference to the others.
+//! Child processes over UDP (`--exec`, `--shell`): one for each datagram, whose output is the answer to its sender.
+//! No peer gets the answer to another, and children do not affect each other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// Long enough to see something happen that must not; if it is too short, a fault stays hidden, and none is made up.
+/// A time in which a wrong event would happen. If it is too short, a test can miss a fault, but not report one.
 const A_WHILE: Duration = Duration::from_millis(200);
 
-/// A socket that answers datagrams with the output of a command for the shell.
+/// Starts a socket that answers datagrams with the output of a shell command.
 fn answering(words: &str, command: &str) -> (Running, SocketAddr) {
     let server = tuplecat("udp-bind 0")
         .args(words)
@@ -24,7 +24,7 @@ fn answering(words: &str, command: &str) -> (Running, SocketAddr) {
     (server, address)
 }
 
-/// Sends one datagram, and gives the socket that will be answered.
+/// Sends one datagram, and returns the socket for the answer.
 fn ask(address: SocketAddr, question: &[u8]) -> UdpSocket {
     let (socket, _) = datagrams();
     socket.send_to(question, address).unwrap();
@@ -55,8 +55,8 @@ fn each_datagram_is_answered_by_a_child_of_its_own() {
 }
 
 #[test]
-fn answers_go_to_those_who_asked_in_any_order() {
-    // The later ones are answered first: each waits for a file that the next one makes.
+fn answers_go_to_their_senders_in_any_order() {
+    // The later ones are answered first: each child waits for a file that the next one creates.
     let command = "read n; until [ -e go$n ]; do sleep 0.01; done; echo $n; touch go$((n - 1))";
     let (server, address) = answering("", command);
     let sockets: Vec<_> = (1..=10)
@@ -70,7 +70,7 @@ fn answers_go_to_those_who_asked_in_any_order() {
 }
 
 #[test]
-fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
+fn a_wildcard_socket_answers_from_the_address_it_was_sent_to() {
     let server = tuplecat("udp-bind * 0 --allow 127.0.0.0/8 --exec cat").start();
     let address = SocketAddr::new([127, 0, 0, 2].into(), server.ready().port());
     let (text, sender) = receive(&ask(address, b"who"));
@@ -88,7 +88,7 @@ fn an_answer_is_cut_at_the_size_of_datagrams_and_nowhere_else() {
 }
 
 #[test]
-fn the_largest_datagram_is_read_whole_by_whoever_reads_late() {
+fn the_largest_datagram_is_read_whole_by_a_late_reader() {
     let (_server, address) = answering("--datagram-size 65507", "sleep 0.1; cat");
     let question = bytes(65_507);
     assert!(answer(&ask(address, &question)) == question);
@@ -186,7 +186,7 @@ fn a_child_that_fails_is_reported() {
 }
 
 #[test]
-fn who_sends_first_may_be_a_child() {
+fn a_child_may_send_first() {
     let (server, address) = datagrams();
     let command = "echo $UDPREMOTEPORT $PROTO; read answer; echo \"$answer\" >&2; exit 3";
     let client = tuplecat("udp-sendto --replies 1 --reply-timeout 30")
@@ -218,7 +218,7 @@ fn a_child_that_sends_gets_the_replies_until_they_end() {
 }
 
 #[test]
-fn others_ask_a_child() {
+fn other_tools_ask_a_child() {
     for (name, words) in [
         ("nc.openbsd", "-u 127.0.0.1 PORT"),
         ("ncat", "-u 127.0.0.1 PORT"),
@@ -230,7 +230,7 @@ fn others_ask_a_child() {
         }
         let (_server, address) = answering("", "tr a-z A-Z");
         let words = words.replace("PORT", &address.port().to_string());
-        // Held open: at its end some of them leave at once, and miss the answer.
+        // Held open: some tools leave at its end, and miss the answer.
         let mut client = program(name, &words).stdin(Input::Held).start();
         client.write("question");
         client.out().wait_for("QUESTION");

@@ -1,5 +1,5 @@
-//! How children end, and what they are given and leave behind: nothing of ours, and nothing at all.
-//! A child never outlives the run, and is never ended while it still has something to say to a peer that listens.
+//! Ends of child processes: their descriptors, signals, zombies, and the process groups that they leave.
+//! A child never outlives the run, and is never killed while it has output for a peer that reads.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::common::*;
 
 #[test]
-fn what_ends_a_child_ends_the_run_that_is_its_conversation() {
+fn a_child_that_ends_ends_a_single_session() {
     let (server, client) = meet_child("exit 0");
     drop(client);
     server.wait().fails(0, "");
@@ -37,7 +37,7 @@ fn what_ends_a_child_ends_the_run_that_is_its_conversation() {
 }
 
 #[test]
-fn among_many_a_child_that_fails_is_reported_and_no_more() {
+fn with_many_clients_a_failed_child_is_only_reported() {
     let server = shell("tcp-listen 0 -k", "exit 4").start();
     assert_eq!(read_all(&connect(server.ready())), b"");
     let line = server.err().wait_for_line("exited");
@@ -92,7 +92,7 @@ fn no_zombie_is_left() {
 }
 
 #[test]
-fn children_end_with_the_run_and_so_does_all_they_have_started() {
+fn children_and_their_process_groups_end_with_the_run() {
     let command = "trap 'echo told > told; exit' HUP; sleep 1000 & echo $! $$; wait";
     takes_less_than(Duration::from_secs(2), || {
         let (server, client) = meet_child(command);
@@ -111,7 +111,7 @@ fn children_end_with_the_run_and_so_does_all_they_have_started() {
 }
 
 #[test]
-fn a_child_that_does_not_listen_is_killed() {
+fn a_child_that_ignores_signals_is_killed() {
     let (server, client) =
         meet_child("trap '' HUP TERM; sleep 1000 & echo $! $$; wait; sleep 1000");
     let line = read_line(&client);
@@ -122,9 +122,9 @@ fn a_child_that_does_not_listen_is_killed() {
     });
 }
 
-/// Nobody looks after them once a terminal is gone, and of that both the kernel and a shell may tell.
+/// Children end when the terminal hangs up. SIGHUP may come twice, from the kernel and from a shell.
 #[test]
-fn children_end_with_the_terminal_and_have_time_for_it() {
+fn children_end_with_the_terminal_and_have_time_to() {
     let (server, client) =
         meet_child("trap 'sleep 0.2; echo told > told; exit' HUP; sleep 1000 & echo $$; wait");
     let line = read_line(&client);
@@ -137,7 +137,7 @@ fn children_end_with_the_terminal_and_have_time_for_it() {
 }
 
 #[test]
-fn who_is_in_a_hurry_signals_twice() {
+fn a_second_signal_kills_children_at_once() {
     takes_less_than(Duration::from_secs(2), || {
         let (server, client) = meet_child("trap '' HUP; echo $$; while :; do sleep 1000; done");
         let line = read_line(&client);
@@ -153,7 +153,7 @@ fn who_is_in_a_hurry_signals_twice() {
 }
 
 #[test]
-fn a_child_whose_peer_is_gone_is_let_finish_and_then_ended() {
+fn a_child_whose_peer_is_gone_may_finish_and_is_then_ended() {
     let (server, client) = meet_child("cat > rest; echo done > done; sleep 1000");
     (&client).write_all(b"all of it").unwrap();
     let rest = server.path("rest");
@@ -166,9 +166,9 @@ fn a_child_whose_peer_is_gone_is_let_finish_and_then_ended() {
     server.wait().exits(7);
 }
 
-/// What it says then has nobody to go to; it takes what had come for it all the same, instead of waiting to be heard.
+/// A child whose peer is gone may finish in the middle of writing: its output is dropped, and its input still delivered.
 #[test]
-fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
+fn a_child_in_the_middle_of_writing_may_finish_too() {
     let server = shell("tcp-listen 0 -k", "cat; echo done > done").start();
     let client = connect(server.ready());
     client.set_write_timeout(Some(A_WHILE)).unwrap();
@@ -182,9 +182,9 @@ fn a_child_in_the_middle_of_a_word_is_let_finish_as_well() {
     wait_until("it is reaped", || children_of(server.pid()).is_empty());
 }
 
-/// The same where the client is still there, and takes nothing.
+/// The same holds for a client that is still connected, and reads nothing.
 #[test]
-fn a_child_whose_client_does_not_listen_is_let_finish_as_well() {
+fn a_child_whose_client_does_not_read_may_finish_too() {
     let server = shell(
         "tcp-listen 0 -k --client-timeout 200ms",
         "cat; echo done > done",
@@ -199,9 +199,9 @@ fn a_child_whose_client_does_not_listen_is_let_finish_as_well() {
     server.err().wait_for_line("closed");
 }
 
-/// A child that takes nothing of what had come for it is not heard for ever.
+/// A child that only writes, and does not read its input, does not run for ever.
 #[test]
-fn a_child_that_only_speaks_to_nobody_costs_no_time() {
+fn a_child_that_only_writes_is_ended() {
     let server = shell("tcp-listen 0 -k --client-timeout 200ms", "exec yes").start();
     let client = connect(server.ready());
     client.set_write_timeout(Some(A_WHILE)).unwrap();
@@ -236,7 +236,7 @@ fn a_child_that_has_closed_its_output_ends_in_its_own_time() {
 }
 
 #[test]
-fn the_end_of_one_conversation_is_not_that_of_another() {
+fn the_end_of_one_session_does_not_end_another() {
     let command = "[ $TUPLECAT_CONN = 1 ] && exit; cat";
     let server = shell("tcp-listen 0 -k", command).start();
     let first = connect(server.ready());
@@ -245,7 +245,7 @@ fn the_end_of_one_conversation_is_not_that_of_another() {
     let mut second = connect(server.ready());
     second.write_all(b"before ").unwrap();
     assert_eq!(read_len(&second, 7), b"before ");
-    // Its child has been gone for long when the first is closed; nothing of that may reach the child that came after it.
+    // Its child is gone long before the first connection is closed. None of that may reach the next child.
     drop(first);
     server.err().wait_for_line("closed");
     assert!(is_silent_for(&second, Duration::from_millis(1300)));
@@ -255,7 +255,7 @@ fn the_end_of_one_conversation_is_not_that_of_another() {
 }
 
 #[test]
-fn the_peer_s_end_can_end_it_all() {
+fn the_peer_s_fin_can_end_the_run() {
     let command = "trap 'echo told > told' HUP; sleep 1000 & wait";
     let server = shell("tcp-listen --on-peer-eof quit 0", command).start();
     let client = connect(server.ready());

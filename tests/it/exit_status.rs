@@ -1,5 +1,5 @@
-//! Every exit status, and the one clear line on standard error that goes with it.
-//! A script can rely on the number, a person on the line: it names the act and the address.
+//! Exit statuses, each with its one line on standard error.
+//! A script relies on the number, a user on the line: it names the act and the address.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, UdpSocket};
@@ -20,7 +20,7 @@ fn full() -> Output {
 }
 
 both! {
-    /// The limits on time are the same.
+    /// Limits on time are the same.
     fn limits_on_time_are_kept(transport) {
         let server = waits(transport, "--timeout 300ms 0").start();
         server.wait().fails(6, "timed out after 0.3 s (--timeout)");
@@ -30,7 +30,7 @@ both! {
         done.fails(6, "nothing was sent or received for 0.3 s (--idle-timeout)");
     }
 
-    /// A reader of standard output that goes away ends the run, and nobody needs to be told.
+    /// A reader of standard output that goes away ends the run without a message.
     fn a_closed_output_ends_quietly(transport) {
         let mut server = waits(transport, "0").stdout(Output::Held).stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -39,7 +39,7 @@ both! {
         assert_eq!(server.wait().exits(141).errors(), "");
     }
 
-    /// A full disk ends the run at once, and says so.
+    /// A full disk ends the run at once, with a message.
     fn a_full_disk_is_an_error(transport) {
         let server = waits(transport, "0").stdout(full()).stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -47,7 +47,7 @@ both! {
         server.wait().fails(1, "cannot write to standard output: no space left on device");
     }
 
-    /// SIGTERM, SIGINT and SIGHUP end a run: what has arrived is written, the closing line is printed, the status names the signal.
+    /// SIGTERM, SIGINT and SIGHUP end a run: received data is written, the closing line is printed, and the status names the signal.
     fn signals_end_a_run_in_order(transport) {
         for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
             let server = waits(transport, "0").stdin(Input::Held).start();
@@ -63,7 +63,7 @@ both! {
         }
     }
 
-    /// What does not resolve is known before a socket is opened.
+    /// An unknown name is an error before a socket is opened.
     fn an_unknown_name_is_an_error(transport) {
         let name = "no-such-host.invalid";
         let done = match transport {
@@ -71,13 +71,13 @@ both! {
             Transport::Udp => tuplecat("udp-sendto"),
         };
         let done = done.args(&format!("{name} 9"));
-        // Where there is no name server, asking should not take long.
+        // Without a name server, the look-up must not take long.
         let done = done.env("RES_OPTIONS", "timeout:1 attempts:1").run().exits(3);
         let message = format!("cannot resolve host '{name}': ");
         assert!(done.errors().starts_with(&message), "{}", done.err);
     }
 
-    /// An output that was closed before the start is an error as soon as there is something to write, not before.
+    /// An output that was closed before the start is an error only once there is something to write.
     fn an_output_closed_from_the_start_is_an_error(transport) {
         let server = waits(transport, "0").stdout(Output::Closed).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -93,14 +93,14 @@ both! {
         client.run().fails(1, "cannot read standard input: is a directory");
     }
 
-    /// A service that services(5) does not know is an error like a name that does not resolve.
+    /// An unknown service is an error like an unknown name.
     fn an_unknown_service_is_an_error(transport) {
         let (listens, _) = modes(transport);
         let done = tuplecat(listens).args("no-such-service").run();
         done.fails(3, &format!("unknown {transport} service 'no-such-service'"));
     }
 
-    /// With -n a name is not looked up, even one that is known.
+    /// With `-n` no name is looked up, not even a known one.
     fn a_name_is_an_error_where_numbers_are_asked_for(transport) {
         let (_, speaks) = modes(transport);
         let done = tuplecat(speaks).args("-n localhost 9").run();
@@ -108,7 +108,7 @@ both! {
         done.fails(3, &format!("cannot resolve host 'localhost': {reason}"));
     }
 
-    /// An address of another machine cannot be bound (RFC 5737 keeps this one for documents).
+    /// An address of another machine cannot be bound (RFC 5737 reserves this one for documentation).
     fn a_foreign_address_cannot_be_bound(transport) {
         let (listens, speaks) = modes(transport);
         let done = tuplecat(listens).args("192.0.2.1 0").run();
@@ -118,7 +118,7 @@ both! {
         done.fails(4, &format!("cannot bind {transport} 192.0.2.1:0: not an address of this machine"));
     }
 
-    /// A link-local address is one of an interface, which only the user can name.
+    /// A link-local address needs its interface.
     fn a_link_local_address_needs_its_interface(transport) {
         if !has_ipv6() {
             return;
@@ -133,7 +133,7 @@ both! {
         done.fails(1, &format!("cannot use a socket for udp [fe80::1]:9: {reason}"));
     }
 
-    /// A port that is kept for the system cannot be bound without the right to do so.
+    /// A privileged port cannot be bound without the right to do so.
     fn a_privileged_port_cannot_be_bound(transport) {
         let (listens, _) = modes(transport);
         let words = "--bounding-set=-all --inh-caps=-all --ambient-caps=-all";
@@ -147,7 +147,7 @@ both! {
         done.fails(4, &format!("{} 127.0.0.1:7: permission denied", bind_act(transport)));
     }
 
-    /// The command line is checked before anything else is done.
+    /// Command-line errors come before all others.
     fn a_bad_command_line_is_a_usage_error(transport) {
         let (listens, speaks) = modes(transport);
         let foreign = match transport {
@@ -176,7 +176,7 @@ both! {
         }
     }
 
-    /// A closed standard error changes nothing but what can be read there.
+    /// A closed standard error changes nothing else.
     fn the_status_needs_no_standard_error(transport) {
         let (_, speaks) = modes(transport);
         let (_nobody, address) = refusing(transport);
@@ -186,7 +186,7 @@ both! {
         let launch = tuplecat(speaks).to(address).stderr(Output::Closed);
         launch.stdin(Input::Closed).stdout(Output::Closed).run().exits(match transport {
             Transport::Tcp => 5,
-            // There is nothing to send, and so nobody to refuse it.
+            // There is nothing to send, and thus nothing to refuse.
             Transport::Udp => 0,
         });
     }
@@ -254,7 +254,7 @@ fn an_unreachable_port_has_its_status() {
 }
 
 #[test]
-fn a_connection_that_nobody_answers_times_out() {
+fn a_connection_without_an_answer_times_out() {
     let (_queue, address) = silent();
     let done = tuplecat("tcp-connect --connect-timeout 300ms")
         .to(address)
@@ -268,7 +268,7 @@ fn a_connection_that_nobody_answers_times_out() {
 }
 
 #[test]
-fn a_listener_that_nobody_calls_times_out() {
+fn a_listener_without_a_client_times_out() {
     let server = tuplecat("tcp-listen --accept-timeout 300ms 0")
         .stdin(Input::Held)
         .start();
@@ -277,7 +277,7 @@ fn a_listener_that_nobody_calls_times_out() {
     server
         .wait()
         .fails(6, &format!("no client connected to {address} {reason}"));
-    // A client in time is not bound by it.
+    // A client in time removes the limit.
     let server = tuplecat("tcp-listen --accept-timeout 50 0").start();
     drop(connect(server.ready()));
     server.wait().exits(0);
@@ -351,9 +351,9 @@ fn a_source_port_in_use_cannot_be_bound() {
     assert!(UdpSocket::bind(address).is_err());
 }
 
-/// Help and the like are output as well.
+/// Help, version and completion scripts are output that can fail, too.
 #[test]
-fn what_is_printed_is_written_or_not_done() {
+fn printed_text_that_cannot_be_written_is_an_error() {
     for words in [
         "-h",
         "--help",

@@ -1,5 +1,5 @@
-//! What is told of a run to those who watch: the steps of the sockets API, and figures of how it went.
-//! The steps come in the order in which man pages have them, each with the name that the socket has by then.
+//! Explanations of a run (`--explain`, `--stats`, `--progress`): the system calls, and measurements.
+//! The calls are in the order of man pages, each with the name that the socket has by then.
 
 use std::io::Read;
 use std::net::UdpSocket;
@@ -9,7 +9,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// The steps in a text, each as its call and the rest; other lines are left out.
+/// Returns the steps in a text as a call and the rest; other lines are left out.
 fn steps(text: &str) -> Vec<(&str, &str)> {
     let split = |line| str::split_once(line, ' ').map(|(call, rest)| (call, rest.trim()));
     let steps = text.lines().filter_map(split);
@@ -22,7 +22,7 @@ fn calls(text: &str) -> Vec<&str> {
     steps(text).into_iter().map(|(call, _)| call).collect()
 }
 
-/// The first step with this call.
+/// Returns the first step with this call.
 #[track_caller]
 fn step<'a>(text: &'a str, call: &str) -> &'a str {
     let found = steps(text).into_iter().find(|(name, _)| *name == call);
@@ -30,7 +30,7 @@ fn step<'a>(text: &'a str, call: &str) -> &'a str {
 }
 
 #[test]
-fn a_listener_is_told_from_socket_to_close() {
+fn a_listener_is_explained_from_socket_to_close() {
     let server = tuplecat("tcp-listen -q --explain 0").start();
     let address = server.ready().to_string();
     let client = tuplecat("tcp-connect -q --explain").to(server.ready());
@@ -38,7 +38,7 @@ fn a_listener_is_told_from_socket_to_close() {
     let server = server.wait().exits(0).err;
 
     let mut told = calls(&server);
-    // The listening socket is closed once its client is there, which may be before or after the first bytes.
+    // The listening socket is closed once its client is there: before or after the first bytes.
     let closes = told.iter().position(|&call| call == "close()").unwrap();
     told.remove(closes);
     let expected = [
@@ -133,7 +133,7 @@ fn a_refusal_is_a_failed_call_or_a_late_message() {
 }
 
 #[test]
-fn many_calls_of_a_kind_are_told_only_on_demand() {
+fn repeated_calls_are_explained_on_request_only() {
     for (words, most) in [("", 11), ("-v", 20)] {
         let server = tuplecat("udp-bind --explain --count 20 0")
             .args(words)
@@ -153,8 +153,8 @@ fn many_calls_of_a_kind_are_told_only_on_demand() {
 }
 
 both! {
-    /// The figures at the end are those of the transfer.
-    fn stats_are_told_at_the_end(transport) {
+    /// The statistics at the end are those of the transfer.
+    fn stats_are_printed_at_the_end(transport) {
         let server = waits(transport, "-q --stats 0").start();
         let client = speaks(transport, server.ready()).args("-q --stats").says("hello you");
         let client = client.run().exits(0).err;
@@ -166,8 +166,8 @@ both! {
         assert_eq!(server.contains(" retransmits, cwnd "), transport == Transport::Tcp, "{server}");
     }
 
-    /// The table of sockets has their buffers as well.
-    fn the_table_shows_what_waits(transport) {
+    /// The table of sockets also has their buffers.
+    fn the_table_shows_queued_bytes(transport) {
         let mut server = waits(transport, "0").stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
         client.write("x");
@@ -184,7 +184,7 @@ both! {
         server.wait().exits(0);
     }
 
-    /// A terminal shows how far it has come, and is clean at the end.
+    /// A terminal shows the progress, and is clean at the end.
     fn progress_is_shown_on_a_terminal(transport) {
         let (mut person, process) = terminal();
         let server = waits(transport, "-q 0").start();
@@ -193,7 +193,7 @@ both! {
         let client = client.stderr(Output::To(process.into())).start();
         let mut shown = String::new();
         let mut space = [0; 4096];
-        // The end of what is shown is the error that the terminal gives when nobody holds its other side.
+        // The terminal reports an error once no process has its other end open: that is the end of the output.
         while let Ok(count @ 1..) = person.read(&mut space) {
             shown.push_str(&String::from_utf8_lossy(&space[..count]));
         }
@@ -203,7 +203,7 @@ both! {
         assert!(shown.ends_with("\u{1b}[2K") || shown.ends_with('\r'), "{shown:?}");
     }
 
-    /// What is received by the same terminal is never wiped out by the line being drawn again.
+    /// Redrawing the progress line never erases received data on the same terminal.
     fn progress_makes_room_for_what_is_received(transport) {
         let (mut person, process) = terminal();
         let server = waits(transport, "-q --progress 0").env("TERM", "xterm");
@@ -222,8 +222,8 @@ both! {
         assert_eq!(received, "quite!", "{shown:?}");
     }
 
-    /// Nothing of the kind goes anywhere else.
-    fn progress_is_silent_elsewhere(transport) {
+    /// Progress is shown on a terminal only.
+    fn progress_is_not_shown_elsewhere(transport) {
         let server = waits(transport, "-q --progress 0").start();
         let client = speaks(transport, server.ready()).args("-q --progress").says("x");
         assert_eq!(client.run().exits(0).err, "");

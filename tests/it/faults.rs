@@ -1,5 +1,5 @@
-//! Every fault at every stage of a connection: the peer resets, finishes or is killed, a signal comes, in whatever state it finds us.
-//! Nothing hangs, nothing spins, nothing is lost in silence, and the status says how it ended.
+//! Faults at every stage of a connection: the peer resets, finishes or is killed, a signal comes, output breaks.
+//! Nothing hangs, spins or is lost silently, and the status names the end.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,26 +13,26 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// What has happened on a connection when the fault comes.
+/// The state of a connection when the fault comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing.
+    /// New.
     Open,
-    /// Bytes have come and are written.
+    /// Bytes have been received and written.
     Received,
-    /// Bytes have gone, and the peer has them.
+    /// Bytes have been sent and received by the peer.
     Sent,
-    /// The peer takes no more, and more is to be sent.
+    /// The peer does not read, and more is to be sent.
     BlockedOut,
-    /// Standard output takes no more, and more comes.
+    /// Standard output is full, and more arrives.
     BlockedIn,
     /// Both at once.
     BlockedBoth,
-    /// Our FIN has been seen.
+    /// Our FIN has been received.
     InputEnded,
-    /// The peer's FIN has come; the input is open and has given something.
+    /// The peer's FIN has been received; the input is open and has given something.
     PeerEnded,
-    /// Both have finished, and the peer does not take what is still on its way.
+    /// Both have finished, and the peer does not read what is still in flight.
     Unheard,
 }
 
@@ -48,20 +48,20 @@ const STAGES: [Stage; 9] = [
     Stage::Unheard,
 ];
 
-/// What there is to send each way: more than fits into all buffers.
+/// The data for each direction: more than all buffers hold.
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| bytes(12_000_000));
 
-/// A connection that has got to a stage.
+/// A connection in one of the stages.
 struct Session {
     stage: Stage,
     running: Running,
     input: Option<ChildStdin>,
     peer: Option<TcpStream>,
     reader: ChildStdout,
-    /// How much has been written to standard input, and read by the peer.
+    /// Bytes written to standard input, and read by the peer.
     fed: usize,
     heard: usize,
-    /// How much the peer has said, and has been read from standard output.
+    /// Bytes sent by the peer, and read from standard output.
     said: usize,
     read: usize,
 }
@@ -118,7 +118,7 @@ impl Session {
             }
             Stage::Unheard => {
                 finish(self.peer());
-                // More than the peer's system takes in, and less than ours does.
+                // More than the peer's system buffers, and less than ours does.
                 let input = self.input.take().unwrap();
                 let start = Instant::now();
                 while self.fed < 150_000 {
@@ -136,7 +136,7 @@ impl Session {
         self.peer.as_ref().unwrap()
     }
 
-    /// Lets the peer say as much as is taken.
+    /// Sends from the peer as much as is taken.
     fn say(&mut self, len: usize) {
         self.said = push(self.peer(), &BYTES[..len]);
     }
@@ -146,14 +146,14 @@ impl Session {
         self.fed = push(self.input.as_ref().unwrap(), bytes);
     }
 
-    /// Sends ten bytes, and sees them arrive.
+    /// Sends ten bytes, and waits until they arrive.
     fn send(&mut self) {
         self.feed(&BYTES[..10]);
         assert!(read_len(self.peer(), 10) == BYTES[..10]);
         self.heard = 10;
     }
 
-    /// Waits for the end, which comes although nobody takes anything, or when all is taken that is there.
+    /// Waits for the end, which comes without a reader; with `drain`, reads everything first.
     fn ends(self, status: i32, drain: bool) -> Vec<u8> {
         let Self {
             running, reader, ..
@@ -168,7 +168,7 @@ impl Session {
         out.unwrap().finish()
     }
 
-    /// Both sides say what they have still to say, and everything arrives.
+    /// Sends the rest from both sides, and checks that everything arrives.
     fn complete(mut self) {
         drop(self.input.take());
         if !matches!(self.stage, Stage::PeerEnded | Stage::Unheard) {
@@ -182,7 +182,7 @@ impl Session {
     }
 }
 
-/// Every stage from both sides, all at once.
+/// Checks every stage of a client and of a listener, all at once.
 fn at_every_stage(check: impl Fn(Session) + Sync) {
     thread::scope(|scope| {
         for (side, stage) in SIDES
@@ -213,9 +213,9 @@ fn a_reset_is_an_error_at_every_stage() {
     });
 }
 
-/// A peer that is killed says FIN, or RST where it has not read everything, or as soon as it is sent more.
+/// A killed peer sends FIN; it sends RST if it has unread data, or once it receives more.
 #[test]
-fn a_peer_that_has_gone_is_an_error_where_bytes_are_lost() {
+fn a_killed_peer_is_an_error_if_bytes_are_lost() {
     at_every_stage(|mut session| {
         let expected = &BYTES[session.read..session.said];
         session.peer = None;
@@ -243,16 +243,16 @@ fn a_signal_ends_every_stage() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_any_more_ends_every_stage() {
+fn a_reader_of_output_that_goes_away_ends_every_stage() {
     at_every_stage(|mut session| {
-        // In place of the reader, which goes away.
+        // Replaces the reader, which goes away.
         let (nobody, _) = std::io::pipe().unwrap();
         session.reader = ChildStdout::from(OwnedFd::from(nobody));
         session.ends(141, false);
     });
 }
 
-/// Signals that ask for nothing, or for a look, and being stopped.
+/// Sends signals that change nothing: the table, a window change, stop and continue.
 fn storm(running: &Running) {
     let signals = [
         Signal::USR1,
@@ -279,7 +279,7 @@ fn a_storm_of_signals_changes_no_stage() {
 }
 
 #[test]
-fn a_storm_of_signals_changes_no_exchange_of_datagrams() {
+fn a_storm_of_signals_changes_no_datagram() {
     let mut server = tuplecat("udp-bind 0").stdin(Input::Held).start();
     let client = tuplecat("udp-sendto").to(server.ready());
     let mut client = client.stdin(Input::Held).start();

@@ -1,5 +1,5 @@
-//! How input is cut and output is dressed, seen from both ends of a wire.
-//! What has borders keeps them: any list of datagrams goes through the program and comes out the same.
+//! Formats of input and output (`--in`, `--out`), tested at both ends of a connection.
+//! Boundaries are kept: any list of datagrams passes through the program unchanged.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// What `udp-sendto` makes of its input, one datagram after the other.
+/// Returns the datagrams that `udp-sendto` makes of its input.
 #[track_caller]
 fn sent(words: &str, input: &[u8], count: usize) -> Vec<String> {
     let (socket, address) = datagrams();
@@ -26,7 +26,7 @@ fn sent(words: &str, input: &[u8], count: usize) -> Vec<String> {
     taken(&socket, count)
 }
 
-/// As many datagrams as there should be, and no more.
+/// Receives exactly this many datagrams.
 #[track_caller]
 fn taken(socket: &UdpSocket, count: usize) -> Vec<String> {
     let take = || receive(socket).0.escape_ascii().to_string();
@@ -35,7 +35,7 @@ fn taken(socket: &UdpSocket, count: usize) -> Vec<String> {
     datagrams
 }
 
-/// What `udp-bind` writes of these datagrams.
+/// Returns the output of `udp-bind` for these datagrams.
 #[track_caller]
 fn written(words: &str, list: &[&[u8]]) -> Vec<u8> {
     let server = tuplecat(&format!("udp-bind --count {} 0", list.len())).args(words);
@@ -47,7 +47,7 @@ fn written(words: &str, list: &[&[u8]]) -> Vec<u8> {
     server.wait().exits(0).out
 }
 
-/// The list as `len16` writes it.
+/// Encodes the list as `len16`.
 fn prefixed(list: &[Vec<u8>]) -> Vec<u8> {
     let mut text = Vec::new();
     for frame in list {
@@ -69,7 +69,7 @@ fn survives(list: &[Vec<u8>], words: &str) {
 
 #[test]
 fn any_list_of_datagrams_survives() {
-    // In all no more than the buffer of a socket holds: what is lost there is not lost by a framing.
+    // In all no more than the socket buffer holds, so that the kernel drops nothing.
     let len = prop_oneof![
         Just(0),
         Just(1),
@@ -92,7 +92,7 @@ fn any_list_of_datagrams_survives() {
 }
 
 #[test]
-fn the_longest_datagrams_survive_among_empty_ones() {
+fn the_longest_datagrams_survive_between_empty_ones() {
     let list = [0, 65_507, 0, 0, 65_507, 1, 65_506].map(bytes);
     for words in ["", "--no-fast-path"] {
         survives(&list, words);
@@ -112,9 +112,9 @@ fn each_form_of_input_becomes_datagrams() {
     assert_eq!(sent("--in raw", b"a\n", 1), [r"a\n"]);
 }
 
-/// A file that does not begin where it is read from, and whose last block is short. On a connected socket the kernel cuts it itself.
+/// The file is read from its middle, and its last block is short. On a connected socket the kernel divides it (GSO).
 #[test]
-fn blocks_of_a_file_have_the_same_borders_whoever_cuts_them() {
+fn blocks_of_a_file_have_the_same_boundaries_on_every_path() {
     for (size, count) in [
         (1_usize, 130),
         (7, 65),
@@ -136,7 +136,7 @@ fn blocks_of_a_file_have_the_same_borders_whoever_cuts_them() {
             file.seek(SeekFrom::Start(777)).unwrap();
 
             let (socket, address) = datagrams();
-            // All of it may be there before the first is taken.
+            // All of it may be queued before the first is received.
             socket2::SockRef::from(&socket)
                 .set_recv_buffer_size(4 << 20)
                 .unwrap();
@@ -160,13 +160,13 @@ fn blocks_of_a_file_have_the_same_borders_whoever_cuts_them() {
     }
 }
 
-/// Blocks that are too long for the path go in parts, which the kernel does not make of what it is to cut as well.
+/// Blocks that are longer than the path MTU are sent as IP fragments, which rules out GSO.
 #[test]
-fn blocks_that_are_longer_than_the_path_takes_arrive() {
+fn blocks_that_are_longer_than_the_path_mtu_arrive() {
     let Some(namespace) = Namespace::new("ip link set lo mtu 1500 up") else {
         return;
     };
-    // All of it less than the kernel takes at once, and more.
+    // Less than the kernel takes at once, and more.
     for count in [5, 50] {
         let text = bytes(2000 * count);
         let list: Vec<_> = text.chunks(2000).map(<[u8]>::to_vec).collect();
@@ -214,7 +214,7 @@ fn blocks_of_a_file_are_all_there() {
 }
 
 #[test]
-fn each_form_of_output_shows_the_borders() {
+fn each_form_of_output_shows_the_boundaries() {
     let list = [&b"ab"[..], b"", b"\n\xff"];
     for (form, expected) in [
         ("raw", r"ab\n\xff"),
@@ -288,9 +288,9 @@ fn a_stream_has_hex_and_json_too() {
     assert_eq!(object["text"], "hello");
 }
 
-/// What is wrong in the input is told with its place; what came before it is sent, and nothing of it.
+/// Bad input is reported with its position. What came before it is sent, and nothing of it.
 #[test]
-fn what_cannot_be_sent_is_told() {
+fn bad_input_is_reported_with_its_position() {
     let long = format!("ok\n{}\n", "x".repeat(70_000)).into_bytes();
     let too_long = "cannot send frame 2: it has 70000 bytes, and a datagram holds at most 65507";
     let short = "the input has ended, and it";
@@ -325,7 +325,7 @@ fn ipv6_holds_twenty_bytes_more() {
 }
 
 #[test]
-fn what_is_not_offered_is_a_usage_error() {
+fn an_unknown_format_is_a_usage_error() {
     for (words, part) in [
         ("tcp-listen --in line 0", "invalid value 'line' for '--in"),
         (
@@ -370,7 +370,7 @@ fn lines_can_end_in_crlf() {
     client.wait().exits(0);
 }
 
-/// A reader that takes little at a time gets every frame whole and once.
+/// A slow reader gets every frame whole and once.
 #[test]
 fn a_slow_reader_gets_all_of_the_text() {
     let list: Vec<Vec<u8>> = [60_000, 0, 50_000].map(bytes).to_vec();
@@ -408,7 +408,7 @@ fn a_slow_reader_gets_all_of_the_text() {
     }
 }
 
-/// Hundredths of a second that the process has used.
+/// Returns the processor time of a process, in hundredths of a second.
 fn ticks(running: &Running) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -417,7 +417,7 @@ fn ticks(running: &Running) -> u64 {
 }
 
 both! {
-    /// A rate is kept over time, and waiting costs nothing.
+    /// A rate is kept over time, and waiting takes no processor time.
     fn a_rate_is_exact(transport) {
         let text = bytes(100_000);
         takes_less_than(Duration::from_millis(2500), || {
@@ -460,7 +460,7 @@ fn a_delay_lies_between_frames_and_not_behind_the_last() {
     });
 }
 
-/// Time that has to pass is no work, whatever waits in standard input.
+/// Waiting for the next frame takes no processor time, even with more input.
 #[test]
 fn waiting_for_the_next_frame_is_idle() {
     let (socket, address) = datagrams();

@@ -1,5 +1,5 @@
-//! Whole sessions, kept as files below fixtures/: what is typed, what comes from the peer, and all that is to be seen.
-//! GOLDEN=write writes what a run gives in place of what it should give; the difference is then for a person to judge.
+//! Whole sessions, kept as files below fixtures/: the command line, the peer's data, and everything that is printed.
+//! `GOLDEN=write` writes the actual results to the files; review the difference.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,14 +13,14 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// A directory below fixtures/. Its files, of which only `args` has to be there:
+/// A directory below fixtures/. All files but `args` are optional:
 ///
-/// - `args`: the words of the command line; PORT is the port of the peer, where it is the peer that waits.
-/// - `in`: standard input; without it /dev/null.
-/// - `peer`: what the peer sends: over TCP a stream, over UDP a datagram for each line. It answers each datagram with one, or
-///   sends them all at once where the program is the one who waits.
+/// - `args`: the command line. PORT is the port of the peer, if the peer listens.
+/// - `in`: standard input; /dev/null by default.
+/// - `peer`: the data of the peer: a stream over TCP, a datagram for each line over UDP. It answers each datagram with one, or
+///   sends all at once if the program is the one that waits.
 /// - `nobody`: there is no peer, and PORT refuses.
-/// - `status`, `out`, `err`, `got`: exit status, standard output, standard error, and what the peer received.
+/// - `status`, `out`, `err`, `got`: exit status, standard output, standard error, and the data that the peer received.
 struct Case {
     directory: PathBuf,
 }
@@ -51,7 +51,7 @@ impl Case {
         }
     }
 
-    /// Runs it, and gives the process's part and the peer's.
+    /// Runs it, and returns the process's result and the data that the peer received.
     fn run(&self) -> (Done, Vec<u8>) {
         let words = self.words();
         if self.text("nobody").is_some() {
@@ -91,12 +91,12 @@ impl Case {
         }
     }
 
-    /// Compares a part of what was seen with its file, or writes it there.
+    /// Compares a part of the result with its file, or writes it there.
     fn check(&self, name: &str, seen: &str, default: &str) {
         let path = self.directory.join(name);
         if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
             if seen == default {
-                // There may have been none.
+                // The file may not exist.
                 let _ = fs::remove_file(path);
             } else {
                 fs::write(path, seen).unwrap();
@@ -108,7 +108,7 @@ impl Case {
     }
 }
 
-/// Sends `says` and the end, and receives until the end.
+/// Sends `says` and a FIN, and receives until the end.
 fn converse(mut peer: &TcpStream, says: &str) -> Vec<u8> {
     peer.write_all(says.as_bytes()).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
@@ -123,8 +123,8 @@ fn send_all(to: SocketAddr, says: &str) {
     }
 }
 
-/// Puts PORT in place of every port, T in place of every time, and TIME in place of a point in time.
-fn without_chance(text: &str) -> String {
+/// Replaces every port by PORT, every duration by T, and every point in time by TIME.
+fn normalized(text: &str) -> String {
     let lines = text
         .split_inclusive('\n')
         .map(|line| match line.split_once(' ') {
@@ -159,16 +159,16 @@ fn without_chance(text: &str) -> String {
 }
 
 #[test]
-fn chance_is_taken_out() {
+fn variable_parts_are_replaced() {
     let line =
         "closed     tcp 127.0.0.1:40001 <-> [::1]:50312  #1  received 0, sent 3 bytes in 0.01 s";
     let expected =
         "closed     tcp 127.0.0.1:PORT <-> [::1]:PORT  #1  received 0, sent 3 bytes in T s";
-    assert_eq!(without_chance(line), expected);
+    assert_eq!(normalized(line), expected);
 }
 
 #[test]
-fn sessions_look_as_they_did() {
+fn sessions_are_unchanged() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut cases: Vec<PathBuf> = fs::read_dir(fixtures)
         .unwrap()
@@ -184,7 +184,7 @@ fn sessions_look_as_they_did() {
             let case = Case { directory };
             let (done, got) = case.run();
             case.check("status", &format!("{}\n", done.status), "0\n");
-            case.check("err", &without_chance(&done.err), "");
+            case.check("err", &normalized(&done.err), "");
             case.check("out", &done.text(), "");
             case.check("got", &String::from_utf8_lossy(&got), "");
         });

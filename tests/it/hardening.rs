@@ -1,5 +1,5 @@
-//! What others send, name or wrote never controls a terminal, never leaves the folder meant for it, and finds little to work with.
-//! Each promise of SECURITY in tuplecat(1) that the real binary can show.
+//! Hostile input: it never controls a terminal, never leaves its folder, and finds few privileges.
+//! Each test is a promise of the section SECURITY in tuplecat(1).
 
 use std::fs;
 use std::io::Write;
@@ -13,19 +13,19 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// What a terminal would obey: the screen cleared, the title set, colours in 7 and in 8 bits, the line turned around and begun anew.
+/// Control sequences: clear the screen, set the title, colours in 7 and in 8 bits, reverse the line, and carriage return.
 const ORDERS: &str = "\x1b[2J\x1b]0;owned\x07\u{9b}31m\u{202e}\r\x08\x7f";
 
 fn say(address: SocketAddr, bytes: impl AsRef<[u8]>) -> SocketAddr {
     let mut stream = connect(address);
     stream.write_all(bytes.as_ref()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    // Whoever has read it all closes.
+    // The server closes once it has read everything.
     assert_eq!(read_all(&stream), b"");
     stream.local_addr().unwrap()
 }
 
-/// Whether a terminal would show this as it is, line by line.
+/// Checks that a terminal would show every line literally.
 #[track_caller]
 fn assert_inert(text: &str) {
     let orders = |letter: &char| {
@@ -75,7 +75,7 @@ fn a_dialogue_that_fails_shows_what_came_and_what_was_expected() {
 }
 
 #[test]
-fn an_error_shows_a_bad_text_and_does_not_obey_it() {
+fn an_error_shows_bad_text_escaped() {
     let place = format!("/no{ORDERS}\n/file");
     let cases: [&[&str]; 12] = [
         &["tcp-connect", ORDERS, "1"],
@@ -101,7 +101,7 @@ fn an_error_shows_a_bad_text_and_does_not_obey_it() {
 }
 
 #[test]
-fn what_a_file_holds_does_not_reach_a_terminal_through_an_error() {
+fn an_error_shows_bad_file_content_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list");
     fs::write(&list, ORDERS).unwrap();
@@ -122,7 +122,7 @@ fn what_a_file_holds_does_not_reach_a_terminal_through_an_error() {
 }
 
 #[test]
-fn a_program_that_ends_badly_is_named_without_effect() {
+fn a_failed_program_is_named_escaped() {
     let server = tuplecat("tcp-listen 0 --shell").arg(format!("exit 3 # {ORDERS}"));
     let server = server.start();
     say(server.ready(), "");
@@ -132,7 +132,7 @@ fn a_program_that_ends_badly_is_named_without_effect() {
 }
 
 #[test]
-fn on_a_terminal_no_client_writes_over_the_mark_of_another() {
+fn on_a_terminal_no_client_overwrites_the_prefix_of_another() {
     let line = format!("{ORDERS}tcp 127.0.0.1:1 <-> 127.0.0.1:2: forged\tn\u{fc}\n");
     let (person, process) = terminal();
     let shown = tuplecat("tcp-listen -k --prefix 0").stdout(Output::To(process.into()));
@@ -151,13 +151,13 @@ fn on_a_terminal_no_client_writes_over_the_mark_of_another() {
     shown.signal(Signal::TERM);
     shown.wait();
 
-    // Into a pipe the bytes go as they are.
+    // A pipe gets the bytes unchanged.
     let kept = tuplecat("tcp-listen -k --prefix 0").start();
     say(kept.ready(), &line);
     kept.out().wait_for(&line);
 }
 
-/// The files of a folder.
+/// Returns the files of a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -192,7 +192,7 @@ fn a_folder_cannot_be_changed_under_the_files_that_go_there() {
 }
 
 #[test]
-fn rights_are_given_up_unless_something_needs_them() {
+fn unneeded_privileges_are_dropped() {
     let is_bound = |running: &Running| {
         let path = format!("/proc/{}/status", running.pid());
         let status = fs::read_to_string(path).unwrap();
@@ -210,7 +210,7 @@ fn rights_are_given_up_unless_something_needs_them() {
         let mut client = connect(server.ready());
         client.write_all(b"here").unwrap();
         if words.contains('c') {
-            // What comes back shows that it serves.
+            // An echo shows that it serves.
             assert_eq!(read_len(&client, 4), b"here");
         } else {
             server.out().wait_for("here");
@@ -225,7 +225,7 @@ fn rights_are_given_up_unless_something_needs_them() {
 }
 
 #[test]
-fn only_a_file_gives_way_to_a_ready_file() {
+fn a_ready_file_replaces_regular_files_only() {
     let folder = tempfile::tempdir().unwrap();
     let errors = folder.path().join("link");
     symlink("/proc/self/fd/2", &errors).unwrap();

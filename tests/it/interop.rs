@@ -1,5 +1,5 @@
-//! The other netcats in every pairing: who listens, what standard input is on either side, who sends, and how fast.
-//! Every byte arrives, or the row that says otherwise names the fault of the other tool.
+//! Pairings with other netcats: the listener, standard input of both sides, the sender, and the pace.
+//! Every byte arrives, or the table names the fault of the other tool.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// What standard input is where it has nothing to do with the payload.
+/// A standard input without payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Idle {
     Null,
@@ -21,21 +21,21 @@ enum Idle {
 
 const IDLES: [Idle; 4] = [Idle::Null, Idle::Closed, Idle::Held, Idle::File];
 
-/// Whether the payload comes with pauses.
+/// The pace of the payload: with pauses, or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Slow,
     Fast,
 }
 
-/// Which way the payload goes.
+/// The direction of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     ToUs,
     FromUs,
 }
 
-/// Who listens, who sends, how fast, and what the standard input of the other one is.
+/// A pairing: our role, the direction, the pace, and the standard input of the receiver.
 #[derive(Clone, Copy, Debug)]
 struct Pairing {
     ours: Side,
@@ -70,11 +70,11 @@ impl Idle {
     }
 }
 
-/// How much of the payload is there when its sender starts. Without a single byte of input, tuplecat leaves 5 seconds after
-/// the peer's FIN, as it should (`--on-peer-eof auto`); a busy test may not have written any by then.
+/// The length of the payload that is in the sender's input before it starts. Without any input tuplecat leaves 5 seconds after the
+/// peer's FIN, as documented (`--on-peer-eof auto`), and on a busy machine the test may not have written anything by then.
 const BEGINNING: usize = 1000;
 
-/// Starts us and them, and waits until they are connected.
+/// Starts both, and waits until they are connected.
 fn meet_tool(tool: &Tool, pairing: Pairing, sent: &[u8]) -> (Running, Running) {
     let idle = || pairing.idle.input();
     let busy = || Input::Begun(sent[..BEGINNING].to_vec());
@@ -102,7 +102,7 @@ fn meet_tool(tool: &Tool, pairing: Pairing, sent: &[u8]) -> (Running, Running) {
     }
 }
 
-/// What the tool is known to do wrong in this pairing. What arrives all the same is no less welcome.
+/// Returns the known fault of the tool in this pairing. Such a pairing may lose data.
 fn fault(tool: &Tool, pairing: Pairing) -> Option<&'static str> {
     let Pairing {
         ours, way, idle, ..
@@ -131,7 +131,7 @@ fn fault(tool: &Tool, pairing: Pairing) -> Option<&'static str> {
     }
 }
 
-/// Writes the rest of the payload to an input and ends it; what arrives is the test's verdict, not what is taken.
+/// Writes the rest of the payload and closes the input. A tool that stops reading is judged by the data that arrives.
 fn pour(from: &mut Running, sent: &[u8], pace: Pace) {
     let mut input = from.take_stdin();
     let size = match pace {
@@ -140,7 +140,7 @@ fn pour(from: &mut Running, sent: &[u8], pace: Pace) {
     };
     for (number, piece) in sent.chunks(size).enumerate() {
         if number > 0 {
-            // As a build or a slow disk would.
+            // As from a build or a slow disk.
             thread::sleep(Duration::from_millis(400));
         }
         if input.write_all(piece).is_err() {
@@ -149,7 +149,7 @@ fn pour(from: &mut Running, sent: &[u8], pace: Pace) {
     }
 }
 
-/// Runs one pairing, and says what was lost.
+/// Runs one pairing; the error describes a loss.
 fn transfer(tool: &Tool, pairing: Pairing) -> Result<(), String> {
     let sent = bytes(100_000);
     let (us, them) = meet_tool(tool, pairing, &sent);
@@ -187,7 +187,7 @@ fn nothing_is_lost_in_any_pairing() {
     assert!(losses.is_empty(), "lost:\n{}", losses.join("\n"));
 }
 
-/// Who has nothing to say need not say so: then no listener is misled.
+/// A client with `--recv-only` sends no early FIN that could mislead a listener.
 #[test]
 fn a_client_that_only_receives_gets_everything() {
     let sent = bytes(100_000);
@@ -202,7 +202,7 @@ fn a_client_that_only_receives_gets_everything() {
     });
 }
 
-/// Datagrams arrive whatever standard input is on our side, and one that is open answers them.
+/// Datagrams arrive with any standard input on our side, and an open one answers them.
 #[test]
 fn datagrams_arrive_and_are_answered_in_any_pairing() {
     with_each_tool(|tool| {

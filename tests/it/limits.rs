@@ -1,5 +1,5 @@
-//! What ends a run by itself, in every mode that has it: on time, bytes, datagrams and clients, each with its status.
-//! One table: whatever the peer does and whatever stands in for standard input and output, a limit ends the run the same way.
+//! Limits on time, bytes, datagrams and clients, in every mode that has them, each with its exit status.
+//! One table: a limit ends the run in the same way with every peer and every local end.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -11,20 +11,20 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// What the peer does.
+/// The behaviour of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// It is not there. For who speaks first over TCP, its machine does not even refuse.
+    /// There is no peer. A TCP client gets no answer at all, not even a refusal.
     Absent,
-    /// It is there and says nothing. Over UDP it has been heard once, where it is the one who speaks first.
+    /// The peer is silent. To `udp-bind` it has sent one datagram.
     Silent,
-    /// It says ten bytes, again and again.
+    /// The peer sends ten bytes again and again.
     Busy,
 }
 
 use Peer::{Absent, Busy, Silent};
 
-/// Words, what the peer does, the status, and how what is said of errors begins.
+/// The command line, the behaviour of the peer, the exit status, and the beginning of the error message.
 type Row = (&'static str, Peer, i32, &'static str);
 
 const TIMEOUT: &str = "timed out after 0.1 s (--timeout)";
@@ -105,7 +105,7 @@ const TABLE: &[Row] = &[
     ("udp-sendto --max-bytes 25 --replies 9", Busy, 0, ""),
 ];
 
-/// How many rows are tried at once.
+/// The number of rows that run at the same time.
 const AT_ONCE: usize = 24;
 
 #[test]
@@ -132,7 +132,7 @@ fn check(row: Row) {
     let errors = done.errors();
     assert!(errors.starts_with(message), "{row:?}:\n{errors}");
     assert_eq!(errors.is_empty(), message.is_empty(), "{row:?}:\n{errors}");
-    // Limits on what is received are exact, and a datagram is whole.
+    // Limits on received data are exact, and a datagram is whole.
     let size = match (mode, options) {
         ("tcp-listen" | "tcp-connect", "--max-bytes 25" | "--max-bytes 25 --recv-only") => 25,
         (_, "--max-bytes 25" | "--count 2" | "--replies 2") => 20,
@@ -141,7 +141,7 @@ fn check(row: Row) {
     assert_eq!(done.out.len(), size, "{row:?}");
 }
 
-/// Runs a mode that waits for others.
+/// Runs a mode that waits for peers.
 fn waits_for(words: &str, peer: Peer) -> Done {
     let running = tuplecat(words).stdin(Input::Held).start();
     let address = running.ready();
@@ -157,7 +157,7 @@ fn waits_for(words: &str, peer: Peer) -> Done {
             running.wait()
         }
         Busy if is_stream => {
-            // It may be refused, where the run is over already.
+            // The connection is refused if the run is over already.
             if let Ok(stream) = TcpStream::connect(address) {
                 chatter(stream);
             }
@@ -211,7 +211,7 @@ fn sends(options: &str, peer: Peer) -> Done {
     running.wait()
 }
 
-/// Says ten bytes again and again, until nobody listens.
+/// Sends ten bytes again and again, until the connection breaks.
 fn chatter(mut stream: TcpStream) {
     thread::spawn(move || {
         while stream.write_all(b"123456789\n").is_ok() {
@@ -220,7 +220,7 @@ fn chatter(mut stream: TcpStream) {
     });
 }
 
-/// The same in datagrams, until nobody listens.
+/// Sends datagrams again and again, until they are refused.
 fn chatter_in_datagrams(socket: UdpSocket) {
     thread::spawn(move || {
         while socket.send(b"123456789\n").is_ok() {
@@ -237,7 +237,7 @@ fn many_clients_have_a_limit_each() {
         let mut peer = connect(address);
         peer.write_all(text.as_bytes()).unwrap();
         server.out().wait_for(&text[..4]);
-        // It is closed with bytes unread, which is a reset.
+        // It is closed with unread data, which is a reset.
         assert!(is_ready_within(&peer, rustix::event::PollFlags::HUP, BOUND));
     }
     server.signal(Signal::TERM);
@@ -245,8 +245,8 @@ fn many_clients_have_a_limit_each() {
 }
 
 both! {
-    /// A process that could not run for a while has not been idle: what has come meanwhile is looked at first.
-    fn silence_is_only_what_was_listened_to(transport) {
+    /// Time in which the process did not run does not count as idle: received data is looked at first.
+    fn a_stopped_process_is_not_idle(transport) {
         let server = waits(transport, "0 --idle-timeout 4").start();
         let mut client = speaks(transport, server.ready()).arg("-v").stdin(Input::Held).start();
         client.write("before");
@@ -264,7 +264,7 @@ both! {
 }
 
 #[test]
-fn who_asks_for_an_answer_waits_for_one() {
+fn an_expected_answer_needs_a_reply_timeout() {
     for words in ["--send x --expect y", "--probe"] {
         let launch = tuplecat("udp-sendto --reply-timeout 0 127.0.0.1 9").args(words);
         let done = launch.run().exits(2);
@@ -272,9 +272,9 @@ fn who_asks_for_an_answer_waits_for_one() {
     }
 }
 
-/// What has come is still written out for a moment; a reader that takes nothing is waited for, and not asked again and again.
+/// At a limit, received data is still written for a moment. A reader that reads nothing is waited for, without spinning.
 #[test]
-fn a_limit_that_has_passed_is_not_waited_for() {
+fn a_passed_limit_does_not_spin() {
     for limit in ["--idle-timeout 1", "--timeout 3"] {
         let server = tuplecat("tcp-listen 0").args(limit).stdout(Output::Held);
         let server = server.start();
@@ -282,7 +282,7 @@ fn a_limit_that_has_passed_is_not_waited_for() {
         push(&peer, &bytes(16 << 20));
         let before = ticks(&server);
         assert!(server.has_ended_within(BOUND));
-        // A tick is a hundredth of a second: spinning would use about a hundred.
+        // A tick is a hundredth of a second: a busy loop would use about a hundred.
         assert!(ticks(&server) - before < 20, "it spins");
         server.wait().exits(6);
     }

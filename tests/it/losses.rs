@@ -1,5 +1,5 @@
-//! What is lost is told: as it happens, in the closing line, and in the exit status for those who ask.
-//! Nothing tells a sender what became of a datagram, so each side says what it can know.
+//! Losses are reported: as they happen, in the closing line, and in the exit status with `--fail-on-loss`.
+//! UDP does not notify a sender of a loss, so each side reports its own.
 
 use pretty_assertions::assert_eq;
 use rustix::process::Signal;
@@ -7,11 +7,11 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// Datagrams of one burst, and their size.
+/// The datagrams of one burst, and their size.
 const BURST: u64 = 1001;
 const SIZE: usize = 1000;
 
-/// A server with little room that is stopped while the burst arrives, and has written all that the kernel has kept.
+/// Starts a server with a small buffer that is stopped during a burst; returns it once it has written all that the kernel kept.
 fn flooded(words: &str) -> (Running, u64) {
     let server = tuplecat("udp-bind --rcvbuf 200k --out len16")
         .args(words)
@@ -68,7 +68,7 @@ fn a_loss_is_no_failure_unless_asked_for() {
     assert!(stats.ends_with(&ending), "{stats}");
 }
 
-/// A limit is the usual way to end, and does not hide that something was lost.
+/// A limit does not hide a loss.
 #[test]
 fn a_time_limit_does_not_hide_a_loss() {
     let (server, _) = flooded("--fail-on-loss --idle-timeout 0.1");
@@ -76,7 +76,7 @@ fn a_time_limit_does_not_hide_a_loss() {
 }
 
 #[test]
-fn what_is_longer_than_wanted_is_truncated_and_told() {
+fn a_longer_datagram_is_truncated_and_reported() {
     for words in ["", "--no-fast-path"] {
         let server =
             tuplecat("udp-bind --max-datagram 1000 --fail-on-loss --count 3 --out len16 0");
@@ -119,7 +119,7 @@ fn a_reply_is_truncated_in_the_same_way() {
     }
 }
 
-/// A sender and a receiver that have agreed on the end; both say what they know.
+/// Runs a sender and a receiver with `--eof-datagram`, and returns both results.
 fn transfer(size: usize, words: &str) -> (Done, Done) {
     let server = tuplecat("udp-bind --eof-datagram --fail-on-loss 0").start();
     let address = server.ready();
@@ -131,7 +131,7 @@ fn transfer(size: usize, words: &str) -> (Done, Done) {
 }
 
 #[test]
-fn a_file_arrives_and_both_sides_say_so() {
+fn a_file_arrives_and_both_sides_report_it() {
     let (server, client) = transfer(300_000, "--rate 3M");
     let server = server.exits(0);
     assert!(server.out == bytes(300_000));
@@ -155,9 +155,9 @@ fn an_empty_file_is_a_transfer_too() {
     );
 }
 
-/// The datagram that stands for the end comes last, when the buffer is full: it is said again until it is heard.
+/// The EOF datagram comes last, when the buffer is full. It is repeated until it is acknowledged.
 #[test]
-fn the_end_is_heard_although_others_are_lost() {
+fn the_eof_datagram_arrives_although_others_are_lost() {
     let server = tuplecat("udp-bind --rcvbuf 200k --eof-datagram 0").start();
     let address = server.ready();
     server.signal(Signal::STOP);
@@ -171,7 +171,7 @@ fn the_end_is_heard_although_others_are_lost() {
     let told = server.line("transfer");
     let lost = number_before(told, " lost here");
     let received = number_before(told, " datagrams");
-    // What said the end in vain may be among the lost.
+    // A repeated EOF datagram may be among the dropped ones.
     assert!((1001..1005).contains(&(received + lost)), "{told}");
     assert!(
         client
@@ -180,9 +180,9 @@ fn the_end_is_heard_although_others_are_lost() {
     );
 }
 
-/// Whoever hears the end may be gone before it is said again; that is no refusal.
+/// A receiver may be gone before the EOF datagram is repeated. That is not a refusal.
 #[test]
-fn a_receiver_that_leaves_at_the_end_was_not_closed() {
+fn a_receiver_that_leaves_at_the_end_is_no_refusal() {
     let (socket, address) = datagrams();
     let client = tuplecat("udp-sendto --eof-datagram --reply-timeout 10").to(address);
     let client = client.says("all").start();
@@ -191,7 +191,7 @@ fn a_receiver_that_leaves_at_the_end_was_not_closed() {
     drop(socket);
     let done = client.wait().exits(0);
     assert!(!done.err.contains("refused"), "{}", done.err);
-    // But one that was never there was.
+    // A port without a receiver is one.
     let (_nobody, address) = refusing(Transport::Udp);
     let client = tuplecat("udp-sendto --eof-datagram").to(address);
     let done = client.says("all").run().exits(5);

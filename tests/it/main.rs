@@ -1,5 +1,5 @@
-//! The tests that drive the real binary over loopback, in one test binary: a module a subject.
-//! They run as threads of one process, so what changes a process (limits, directory, environment) happens in a child.
+//! The tests that run the real binary over loopback, in one test binary: one module for each subject.
+//! They are threads of one process, so a test changes limits, directory or environment in a child only.
 
 mod access;
 mod activation;
@@ -27,9 +27,9 @@ mod faults;
 mod framing;
 mod golden;
 mod hardening;
-mod inherited;
+mod inherited_descriptors;
 mod interop;
-mod interrupted;
+mod interruptions;
 mod limits;
 mod losses;
 mod manual;
@@ -54,7 +54,7 @@ mod shortages;
 mod side_by_side;
 mod soak;
 mod socket_options;
-mod stopped;
+mod stopped_peers;
 mod streams;
 mod tutorial;
 mod usage;

@@ -1,5 +1,5 @@
-//! The man pages against the program: what the one offers the others describe, both ways.
-//! Pages are read as mdoc source: an option is described by its `.It Fl` line, its values by `Cm` words below it.
+//! Man pages against the parser: every option, value, status and event is described, and nothing else.
+//! A page is parsed as mdoc source: an `.It Fl` line names an option, and `Cm` words below it are its values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,10 +13,10 @@ use tuplecat::exit::Exit;
 
 use crate::common::{is_installed, skip};
 
-/// Where a mode's page lists the options that tuplecat(1) describes.
+/// The place in a mode's page that lists the options of tuplecat(1).
 const SHARED: &str = ".Ss Common options\n";
 
-/// Options by their names, such as `-q, --quiet`, each with the name of its value.
+/// Options by their names, such as `-q, --quiet`, with the names of their values.
 type Options = BTreeMap<String, Option<String>>;
 
 /// The description of an option in a page.
@@ -48,7 +48,7 @@ fn each_mode_has_a_page_and_each_page_a_mode() {
 }
 
 #[test]
-fn pages_describe_the_options_that_there_are_and_no_others() {
+fn pages_describe_exactly_the_existing_options() {
     for mode in modes() {
         let mut options = shared_options();
         for (names, value) in described_options(&page_name(&mode)) {
@@ -81,7 +81,7 @@ fn each_page_lists_the_options_of_every_mode() {
 }
 
 #[test]
-fn pages_tell_every_value_of_an_option() {
+fn pages_list_every_value_of_an_option() {
     let overview = page("tuplecat");
     for mode in modes() {
         let text = page(&page_name(&mode));
@@ -110,7 +110,7 @@ fn pages_tell_every_value_of_an_option() {
 }
 
 #[test]
-fn no_page_speaks_of_an_option_that_does_not_exist() {
+fn no_page_names_an_option_that_does_not_exist() {
     let commands = modes().into_iter().chain([program(), compare()]);
     let known = commands.flat_map(|command| options_of(&command).into_keys().collect::<Vec<_>>());
     let known: Vec<_> = known.collect();
@@ -165,7 +165,7 @@ fn mandoc_has_no_complaint() {
         lint.args(["-T", "lint", "-W", "style"]).arg(&path);
         let lint = lint.output().unwrap();
         let lint = String::from_utf8_lossy(&lint.stdout);
-        // It knows only the pages that are installed, and takes some headings for mistakes.
+        // mandoc knows installed pages only, and warns about some headings.
         let accepted = [
             ": STYLE: referenced manual",
             ": STYLE: possible typo in section",
@@ -178,7 +178,7 @@ fn mandoc_has_no_complaint() {
     }
 }
 
-/// A macro takes quotation marks away, and a command that is copied from the page would lack them.
+/// A macro removes quotation marks, so a command that is copied from the page would lack them.
 #[test]
 fn commands_keep_their_quotation_marks() {
     for (path, text) in pages() {
@@ -192,9 +192,9 @@ fn commands_keep_their_quotation_marks() {
     }
 }
 
-/// An example that is wider than the terminal, or that mdoc changes, is broken when it is copied from the page.
+/// An example that is too wide, or changed by mdoc, is broken when it is copied from the page.
 #[test]
-fn examples_are_rendered_as_they_are_written() {
+fn examples_are_rendered_unchanged() {
     if !is_installed("mandoc") {
         return skip("mandoc is not installed");
     }
@@ -213,7 +213,7 @@ fn examples_are_rendered_as_they_are_written() {
                 let rendered = rendered.strip_prefix(indent).unwrap_or(rendered);
                 assert_eq!(rendered, line, "{}", path.display());
             }
-            // Reports of the program are as wide as they are.
+            // Reports of the program have their own width.
             let is_report = |line: &&String| {
                 let marks = ["tuplecat: ", " tcp ", " udp "];
                 marks.iter().any(|mark| line.contains(mark))
@@ -226,7 +226,7 @@ fn examples_are_rendered_as_they_are_written() {
     }
 }
 
-/// The lines of each display in the source of a page, without the escapes of mdoc.
+/// Returns the lines of each display in the source of a page, without the escapes of mdoc.
 fn examples(page: &str) -> Vec<Vec<String>> {
     let plain = |line: &str| {
         let line = line.replace(r"\&", "").replace(r"\(dq", "\"");
@@ -276,7 +276,7 @@ fn program() -> clap::Command {
     program
 }
 
-/// The subcommands that move bytes.
+/// Returns the subcommands that move data.
 fn modes() -> Vec<clap::Command> {
     let mut modes: Vec<_> = program().get_subcommands().cloned().collect();
     modes.retain(|mode| !["compare", "completions"].contains(&mode.get_name()));
@@ -304,7 +304,7 @@ fn value_name(arg: &Arg) -> Option<String> {
     takes_value.then(|| name.to_lowercase())
 }
 
-/// The options that tuplecat(1) describes, less those of the program itself.
+/// Returns the options that tuplecat(1) describes, without those of the program itself.
 fn shared_options() -> Options {
     let mut shared = described_options("tuplecat");
     for names in options_of(&program()).keys() {
@@ -325,7 +325,7 @@ fn described_options(name: &str) -> Options {
     options
 }
 
-/// The descriptions of options in a page: each ends where the next begins, or with the section.
+/// Returns the descriptions of options in a page. Each ends at the next, or with the section.
 fn items(page: &str) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut is_inside = false;
@@ -352,13 +352,13 @@ fn flags_in(text: &str) -> Vec<String> {
     flags.map(|flag| format!("-{flag}")).collect()
 }
 
-/// The words under one macro, without punctuation.
+/// Returns the words under one macro, without punctuation.
 fn words<'a>(wanted: &str, text: &'a str) -> Vec<&'a str> {
     let mut words = Vec::new();
     for line in text.lines().filter_map(|line| line.strip_prefix('.')) {
         let mut current = "";
         for word in line.split_whitespace() {
-            // Macros have two letters, the first upper case; what they hold is lower case here.
+            // Macros have two letters, the first in upper case. Their arguments here are in lower case.
             match word.as_bytes() {
                 [b'A'..=b'Z', b'a'..=b'z'] => current = word,
                 [mark] if mark.is_ascii_punctuation() => {}
@@ -370,7 +370,7 @@ fn words<'a>(wanted: &str, text: &'a str) -> Vec<&'a str> {
     words
 }
 
-/// The fields of an object in the schema of the events, and of the objects in it.
+/// Collects the fields of an object in the schema of events, and of the objects in it.
 fn fields(schema: &serde_json::Value, object: &serde_json::Value, found: &mut BTreeSet<String>) {
     for (name, field) in object["properties"].as_object().into_iter().flatten() {
         found.insert(name.clone());

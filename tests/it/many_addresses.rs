@@ -1,5 +1,5 @@
-//! A name that stands for two addresses: a connection races them, and the first that answers wins (RFC 8305).
-//! The name exists in a private /etc/hosts only, which takes a mount namespace.
+//! Names with several addresses: a connection races them, and the first that answers wins (RFC 8305).
+//! The name exists in a private /etc/hosts only, which needs a mount namespace.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
 
-/// One port of `::1` and 127.0.0.1, taken by sockets that do not listen yet: both refuse.
+/// A port of both `::1` and 127.0.0.1, held by sockets that do not listen yet: both refuse.
 struct Twins {
     six: Socket,
     four: Socket,
@@ -31,15 +31,15 @@ impl Twins {
         panic!("no port is free in both families");
     }
 
-    /// What the program says of an address that refuses.
+    /// Returns the report about an address that refuses.
     fn refuses(&self, ip: impl Into<IpAddr>) -> String {
         let address = SocketAddr::new(ip.into(), self.port);
         format!("cannot connect to {address}: connection refused")
     }
 }
 
-/// The program with the name `twins`, and the addresses that the name stands for, of which PORT is the port; says so where that
-/// cannot be had.
+/// Launches the program where the name `twins` stands for both addresses, and PORT for their port; prints a notice where that is not
+/// possible.
 fn to_twins(words: &str) -> Option<(Twins, Launch)> {
     let script = "printf '::1 twins\\n127.0.0.1 twins\\n' > hosts && mount --bind hosts /etc/hosts && exec \"$@\"";
     let launch = |path: &str| {
@@ -59,7 +59,7 @@ fn to_twins(words: &str) -> Option<(Twins, Launch)> {
 }
 
 #[test]
-fn the_next_address_is_tried_at_once_where_the_first_refuses() {
+fn the_next_address_is_tried_at_once_after_a_refusal() {
     let Some((twins, launch)) = to_twins("tcp-connect twins PORT") else {
         return;
     };
@@ -77,7 +77,7 @@ fn the_next_address_is_tried_at_once_where_the_first_refuses() {
 }
 
 #[test]
-fn the_next_address_joins_where_the_first_is_silent() {
+fn the_next_address_joins_the_race_after_a_head_start() {
     let Some((twins, launch)) = to_twins("tcp-connect -v twins PORT") else {
         return;
     };
@@ -159,9 +159,9 @@ fn a_family_is_chosen_for_a_name_that_has_both() {
     }
 }
 
-/// A datagram cannot find out whether anybody is there: it goes where `udp-bind` is by default.
+/// Over UDP no race is possible: the datagram goes to the address that `udp-bind` has by default.
 #[test]
-fn a_datagram_to_this_machine_goes_where_the_other_mode_waits() {
+fn a_datagram_to_this_machine_reaches_udp_bind() {
     let server = tuplecat("udp-bind --count 1 0").start();
     let words = format!(
         "udp-sendto --reply-timeout 0 twins {}",
@@ -174,7 +174,7 @@ fn a_datagram_to_this_machine_goes_where_the_other_mode_waits() {
     assert_eq!(server.wait().exits(0).text(), "x");
 }
 
-/// A network with an address that swallows everything: nobody is behind the bridge, and nobody says so.
+/// Creates a network with an address that drops everything: there is no machine behind the bridge.
 const BLACK_HOLE: &str = "\
     ip link set lo up
     ip link add hole type bridge
@@ -182,9 +182,9 @@ const BLACK_HOLE: &str = "\
     ip address add 2001:db8::1/64 dev hole nodad
     ip neighbour add 2001:db8::7 lladdr 02:00:00:00:00:07 dev hole";
 
-/// Another address is tried long before the first has been given up, which takes minutes.
+/// The next address is tried long before the first has timed out, which takes minutes.
 #[test]
-fn a_black_hole_holds_up_nobody() {
+fn a_black_hole_delays_no_connection() {
     let Some(network) = Namespace::new(BLACK_HOLE) else {
         return;
     };

@@ -1,5 +1,5 @@
-//! Many clients of one listener, all in one loop: each gets what is its own, however many there are and whatever the others do.
-//! They share one local port; the 4-tuple alone tells them apart.
+//! Many clients of one listener, served by one loop: each gets its own data, and none affects the others.
+//! They share one local port; the 4-tuple distinguishes them.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
@@ -11,16 +11,16 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlim
 
 use crate::common::*;
 
-/// How many clients there are, unless `TUPLECAT_TEST_CLIENTS` says another number.
+/// The number of clients, unless `TUPLECAT_TEST_CLIENTS` has another.
 const CLIENTS: usize = 2000;
 
-/// Descriptors of a process that are not for clients.
+/// The descriptors of a process that are not clients.
 const OTHERS: usize = 100;
 
-/// What an idle client may cost, in bytes.
+/// The memory of an idle client, in bytes, at most.
 const COST: u64 = 384;
 
-/// As many clients as there should be, or as many as descriptors allow.
+/// Raises the limit of descriptors, and returns the number of clients that it allows.
 fn count() -> usize {
     let wanted = std::env::var("TUPLECAT_TEST_CLIENTS").map_or(CLIENTS, |text| {
         text.parse().expect("a number in TUPLECAT_TEST_CLIENTS")
@@ -43,7 +43,7 @@ fn connect_all(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| connect(address)).collect()
 }
 
-/// Each sends a line of its own, and then each reads what has come back.
+/// Sends a line from each client, and then reads each echo.
 fn exchange(clients: &[TcpStream], round: usize) {
     let text = |number| format!("client {number} round {round}\n");
     for (number, mut client) in clients.iter().enumerate() {
@@ -55,7 +55,7 @@ fn exchange(clients: &[TcpStream], round: usize) {
     }
 }
 
-/// The soft limit of descriptors is no limit, nobody's bytes are lost or mixed up, and whoever is idle costs next to nothing.
+/// The soft limit of descriptors is raised, no client gets the bytes of another, and an idle client costs little memory.
 #[test]
 fn very_many_clients_each_get_their_own_echo() {
     // It raises the limit of descriptors of its whole process.
@@ -88,13 +88,13 @@ fn check_very_many_clients() {
     let done = server.wait().exits(130);
     assert_eq!(line("accepted", &done.err), count);
     assert_eq!(line("broken", &done.err), 0);
-    // For whoever asks with --nocapture.
+    // Shown with `--nocapture`.
     println!("{count} clients, {bytes} bytes for an idle one");
 }
 
-/// Three write lines of different length at once, cut anywhere: each line comes out whole, and says whose it is.
+/// Three clients write lines of different lengths at once, divided anywhere: each line is whole and has the prefix of its client.
 #[test]
-fn marked_lines_are_whole_and_say_whose_they_are() {
+fn prefixed_lines_are_whole_and_name_their_client() {
     let server = tuplecat("tcp-listen -k --prefix 0").start();
     let address = server.ready();
     let clients = connect_all(address, 3);
@@ -137,7 +137,7 @@ fn marked_lines_are_whole_and_say_whose_they_are() {
     server.wait().exits(130);
 }
 
-/// The socket addresses in a line, from its first that is one.
+/// Returns the first socket address in a line, and the one after it.
 fn pair(line: &str) -> (String, Option<String>) {
     let is_address = |word: &&str| word.parse::<SocketAddr>().is_ok();
     let mut addresses = line
@@ -176,7 +176,7 @@ fn the_table_is_that_of_the_system() {
         .collect();
     expected.insert((address.to_string(), None));
     assert_eq!(ours, expected);
-    // Others may have the same port at another address, or may have had it before.
+    // Another process may have the same port at another address, or may have had it before.
     let ss = program("ss", "-tnaH").arg(format!("src {address}"));
     let is_alive = |line: &&str| line.starts_with("LISTEN") || line.starts_with("ESTAB");
     let table = ss.run().exits(0).text();
@@ -203,7 +203,7 @@ fn stuff(client: &TcpStream) {
 }
 
 #[test]
-fn what_one_client_does_the_others_do_not_notice() {
+fn no_client_affects_the_others() {
     let server = tuplecat("tcp-listen -k --echo 0").start();
     let steady = [connect(server.ready())];
     exchange(&steady, 0);
@@ -232,9 +232,9 @@ fn what_one_client_does_the_others_do_not_notice() {
     );
 }
 
-/// With one shared end it is the same: what was begun is written, and what the others say comes through.
+/// A shared local end writes the incomplete line of a broken client as a line of its own.
 #[test]
-fn what_a_broken_client_has_begun_is_a_line_of_its_own() {
+fn the_rest_of_a_broken_client_is_a_line_of_its_own() {
     let server = tuplecat("tcp-listen -k --prefix 0").start();
     let (mut steady, mut breaks) = (connect(server.ready()), connect(server.ready()));
     breaks.write_all(b"begun").unwrap();
@@ -251,7 +251,7 @@ fn what_a_broken_client_has_begun_is_a_line_of_its_own() {
     server.wait().exits(130);
 }
 
-/// Checks which of the clients are served now: what they have sent comes back, or nothing at all.
+/// Checks that these clients get their echo.
 fn are_served(clients: &[TcpStream]) {
     for mut client in clients {
         client.write_all(b"x").unwrap();
@@ -275,9 +275,9 @@ fn more_clients_than_may_be_wait_until_one_leaves() {
     are_served(&clients[1..]);
 }
 
-/// The limit may also be less than there was at the start: then descriptors run out, and that is survived.
+/// The limit may also shrink during the run. The listener waits for descriptors and goes on.
 #[test]
-fn running_out_of_descriptors_is_survived() {
+fn a_listener_survives_a_lack_of_descriptors() {
     let server = tuplecat("tcp-listen -k --echo 0").start();
     server.ready();
     let folder = format!("/proc/{}/fd", server.pid());
@@ -303,7 +303,7 @@ fn running_out_of_descriptors_is_survived() {
 }
 
 #[test]
-fn descriptors_for_so_many_clients_there_are() {
+fn a_low_limit_of_descriptors_lets_clients_wait() {
     let server = tuplecat("tcp-listen -k --echo 0").limited("-n 44").start();
     let clients = connect_all(server.ready(), 20);
     are_served(&clients[..12]);
@@ -319,11 +319,11 @@ fn descriptors_for_so_many_clients_there_are() {
 }
 
 #[test]
-fn a_listener_for_one_does_not_let_others_wait() {
+fn a_listener_for_one_client_refuses_others() {
     let server = tuplecat("tcp-listen 0").start();
     let client = connect(server.ready());
     server.err().wait_for_line("accepted");
-    // Closed before anything else is done with the client.
+    // The listening socket is closed before any data of the client is handled.
     let mut first = &client;
     first.write_all(b"x").unwrap();
     server.out().wait_for("x");

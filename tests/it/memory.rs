@@ -1,5 +1,5 @@
-//! Memory stays bounded: whoever is slow slows the other side down, and nobody's bytes pile up in between.
-//! Nothing spins meanwhile, and nothing is lost when the slow side goes on.
+//! Memory limits: a slow side slows the other side down, and no data accumulates in between.
+//! Nothing spins meanwhile, and nothing is lost once the slow side goes on.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -11,17 +11,17 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
 
-/// What the buffers of two sockets, two pipes and the program may hold together, in bytes.
+/// The capacity of two sockets, two pipes and the program together, in bytes.
 const BUFFERS: usize = 6 << 20;
 
-/// How much a process may grow, in kilobytes.
+/// The growth that a process may have, in kilobytes.
 const GROWTH: u64 = 4 << 10;
 
 fn has_grown(running: &Running, since: u64) -> u64 {
     memory(running, "VmHWM").saturating_sub(since)
 }
 
-/// A listener whose connections have a small receive buffer.
+/// Opens a listening socket whose connections have a small receive buffer.
 fn listen_with_little_room() -> (TcpListener, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -44,7 +44,7 @@ fn many_lines_through_a_slow_reader_take_no_memory() {
     let peer = accept(&listener);
     let before = memory(&client, "VmRSS");
     let mut stdin = client.take_stdin();
-    // The peer is the slow one: it begins to read when nothing more can be written.
+    // The peer is slow: it reads only when nothing more can be written.
     let taken = push(&stdin, &lines);
     let rest = lines[taken..].to_vec();
     let typist = thread::spawn(move || {
@@ -74,7 +74,7 @@ fn a_peer_that_does_not_read_stops_the_reading_of_input() {
     let taken = push(&stdin, &sent);
     assert!(taken < BUFFERS, "took {taken} bytes");
     is_calm(&client);
-    // When the peer reads on, nothing is missing.
+    // Once the peer reads again, nothing is missing.
     let rest = sent[taken..].to_vec();
     let feeder = thread::spawn(move || stdin.write_all(&rest).unwrap());
     assert!(read_all(&peer) == sent);
@@ -108,7 +108,7 @@ fn an_output_that_is_not_read_slows_the_sender_down() {
     server.wait().exits(0);
 }
 
-/// Nobody can slow a sender of datagrams down: what does not fit is dropped by the kernel, which counts it.
+/// A sender of datagrams cannot be slowed down: the kernel drops what does not fit, and counts it.
 #[test]
 fn an_output_that_is_not_read_leaves_datagrams_to_the_kernel() {
     let server = tuplecat("udp-bind --rcvbuf 1m 0");
@@ -123,7 +123,7 @@ fn an_output_that_is_not_read_leaves_datagrams_to_the_kernel() {
     is_calm(&server);
     let grown = has_grown(&server, before);
     assert!(grown < GROWTH, "grew by {grown} kB");
-    // Read on, and see a newcomer arrive: then everything before it has.
+    // Reads until a later datagram arrives: then all before it have arrived too.
     let arrived = Capture::start(server.take_stdout());
     let mut sent = 20_000;
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Datagrams for many: groups that are joined, one or several, from all or from one source; and broadcast.
-//! Nothing leaves the machine: groups live on the loopback interface, or in a network of the test's own.
+//! Multicast groups, from any source or from one, and broadcast.
+//! Nothing leaves the machine: groups exist on the loopback interface, or in a network of the test.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
 
-/// A network with an interface that carries groups of both families; its two addresses of each are its own.
+/// Creates a network with an interface that carries groups of both families, and has two addresses of each.
 fn network() -> Option<Namespace> {
     Namespace::new(
         "ip link set lo up
@@ -23,14 +23,14 @@ fn network() -> Option<Namespace> {
     )
 }
 
-/// Sends a word to `address` by way of the loopback interface, and gives what comes back until it is quiet.
+/// Sends a word to `address` through the loopback interface, and returns the result with all replies.
 fn say(word: &str, address: SocketAddr, words: &str) -> Done {
     let client = tuplecat("udp-sendto --multicast-if lo").args(words);
     client.to(address).says(word).run().exits(0)
 }
 
 #[test]
-fn everybody_in_a_group_hears_it_and_can_answer() {
+fn all_members_of_a_group_receive_and_answer() {
     let launch = || tuplecat("udp-bind --join 239.77.1.1%lo --reuse-port --count 1 --echo");
     let first = launch().arg("0").start();
     let address = first.ready();
@@ -39,7 +39,7 @@ fn everybody_in_a_group_hears_it_and_can_answer() {
     for other in &others {
         other.ready();
     }
-    // The answers come from addresses that were not written to.
+    // The replies come from addresses that were not written to.
     let done = say("hello\n", address, "--replies 3 --reply-timeout forever");
     assert_eq!(done.text(), "hello\n".repeat(3));
     for server in others.into_iter().chain([first]) {
@@ -47,9 +47,9 @@ fn everybody_in_a_group_hears_it_and_can_answer() {
     }
 }
 
-/// Programs of other makes share the port of a group in another way.
+/// Other programs share the port of a group by `SO_REUSEADDR`.
 #[test]
-fn a_group_is_shared_with_others() {
+fn a_group_is_shared_with_other_programs() {
     let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     other.set_reuse_address(true).unwrap();
     other
@@ -65,7 +65,7 @@ fn a_group_is_shared_with_others() {
     say("both", server.ready(), "--reply-timeout 0");
     assert_eq!(server.wait().exits(0).text(), "both");
     assert_eq!(receive(&UdpSocket::from(other)).0, b"both");
-    // Without being asked to, it shares nothing.
+    // Without `--reuse-port` nothing is shared.
     let (_taken, address) = datagrams_at("239.77.7.1:0".parse().unwrap());
     let server = tuplecat("udp-bind --join 239.77.7.1%lo").arg(address.port().to_string());
     let message = format!("cannot bind udp {address}: address already in use");
@@ -73,12 +73,12 @@ fn a_group_is_shared_with_others() {
 }
 
 #[test]
-fn several_groups_are_heard_and_no_others() {
+fn only_the_joined_groups_are_received() {
     let words = "--join 239.77.2.1%lo --join 239.77.2.2%lo";
     let server = tuplecat("udp-bind --out line 0").args(words).start();
     let port = server.ready().port();
     assert!(server.ready().ip().is_unspecified());
-    // The machine hears this one as well, but the socket has not asked for it.
+    // The machine has joined this group too, but not for this socket.
     let neighbour = tuplecat("udp-bind --join 239.77.2.3%lo 0").start();
     neighbour.ready();
     for (group, word) in [(3, "three"), (2, "two"), (1, "one")] {
@@ -91,7 +91,7 @@ fn several_groups_are_heard_and_no_others() {
 }
 
 #[test]
-fn a_group_of_one_source_is_heard_from_there_only() {
+fn a_source_specific_group_is_received_from_its_source_only() {
     let server = tuplecat("udp-bind --join 232.77.3.1@127.0.0.3%lo --out line 0").start();
     let address = server.ready();
     for source in ["127.0.0.2", "127.0.0.3"] {
@@ -131,7 +131,7 @@ fn ipv6_has_groups_too() {
 }
 
 #[test]
-fn this_machine_need_not_hear_what_it_sends() {
+fn multicast_loopback_can_be_disabled() {
     let Some(network) = network() else { return };
     let server = network.tuplecat("udp-bind --join 239.77.4.1%veth0 --out line 0");
     let server = server.start();
@@ -185,7 +185,7 @@ fn options_reach_the_socket() {
 }
 
 #[test]
-fn what_cannot_be_joined_is_an_error() {
+fn a_group_that_cannot_be_joined_is_an_error() {
     for (words, message) in [
         (
             "--join 239.1.1.1%nosuch0 0",
@@ -227,9 +227,9 @@ fn what_cannot_be_joined_is_an_error() {
     }
 }
 
-/// Sending to all by accident is prevented by the kernel, and the error says what would allow it.
+/// The kernel prevents an accidental broadcast, and the error names the option that allows it.
 #[test]
-fn broadcasting_has_to_be_asked_for() {
+fn broadcast_needs_an_option() {
     for address in ["127.255.255.255", "255.255.255.255"] {
         let client = tuplecat("udp-sendto").args(&format!("{address} 9"));
         client.says("x").run().fails(
@@ -244,7 +244,7 @@ fn broadcasting_has_to_be_asked_for() {
     );
     let server = tuplecat("udp-bind -4 --echo --count 1 * 0").start();
     let port = server.ready().port();
-    // Nobody answers from a broadcast address.
+    // No answer comes from a broadcast address.
     let client =
         tuplecat("udp-sendto --broadcast --replies 1 --reply-timeout forever 127.255.255.255");
     let client = client.arg(port.to_string()).says("anybody?");
@@ -269,9 +269,9 @@ fn a_route_that_prohibits_is_not_taken_for_a_broadcast() {
     }
 }
 
-/// A group on every interface of a network is answered from an address of this machine, not from the group's.
+/// A member that is bound to every interface answers from its own address, not from the group's.
 #[test]
-fn who_answers_a_group_is_one_machine() {
+fn a_member_answers_from_its_own_address() {
     let Some(network) = network() else { return };
     let server = network.tuplecat("udp-bind --join 239.77.6.1%veth0 --echo --count 1 * 0");
     let server = server.start();
@@ -286,7 +286,7 @@ fn who_answers_a_group_is_one_machine() {
     assert_eq!(tuple(server.line("sent")).1, answered);
 }
 
-/// The route to a group may lead elsewhere than --multicast-if says; and who is bound to a group does not send from there.
+/// The route to a group may use another interface than `--multicast-if`; a socket that is bound to a group sends from another address.
 #[test]
 fn reports_name_the_address_that_groups_are_sent_to_from() {
     let Some(network) = network() else { return };
@@ -303,7 +303,7 @@ fn reports_name_the_address_that_groups_are_sent_to_from() {
     assert_eq!(tuple(server.line("sent")).1, answering);
 }
 
-/// A link-local address without its interface is that of the interface which the kernel chooses.
+/// For a link-local address without an interface the kernel chooses the interface.
 #[test]
 fn an_address_without_its_scope_is_answered_all_the_same() {
     let Some(network) = network() else { return };

@@ -1,5 +1,5 @@
-//! The three failures of every tutorial on sockets, on a cable between two machines of the test's own: cut, dead, killed.
-//! TCP is patient: only who asks for it is told that nobody is there any more, and then with the 4-tuple that has died.
+//! Failures of a network between two machines of the test: a cut cable, a machine without power, a killed process.
+//! TCP retries for minutes. Options report a dead connection earlier, with its 4-tuple.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use crate::common::*;
 const OURS: &str = "192.0.2.1";
 const THEIRS: &str = "192.0.2.2";
 
-/// Two machines and the cable between them. Here it ends in a bridge, which has an address and is up whatever becomes of it.
+/// Two machines and the cable between them. Here it ends in a bridge, which has an address and stays up.
 struct Cable {
     ours: Namespace,
     theirs: Namespace,
@@ -55,7 +55,7 @@ impl Cable {
         self.ours.run("ip link set here up");
     }
 
-    /// The other machine loses its power without a word, and forgets everything.
+    /// Simulates a power failure of the other machine, which loses all its state.
     fn fail(&mut self, processes: Vec<Running>) {
         self.ours
             .run("ip link del here; ip neighbour flush dev bridge");
@@ -63,7 +63,7 @@ impl Cable {
         self.theirs = self.ours.beside();
     }
 
-    /// A listener there and a client here, with these words; each has heard the other.
+    /// Starts a listener there and a client here with these arguments, and exchanges a word in each direction.
     fn session(&self, listens: &str, connects: &str) -> [Running; 2] {
         let server = self.theirs.tuplecat("tcp-listen").args(listens);
         let mut server = server.args("* 0").stdin(Input::Held).start();
@@ -79,7 +79,7 @@ impl Cable {
     }
 }
 
-/// Ends with this status, and says which connection it was that has died, and of what.
+/// Checks the exit status, and that the message names the connection and the reason.
 #[track_caller]
 fn dies(running: Running, status: i32, reason: &str) -> Done {
     let done = running.wait().exits(status);
@@ -92,9 +92,9 @@ fn dies(running: Running, status: i32, reason: &str) -> Done {
     done
 }
 
-/// Whoever has something to send notices by that, whoever has not must ask; both sides of the cable are alike.
+/// A side that sends data notices a cut cable by that; the other needs probes. Both roles behave alike.
 #[test]
-fn a_cut_cable_is_noticed_in_time_by_those_who_asked() {
+fn a_cut_cable_is_noticed_in_time_with_keepalive() {
     let Some(cable) = Cable::new() else {
         return;
     };
@@ -146,7 +146,7 @@ fn nothing_is_lost_when_the_cable_is_back() {
         running.write(first);
     }
     for [_, client] in &sessions {
-        has_sent_in_vain(client);
+        has_retransmitted(client);
     }
     cable.mend();
     thread::scope(|scope| {
@@ -163,9 +163,9 @@ fn nothing_is_lost_when_the_cable_is_back() {
     }
 }
 
-/// Waits until the kernel has sent something again.
+/// Waits until the kernel has retransmitted.
 #[track_caller]
-fn has_sent_in_vain(running: &Running) {
+fn has_retransmitted(running: &Running) {
     wait_until("something is sent again", || {
         running.signal(Signal::USR1);
         let text = String::from_utf8(running.err().so_far()).unwrap();
@@ -174,9 +174,9 @@ fn has_sent_in_vain(running: &Running) {
     });
 }
 
-/// The other machine is gone for good, and what it has left is an address that nobody answers for.
+/// The other machine is gone, and no machine answers for its address.
 #[test]
-fn a_machine_without_power_is_noticed_in_time_by_those_who_asked() {
+fn a_machine_without_power_is_noticed_in_time_with_keepalive() {
     let Some(mut cable) = Cable::new() else {
         return;
     };
@@ -188,7 +188,7 @@ fn a_machine_without_power_is_noticed_in_time_by_those_who_asked() {
     dies(silent, 6, "connection timed out");
 }
 
-/// A machine that is back knows nothing of its connections, and says so.
+/// A restarted machine does not know its old connections, and resets them.
 #[test]
 fn a_machine_that_has_started_again_resets() {
     let Some(mut cable) = Cable::new() else {
@@ -201,7 +201,7 @@ fn a_machine_that_has_started_again_resets() {
     dies(client, 7, "connection reset by peer");
 }
 
-/// A process that is killed leaves a machine that speaks for it.
+/// The kernel closes the connections of a killed process.
 #[test]
 fn a_killed_peer_is_noticed_at_once() {
     let Some(cable) = Cable::new() else {
@@ -217,9 +217,9 @@ fn a_killed_peer_is_noticed_at_once() {
     dies(server, 7, "connection reset by peer");
 }
 
-/// A datagram into the void is nothing that anybody notices, until somebody says so.
+/// A lost datagram is not an error, unless an ICMP error reports it.
 #[test]
-fn datagrams_come_again_when_the_cable_is_back() {
+fn datagrams_arrive_again_when_the_cable_is_back() {
     let Some(cable) = Cable::new() else {
         return;
     };

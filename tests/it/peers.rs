@@ -1,5 +1,5 @@
-//! The other netcats on one side, and not one byte lost; a tool that is not installed is skipped with a notice.
-//! Between one another they lose data silently in every second pairing, because one takes the other's end for the end of everything.
+//! Other netcats on one side of a transfer, without losing a byte; one that is not installed is skipped with a notice.
+//! Among themselves they lose data silently in every second pairing: one takes the other's FIN for the end of everything.
 
 use std::io::Write;
 use std::thread;
@@ -10,16 +10,16 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// The beginning of the payload, which is there when its sender starts: without a single byte of input, tuplecat and others
-/// leave some seconds after the peer's FIN.
+/// The length of the payload that is in the sender's input before it starts. Without any input, tuplecat and others leave some
+/// seconds after the peer's FIN.
 const BEGINNING: usize = 1000;
 
-/// An input that has the beginning of a payload.
+/// Returns an input that has the beginning of a payload.
 fn begun(sent: &[u8]) -> Input {
     Input::Begun(sent[..BEGINNING].to_vec())
 }
 
-/// Five times 100,000 bytes over two seconds: with pauses, as a build or a slow disk would.
+/// Writes 500,000 bytes in five pieces over two seconds, as from a build or a slow disk.
 fn push(running: &mut Running, sent: &[u8]) {
     for (number, piece) in sent[BEGINNING..].chunks(100_000).enumerate() {
         if number > 0 {
@@ -34,7 +34,7 @@ fn push(running: &mut Running, sent: &[u8]) {
 fn nothing_is_lost_that_other_clients_send() {
     let sent = bytes(500_000);
     with_each_tool(|tool| {
-        // As under cron, systemd or ssh -n: standard input has ended before it began.
+        // As under cron, systemd or `ssh -n`: standard input has ended before the start.
         let server = tuplecat("tcp-listen 0").stdin(Input::Null).start();
         let launch = tool.launch(tool.connects, server.ready().port());
         let mut client = launch.stdin(begun(&sent)).start();
@@ -76,9 +76,9 @@ fn files_go_to_and_from_every_other_tool() {
         client.stdin(Input::From(with_text(&sent))).run().exits(0);
         assert!(server.wait().out == sent);
 
-        // And what a listener of theirs has to give.
+        // Now a listener of theirs sends.
         let (mut server, address) = listening(tool, Transport::Tcp, || Input::Held);
-        // Some of them leave at our end, so there is none.
+        // Some of them leave at our FIN, so none is sent.
         let client = tuplecat("tcp-connect --on-stdin-eof keep")
             .to(address)
             .start();
@@ -90,7 +90,7 @@ fn files_go_to_and_from_every_other_tool() {
     });
 }
 
-/// A client asks, ends its direction, and waits; the answer comes two seconds later.
+/// A client sends a question and a FIN, and waits; the answer comes two seconds later.
 #[test]
 fn an_answer_is_not_lost_however_late() {
     let patient = ["nc.openbsd", "ncat", "socat", "busybox"];
@@ -111,7 +111,7 @@ fn an_answer_is_not_lost_however_late() {
     });
 }
 
-/// The same between two of ours, both ways.
+/// The same holds between two tuplecat processes, in both roles.
 #[test]
 fn our_own_answer_is_not_lost_however_late() {
     thread::scope(|scope| {
@@ -162,7 +162,7 @@ fn datagrams_go_to_and_from_every_other_tool() {
     });
 }
 
-/// They are all served at once, by one echo and by one broker, and a program for each.
+/// All tools are served at once, by one echo and by a child for each.
 #[test]
 fn other_clients_are_served_side_by_side() {
     let text = "some text\n".repeat(20_000);

@@ -1,5 +1,5 @@
-//! Whom a socket that serves everybody answers, and whom it listens to.
-//! Peers are told apart by the sender of each datagram alone, so a lock is one only if every datagram is looked at.
+//! Reply policies of `udp-bind` (`--reply-to`), and the peers that it accepts.
+//! A peer is known by the sender address of a datagram alone, so a lock on one peer must check every datagram.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// A server with a held standard input, and three peers of which each has said its letter, in this order.
+/// A server with a held standard input, and three peers that have each sent their letter, in this order.
 struct Meeting {
     server: Running,
     address: SocketAddr,
@@ -33,14 +33,14 @@ impl Meeting {
         meeting
     }
 
-    /// Lets a peer say its letter, and waits until it is heard.
+    /// Sends the letter of a peer, and waits until it is received.
     fn say(&self, letter: &str, all: &str) {
         let peer = &self.peers[usize::from(letter.as_bytes()[0] - b'a')];
         peer.send_to(letter.as_bytes(), self.address).unwrap();
         self.server.out().wait_for(all);
     }
 
-    /// Sends a text from the server, and checks that these peers receive it and the others do not.
+    /// Sends a text from the server, and checks that only these peers receive it.
     #[track_caller]
     fn answers(&mut self, text: &str, expected: &str) {
         self.server.write(text);
@@ -55,7 +55,7 @@ impl Meeting {
 }
 
 #[test]
-fn an_answer_reaches_exactly_whom_the_policy_names() {
+fn an_answer_reaches_exactly_the_peers_of_the_policy() {
     for (words, first, then) in [
         ("", "c", "a"),
         ("--reply-to last", "c", "a"),
@@ -74,12 +74,12 @@ fn an_answer_reaches_exactly_whom_the_policy_names() {
 }
 
 #[test]
-fn an_answer_can_go_to_one_address_whoever_writes() {
+fn answers_can_go_to_one_fixed_address() {
     let (chosen, address) = datagrams();
     let mut meeting = Meeting::new(&format!("--reply-to {address}"));
     meeting.answers("for another", "");
     assert_eq!(receive(&chosen), (b"for another".to_vec(), meeting.address));
-    // It need not have written: this one is sent to before anybody has.
+    // The address need not have written: here it gets data before any datagram has come.
     let server = tuplecat(&format!("udp-bind --reply-to {address} 0"));
     let server = server.says("hello").start();
     assert_eq!(receive(&chosen), (b"hello".to_vec(), server.ready()));
@@ -109,7 +109,7 @@ fn a_full_table_forgets_the_peer_that_is_idle_longest() {
 }
 
 #[test]
-fn the_table_of_sockets_and_the_end_count_for_each_peer() {
+fn the_table_and_the_closing_lines_count_for_each_peer() {
     let mut meeting = Meeting::new("");
     meeting.say("b", "abcb");
     meeting.answers("answer", "b");
@@ -147,7 +147,7 @@ fn the_table_of_sockets_and_the_end_count_for_each_peer() {
     assert_eq!(rows("peer "), told("peer", &peers));
 }
 
-/// Datagrams that others had queued before the lock was set are not let through.
+/// Datagrams of other peers that were queued before the lock are dropped.
 #[test]
 fn a_lock_holds_for_what_was_queued_before_it() {
     for words in ["", "--no-fast-path"] {
@@ -184,7 +184,7 @@ fn a_lock_holds_for_what_was_queued_before_it() {
     }
 }
 
-/// Each peer is answered from the address that it has written to; of IPv6 a machine has but one for itself, so this one has two.
+/// Each peer is answered from the address that it has written to. The machine has one IPv6 loopback address, so the test adds another.
 #[test]
 fn an_answer_comes_from_the_address_that_was_written_to() {
     let setup = "ip link set lo up\nip -6 address add fd00::1 dev lo nodad\nip -6 address add fd00::2 dev lo nodad";
@@ -198,7 +198,7 @@ fn an_answer_comes_from_the_address_that_was_written_to() {
             if words.starts_with("-6") && !host.contains(':') {
                 continue;
             }
-            // Whoever answers from another address is not listened to.
+            // A client ignores an answer from another address.
             let client = namespace
                 .tuplecat("udp-sendto --replies 1 --reply-timeout 30")
                 .arg(host);
@@ -209,13 +209,13 @@ fn an_answer_comes_from_the_address_that_was_written_to() {
     }
 }
 
-/// Whoever goes away is news of one peer.
+/// A peer that goes away is reported for that peer only.
 #[test]
 fn a_peer_that_goes_away_ends_nothing() {
     let mut meeting = Meeting::new("--reply-to all");
     let [first, ..] = &meeting.peers;
     let gone = first.local_addr().unwrap();
-    // Connected to itself it refuses all others. Closed, it could live on for a moment in a child that another test is starting.
+    // Connected to itself, the socket refuses all others. A closed one may stay open for a moment in a child of another test.
     first.connect(gone).unwrap();
     meeting.answers("one", "bc");
     let line = meeting.server.err().wait_for_line("refused");

@@ -1,5 +1,5 @@
-//! Whether a UDP port is open: a reply says yes, an error says no, and silence says neither.
-//! Three answers, three exit statuses, and a line that says which it is.
+//! UDP probes: a reply means open, an error closed, silence neither.
+//! Three results have three exit statuses, and a line that names the result.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn an_empty_reply_is_a_reply() {
 #[test]
 fn an_error_means_closed() {
     let (_nobody, address) = refusing(Transport::Udp);
-    // There is nothing to wait for.
+    // The limit does not matter: the error comes at once.
     let client = tuplecat("udp-sendto --probe --reply-timeout 1h").to(address);
     let done = client.run().exits(5);
     let message = done.errors();
@@ -64,7 +64,7 @@ fn silence_means_neither() {
 }
 
 #[test]
-fn only_who_is_asked_can_answer() {
+fn only_the_target_can_answer() {
     let (socket, address) = datagrams();
     let client = tuplecat("udp-sendto --probe --reply-timeout 2").to(address);
     let client = client.start();
@@ -104,9 +104,9 @@ fn the_question_can_be_chosen() {
     }
 }
 
-/// What is given to send needs no probe, and standard input is left alone.
+/// `--send` works without `--probe`, and standard input is not read.
 #[test]
-fn words_are_sent_in_place_of_standard_input() {
+fn send_replaces_standard_input() {
     let (socket, address) = datagrams();
     let client = tuplecat("udp-sendto --send one --send two --reply-timeout 0").to(address);
     client.stdin(Input::Held).run().exits(0);
@@ -114,7 +114,7 @@ fn words_are_sent_in_place_of_standard_input() {
     assert_eq!(receive(&socket).0, b"two");
 }
 
-/// A person who gives no question at a terminal has none.
+/// At a terminal without input the question is empty.
 #[test]
 fn a_terminal_is_not_waited_for() {
     let (_person, process) = terminal();

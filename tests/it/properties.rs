@@ -1,5 +1,5 @@
-//! Everything that reads input from outside, against what has to be true of it: over the corpus of the fuzz targets, and at random.
-//! The properties stand in `fuzz/properties.rs`; random texts are made of pieces that mean something, so that many are nearly right.
+//! Properties of every parser of outside input, checked over the corpus of the fuzz targets and at random.
+//! `fuzz/properties.rs` defines them. Random texts consist of meaningful pieces, so that many are almost valid.
 
 #[path = "../../fuzz/properties.rs"]
 mod readers;
@@ -40,7 +40,7 @@ fn each_property_has_a_fuzz_target() {
     }
 }
 
-/// A text of pieces.
+/// Returns a strategy for texts of these pieces.
 fn made_of(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     vec(select(pieces), 0..12).prop_map(|pieces| pieces.concat().into_bytes())
 }
@@ -147,7 +147,7 @@ const DUMP: &[&str] = &[
     "\x1b[31m",
     "\r",
 ];
-/// Whole lines of a dump, so that more than a few fit together.
+/// Lines of a dump, so that several fit together.
 const LINES: &[&str] = &[
     "2026-11-20T12:00:00.123456Z > udp 127.0.0.1:1 -> [::1%2]:9 #3 2 bytes\n00000000  68 0a  |h.|\n",
     "2026-11-20T12:00:00.123456Z < udp 127.0.0.1:1 <- 127.0.0.1:9 #1 0 bytes\n",
@@ -158,7 +158,7 @@ const LINES: &[&str] = &[
     "\n",
 ];
 
-/// What was found once is kept as a file of the corpus, where everybody can see what it is.
+/// A failing input becomes a file of the corpus, not an entry of a seed file.
 fn settings() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,

@@ -1,5 +1,5 @@
-//! The recipes of tuplecat-recipes(7), run as they stand there: against real servers where those are installed.
-//! A recipe that finds nothing wrong proves little, so each test of a service has a service that fails it as well.
+//! Recipes of tuplecat-recipes(7), run exactly as printed, against real servers where those are installed.
+//! A test that never fails proves little, so each recipe also runs against a server that fails it.
 
 use std::fs;
 use std::io::Write;
@@ -11,13 +11,13 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// A server that answers every line with this text.
+/// Starts a server that answers every line with this text.
 fn answering(text: &str) -> Running {
     let server = tuplecat("tcp-listen -k 0 --respond");
     server.arg(format!("={text}")).start()
 }
 
-/// The first line in which the program says what is wrong.
+/// Returns the first error message.
 fn complaint(done: &Done) -> String {
     done.errors().lines().next().unwrap_or_default().to_owned()
 }
@@ -57,7 +57,7 @@ fn a_service_of_datagrams_is_waited_for() {
     let (service, address) = datagrams();
     let recipe = recipe("wait-udp").at("localhost 9000", address);
     let client = recipe.launch().start();
-    // It is not ready for the first question.
+    // The service does not answer the first question.
     receive(&service);
     let (question, sender) = receive(&service);
     assert_eq!(question, b"ping");
@@ -70,7 +70,7 @@ fn a_free_port_is_found() {
     let done = recipe("free-port").then("echo $port").launch().run();
     let port = done.exits(0).text().trim_end().parse::<u16>().unwrap();
     assert_ne!(port, 0);
-    // Nobody has port 0.
+    // Port 0 is free.
     let (_one, first) = listen();
     let (_two, second) = listen();
     let list = format!("{} {} 0 {0}", first.port(), second.port());
@@ -201,7 +201,7 @@ fn a_web_hook_is_caught() {
     peer.write_all(header.as_bytes()).unwrap();
     let answer = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
     assert_eq!(read_len(&peer, answer.len()), answer.as_bytes());
-    // What comes after the answer is there as well.
+    // Data after the answer arrives too.
     peer.write_all(b"{\"a\":1}").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_all(&peer), b"");

@@ -1,5 +1,5 @@
-//! The recipes of tuplecat-recipes(7) that send datagrams, run as they stand there against small responders.
-//! What they send is held against the standards byte by byte.
+//! Recipes of tuplecat-recipes(7) that send datagrams, run exactly as printed against small responders.
+//! Their datagrams are checked byte by byte against the standards.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn the_time_is_asked_for() {
     assert_eq!(client.wait().exits(0).text(), "e9d12345\n");
 }
 
-/// A socket in a group of the loopback interface.
+/// Opens a socket in a group of the loopback interface.
 fn member(group: Ipv4Addr) -> (UdpSocket, u16) {
     let (socket, address) = datagrams_at(SocketAddr::from((group, 0)));
     socket
@@ -89,7 +89,7 @@ fn member(group: Ipv4Addr) -> (UdpSocket, u16) {
     (socket, address.port())
 }
 
-/// Two machines that answer, each from an address of its own.
+/// Sends the answer from two addresses, as two machines.
 fn answer_from_two(asker: SocketAddr, answer: &[u8]) -> [SocketAddr; 2] {
     [(); 2].map(|()| {
         let (socket, address) = datagrams();

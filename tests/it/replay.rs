@@ -1,5 +1,5 @@
-//! A dump is a recording: played back, it gives the same bytes again, with the same borders and, if asked for, the same pauses.
-//! Either side can be played: what the program had sent, or what it had received.
+//! Replays of dumps: the same bytes again, with the same boundaries and, on request, the same pauses.
+//! Both sides of a dump can be replayed: the sent data, and the received data.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tuplecat::flow::Transport;
 use crate::common::*;
 
 both! {
-    /// What one side has dumped is played to another, as what it had sent or what it had received.
+    /// The dump of one side replays its sent or its received data.
     fn a_dump_gives_the_same_bytes_again(transport) {
         let text = bytes(30_000);
         let server = waits(transport, "-q -x 0").start();
@@ -25,7 +25,7 @@ both! {
     }
 }
 
-/// The dump of three datagrams with pauses between them, one of them empty, as the sender had seen them.
+/// Returns a dump of three datagrams with pauses between them, one of them empty, from the sender's side.
 fn recording() -> String {
     let (socket, address) = datagrams();
     let launch = tuplecat("udp-sendto -x --in line --delay 100ms --reply-timeout 0").to(address);
@@ -37,7 +37,7 @@ fn recording() -> String {
 }
 
 #[test]
-fn datagrams_keep_their_borders() {
+fn datagrams_keep_their_boundaries() {
     let dump = recording();
     let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
     let shorter: Vec<&str> = dump.lines().filter(is_dump).collect();
@@ -67,10 +67,9 @@ fn the_pauses_can_be_kept() {
     }
 }
 
-/// What is known to come later comes at its time, whether or not anything more will be read.
-/// A clock that was set while it was recorded: what seems to come before the beginning goes at once.
+/// A chunk is sent at its time, even if no further input arrives.
 #[test]
-fn times_that_go_backwards_keep_nothing_back() {
+fn times_that_go_backwards_delay_nothing() {
     let times = [
         "2026-11-20T12:00:00.000000Z",
         "2026-11-20T11:00:00.000000Z",
@@ -98,7 +97,7 @@ fn the_last_pause_ends_although_the_input_does_not() {
     let (socket, address) = datagrams();
     let player = tuplecat("udp-sendto --in dump --delay original --reply-timeout 0").to(address);
     let mut player = player.stdin(Input::Held).start();
-    // Nothing follows that would have to be read first.
+    // No further input has to be read first.
     let dump = recording();
     let is_dump = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
     for line in dump.lines().filter(is_dump) {
@@ -112,7 +111,7 @@ fn the_last_pause_ends_although_the_input_does_not() {
 }
 
 #[test]
-fn what_is_no_whole_dump_is_an_error() {
+fn an_incomplete_dump_is_an_error() {
     let dump = recording();
     let (header, _) = dump.split_once("\n00000000").unwrap();
     let header = header.lines().last().unwrap();
@@ -143,14 +142,14 @@ fn nothing_to_play_is_an_error() {
         let message = format!("cannot read the input: {reason}");
         player.says(input).run().fails(1, &message);
     }
-    // What has recorded nothing is no mistake.
+    // A recording without data is no mistake.
     let (_socket, address) = datagrams();
     let player = tuplecat("udp-sendto --reply-timeout 0 --in dump").to(address);
     player.says("").run().exits(0);
 }
 
 #[test]
-fn a_record_never_goes_over_what_the_run_reads_or_writes() {
+fn a_record_never_overwrites_a_file_of_the_run() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("session.dump");
     fs::write(&path, recording()).unwrap();
@@ -174,7 +173,7 @@ fn a_record_never_goes_over_what_the_run_reads_or_writes() {
         1,
         "cannot write to 'x' (--pcap): --hex-file is the same file",
     );
-    // A device has nothing to lose.
+    // A device has no content to lose.
     let done = tuplecat("tcp-listen --timeout 1ms 0 --hex-file /dev/null --pcap /dev/null").run();
     done.exits(6);
 }

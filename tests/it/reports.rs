@@ -1,5 +1,5 @@
-//! What the program reports: who is at both ends of everything, on standard error and nowhere else.
-//! Scripts get a channel of their own, the ready file or descriptor, and a signal asks for a table.
+//! Reports on standard error: both addresses of everything that happens.
+//! Scripts have channels of their own: the ready file or descriptor, and the table of sockets on a signal.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,7 +10,7 @@ use tuplecat::flow::Transport;
 use crate::common::*;
 
 both! {
-    /// Quiet means that only errors are told.
+    /// With `-q` only errors are reported.
     fn quiet_is_quiet(transport) {
         let server = waits(transport, "-q 0").start();
         let client = speaks(transport, server.ready()).args("-q").says("x").run().exits(0);
@@ -29,7 +29,7 @@ both! {
                 assert!(server.line("closed").contains("received 12, sent 0 bytes in "));
                 assert!(client.line("closed").contains("received 0, sent 12 bytes in "));
             }
-            // The empty datagram that stands for the end is a datagram as well.
+            // The EOF datagram counts as a datagram.
             Transport::Udp => {
                 let received = "received 2 datagrams (12 bytes), sent ";
                 assert!(server.line("closed").contains(received), "{}", server.err);
@@ -39,7 +39,7 @@ both! {
         }
     }
 
-    /// SIGUSR1 shows the sockets and changes nothing.
+    /// SIGUSR1 prints the table of sockets and changes nothing else.
     fn a_signal_shows_the_table_of_sockets(transport) {
         let mut server = waits(transport, "0").stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -57,7 +57,7 @@ both! {
         server.wait().exits(0);
     }
 
-    /// Payload goes to standard output and nothing else does.
+    /// Standard output has the payload and nothing else.
     fn standard_output_is_for_payload(transport) {
         let server = waits(transport, "-v 0").start();
         let client = speaks(transport, server.ready()).args("-v").says("x").run().exits(0);
@@ -65,7 +65,7 @@ both! {
         assert_eq!(server.wait().exits(0).text(), "x");
     }
 
-    /// The ready file appears whole: whoever sees it can read all of it, and nothing else is left beside it.
+    /// The ready file appears complete, and no temporary file remains beside it.
     fn the_ready_file_appears_whole(transport) {
         let server = waits(transport, "0").start();
         let line = server.ready_line();
@@ -73,7 +73,7 @@ both! {
         let directory = server.path("");
         let names: Vec<_> = fs::read_dir(directory).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
-        // It replaces what an earlier run has left.
+        // It replaces the file of an earlier run.
         let old = server.path("ready");
         fs::write(&old, "old").unwrap();
         let other = waits(transport, "--timeout 300ms 0").ready_at(&old);
@@ -82,13 +82,13 @@ both! {
         assert!(done.err.contains(line.trim_end()), "{line}");
     }
 
-    /// A descriptor gets the same line, and is closed after it, so that its reader sees the end.
+    /// A ready descriptor gets the same line and is closed, so that its reader sees the end.
     fn the_ready_descriptor_gets_the_line_and_an_end(transport) {
         let server = waits(transport, "--ready-fd 7 0").redirect("7>channel").start();
         let address = server.ready();
         let line = server.wait_for_file(&server.path("channel"));
         assert_eq!(line, format!("{transport} {address}\n"));
-        // Once it answers, it has got beyond its beginning.
+        // An echo shows that the start is over.
         server.signal(Signal::USR1);
         server.err().wait_for_line("socket");
         let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
@@ -97,21 +97,21 @@ both! {
         assert!(open.map(leads).all(|target| target.ok() != Some(channel.clone())));
     }
 
-    /// Standard output can be the channel too, where no payload is expected.
+    /// Standard output can be the ready descriptor where no payload is expected.
     fn the_ready_descriptor_may_be_standard_output(transport) {
         let server = waits(transport, "--ready-fd 1 0").start();
         let address = server.ready();
         server.out().wait_for(&format!("{transport} {address}\n"));
     }
 
-    /// A place for the ready line that does not exist is an error.
+    /// A ready file that cannot be created is an error.
     fn a_ready_line_that_cannot_be_written_is_an_error(transport) {
         let done = waits(transport, "--ready-fd 99 0").run();
         done.fails(1, "cannot use descriptor 99 (--ready-fd): bad file descriptor");
         let done = waits(transport, "0").ready_at("/nonexistent/ready").run();
         let reason = "no such file or directory";
         done.fails(1, &format!("cannot write the ready file '/nonexistent/ready': {reason}"));
-        // Half a line is of no use to anybody.
+        // An incomplete line is useless.
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ready");
         let done = waits(transport, "0").ready_at(&path).limited("-f 0").run();
@@ -119,8 +119,8 @@ both! {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
-    /// Colours are for people who look: on a terminal, unless they want none, or where they are asked for.
-    fn colours_are_for_people(transport) {
+    /// Colours are used on a terminal, unless disabled, and elsewhere on request.
+    fn colours_are_used_on_a_terminal(transport) {
         for (words, variable, on_terminal, is_coloured) in [
             ("", None, false, false),
             ("", None, true, true),
@@ -191,7 +191,7 @@ fn every_peer_of_a_socket_is_in_the_table() {
 }
 
 #[test]
-fn verbose_tells_every_chunk_of_a_stream() {
+fn verbose_reports_every_chunk_of_a_stream() {
     let server = tuplecat("tcp-listen -v 0").start();
     let address = server.ready();
     let mut peer = connect(address);
@@ -214,7 +214,7 @@ fn verbose_tells_every_chunk_of_a_stream() {
 }
 
 #[test]
-fn verbose_tells_the_end_of_input() {
+fn verbose_reports_the_end_of_input() {
     let (listener, address) = listen();
     let client = tuplecat("tcp-connect -v").to(address).start();
     let own = client.ready();
@@ -229,7 +229,7 @@ fn verbose_tells_the_end_of_input() {
 }
 
 #[test]
-fn connecting_is_told_with_every_attempt() {
+fn connecting_is_reported_with_every_attempt() {
     let (_nobody, address) = refusing(Transport::Tcp);
     let done = tuplecat("tcp-connect -v").to(address).run().exits(5);
     assert_eq!(done.line("connecting"), format!("connecting {address}"));
@@ -239,7 +239,7 @@ fn connecting_is_told_with_every_attempt() {
     );
 }
 
-/// A line is written whole, so that several processes can share one standard error.
+/// A line is written by one call, so that several processes can share one standard error.
 #[test]
 fn reports_of_several_processes_do_not_mix() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,5 +1,5 @@
-//! Answers that are known beforehand: --canned and --respond, which stand in for a server in a test.
-//! Over both transports a request has an answer; over TCP a request is a line, over UDP a datagram.
+//! Fixed answers to requests (`--canned`, `--respond`), to replace a server in a test.
+//! A request is a line over TCP, and a datagram over UDP.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// A server for many, until it is dropped.
+/// Launches a server for many clients.
 fn serves(transport: Transport) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen -k 0"),
@@ -17,7 +17,7 @@ fn serves(transport: Transport) -> Launch {
     }
 }
 
-/// What comes back for a request.
+/// Returns the answer to a request.
 fn asked(transport: Transport, address: SocketAddr, request: &[u8], answer: &str) -> String {
     let client = match transport {
         Transport::Tcp => tuplecat("tcp-connect"),
@@ -47,7 +47,7 @@ both! {
         fs::write(&path, b"all of \x00 it\n").unwrap();
         let server = serves(transport).args("--respond PING=PONG --canned").arg(&path).start();
         let address = server.ready();
-        // It is read once, at the start.
+        // The file is read once, at the start.
         fs::remove_file(&path).unwrap();
         assert_eq!(asked(transport, address, b"PING\n", "PONG"), "PONG");
         assert_eq!(asked(transport, address, b"else\n", "it"), "all of \0 it\n");
@@ -95,12 +95,12 @@ fn a_large_answer_is_sent_whole() {
 }
 
 #[test]
-fn who_does_not_read_does_not_fill_the_memory_and_stops_nobody() {
+fn a_client_that_does_not_read_takes_no_memory_and_stops_no_other() {
     let server = tuplecat("tcp-listen -k 0 --respond").arg(format!("={}", "x".repeat(1000)));
     let server = server.start();
     let greedy = connect(server.ready());
     greedy.set_nonblocking(true).unwrap();
-    // Until nobody takes any more.
+    // Until nothing more is taken.
     let mut sent = 0;
     while let Ok(count) = (&greedy).write(&b"?\n".repeat(1000)) {
         sent += count;

@@ -1,5 +1,5 @@
-//! Whole scripts: one line that tests a service, and a listener and its client that meet over and over.
-//! What counts is what a script sees: the exit status, what is on standard output, and a difference that a person can read.
+//! Complete scripts: a service tested in one line, and a listener and its client that meet repeatedly.
+//! They check what a script sees: the exit status, standard output, and a readable difference.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// The variable that says how often scripts are run.
+/// The environment variable for the number of runs.
 const RUNS: &str = "TUPLECAT_SCRIPT_RUNS";
 
 fn runs() -> usize {
@@ -31,7 +31,7 @@ fn redis_answers() {
 }
 
 #[test]
-fn a_server_of_another_kind_is_told_from_redis() {
+fn another_server_is_distinguished_from_redis() {
     let Some(nginx) = nginx("location / { return 204; }") else {
         return;
     };
@@ -72,7 +72,7 @@ fn a_service_of_datagrams_is_tested_in_one_line() {
     test(address, "OK").exits(6);
 }
 
-/// A listener on any port and its client, each in the background of a script that waits for the ready file.
+/// A listener on any port and its client, in the background of a script that waits for the ready file.
 const MEETING: &str = r#"
     tuplecat $WAITS -q 0 --ready-file ready --timeout 15 \
         --expect 'question\n' --send 'answer\n' > asked &
@@ -99,7 +99,7 @@ both! {
     }
 }
 
-/// The answer is what counts, and not how much of it somebody wanted to read.
+/// A complete answer counts, even if the reader of standard output leaves early.
 #[test]
 fn a_reader_that_has_seen_enough_changes_no_status() {
     let server = tuplecat("tcp-listen -k 0 --respond");
@@ -118,7 +118,7 @@ fn a_reader_that_has_seen_enough_changes_no_status() {
     }
 }
 
-/// A whole transfer each way at once, of more than fits into the buffers on the way.
+/// A transfer in both directions at once, larger than all buffers.
 #[test]
 fn files_are_exchanged_every_time() {
     let directory = tempfile::tempdir().unwrap();

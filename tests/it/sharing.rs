@@ -1,5 +1,5 @@
-//! How the clients of one listener share standard input and output: all or one of them, marked, filed, or handed on.
-//! Whoever does not take what is meant for it holds others up for a bounded time, and is dropped with a message.
+//! Standard input and output shared by the clients of one listener: to all or one of them, prefixed, into files, or brokered.
+//! A client that reads nothing delays others for a limited time, and is then dropped with a message.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -14,24 +14,24 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
 
-/// A client that the server has accepted: its number is how many there were.
+/// Connects a client and waits until it is accepted as the one with this number.
 fn join(server: &Running, number: usize) -> TcpStream {
     let client = connect(server.ready());
     server.err().wait_for(&format!("  #{number}\n"));
     client
 }
 
-/// Checks that these bytes come, and none that are not said here.
+/// Checks that exactly these bytes arrive.
 #[track_caller]
 fn gets(client: &TcpStream, text: &str) {
     assert_eq!(read_len(client, text.len()), text.as_bytes());
     assert!(is_silent_for(client, Duration::from_millis(20)));
 }
 
-/// The second column is who gets what is typed first, the last one who gets the next, when the first client has gone and a third
-/// has come.
+/// Columns: the option, the clients that get the first line, and those that get the next one after the first client has left and a
+/// third has come.
 #[test]
-fn what_is_typed_goes_to_whom_it_should() {
+fn input_goes_to_the_clients_of_the_policy() {
     for (which, before, after) in [
         ("all", ["1", "1"], ["2", "2"]),
         ("first", ["1", ""], ["2", ""]),
@@ -55,9 +55,9 @@ fn what_is_typed_goes_to_whom_it_should() {
     }
 }
 
-/// A file is for those who are there when it is read; those who come later see its end.
+/// A file goes to the clients that are connected when it is read; later ones get a FIN.
 #[test]
-fn a_file_is_for_those_who_are_there() {
+fn a_file_goes_to_connected_clients() {
     for which in ["all", "first", "last"] {
         let server = tuplecat("tcp-listen -k 0 --stdin-to").arg(which);
         let server = server.stdin(Input::From(with_text(b"a file"))).start();
@@ -65,7 +65,7 @@ fn a_file_is_for_those_who_are_there() {
         assert_eq!(read_all(&one), b"a file");
         let mut two = connect(server.ready());
         assert_eq!(read_all(&two), b"");
-        // Their own direction goes on.
+        // The other direction goes on.
         two.write_all(b"still here").unwrap();
         server.out().wait_for("still here");
         server.signal(Signal::INT);
@@ -73,9 +73,9 @@ fn a_file_is_for_those_who_are_there() {
     }
 }
 
-/// Where there is nothing to say, a client that has finished is gone, and nobody waits for anything.
+/// Without input, a client that has finished is closed, and nothing is waited for.
 #[test]
-fn without_input_a_client_that_has_finished_is_let_go() {
+fn without_input_a_client_that_has_finished_is_closed() {
     let file = || Input::From(with_text(b"unread"));
     for (words, input) in [
         ("", Input::Null),
@@ -100,7 +100,7 @@ fn without_input_a_client_that_has_finished_is_let_go() {
 }
 
 #[test]
-fn a_broker_hands_on_what_each_says_to_all_others() {
+fn a_broker_forwards_each_client_to_all_others() {
     let server = tuplecat("tcp-listen -k --broker 0");
     let mut server = server.stdin(Input::Held).start();
     let (mut one, two, three) = (join(&server, 1), join(&server, 2), join(&server, 3));
@@ -113,7 +113,7 @@ fn a_broker_hands_on_what_each_says_to_all_others() {
     for client in [&one, &two, &three] {
         gets(client, "from here");
     }
-    // The end of one is that of nobody else.
+    // The end of one client does not end the others.
     finish(&one);
     assert_eq!(read_all(&one), b"");
     server.close_stdin();
@@ -125,15 +125,15 @@ fn a_broker_hands_on_what_each_says_to_all_others() {
     server.wait().exits(130);
 }
 
-/// The size of the chunks that a speaker sends, known by its letter.
+/// Returns the size of the chunks of a sender, which its letter identifies.
 fn chunk_of(letter: u8) -> usize {
     500 + 700 * usize::from(letter - b'a')
 }
 
-/// Chunks of many that speak at once are not cut into one another, neither for the others nor on standard output.
+/// Chunks of clients that send at once are not mixed, neither for other clients nor on standard output.
 #[test]
-fn a_broker_hands_on_whole_chunks() {
-    // All of it fits into the window that the server offers at first: nothing is cut on its way there.
+fn a_broker_forwards_whole_chunks() {
+    // All of it fits into the initial window of the server, so that nothing is divided on its way there.
     const COUNT: usize = 20;
     let server = tuplecat("tcp-listen -k --broker 0").start();
     let hears = join(&server, 1);
@@ -159,7 +159,7 @@ fn a_broker_hands_on_whole_chunks() {
     assert!(server.out().wait_for_len(len) == text);
 }
 
-/// Writes until the server takes nothing more, or has taken so much.
+/// Writes until the server takes nothing more, or `len` bytes are written.
 fn flood(mut client: &TcpStream, len: usize) -> usize {
     let piece = vec![b'x'; 64 << 10];
     let mut sent = 0;
@@ -174,7 +174,7 @@ fn flood(mut client: &TcpStream, len: usize) -> usize {
 }
 
 #[test]
-fn a_broker_drops_who_does_not_listen() {
+fn a_broker_drops_a_client_that_does_not_read() {
     let server = tuplecat("tcp-listen -k --broker --client-timeout 2 0");
     let server = server.stdout(Output::Null).start();
     let deaf = join(&server, 1);
@@ -200,9 +200,9 @@ fn a_broker_drops_who_does_not_listen() {
     server.wait().exits(130);
 }
 
-/// An echo, and standard input for all: the others get theirs when the one that does not take it is gone.
+/// A client that reads nothing is dropped by an echo, and by shared input, which the others then get.
 #[test]
-fn who_takes_nothing_is_dropped_after_a_while() {
+fn a_client_that_reads_nothing_is_dropped() {
     let server = tuplecat("tcp-listen -k --echo --client-timeout 300ms 0").start();
     let deaf = connect(server.ready());
     flood(&deaf, usize::MAX);
@@ -219,20 +219,20 @@ fn who_takes_nothing_is_dropped_after_a_while() {
     assert!(reader.join().unwrap() == text);
     let broken = server.err().wait_for_line("broken");
     assert!(broken.contains("  #1  took nothing for 2 s"), "{broken}");
-    // It can take what is on its way for all of its own, and learns that this is not all.
+    // It can read what is in flight, and learns by a reset that this is not all.
     let end = deaf.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
 
-/// Whoever does not take standard input holds it back, and nothing of what the others say.
+/// A client that does not read standard input delays the input, and not the output of others.
 #[test]
-fn who_takes_nothing_holds_up_nobody_s_output() {
+fn a_client_that_reads_nothing_delays_no_output() {
     let server = tuplecat("tcp-listen -k 0");
     let mut server = server.stdin(Input::Held).start();
     let _deaf = join(&server, 1);
     let mut speaks = join(&server, 2);
     let mut stdin = server.take_stdin();
-    // Nobody reads all of this: it stays in the pipe when the client's buffers are full.
+    // The client does not read it: the rest stays in the pipe when its buffers are full.
     let writer = thread::spawn(move || drop(stdin.write_all(&bytes(30 << 20))));
     assert!(!server.has_ended_within(A_WHILE));
     is_calm(&server);
@@ -245,7 +245,7 @@ fn who_takes_nothing_holds_up_nobody_s_output() {
     writer.join().unwrap();
 }
 
-/// The files in a folder, each with its content, in order of their names.
+/// Returns the files in a folder with their content, sorted by name.
 fn files(folder: &Path) -> Vec<(String, String)> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let mut files: Vec<_> = entries
@@ -270,7 +270,7 @@ fn each_client_fills_a_file_of_its_own() {
             let mut client = connect(server.ready());
             let own = client.local_addr().unwrap().port();
             let name = format!("tcp_127.0.0.1_{port}_127.0.0.1_{own}");
-            // Somebody has left something there: it stays as it is.
+            // An existing file stays unchanged.
             fs::write(folder.path().join(&name), "old").unwrap();
             client
                 .write_all(format!("text {number}").as_bytes())
@@ -294,15 +294,15 @@ fn each_client_fills_a_file_of_its_own() {
     missing.fails(1, "--out-dir 'nowhere': no such file or directory");
 }
 
-/// Also at the end: what a client has not taken is no reason to keep its place for ever.
+/// A client that has finished, and does not read, does not keep its place for ever.
 #[test]
-fn who_has_finished_and_takes_nothing_is_dropped_as_well() {
+fn a_finished_client_that_reads_nothing_is_dropped() {
     let server = tuplecat("tcp-listen -k --echo --max-clients 1 --client-timeout 300ms 0").start();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.ready().into()).unwrap();
     let mut deaf = TcpStream::from(socket);
-    // More than it has room for, less than there is room for on the way to it.
+    // More than the client's buffer holds, and less than all buffers hold.
     deaf.write_all(&bytes(200_000)).unwrap();
     finish(&deaf);
     let broken = server.err().wait_for_line("broken");

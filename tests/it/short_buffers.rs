@@ -1,5 +1,5 @@
-//! The smallest buffers that the kernel gives, so that reads and writes are short ones, in all modes and with every local end.
-//! TCP only becomes slow; of datagrams some do not fit, and each of those is counted.
+//! The smallest socket buffers, so that reads and writes are short, in all modes and with every local end.
+//! TCP only becomes slow. Of the datagrams some do not fit, and each of those is counted.
 
 use std::fs::File;
 use std::thread;
@@ -9,12 +9,12 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// As little as the kernel gives, which makes more of it (socket(7)).
+/// The option for the smallest buffers; the kernel grants more (socket(7)).
 const SHORT: &str = "--sndbuf 1 --rcvbuf 1";
 
 const ENGINES: [&str; 2] = ["", "--no-fast-path"];
 
-/// Many times what fits; more of it takes long, as the window stays so small.
+/// The size of a transfer: many times the buffers. More takes long, as the window stays small.
 const LEN: usize = 30_000;
 
 fn with_each_engine(check: impl Fn(&str) + Sync) {
@@ -38,7 +38,7 @@ fn both_directions_of_a_connection_arrive() {
     });
 }
 
-/// Whatever gives back what it gets, over TCP.
+/// Local ends that return their input, over TCP.
 #[test]
 fn every_local_end_gives_back_all_it_gets() {
     let sent = bytes(LEN);
@@ -57,7 +57,7 @@ fn every_local_end_gives_back_all_it_gets() {
 }
 
 #[test]
-fn what_is_brokered_reaches_everybody_else() {
+fn brokered_data_reaches_all_others() {
     let sent = bytes(LEN);
     with_each_engine(|words| {
         let server = tuplecat("tcp-listen -k --broker 0").args(words).start();
@@ -106,7 +106,7 @@ fn dialogues_and_answers_are_whole() {
     });
 }
 
-/// A dump shows short pieces, and all of them: played back they are the same bytes.
+/// A dump has all of the short chunks, and replays as the same bytes.
 #[test]
 fn a_dump_of_short_pieces_is_whole() {
     let sent = bytes(LEN);
@@ -131,10 +131,10 @@ fn a_dump_of_short_pieces_is_whole() {
     });
 }
 
-/// Datagrams as [`framed`] has them: what one is, and what the next one is, does not depend on the buffers.
+/// Sizes of datagrams. Boundaries do not depend on the buffers.
 const SIZES: [usize; 9] = [0, 1, 100, 1472, 2, 9000, 0, 65_507, 3];
 
-/// Each behind its length in two bytes (`len16`).
+/// Encodes datagrams of these sizes as `len16`.
 fn framed(sizes: &[usize]) -> Vec<u8> {
     let frame = |&size: &usize| {
         let len = u16::try_from(size).unwrap().to_be_bytes();
@@ -143,7 +143,7 @@ fn framed(sizes: &[usize]) -> Vec<u8> {
     sizes.iter().flat_map(frame).collect()
 }
 
-/// Who waits for each answer before the next question loses nothing: there is always room for one.
+/// A client that waits for each answer loses nothing: there is always room for one datagram.
 #[test]
 fn a_datagram_of_any_size_is_answered() {
     with_each_engine(|words| {
@@ -162,7 +162,7 @@ fn a_datagram_of_any_size_is_answered() {
     });
 }
 
-/// Checks that what was written, in frames, is a part of what was sent, in order; returns how many datagrams it is.
+/// Checks that the output, in frames, is a subsequence of the sent datagrams; returns their number.
 fn is_part_of(mut out: &[u8], sent: &[usize]) -> u64 {
     let mut rest = sent.iter();
     let mut count = 0;
@@ -176,7 +176,7 @@ fn is_part_of(mut out: &[u8], sent: &[usize]) -> u64 {
     count
 }
 
-/// A flood of them does not fit, and what does not is counted.
+/// In a flood some datagrams do not fit, and those are counted.
 #[test]
 fn every_datagram_arrives_or_is_counted() {
     let sizes: Vec<usize> = (0..300).map(|at| SIZES[at % SIZES.len()].max(1)).collect();
@@ -193,7 +193,7 @@ fn every_datagram_arrives_or_is_counted() {
         let count = is_part_of(&done.out, &sizes);
         let told = done.line("transfer");
         assert_eq!(number_before(told, " datagram"), count, "{told}");
-        // What said the end in vain may be among the lost.
+        // A repeated EOF datagram may be among the dropped ones.
         let lost = number_before(told, " lost here");
         assert!((300..320).contains(&(count + lost)), "{told}");
     });

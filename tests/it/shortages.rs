@@ -1,5 +1,5 @@
-//! What the system runs out of, and what breaks below it: descriptors, memory, buffers, disks. Each call is made to fail with each error.
-//! Who can go on does so, calmly, and says what is missing; who cannot ends with status 1 and one line. Nothing is lost in silence.
+//! Shortages and defects below the program: descriptors, memory, buffers, disks. Each call fails with each error.
+//! What can continue does, without spinning, and reports the error; the rest ends with status 1 and one line. Nothing is lost silently.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::common::*;
 
-/// What a system runs out of, in the words of the program.
+/// Shortages, in the words of the program.
 const SHORTAGES: [(Errno, &str); 4] = [
     (Errno::MFILE, "too many open files"),
     (Errno::NFILE, "too many open files in system"),
@@ -23,19 +23,19 @@ const SHORTAGES: [(Errno, &str); 4] = [
     (Errno::NOMEM, "cannot allocate memory"),
 ];
 
-/// Those of them that have to do with memory.
+/// Those that concern memory.
 const MEMORY: [(Errno, &str); 2] = [SHORTAGES[2], SHORTAGES[3]];
 
 const ENGINES: [&str; 2] = ["", "--no-fast-path"];
 
-/// How many lines of a report begin with `word`.
+/// Counts the lines of a report that begin with `word`.
 fn lines(text: &[u8], word: &str) -> usize {
     let text = String::from_utf8_lossy(text);
     text.lines().filter(|line| line.starts_with(word)).count()
 }
 
 #[test]
-fn a_listener_that_cannot_accept_says_so_and_waits() {
+fn a_listener_that_cannot_accept_reports_it_and_waits() {
     if !has_faults() {
         return;
     }
@@ -74,9 +74,9 @@ fn cannot_accept(words: &str, error: Errno, reason: &str) {
     );
 }
 
-/// The connection that it happens to has ended; other clients are served as long as it does not happen to theirs.
+/// The affected connection ends; other clients are served.
 #[test]
-fn a_connection_without_memory_is_told_from_others() {
+fn a_connection_without_memory_does_not_affect_others() {
     if !has_faults() {
         return;
     }
@@ -98,7 +98,7 @@ fn a_connection_without_memory_is_told_from_others() {
 
             let faults = || Faults::of(calls, error);
             let alone = |mut peer: TcpStream, running: Running| {
-                // It may be gone already.
+                // The server may have closed it already.
                 let _ = peer.write_all(b"hello");
                 let done = running.wait().exits(1);
                 let (transport, local, remote) = tuple(done.line("broken"));
@@ -116,7 +116,7 @@ fn a_connection_without_memory_is_told_from_others() {
     }
 }
 
-/// What cannot be had without copying is had with it.
+/// Without zero-copy calls the data is copied.
 #[test]
 fn a_fast_path_that_fails_is_no_loss() {
     if !has_faults() {
@@ -150,9 +150,9 @@ fn a_fast_path_that_fails_is_no_loss() {
 
 const SEND: [i64; 2] = [SYS_sendmsg, SYS_sendmmsg];
 
-/// A datagram that the kernel does not take is tried again, which is told after a second.
+/// A datagram that the kernel does not take is tried again, which is reported after a second.
 #[test]
-fn a_datagram_that_finds_no_room_is_tried_again() {
+fn a_datagram_without_buffer_space_is_tried_again() {
     if !has_faults() {
         return;
     }
@@ -178,7 +178,7 @@ fn a_datagram_that_finds_no_room_is_tried_again() {
     });
 }
 
-/// Is calm, says once why nothing is sent, and that nothing was.
+/// Checks that it does not spin, reports once why nothing is sent, and counts nothing as sent.
 #[track_caller]
 fn stays(running: Running, reason: &str) {
     is_calm(&running);
@@ -196,9 +196,9 @@ fn stays(running: Running, reason: &str) {
     );
 }
 
-/// A full queue that has room again has cost nobody a datagram.
+/// A queue that was full for a while loses no datagram.
 #[test]
-fn datagrams_that_found_no_room_arrive_when_there_is_some() {
+fn datagrams_arrive_once_there_is_buffer_space() {
     if !has_strace() {
         return;
     }
@@ -233,7 +233,7 @@ fn a_client_that_could_not_be_accepted_is_accepted_later() {
     }
 }
 
-/// The end has to be heard, so one that cannot be sent is an error.
+/// The EOF datagram must arrive, so one that cannot be sent is an error.
 #[test]
 fn an_end_that_cannot_be_sent_is_an_error() {
     if !has_faults() {
@@ -270,7 +270,7 @@ fn a_socket_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn what_cannot_even_begin_is_an_error_in_every_mode() {
+fn a_failure_at_the_start_is_an_error_in_every_mode() {
     if !has_faults() {
         return;
     }
@@ -292,7 +292,7 @@ fn what_cannot_even_begin_is_an_error_in_every_mode() {
     }
 }
 
-/// Only who is to get a child has none.
+/// A child that cannot be started is an error of its own client only.
 #[test]
 fn a_child_that_cannot_be_started_costs_one_client() {
     if !has_strace() {
@@ -329,7 +329,7 @@ fn a_child_that_cannot_be_started_costs_one_client() {
 
 /// The first two descriptors are those of the signals and the listening socket.
 #[test]
-fn a_client_that_cannot_be_waited_for_costs_no_other() {
+fn a_client_without_an_epoll_entry_affects_no_other() {
     if !has_strace() {
         return;
     }
@@ -347,14 +347,14 @@ fn a_client_that_cannot_be_waited_for_costs_no_other() {
     server.wait().exits(143);
 }
 
-/// Blocks of `ulimit -f` have 512 bytes.
+/// `ulimit -f` counts blocks of 512 bytes.
 #[test]
 fn a_folder_without_room_is_an_error() {
     let sent = bytes(100_000);
     let server = tuplecat("tcp-listen -k --out-dir . 0").limited("-f 16");
     let server = server.start();
     let mut client = connect(server.ready());
-    // It may be over before all is sent.
+    // The run may be over before all is sent.
     let _ = client.write_all(&sent);
     let name = client.local_addr().unwrap().to_string().replace(':', "_");
     let kept = server.path(&format!(
@@ -393,7 +393,7 @@ fn an_input_that_breaks_is_an_error_in_every_mode() {
             done.fails(1, "cannot read standard input: input/output error");
         }
         let server = break_input(tuplecat("udp-bind 0"));
-        // It reads its input once there is somebody to answer.
+        // Standard input is read once there is a peer.
         datagrams().0.send_to(b"hello", server.ready()).unwrap();
         let done = server.wait();
         done.fails(1, "cannot read standard input: input/output error");

@@ -1,5 +1,5 @@
-//! TCP and UDP side by side: what they share is tested from one body, what differs stands in pairs.
-//! Read the pairs to learn the difference between a connection and a datagram.
+//! TCP and UDP side by side: shared properties have one body, and differences stand in pairs.
+//! The pairs show the difference between a connection and a datagram.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +10,7 @@ use tuplecat::flow::Transport;
 use crate::common::*;
 
 both! {
-    /// What goes in at one end comes out at the other, whatever the bytes are.
+    /// All bytes arrive unchanged.
     fn bytes_arrive_as_they_were(transport) {
         let sent = bytes(40_000);
         let server = waits(transport, "0").start();
@@ -18,7 +18,7 @@ both! {
         assert!(server.wait().exits(0).out == sent);
     }
 
-    /// Each side answers the other.
+    /// Both sides send and receive.
     fn both_directions_work(transport) {
         let mut server = waits(transport, "0").stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
@@ -42,7 +42,7 @@ both! {
         assert!(!done.line("closed").contains("never"), "{}", done.err);
     }
 
-    /// IPv6 is no different.
+    /// IPv6 works in the same way.
     fn ipv6_works(transport) {
         if !has_ipv6() {
             return;
@@ -56,8 +56,8 @@ both! {
         assert!(done.err.contains(&format!(" {address} ")), "{}", done.err);
     }
 
-    /// Port 0 becomes a real port, and the ready file and the report name the same one.
-    fn the_ready_file_tells_the_port(transport) {
+    /// Port 0 becomes a real port, which both the ready file and the report name.
+    fn the_ready_file_has_the_port(transport) {
         let server = waits(transport, "0").start();
         let address = server.ready();
         assert_eq!(address.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -76,7 +76,7 @@ both! {
         );
     }
 
-    /// Both sides name both addresses, and mean the same.
+    /// Both sides report the same two addresses.
     fn both_sides_name_the_same_two_addresses(transport) {
         let server = waits(transport, "0").start();
         let address = server.ready();
@@ -94,15 +94,15 @@ both! {
         assert_eq!(own.rsplit_once(':').unwrap().1, remote.rsplit_once(':').unwrap().1);
     }
 
-    /// A limit on what is received ends a run.
-    fn enough_bytes_are_enough(transport) {
+    /// A limit on received bytes ends a run.
+    fn a_limit_on_bytes_ends_a_run(transport) {
         let server = waits(transport, "--max-bytes 4 0").stdin(Input::Held).start();
         let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
         client.write("1234");
         assert_eq!(server.wait().exits(0).text(), "1234");
     }
 
-    /// A port is bound by one process only; the other transport has ports of its own.
+    /// A port belongs to one process; the other transport has its own ports.
     fn a_port_in_use_is_in_use_for_one_transport(transport) {
         let first = waits(transport, "0").start();
         let address = first.ready();
@@ -118,7 +118,7 @@ both! {
             Transport::Tcp => Transport::Udp,
             Transport::Udp => Transport::Tcp,
         };
-        // Unless somebody else on this machine happens to have it: then another number is tried.
+        // Another process may have that port: then the test tries another one.
         let is_free = (0..10).any(|_| {
             let first = waits(transport, "0").start();
             let second = waits(other, "--timeout 0.1").to(first.ready());
@@ -128,7 +128,7 @@ both! {
     }
 }
 
-/// The end of a direction: something the peer says / nothing that exists.
+/// The end of a direction: a FIN over TCP / nothing over UDP.
 mod the_peer_that_ends {
     use super::*;
 
@@ -157,12 +157,12 @@ mod the_peer_that_ends {
     }
 }
 
-/// The borders between what is written: none in a stream / each datagram.
+/// Boundaries between writes: none in a stream / each datagram.
 mod writes {
     use super::*;
 
     #[test]
-    fn have_no_borders_in_a_stream() {
+    fn have_no_boundaries_in_a_stream() {
         let (listener, address) = listen();
         let client = tuplecat("tcp-connect --send-only").to(address);
         let mut client = client.stdin(Input::Held).start();
@@ -192,7 +192,7 @@ mod writes {
     }
 
     #[test]
-    fn of_others_keep_their_borders_as_datagrams() {
+    fn of_other_programs_keep_their_boundaries_as_datagrams() {
         let server = tuplecat("udp-bind -v --count 3 0").start();
         let (socket, own) = datagrams();
         for datagram in ["a", "bcd", "ef"] {
@@ -215,7 +215,7 @@ mod writes {
     }
 }
 
-/// Two clients: two sockets, named by two 4-tuples / two peers of one socket.
+/// Two clients: two sockets with two 4-tuples / two peers of one socket.
 mod two_clients {
     use super::*;
 
@@ -224,7 +224,7 @@ mod two_clients {
         let first = tuplecat("tcp-listen 0").stdin(Input::Held).start();
         let address = first.ready();
         let mut one = connect(address);
-        // Two round trips: after the second the listening socket is closed, and the port can be listened at again.
+        // Two round trips: after the second the listening socket is closed, and the port can be bound again.
         for (letter, all) in [("a", "a"), ("b", "ab")] {
             one.write_all(letter.as_bytes()).unwrap();
             first.out().wait_for(all);
@@ -253,7 +253,7 @@ mod two_clients {
         server.out().wait_for("1");
         second.send_to(b"2", address).unwrap();
         server.out().wait_for("12");
-        // The answer goes to whoever spoke last.
+        // The answer goes to the latest sender.
         server.write("to the second");
         assert_eq!(receive(&second), (b"to the second".to_vec(), address));
         first.send_to(b"3", address).unwrap();
@@ -272,7 +272,7 @@ mod two_clients {
     }
 }
 
-/// Nobody there: the connection fails / the datagram is sent, and the news comes later.
+/// No receiver: the connection fails / the datagram is sent, and the error comes later.
 mod refused {
     use super::*;
 
@@ -296,12 +296,12 @@ mod refused {
     }
 
     #[test]
-    fn by_one_peer_does_not_end_the_socket_of_all() {
+    fn by_one_peer_does_not_end_the_shared_socket() {
         let mut server = tuplecat("udp-bind 0").stdin(Input::Held).start();
         let (gone, gone_own) = datagrams();
         gone.send_to(b"1", server.ready()).unwrap();
         server.out().wait_for("1");
-        // A socket that turns to itself has no ear for anybody else; closing it would leave its port to others.
+        // A socket that is connected to itself refuses all others. Closing it would free its port for other processes.
         gone.connect(gone_own).unwrap();
         server.write("too late");
         let line = server.err().wait_for_line("refused");

@@ -1,6 +1,6 @@
-//! Many clients for a long time: some talk, some stall, some leave early, some reset; each byte is accounted for, by them and by the server.
-//! At the end there are as many descriptors as at the start, and no more memory. `TUPLECAT_SOAK` says how long, such
-//! as 2h; a few seconds else.
+//! Long runs with many clients that send, stall, leave early or reset; both sides account for each byte.
+//! At the end there are as many descriptors as at the start, and no more memory. `TUPLECAT_SOAK` sets the duration, such as 2h;
+//! 4s by default.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,12 +19,12 @@ use socket2::{Domain, Socket, Type};
 use crate::common::*;
 
 /// Clients at the same time.
-const CROWD: u8 = 12;
+const CLIENTS: u8 = 12;
 
-/// How much a process may grow once everything has happened often, in kilobytes.
+/// The growth that a process may have after its first rounds, in kilobytes.
 const GROWTH: u64 = 6 << 10;
 
-/// How long a client waits before it holds that a server takes nothing more.
+/// The time after which a client concludes that a server takes nothing more.
 const STALL: Duration = Duration::from_millis(20);
 
 fn length() -> Duration {
@@ -32,7 +32,7 @@ fn length() -> Duration {
     tuplecat::cli::values::duration(&text).unwrap_or_else(|error| panic!("TUPLECAT_SOAK: {error}"))
 }
 
-/// Chance, the same in every run (xorshift).
+/// A random sequence, the same in every run (xorshift).
 struct Chance(u64);
 
 impl Chance {
@@ -44,7 +44,7 @@ impl Chance {
     }
 }
 
-/// What the server has told of: a connection of each client, by the client's address, and the sums.
+/// The server's account: the connection of each client, by the client's address, and the sums.
 #[derive(Default)]
 struct Told {
     closed: HashMap<SocketAddr, [u64; 2]>,
@@ -61,7 +61,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Takes events until there are no more.
+    /// Reads events until their end.
     fn keep(&self, events: impl Read) {
         for line in BufReader::new(events).lines() {
             let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// What was received from a client and sent to it, once its connection has ended.
+    /// Returns the bytes received from a client and sent to it, once its connection has ended.
     fn of(&self, client: SocketAddr) -> [u64; 2] {
         let told = self.told.lock().unwrap();
         let is_open = |told: &mut Told| !told.closed.contains_key(&client);
@@ -96,7 +96,7 @@ impl Ledger {
     }
 }
 
-/// Which bytes a client sends.
+/// Returns random bytes for a client to send.
 fn pattern(len: usize, chance: &mut Chance) -> Vec<u8> {
     let first = chance.below(251);
     (0..len)
@@ -104,7 +104,7 @@ fn pattern(len: usize, chance: &mut Chance) -> Vec<u8> {
         .collect()
 }
 
-/// A connection from an address that no other client has, so that what is told of it can only be about this one.
+/// Connects from an address that no other client has, so that its events are unambiguous.
 fn call(server: SocketAddr, number: u8) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let own = IpAddr::from(Ipv4Addr::new(127, 0, 1, number));
@@ -115,29 +115,29 @@ fn call(server: SocketAddr, number: u8) -> TcpStream {
     socket.into()
 }
 
-/// One client: it gets back what it sends, or leaves before that.
+/// Runs one client, which reads its echo or leaves early.
 fn visit(server: SocketAddr, number: u8, chance: &mut Chance, ledger: &Ledger) {
     let mut stream = call(server, number);
     let client = stream.local_addr().unwrap();
     let kind = chance.below(8);
     let mut sent = 0;
     match kind {
-        // It comes, and has nothing to say.
+        // Connects and sends nothing.
         0 => {}
-        // It stalls: it reads only when the server takes nothing more.
+        // Stalls: it reads only when the server takes nothing more.
         1 => {
             let bytes = pattern(200_000 + chance.below(2_000_000), chance);
             sent = bytes.len();
             stall(&stream, &bytes);
         }
-        // It leaves without a look at the answer, which may be a reset.
+        // Leaves without reading the echo, which may be a reset.
         2 => {
             sent = 1 + chance.below(100_000);
             stream.write_all(&pattern(sent, chance)).unwrap();
             drop(stream);
             return inexact(ledger.of(client), sent);
         }
-        // It resets in mid-sentence.
+        // Resets in the middle of the transfer.
         3 => {
             sent = 1 + chance.below(100_000);
             stream.write_all(&pattern(sent, chance)).unwrap();
@@ -145,7 +145,7 @@ fn visit(server: SocketAddr, number: u8, chance: &mut Chance, ledger: &Ledger) {
             reset(stream);
             return inexact(ledger.of(client), sent);
         }
-        // It talks.
+        // Sends, and reads the echo.
         _ => {
             for _ in 0..chance.below(6) {
                 let bytes = pattern(1 + chance.below(20_000), chance);
@@ -160,7 +160,7 @@ fn visit(server: SocketAddr, number: u8, chance: &mut Chance, ledger: &Ledger) {
     assert_eq!(ledger.of(client), [sent as u64; 2], "kind {kind}");
 }
 
-/// Of who leaves early not everything need have come, and the answer is no longer than what came.
+/// Checks a client that left early: not all of its data must have arrived, and the echo is no longer than the data.
 #[track_caller]
 fn inexact([received, answered]: [u64; 2], sent: usize) {
     assert!(
@@ -201,17 +201,17 @@ fn memory(running: &Running) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Processes that have it as their parent.
+/// Returns its child processes.
 fn children(running: &Running) -> String {
     let pid = running.pid();
     fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default()
 }
 
-/// Lets a crowd come again and again for `time`.
-fn crowd(time: Duration, seed: u64, visit: impl Fn(u8, &mut Chance) + Sync) {
+/// Runs clients again and again for `time`.
+fn run_clients(time: Duration, seed: u64, visit: impl Fn(u8, &mut Chance) + Sync) {
     let end = Instant::now() + time;
     thread::scope(|scope| {
-        for number in 1..=CROWD {
+        for number in 1..=CLIENTS {
             let visit = &visit;
             scope.spawn(move || {
                 let mut chance = Chance(seed * 1000 + u64::from(number));
@@ -223,8 +223,8 @@ fn crowd(time: Duration, seed: u64, visit: impl Fn(u8, &mut Chance) + Sync) {
     });
 }
 
-/// Waits until the process has no more descriptors than it had, and no children.
-fn settles(running: &Running, expected: usize) {
+/// Waits until the process has no more descriptors than before, and no children.
+fn wait_until_idle(running: &Running, expected: usize) {
     let end = Instant::now() + BOUND;
     while descriptors(running) > expected || !children(running).is_empty() {
         assert!(
@@ -236,7 +236,7 @@ fn settles(running: &Running, expected: usize) {
     }
 }
 
-/// The server answers every client with what it sends.
+/// Runs a server that echoes, with `words` as its arguments.
 fn soak(words: &str) {
     let folder = tempfile::tempdir().unwrap();
     let fifo = fifo(folder.path());
@@ -246,29 +246,29 @@ fn soak(words: &str) {
         .args(words);
     let server = server.start();
     let book = Arc::clone(&ledger);
-    // The reading end must not see an end before the server has opened the other one.
+    // The reading end must not see an end before the server has opened the FIFO.
     let address = server.ready();
     let keeper = thread::spawn(move || book.keep(events));
-    // It has all that it needs once it answers.
-    let first = call(address, CROWD + 1);
+    // Once it answers, it has all its descriptors.
+    let first = call(address, CLIENTS + 1);
     assert_eq!((&first).write(b"first").unwrap(), 5);
     assert_eq!(read_len(&first, 5), b"first");
     let client = first.local_addr().unwrap();
     drop(first);
     assert_eq!(ledger.of(client), [5, 5]);
-    settles(&server, usize::MAX);
+    wait_until_idle(&server, usize::MAX);
     let before = descriptors(&server);
 
     let third = length() / 3;
-    crowd(third, 1, |number, chance| {
+    run_clients(third, 1, |number, chance| {
         visit(address, number, chance, &ledger);
     });
-    settles(&server, before);
+    wait_until_idle(&server, before);
     let full = memory(&server);
-    crowd(2 * third, 2, |number, chance| {
+    run_clients(2 * third, 2, |number, chance| {
         visit(address, number, chance, &ledger);
     });
-    settles(&server, before);
+    wait_until_idle(&server, before);
     let grown = memory(&server).saturating_sub(full);
     assert!(grown < GROWTH, "grew by {grown} kB");
 
@@ -277,22 +277,22 @@ fn soak(words: &str) {
     keeper.join().unwrap();
     let told = ledger.told.lock().unwrap();
     assert_eq!(told.accepted, told.ended);
-    assert!(told.ended > u64::from(CROWD));
+    assert!(told.ended > u64::from(CLIENTS));
     assert_eq!(told.summary, Some(told.sums));
 }
 
 #[test]
-fn an_echo_for_everybody() {
+fn an_echo_server() {
     soak("--echo");
 }
 
 #[test]
-fn an_echo_by_plain_copying() {
+fn an_echo_server_without_the_fast_path() {
     soak("--echo --no-fast-path");
 }
 
 #[test]
-fn a_program_for_everybody() {
+fn a_server_with_a_child_for_each_client() {
     soak("--max-children 8 --exec cat");
 }
 
@@ -301,7 +301,7 @@ fn datagrams_of_peers_that_come_and_go() {
     let server = tuplecat("udp-bind -q --stats --echo 0").start();
     let address = server.ready();
     let (first, _) = datagrams();
-    // It has all that it needs once it answers.
+    // Once it answers, it has all its descriptors.
     exchange(&first, address, b"first");
     let before = descriptors(&server);
     let sent = Mutex::new([1, 5]);
@@ -313,8 +313,8 @@ fn datagrams_of_peers_that_come_and_go() {
             own = [own[0] + 1, own[1] + bytes.len() as u64];
             exchange(&socket, address, &bytes);
         }
-        // One in four leaves before the answer, and the server is told that nobody is there. Nobody else has that address: the
-        // answer would reach whoever gets the port next.
+        // One in four leaves before the answer, and the server gets an ICMP error. No other peer has that address: the answer would reach
+        // the next owner of the port.
         if chance.below(4) == 0 {
             own[0] += 1;
             let (leaver, _) = datagrams_at((Ipv4Addr::new(127, 0, 2, number), 0).into());
@@ -324,14 +324,14 @@ fn datagrams_of_peers_that_come_and_go() {
         *sent = [sent[0] + own[0], sent[1] + own[1]];
     };
     let third = length() / 3;
-    crowd(third, 1, peer);
+    run_clients(third, 1, peer);
     let full = memory(&server);
-    crowd(2 * third, 2, peer);
+    run_clients(2 * third, 2, peer);
     let grown = memory(&server).saturating_sub(full);
     assert!(grown < GROWTH, "grew by {grown} kB");
-    settles(&server, before);
+    wait_until_idle(&server, before);
 
-    // An answer to the last datagram shows that everything before it was taken.
+    // An answer to the last datagram shows that all before it were received.
     let (socket, _) = datagrams();
     exchange(&socket, address, b"last");
     server.signal(Signal::TERM);
@@ -343,7 +343,7 @@ fn datagrams_of_peers_that_come_and_go() {
     assert_eq!(number_before(line, " bytes"), len + 4);
 }
 
-/// Sends a datagram and gets it back. On the loopback interface nothing is lost as long as each waits for its answer.
+/// Sends a datagram and receives its echo. Loopback loses nothing as long as each waits for its answer.
 #[track_caller]
 fn exchange(socket: &UdpSocket, address: SocketAddr, bytes: &[u8]) {
     socket.send_to(bytes, address).unwrap();

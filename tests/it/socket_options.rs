@@ -1,5 +1,5 @@
-//! Each socket option has its effect, seen from outside: on the process's own sockets, or by its peer.
-//! A value that means nothing is a usage error; one that the kernel refuses is an error that names the option.
+//! Socket options: each has its effect, seen on the process's own sockets or by its peer.
+//! A bad value is a usage error; one that the kernel refuses is an error that names the option.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// Starts each of the two modes with `words`, connected to a peer where there are connections, and shows `check` its socket.
+/// Starts both modes with `words`, connected where there are connections, and passes the socket of each to `check`.
 fn on_both_sides(transport: Transport, words: &str, check: impl Fn(&Socket)) {
     match transport {
         Transport::Tcp => {
@@ -58,7 +58,7 @@ fn inspect(running: &Running, check: impl Fn(&Socket)) {
     let Some(sockets) = sockets_of(running) else {
         return;
     };
-    // It may hold another for a moment, to ask the kernel for a route.
+    // It may have another for a moment, to query the kernel for a route.
     let port = running.ready().port();
     let is_own = |socket: &&Socket| {
         let address = socket.local_addr().unwrap();
@@ -70,7 +70,7 @@ fn inspect(running: &Running, check: impl Fn(&Socket)) {
 }
 
 both! {
-    /// The kernel reports twice what it grants, because half of it is for its own bookkeeping.
+    /// The kernel reports twice the granted size, since half is for its own bookkeeping.
     fn buffers_have_the_size_asked_for(transport) {
         on_both_sides(transport, "--rcvbuf 20k --sndbuf 30000", |socket| {
             assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 20 * 1024);
@@ -78,8 +78,8 @@ both! {
         });
     }
 
-    /// Where the kernel grants less than was asked for, the user is told.
-    fn a_smaller_buffer_than_asked_for_is_told(transport) {
+    /// A smaller buffer than requested is reported.
+    fn a_smaller_buffer_than_requested_is_reported(transport) {
         let server = waits(transport, "--rcvbuf 1G --timeout 0.2 0").run().exits(6);
         assert!(server.err.contains("--rcvbuf 1073741824"), "{}", server.err);
         assert!(server.err.contains("net.core.rmem_max"), "{}", server.err);
@@ -119,7 +119,7 @@ both! {
         });
     }
 
-    /// Marks take a privilege, and without it there is an error that says so.
+    /// Marks need a privilege; without it the error says so.
     fn the_mark_is_set_or_refused(transport) {
         let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
         let done = waits(transport, "--mark 0x7 --timeout 0.1 0").run();
@@ -132,7 +132,7 @@ both! {
         }
     }
 
-    /// A bad value is told from a good one before anything is opened.
+    /// A bad value is an error before anything is opened.
     fn a_value_that_means_nothing_is_a_usage_error(transport) {
         let mode = match transport {
             Transport::Tcp => "tcp-listen",
@@ -152,7 +152,7 @@ both! {
 }
 
 #[test]
-fn small_pieces_are_sent_at_once_unless_told_otherwise() {
+fn small_writes_are_sent_at_once_by_default() {
     for (words, is_set) in [("", true), ("--nodelay on", true), ("--nodelay off", false)] {
         on_both_sides(Transport::Tcp, words, |socket| {
             assert_eq!(socket.tcp_nodelay().unwrap(), is_set, "{words}");
@@ -193,7 +193,7 @@ fn unacknowledged_data_has_a_limit() {
 }
 
 #[test]
-fn segments_are_as_large_as_asked_for() {
+fn segments_have_the_requested_size() {
     let server = tuplecat("tcp-listen --mss 1000 0").start();
     let peer = Socket::from(connect(server.ready()));
     // The other side learns it with the first segment.
@@ -241,12 +241,12 @@ fn a_reset_can_take_the_place_of_the_end() {
     let error = peer.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     client.wait().exits(0);
-    // The end of the input sends a FIN all the same, unless it is told not to.
+    // The end of input still sends a FIN, unless disabled.
     let client = tuplecat("tcp-connect --linger-reset --on-stdin-eof keep --idle-timeout 50ms");
     let client = client.to(address).says("x").start();
     let mut peer = accept(&listener);
     assert_eq!(client.wait().status, 6);
-    // What has come before a reset can still be read.
+    // Data before a reset can still be read.
     let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let client = tuplecat("tcp-connect --linger-reset")
@@ -261,7 +261,7 @@ fn a_reset_can_take_the_place_of_the_end() {
 }
 
 #[test]
-fn fast_open_carries_all_the_same() {
+fn fast_open_transfers_data() {
     let sent = bytes(100_000);
     for _ in 0..2 {
         let server = tuplecat("tcp-listen --fastopen 0").start();
@@ -269,7 +269,7 @@ fn fast_open_carries_all_the_same() {
         client.says(&sent).run().exits(0);
         assert!(server.wait().exits(0).out == sent);
     }
-    // Nobody there is found out later, with the first data, and is the same error.
+    // A refusal comes with the first data, and is the same error.
     let (_nobody, address) = refusing(Transport::Tcp);
     let done = tuplecat("tcp-connect --fastopen")
         .to(address)
@@ -279,10 +279,10 @@ fn fast_open_carries_all_the_same() {
     assert!(done.errors().contains(&address.to_string()), "{}", done.err);
 }
 
-/// Clients wait in a queue until they are accepted, and the option is its length.
+/// Clients wait in a queue until they are accepted; the option is its length.
 #[test]
-fn so_many_clients_may_wait() {
-    // One after the other: of those that come at once, the kernel may let in a few more.
+fn the_backlog_limits_waiting_clients() {
+    // One after the other: of several at once, the kernel may accept a few more.
     let reach = |address: SocketAddr| {
         let limit = Duration::from_millis(300);
         let tries = (0..6).map_while(|_| TcpStream::connect_timeout(&address, limit).ok());
@@ -298,7 +298,7 @@ fn so_many_clients_may_wait() {
 }
 
 #[test]
-fn what_the_kernel_refuses_names_the_option() {
+fn an_error_of_the_kernel_names_the_option() {
     for (words, message) in [
         (
             "--mss 5",

@@ -1,5 +1,5 @@
-//! Standard input and output of every kind: pipes, FIFOs, files, terminals, sockets, nothing.
-//! What goes through is the same for all of them, and what was inherited is left as it was found.
+//! Standard input and output of every kind: pipes, FIFOs, files, terminals, sockets, none.
+//! The data is the same through all of them, and inherited descriptors stay unchanged.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,14 +13,14 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// Ten megabytes: more than any buffer on the way holds.
+/// Ten megabytes, which is more than all buffers hold.
 const MUCH: usize = 10_000_000;
 
-/// A standard input that gives these bytes and ends, of every kind that can.
+/// Returns a standard input of every kind, with these bytes and an end.
 fn inputs(directory: &Path, bytes: &[u8]) -> Vec<(&'static str, Input)> {
     let feed = |mut to: Box<dyn Write + Send>| {
         let bytes = bytes.to_vec();
-        // What is not read is for the test to notice.
+        // The test notices unread input.
         thread::spawn(move || drop(to.write_all(&bytes)));
     };
     let path = fifo(directory);
@@ -37,17 +37,17 @@ fn inputs(directory: &Path, bytes: &[u8]) -> Vec<(&'static str, Input)> {
     ]
 }
 
-/// What a process has left in its standard output.
+/// Reads the data in a standard output.
 type Arrived = Box<dyn FnOnce(&Done) -> Vec<u8>>;
 
-/// Where standard output leads to, and how to learn what arrived there.
+/// A standard output, and the function that reads its data.
 struct Sink {
     name: &'static str,
     output: Output,
     arrived: Arrived,
 }
 
-/// A standard output of every kind that keeps what it gets.
+/// Returns a standard output of every kind.
 fn sinks(directory: &Path) -> Vec<Sink> {
     let collect = |name, output, capture: Capture| Sink {
         name,
@@ -152,7 +152,7 @@ fn datagrams_go_to_any_kind_of_output() {
     }
 }
 
-/// Whoever wrote to a FIFO may be gone before the program starts.
+/// The writer of a FIFO may be gone before the program starts.
 #[test]
 fn a_fifo_whose_writer_has_gone_has_an_end() {
     let directory = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ fn a_fifo_whose_writer_has_gone_has_an_end() {
     }
 }
 
-/// As a super-server starts a program: one socket is both standard input and standard output.
+/// One socket is both standard input and standard output, as under a super-server.
 #[test]
 fn one_socket_may_be_input_and_output() {
     let (process, test) = UnixStream::pair().unwrap();
@@ -191,7 +191,7 @@ fn one_socket_may_be_input_and_output() {
     assert_eq!(answer, "answer");
 }
 
-/// Files below /proc say that they are empty, and are not.
+/// Files below /proc have size 0, and content.
 #[test]
 fn a_file_of_unknown_size_is_read_to_its_end() {
     let file = File::open("/proc/version").unwrap();
@@ -205,7 +205,7 @@ fn a_file_of_unknown_size_is_read_to_its_end() {
 }
 
 #[test]
-fn nothing_at_all_is_a_kind_of_output_and_input() {
+fn closed_input_and_output_are_kinds_too() {
     let null = File::options().write(true).open("/dev/null").unwrap();
     let server = tuplecat("tcp-listen 0")
         .stdout(Output::To(null.into()))
@@ -220,7 +220,7 @@ fn nothing_at_all_is_a_kind_of_output_and_input() {
             .contains("received 10000000,")
     );
 
-    // Nothing arrives, so it does not matter that standard output is closed.
+    // Nothing arrives, so a closed standard output does not matter.
     let server = tuplecat("tcp-listen 0")
         .stdout(Output::Closed)
         .stdin(Input::Closed);
@@ -229,7 +229,7 @@ fn nothing_at_all_is_a_kind_of_output_and_input() {
     server.wait().exits(0);
 }
 
-/// A file is left where reading it ended, for whoever reads it next.
+/// The offset of a file is where reading ended, for the next reader.
 #[test]
 fn a_file_is_read_from_where_it_is_and_left_at_its_end() {
     let mut file = File::from(with_text(b"skipped, and sent"));
@@ -242,7 +242,7 @@ fn a_file_is_read_from_where_it_is_and_left_at_its_end() {
     assert_eq!(file.stream_position().unwrap(), 17);
 }
 
-/// Urgent data is a part of the stream like all other, wherever it comes.
+/// Urgent data is part of the stream.
 #[test]
 fn urgent_data_is_received_in_its_place() {
     for fast in ["", "--no-fast-path"] {
@@ -270,7 +270,7 @@ fn urgent_data_is_received_in_its_place() {
     }
 }
 
-/// The kernel carries what comes in large pieces, and small ones are copied after a while: one after the other, and none is lost.
+/// The kernel splices large pieces, and small ones are copied: all arrive in order.
 #[test]
 fn small_pieces_and_large_ones_arrive_in_order() {
     for side in SIDES {

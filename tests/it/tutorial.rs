@@ -1,5 +1,5 @@
-//! The two programs that every sockets tutorial begins with, against the two TCP modes.
-//! A server that greets one client and closes, and a client that connects and reads once.
+//! The two programs of every sockets tutorial, each against a TCP mode.
+//! The server greets one client and closes; the client connects and reads once.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,16 +7,16 @@ use std::thread;
 
 use crate::common::*;
 
-/// The greeting with the NUL that a C program sends along with its string.
+/// The greeting, with the NUL that a C program sends along with its string.
 const GREETING: &[u8; 12] = b"Hello world\0";
 
-/// socket, bind, listen, accept, write, close.
+/// Greets one client: socket, bind, listen, accept, write, close.
 fn greet_one_client(listener: &TcpListener) -> io::Result<()> {
     let (mut client, _) = listener.accept()?;
     client.write_all(GREETING)
 }
 
-/// socket, connect, read, close.
+/// Reads once from a server: socket, connect, read, close.
 fn read_once(server: SocketAddr) -> io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(BOUND))?;
@@ -27,7 +27,7 @@ fn read_once(server: SocketAddr) -> io::Result<Vec<u8>> {
 
 #[test]
 fn the_client_mode_prints_what_the_tutorial_server_writes() {
-    // Whatever standard input is: nothing, still open, or more than the server ever reads.
+    // With any standard input: none, an open one, or more than the server reads.
     for input in [Input::Null, Input::Closed, Input::Held] {
         let (listener, address) = listen();
         let server = thread::spawn(move || greet_one_client(&listener));
@@ -62,9 +62,9 @@ fn the_tutorial_programs_meet_each_other_through_both_modes() {
     server.join().unwrap().unwrap();
 }
 
-/// A client that leaves without reading everything is an error that the server sees.
+/// A client that leaves without reading everything is an error that the server reports.
 #[test]
-fn a_tutorial_client_that_leaves_early_is_noticed() {
+fn a_tutorial_client_that_leaves_early_is_reported() {
     let server = tuplecat("tcp-listen 0").says(vec![0; 20_000_000]).start();
     assert_eq!(read_once(server.ready()).unwrap().len(), 256);
     server.wait().exits(7);

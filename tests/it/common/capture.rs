@@ -1,5 +1,5 @@
-//! What a process writes, collected while it runs.
-//! A test waits until the text it needs is there, not until some time has passed.
+//! The output of a process, collected by a thread while the process runs.
+//! A test waits for the text that it needs, not for a time.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::BOUND;
 
-/// Bytes that a thread reads to their end.
+/// Output that a thread reads to its end.
 #[derive(Clone)]
 pub(crate) struct Capture(Arc<Shared>);
 
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Capture {
-    /// Starts to read.
+    /// Starts the thread.
     pub(crate) fn start(mut from: impl Read + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -47,7 +47,7 @@ impl Capture {
         capture
     }
 
-    /// Waits until `holds` says yes of what has been read; panics at the bound, or where the end makes it impossible.
+    /// Waits until `holds` is true of the output so far. Panics at the bound, or at the end of the output.
     #[track_caller]
     pub(crate) fn wait_until(&self, wanted: &str, holds: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let bytes = self.wait(|state| holds(&state.bytes)).bytes.clone();
@@ -59,7 +59,7 @@ impl Capture {
         bytes
     }
 
-    /// Waits until `text` has been read.
+    /// Waits until the output contains `text`.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         self.wait_until(&format!("'{text}'"), |bytes| {
@@ -69,13 +69,13 @@ impl Capture {
         });
     }
 
-    /// Waits until so many bytes have been read.
+    /// Waits for the first `len` bytes, and returns all bytes so far.
     #[track_caller]
     pub(crate) fn wait_for_len(&self, len: usize) -> Vec<u8> {
         self.wait_until(&format!("{len} bytes"), |bytes| bytes.len() >= len)
     }
 
-    /// Waits for a whole line that begins with `word`.
+    /// Waits for a complete line that begins with `word`, and returns it.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, word: &str) -> String {
         let find = |bytes: &[u8]| {
@@ -90,12 +90,12 @@ impl Capture {
         find(&bytes).unwrap()
     }
 
-    /// Waits until so many bytes have been read, or there will not be as many; gives what there is.
+    /// Waits for `len` bytes or for the end, and returns the output so far.
     pub(crate) fn wait_at_most(&self, len: usize) -> Vec<u8> {
         self.wait(|state| state.bytes.len() >= len).bytes.clone()
     }
 
-    /// Waits for the end, and gives everything.
+    /// Waits for the end, and returns the whole output.
     #[track_caller]
     pub(crate) fn finish(&self) -> Vec<u8> {
         let state = self.wait(|state| state.has_ended);
@@ -105,7 +105,7 @@ impl Capture {
         bytes
     }
 
-    /// What has been read so far.
+    /// Returns the output so far.
     pub(crate) fn so_far(&self) -> Vec<u8> {
         self.0.state.lock().unwrap().bytes.clone()
     }

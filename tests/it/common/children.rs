@@ -1,5 +1,5 @@
-//! What tests of children share: a child for a client, and what the system knows of processes.
-//! A process that has ended and is not reaped yet is still in the table, and no longer alive.
+//! Child processes: a listener that runs one for its client, and the state of processes in /proc.
+//! A zombie is still in the process table, but not alive.
 
 use std::fs;
 use std::io::Read;
@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 
 use super::{BOUND, Launch, Running, connect, tuplecat};
 
-/// The program under test with a command for the shell as its last words.
+/// Launches the program under test with `--exec sh -c COMMAND`.
 pub(crate) fn shell(words: &str, command: &str) -> Launch {
     tuplecat(words).args("--exec sh -c").arg(command)
 }
 
-/// A listener with a child for its one client, and that client.
+/// Starts a listener with a child process, and connects one client to it.
 pub(crate) fn meet_child(command: &str) -> (Running, TcpStream) {
     let running = shell("tcp-listen 0", command).start();
     let peer = connect(running.ready());
     (running, peer)
 }
 
-/// Ends the peer's direction.
+/// Shuts the peer's socket down for writing.
 pub(crate) fn finish(peer: &TcpStream) {
     peer.shutdown(Shutdown::Write).unwrap();
 }
 
-/// Waits until something holds.
+/// Waits until `holds` is true; panics at the bound. `what` describes it.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + BOUND;
@@ -37,13 +37,13 @@ pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// The processes that a process has started and not reaped.
+/// Returns the children of a process that are not reaped yet.
 pub(crate) fn children_of(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether a process runs. One whose parent has gone may stay in the table until somebody else reaps it.
+/// Returns true unless the process is gone or a zombie. An orphan may stay a zombie until another process reaps it.
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
     let stat = stat.unwrap_or_default();
@@ -51,7 +51,7 @@ pub(crate) fn is_alive(pid: &str) -> bool {
     state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
-/// The first line that a peer is sent.
+/// Reads one line from a connection.
 #[track_caller]
 pub(crate) fn read_line(mut stream: &TcpStream) -> String {
     let mut line = Vec::new();

@@ -1,5 +1,5 @@
-//! The kinds of descriptors a process may be given, and bytes to send through them.
-//! The bytes are the same in every run, and no two places in them look alike.
+//! Descriptors of all kinds for a process, and test data.
+//! The data is the same in every run, and no part of it repeats.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, Write};
@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::is_ready_within;
 
-/// So many bytes, of all values, never in the same order (xorshift).
+/// Returns `len` bytes of all values from a fixed sequence (xorshift).
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = vec![0; len];
@@ -27,7 +27,7 @@ pub(crate) fn bytes(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A file without a name that holds these bytes, open at its beginning.
+/// Creates an unnamed file with these bytes, open at its beginning.
 pub(crate) fn with_text(bytes: &[u8]) -> OwnedFd {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn with_text(bytes: &[u8]) -> OwnedFd {
     file.into()
 }
 
-/// A FIFO in `directory`.
+/// Creates a FIFO in `directory`.
 pub(crate) fn fifo(directory: &Path) -> PathBuf {
     let path = directory.join("fifo");
     let mode = Mode::RUSR | Mode::WUSR;
@@ -43,7 +43,7 @@ pub(crate) fn fifo(directory: &Path) -> PathBuf {
     path
 }
 
-/// The reading end of a FIFO; it does not wait for a writer.
+/// Opens the reading end of a FIFO, without waiting for a writer.
 pub(crate) fn read_side(path: &Path) -> File {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -52,12 +52,12 @@ pub(crate) fn read_side(path: &Path) -> File {
     file
 }
 
-/// The writing end of a FIFO that has a reader.
+/// Opens the writing end of a FIFO that has a reader.
 pub(crate) fn write_side(path: &Path) -> File {
     OpenOptions::new().write(true).open(path).unwrap()
 }
 
-/// A pseudo-terminal: what a person holds, and what the process gets.
+/// Opens a pseudo-terminal: the user's end, and the end for the process.
 pub(crate) fn terminal() -> (File, File) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&person).unwrap();
@@ -70,7 +70,7 @@ pub(crate) fn terminal() -> (File, File) {
     (File::from(person), process)
 }
 
-/// Writes until the other side takes nothing more for a while, or all is written; returns how much it took.
+/// Writes until all is written, or nothing more is taken for a while; returns the number of bytes written.
 pub(crate) fn push(mut to: impl Write + AsFd, bytes: &[u8]) -> usize {
     let flags = fcntl_getfl(&to).unwrap();
     fcntl_setfl(&to, flags | OFlags::NONBLOCK).unwrap();

@@ -1,5 +1,5 @@
-//! A process that is about to start: its words, its environment, and where its three standard descriptors lead.
-//! What only a shell can do before exec, such as closing a descriptor, a shell does.
+//! A process before its start: arguments, environment, and where its standard descriptors lead.
+//! A shell does what only a shell can do before exec, such as closing a descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,41 +16,41 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
 use super::{Capture, Done, Faults, Namespace, Running};
 
-/// Where standard input comes from.
+/// The source of standard input.
 pub(crate) enum Input {
     /// `/dev/null`.
     Null,
-    /// Nowhere: closed.
+    /// None: the descriptor is closed.
     Closed,
     /// A pipe that the test writes to: [`Running::write`], [`Running::close_stdin`].
     Held,
-    /// The same, with these bytes in it before the process starts: as few as every pipe has room for (4096, pipe(7)).
+    /// The same, with these bytes in it before the process starts. Any pipe has room for 4096 (pipe(7)).
     Begun(Vec<u8>),
-    /// A pipe that gives these bytes and ends. Those that it has room for are there before the process starts.
+    /// A pipe with these bytes and an end. As much as it has room for is in it before the process starts.
     Bytes(Vec<u8>),
     /// A file, a terminal, a socket.
     From(OwnedFd),
 }
 
-/// Where standard output or standard error leads to.
+/// The destination of standard output or standard error.
 pub(crate) enum Output {
-    /// Into memory.
+    /// Memory.
     Captured,
     /// A pipe that the test reads from: [`Running::take_stdout`].
     Held,
     /// `/dev/null`.
     Null,
-    /// Nowhere: closed.
+    /// None: the descriptor is closed.
     Closed,
     /// A file, a terminal, a socket.
     To(OwnedFd),
 }
 
-/// A process that is about to start.
+/// A process before its start.
 pub(crate) struct Launch {
     program: OsString,
     words: Vec<OsString>,
-    /// Words that run the rest somewhere else.
+    /// A command that runs the rest, such as nsenter(1).
     entrance: Vec<String>,
     environment: Vec<(String, String)>,
     faults: Vec<Faults>,
@@ -61,17 +61,17 @@ pub(crate) struct Launch {
     ready_file: Ready,
 }
 
-/// Where the ready file is.
+/// The place of the ready file.
 enum Ready {
-    /// There is none.
+    /// No ready file.
     Nowhere,
-    /// In the process's own directory.
+    /// The directory of the process.
     Own,
-    /// Where the test says.
+    /// A path that the test chooses.
     At(PathBuf),
 }
 
-/// The program under test with these words, split at white space. A mode gets a ready file of its own.
+/// Launches the program under test with these arguments, split at white space. A mode gets a ready file of its own.
 pub(crate) fn tuplecat(words: &str) -> Launch {
     let launch = program(env!("CARGO_BIN_EXE_tuplecat"), words);
     let mode = launch.words.first().and_then(|word| word.to_str());
@@ -85,7 +85,7 @@ pub(crate) fn tuplecat(words: &str) -> Launch {
     }
 }
 
-/// Another program with these words, split at white space.
+/// Launches another program with these arguments, split at white space.
 pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
     Launch {
         program: path.as_ref().to_owned(),
@@ -101,98 +101,98 @@ pub(crate) fn program(path: impl AsRef<OsStr>, words: &str) -> Launch {
     }
 }
 
-/// Whether a program can be started from here.
+/// Returns true if a program is in the search path.
 pub(crate) fn is_installed(name: &str) -> bool {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&directories).any(|directory| directory.join(name).is_file())
 }
 
-/// Says that a test could not do its work here, past the capture of the test runner.
+/// Prints that a test is skipped, and the reason, even where the test runner captures output.
 pub(crate) fn skip(reason: &str) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test").to_owned();
-    // Nobody reads a notice that cannot be written.
+    // Without a standard error there is no reader to notify.
     let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
 }
 
 impl Launch {
-    /// One more word, taken as it is.
+    /// Adds one argument.
     pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
         self.words.push(word.as_ref().to_owned());
         self
     }
 
-    /// More words, split at white space.
+    /// Adds arguments, split at white space.
     pub(crate) fn args(mut self, words: &str) -> Self {
         self.words
             .extend(words.split_whitespace().map(OsString::from));
         self
     }
 
-    /// Two more words: host and port.
+    /// Adds a host and a port.
     pub(crate) fn to(self, address: SocketAddr) -> Self {
         self.arg(address.ip().to_string())
             .arg(address.port().to_string())
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Where standard input comes from; `/dev/null` if nothing is said.
+    /// Sets the source of standard input; `/dev/null` by default.
     pub(crate) fn stdin(mut self, input: Input) -> Self {
         self.input = input;
         self
     }
 
-    /// A standard input that gives these bytes and ends.
+    /// Makes standard input a pipe with these bytes and an end.
     pub(crate) fn says(self, bytes: impl AsRef<[u8]>) -> Self {
         self.stdin(Input::Bytes(bytes.as_ref().to_vec()))
     }
 
-    /// Where standard output leads to; into memory if nothing is said.
+    /// Sets the destination of standard output; memory by default.
     pub(crate) fn stdout(mut self, output: Output) -> Self {
         self.output = output;
         self
     }
 
-    /// Where standard error leads to; into memory if nothing is said.
+    /// Sets the destination of standard error; memory by default.
     pub(crate) fn stderr(mut self, output: Output) -> Self {
         self.errors = output;
         self
     }
 
-    /// Where to make the ready file.
+    /// Sets the path of the ready file.
     pub(crate) fn ready_at(mut self, path: impl Into<PathBuf>) -> Self {
         self.ready_file = Ready::At(path.into());
         self
     }
 
-    /// Runs it in a network of the test's own.
+    /// Runs it in a network namespace.
     pub(crate) fn within(mut self, namespace: &Namespace) -> Self {
         self.entrance = namespace.entrance();
         self
     }
 
-    /// Runs it under a limit, in the words of the shell's `ulimit`.
+    /// Runs it under a limit, in the syntax of the shell's `ulimit`.
     pub(crate) fn limited(mut self, limit: &str) -> Self {
         let line = format!("ulimit {limit} && exec \"$0\" \"$@\"");
         self.entrance = ["/bin/sh", "-c", &line].map(str::to_owned).to_vec();
         self
     }
 
-    /// Lets system calls fail; only where there are [`super::has_faults`].
+    /// Makes system calls fail. The caller checks [`super::has_faults`].
     pub(crate) fn with_faults(mut self, faults: Faults) -> Self {
         self.faults.push(faults);
         self
     }
 
-    /// Lets system calls fail at some of the times, in the words of strace(1); only where there is [`super::has_strace`].
+    /// Makes some of the system calls fail, in the syntax of strace(1). The caller checks [`super::has_strace`].
     pub(crate) fn failing_at(mut self, calls: &str, error: &str, times: &str) -> Self {
         let inject = format!("inject={calls}:error={error}:when={times}");
-        // The tracer is not its parent: signals and the status are those of the program.
+        // The tracer is not the parent: signals and the status are those of the program.
         let words = [
             "strace",
             "-D",
@@ -207,13 +207,13 @@ impl Launch {
         self
     }
 
-    /// No ready file: the words are all there is.
+    /// Removes the ready file: the arguments are all there is.
     pub(crate) fn bare(mut self) -> Self {
         self.ready_file = Ready::Nowhere;
         self
     }
 
-    /// A redirection as the shell writes it, such as `3>file`; relative names are those of the process's own directory.
+    /// Adds a redirection in the shell's syntax, such as `3>file`. Relative names belong to the directory of the process.
     pub(crate) fn redirect(mut self, redirection: &str) -> Self {
         self.redirections.push(redirection.to_owned());
         self
@@ -225,7 +225,7 @@ impl Launch {
         self.start().wait()
     }
 
-    /// Starts it, in a directory of its own.
+    /// Starts it in a directory of its own.
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
         let directory = tempfile::tempdir().unwrap();
@@ -267,11 +267,11 @@ impl Launch {
         hear_signals();
         let started = Faults::start(&self.faults, &mut command);
         let mut child = started.unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
-        // The parent's copies of what the child got would keep pipes and terminals open.
+        // Copies of the child's descriptors in this process would keep pipes and terminals open.
         drop(command);
         match (writer, rest) {
             (Some(mut writer), Some(rest)) => {
-                // A process that leaves before it has read everything is for the test to judge.
+                // The process may end before it has read everything. The test judges by what it writes.
                 thread::spawn(move || drop(writer.write_all(&rest)));
             }
             (writer, _) => child.stdin = writer.map(|writer| OwnedFd::from(writer).into()),
@@ -282,8 +282,7 @@ impl Launch {
     }
 }
 
-/// What is ignored here would be ignored by whatever is started, as nohup(1) and shells in the background have it; what is caught is
-/// not (execve(2)).
+/// Catches signals that this process ignores, as under nohup(1). A child inherits an ignored signal, but not a handler (execve(2)).
 fn hear_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -298,7 +297,7 @@ fn hear_signals() {
     });
 }
 
-/// A command for `program`, through a shell where there is something to redirect first.
+/// Builds a command for `program`, through a shell if there are redirections.
 fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
     let mut command;
     if redirections.is_empty() {
@@ -314,7 +313,7 @@ fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
     command
 }
 
-/// Standard input for a process, the writing end where it is a pipe, and the bytes that do not fit into it yet.
+/// Returns standard input for a process, the writing end of its pipe, and the bytes that the pipe has no room for yet.
 fn source(input: Input) -> (Stdio, Option<PipeWriter>, Option<Vec<u8>>) {
     let (bytes, ends) = match input {
         Input::Null | Input::Closed => return (Stdio::null(), None, None),
@@ -324,7 +323,7 @@ fn source(input: Input) -> (Stdio, Option<PipeWriter>, Option<Vec<u8>>) {
         Input::Bytes(bytes) => (bytes, true),
     };
     let (reader, mut writer) = io::pipe().unwrap();
-    // All of it at once, so that what is shorter than the pipe is read in one piece.
+    // A single write, so that the process can read it with a single read.
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     let count = match bytes.as_slice() {
         [] => 0,

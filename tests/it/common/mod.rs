@@ -1,13 +1,11 @@
-//! The harness of the tests that drive the real binary: start it, wait for it, feed it, read what it wrote.
-//! Every wait is for an event and has a bound; nothing sleeps and hopes, no port is fixed, no process outlives its test.
+//! The harness of the tests that run the real binary: start it, wait for it, feed it, read what it writes.
+//! Every wait is for an event and has a bound. No port is fixed, and no process outlives its test.
 
 use std::time::Duration;
 
-mod both;
 mod capture;
 mod children;
-mod faulty;
-mod figures;
+mod faults;
 mod files;
 mod isolation;
 mod launch;
@@ -20,12 +18,12 @@ mod servers;
 mod sides;
 mod socket;
 mod tools;
+mod transports;
+mod usage;
 
-pub(crate) use both::{both, speaks, tuple, waits};
 pub(crate) use capture::Capture;
 pub(crate) use children::*;
-pub(crate) use faulty::{Faults, has_faults, has_strace};
-pub(crate) use figures::*;
+pub(crate) use faults::{Faults, has_faults, has_strace};
 pub(crate) use files::{bytes, fifo, push, read_side, terminal, with_text, write_side};
 pub(crate) use isolation::in_own_process;
 pub(crate) use launch::{Input, Launch, Output, is_installed, program, skip, tuplecat};
@@ -38,6 +36,8 @@ pub(crate) use servers::{Server, dnsmasq, nginx, redis};
 pub(crate) use sides::{SIDES, Side, meet, meet_with};
 pub(crate) use socket::sockets_of;
 pub(crate) use tools::{Tool, listening, with_each_tool};
+pub(crate) use transports::{both, speaks, tuple, waits};
+pub(crate) use usage::*;
 
-/// The bound on every wait. It only passes where something is wrong, not where a machine is busy.
+/// The bound on every wait. It passes only if something is wrong, not if the machine is busy.
 pub(crate) const BOUND: Duration = Duration::from_mins(1);

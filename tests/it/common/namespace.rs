@@ -1,13 +1,13 @@
-//! A network of a test's own: a namespace with the interfaces and addresses that it sets up, seen by nobody else.
-//! It takes unshare(1), nsenter(1) and ip(8), and the right to make namespaces; a test says so where it has to do without.
+//! A network namespace of a test, with its own interfaces and addresses.
+//! It needs unshare(1), nsenter(1), ip(8) and the right to create namespaces; without them the test is skipped with a notice.
 
 use super::{Input, Launch, Running, is_installed, program, skip};
 
-/// A network namespace, which is there as long as it is kept.
+/// A network namespace. It exists until it is dropped.
 pub(crate) struct Namespace(Running);
 
 impl Namespace {
-    /// A namespace in which these lines of shell have been run; `None`, with a notice, where there cannot be one.
+    /// Creates a namespace and runs lines of shell in it; returns `None` with a notice where that is not possible.
     pub(crate) fn new(setup: &str) -> Option<Self> {
         let tools = ["unshare", "nsenter", "ip"];
         if let Some(missing) = tools.iter().find(|tool| !is_installed(tool)) {
@@ -30,7 +30,7 @@ impl Namespace {
         Some(Self(holder))
     }
 
-    /// One more network with the same owner, which an interface of this one can be moved to; it begins with nothing but `lo`.
+    /// Creates another network with the same owner, to move an interface to. It has only `lo`.
     pub(crate) fn beside(&self) -> Self {
         let holder =
             program("unshare", "--net /bin/sh -ec").arg("ip link set lo up; echo made; exec cat");
@@ -46,12 +46,12 @@ impl Namespace {
         shell.run().exits(0);
     }
 
-    /// The number of the process that holds it.
+    /// Returns the process ID of the process that keeps the namespace.
     pub(crate) fn holder(&self) -> u32 {
         self.0.pid()
     }
 
-    /// The words that run a program inside.
+    /// Returns the command that runs a program inside.
     pub(super) fn entrance(&self) -> Vec<String> {
         let pid = self.0.pid().to_string();
         ["nsenter", "--preserve-credentials", "-U", "-n", "-t", &pid]
@@ -59,7 +59,7 @@ impl Namespace {
             .to_vec()
     }
 
-    /// The program under test, inside.
+    /// Launches the program under test inside.
     pub(crate) fn tuplecat(&self, words: &str) -> Launch {
         super::tuplecat(words).within(self)
     }

@@ -1,5 +1,5 @@
-//! Peers written with the standard library, with a bound on everything they wait for.
-//! Here are also the two addresses that are hard to come by: one that refuses, and one that never answers.
+//! Peers from the standard library, with a bound on every call that waits.
+//! Two kinds of address need more: one that refuses, and one that never answers.
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,23 +13,23 @@ use tuplecat::flow::Transport;
 
 use super::{BOUND, skip};
 
-/// Any port of 127.0.0.1.
+/// A port of 127.0.0.1 that the kernel chooses.
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A connection to `address`.
+/// Connects to `address`.
 #[track_caller]
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     bounded(TcpStream::connect_timeout(&address, BOUND).unwrap())
 }
 
-/// A listening socket and its address.
+/// Opens a listening socket, and returns it with its address.
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(LOOPBACK).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// The next client.
+/// Accepts the next client.
 #[track_caller]
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     assert!(
@@ -39,12 +39,12 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     bounded(listener.accept().unwrap().0)
 }
 
-/// A UDP socket and its address.
+/// Opens a UDP socket, and returns it with its address.
 pub(crate) fn datagrams() -> (UdpSocket, SocketAddr) {
     datagrams_at(LOOPBACK)
 }
 
-/// A UDP socket with this address.
+/// Opens a UDP socket with this address.
 pub(crate) fn datagrams_at(address: SocketAddr) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(address).unwrap();
     socket.set_read_timeout(Some(BOUND)).unwrap();
@@ -52,7 +52,7 @@ pub(crate) fn datagrams_at(address: SocketAddr) -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// The next datagram and its sender.
+/// Receives the next datagram, and returns it with its sender.
 #[track_caller]
 pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut space = vec![0; 65_536];
@@ -61,7 +61,7 @@ pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (space, sender)
 }
 
-/// Everything until the peer's end.
+/// Reads until the peer's FIN.
 #[track_caller]
 pub(crate) fn read_all(mut stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -69,7 +69,7 @@ pub(crate) fn read_all(mut stream: &TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// So many bytes.
+/// Reads `len` bytes.
 #[track_caller]
 pub(crate) fn read_len(mut stream: &TcpStream, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -77,12 +77,12 @@ pub(crate) fn read_len(mut stream: &TcpStream, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether nothing comes for this time, not even the end. Too short a time can hide a fault, never make one up.
+/// Returns true if neither data nor an end arrives in this time. If it is too short, a test can miss a fault, but not report one.
 pub(crate) fn is_silent_for(socket: &impl AsFd, time: Duration) -> bool {
     !is_ready_within(socket, PollFlags::IN, time)
 }
 
-/// Waits until a descriptor is ready, or has come to its end.
+/// Waits until a descriptor is ready or at its end; returns false at the limit.
 pub(crate) fn is_ready_within(fd: &impl AsFd, what: PollFlags, time: Duration) -> bool {
     let deadline = Instant::now() + time;
     loop {
@@ -96,18 +96,18 @@ pub(crate) fn is_ready_within(fd: &impl AsFd, what: PollFlags, time: Duration) -
     }
 }
 
-/// Closes a connection with RST: what the kernel has not sent yet is lost.
+/// Closes a connection with RST; unsent data is lost.
 pub(crate) fn reset(stream: TcpStream) {
     let socket = Socket::from(stream);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// An address where nobody answers and everybody is refused, as long as the socket is kept.
+/// Reserves an address of 127.0.0.1 that refuses, as long as the socket exists.
 pub(crate) fn refusing(transport: Transport) -> (Socket, SocketAddr) {
     refusing_at(transport, LOOPBACK.ip())
 }
 
-/// The same at an address of this machine.
+/// Reserves an address of this machine that refuses.
 pub(crate) fn refusing_at(transport: Transport, ip: IpAddr) -> (Socket, SocketAddr) {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
@@ -118,13 +118,13 @@ pub(crate) fn refusing_at(transport: Transport, ip: IpAddr) -> (Socket, SocketAd
     socket.bind(&any.into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     if transport == Transport::Udp {
-        // A connected socket takes datagrams from its peer only; to everybody else its port is unreachable.
+        // A connected socket receives from its peer only. For others the port is unreachable.
         socket.connect(&address.into()).unwrap();
     }
     (socket, address)
 }
 
-/// A TCP address that never answers, as long as the sockets are kept: a listener whose queue is full.
+/// Reserves a TCP address that never answers, as long as the sockets exist: the queue of its listener is full.
 pub(crate) fn silent() -> (Vec<Socket>, SocketAddr) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&LOOPBACK.into()).unwrap();
@@ -134,21 +134,21 @@ pub(crate) fn silent() -> (Vec<Socket>, SocketAddr) {
     (sockets, address)
 }
 
-/// Lets a listener's queue run full, so that it does not answer as long as the sockets are kept.
+/// Fills the queue of a listener, so that it does not answer as long as the sockets exist.
 pub(crate) fn fill(listener: &Socket) -> Vec<Socket> {
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let clients = std::iter::repeat_with(|| {
         let client = Socket::new(address.domain(), Type::STREAM, None).unwrap();
         client.set_nonblocking(true).unwrap();
-        // Under way, whether it finds room in the queue or not.
+        // The attempt goes on, with or without room in the queue.
         let _ = client.connect(&address);
         client
     });
     clients.take(4).collect()
 }
 
-/// Whether this machine has IPv6; says so where it has not.
+/// Returns true if this machine has IPv6; prints a notice if not.
 pub(crate) fn has_ipv6() -> bool {
     let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {

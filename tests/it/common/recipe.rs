@@ -1,5 +1,5 @@
-//! A recipe of the manual, about to run as it stands there: only hosts and ports are put in.
-//! It is a display with a comment that has its name; whoever changes the page, changes what is tested.
+//! A recipe of the manual, run exactly as it is printed there, except for hosts and ports.
+//! A comment in the page names each recipe, so a change of the page changes the test.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use super::{Launch, program};
 /// The lines of a recipe.
 pub(crate) struct Recipe(String);
 
-/// The recipe of that name in tuplecat-recipes(7).
+/// Reads the recipe with this name in tuplecat-recipes(7).
 #[track_caller]
 pub(crate) fn recipe(name: &str) -> Recipe {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/tuplecat-recipes.7");
@@ -24,31 +24,31 @@ pub(crate) fn recipe(name: &str) -> Recipe {
 }
 
 impl Recipe {
-    /// Puts `to` in the place of `from`, which has to be there.
+    /// Replaces `from`, which must be there, by `to`.
     #[track_caller]
     pub(crate) fn put(self, from: &str, to: &str) -> Self {
         assert!(self.0.contains(from), "no '{from}' in:\n{}", self.0);
         Self(self.0.replace(from, to))
     }
 
-    /// Puts an address in the place of a host and a port.
+    /// Replaces a host and a port by an address.
     #[track_caller]
     pub(crate) fn at(self, from: &str, address: SocketAddr) -> Self {
         self.put(from, &format!("{} {}", address.ip(), address.port()))
     }
 
-    /// Lets a line of the test's own follow, with the recipe's status in `$?`.
+    /// Appends a line of shell, which finds the recipe's status in `$?`.
     pub(crate) fn then(self, line: &str) -> Self {
         Self(self.0 + line)
     }
 
-    /// The shell that runs it.
+    /// Launches the shell that runs it.
     pub(crate) fn launch(self) -> Launch {
         script(&self.0)
     }
 }
 
-/// A shell that runs these lines, and finds the program under test where it looks for programs.
+/// Launches a shell that runs these lines, with the program under test in its search path.
 pub(crate) fn script(lines: &str) -> Launch {
     let folder = Path::new(env!("CARGO_BIN_EXE_tuplecat")).parent().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A process that runs, and what it left when it has ended.
-//! Waiting for its end is a poll of its descriptor, with a bound; dropping it kills it.
+//! A running process, and the result of one that has ended.
+//! A process is killed when it is dropped. Waiting for its end polls its pidfd, with a bound.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::{BOUND, Capture, is_ready_within};
 
-/// A process that runs.
+/// A running process.
 pub(crate) struct Running {
     text: String,
     child: Child,
@@ -29,14 +29,14 @@ pub(crate) struct Running {
     stderr: Option<Capture>,
 }
 
-/// What a process left.
+/// The result of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// Its exit status; 256 and more is a signal that killed it.
+    /// The exit status, or 256 plus the signal that killed it.
     pub(crate) status: i32,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub(crate) out: Vec<u8>,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub(crate) err: String,
 }
 
@@ -60,29 +60,29 @@ impl Running {
         }
     }
 
-    /// Its number.
+    /// Returns its process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The descriptor that stands for it.
+    /// Returns its pidfd.
     pub(crate) fn handle(&self) -> &OwnedFd {
         &self.handle
     }
 
-    /// A file in its directory.
+    /// Returns the path of a file in its directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Waits for its ready file, and gives the line in it.
+    /// Waits for its ready file, and returns the line in it.
     #[track_caller]
     pub(crate) fn ready_line(&self) -> String {
         let ready = self.ready.as_ref().expect("a ready file");
         self.wait_for_file(ready)
     }
 
-    /// Waits for its ready file, and gives the address in it.
+    /// Waits for its ready file, and returns the address in it.
     #[track_caller]
     pub(crate) fn ready(&self) -> SocketAddr {
         let line = self.ready_line();
@@ -90,7 +90,7 @@ impl Running {
         address.parse().expect("an address")
     }
 
-    /// Waits until a file is there that this process makes, and has something in it; gives that.
+    /// Waits until this process has written something to a file, and returns that.
     #[track_caller]
     pub(crate) fn wait_for_file(&self, path: &Path) -> String {
         let deadline = Instant::now() + BOUND;
@@ -112,11 +112,11 @@ impl Running {
         }
     }
 
-    /// Writes to its standard input; panics where nobody reads it up to the bound.
+    /// Writes to its standard input; panics if the process does not read it.
     #[track_caller]
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.child.stdin.as_mut().expect("a held standard input");
-        // This end of the pipe is the test's alone, and so is the flag.
+        // No other process has this end of the pipe, and thus its flags.
         fcntl_setfl(&stdin, OFlags::NONBLOCK).unwrap();
         let mut left = bytes.as_ref();
         while !left.is_empty() {
@@ -132,27 +132,27 @@ impl Running {
         fcntl_setfl(&stdin, OFlags::empty()).unwrap();
     }
 
-    /// Ends its standard input.
+    /// Closes its standard input.
     pub(crate) fn close_stdin(&mut self) {
         drop(self.child.stdin.take());
     }
 
-    /// The reading end of its standard output, where that is [`super::Output::Held`].
+    /// Returns the reading end of its standard output, for [`super::Output::Held`].
     pub(crate) fn take_stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().expect("a held standard output")
     }
 
-    /// The writing end of its standard input, where that is [`super::Input::Held`].
+    /// Returns the writing end of its standard input, for [`super::Input::Held`].
     pub(crate) fn take_stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().expect("a held standard input")
     }
 
-    /// What it writes to standard output.
+    /// Returns its captured standard output.
     pub(crate) fn out(&self) -> &Capture {
         self.stdout.as_ref().expect("a captured standard output")
     }
 
-    /// What it writes to standard error.
+    /// Returns its captured standard error.
     pub(crate) fn err(&self) -> &Capture {
         self.stderr.as_ref().expect("a captured standard error")
     }
@@ -162,7 +162,7 @@ impl Running {
         pidfd_send_signal(&self.handle, signal).unwrap();
     }
 
-    /// Whether it has ended, or does so within this time.
+    /// Returns true if it has ended, or ends within this time.
     pub(crate) fn has_ended_within(&self, time: Duration) -> bool {
         is_ready_within(&self.handle, PollFlags::IN, time)
     }
@@ -195,7 +195,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already gone, in most cases.
+        // In most cases the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -213,7 +213,7 @@ impl Done {
         self
     }
 
-    /// Checks the exit status and that this is all it said of errors, without the program's name in front.
+    /// Checks the exit status, and that its error messages, without the program's name, are exactly `message`.
     #[track_caller]
     pub(crate) fn fails(self, status: i32, message: &str) -> Self {
         let done = self.exits(status);
@@ -221,7 +221,7 @@ impl Done {
         done
     }
 
-    /// The lines in which the program speaks of errors, without its name.
+    /// Returns its error messages, without the program's name.
     pub(crate) fn errors(&self) -> String {
         let lines = self.err.lines();
         let errors: Vec<&str> = lines
@@ -230,7 +230,7 @@ impl Done {
         errors.join("\n")
     }
 
-    /// The line of a report that begins with `word`.
+    /// Returns the line of its report that begins with `word`.
     #[track_caller]
     pub(crate) fn line(&self, word: &str) -> &str {
         let mut lines = self.err.lines();
@@ -239,13 +239,13 @@ impl Done {
             .unwrap_or_else(|| panic!("no line '{word}' in:\n{}", self.err))
     }
 
-    /// Standard output as text.
+    /// Returns standard output as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 }
 
-/// The number in `line` that stands just before `text`.
+/// Returns the number before `text` in `line`.
 #[track_caller]
 pub(crate) fn number_before(line: &str, text: &str) -> u64 {
     let number = line.split_once(text).and_then(|(before, _)| {
@@ -255,13 +255,13 @@ pub(crate) fn number_before(line: &str, text: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no number before '{text}' in '{line}'"))
 }
 
-/// Checks in the closing line of a UDP socket that no datagram of those sent to it went without being counted.
+/// Checks in the closing line of a UDP socket that every datagram sent to it was received or counted as dropped.
 #[track_caller]
 pub(crate) fn nothing_uncounted(closed: &str, sent: u64) {
     let received = number_before(closed, " datagram");
     let dropped = number_before(closed, " dropped by the kernel");
     assert!(dropped > 0, "{closed}");
-    // Datagrams that travelled together may be dropped, and counted, as one.
+    // The kernel may drop, and count, several datagrams as one (GRO).
     if closed.contains("at least") {
         assert!(received + dropped <= sent, "{closed}");
     } else {

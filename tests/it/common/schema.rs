@@ -1,19 +1,19 @@
-//! JSON Schema, as much of it as the schema of the events uses; a word that is not known here is a fault of the test.
-//! Stricter than the standard in one thing: a field that the schema does not describe is an error.
+//! JSON Schema, reduced to the keywords that the schema of events uses; any other keyword panics.
+//! It is stricter than the standard in one point: a field without a description is an error.
 
 use serde_json::Value;
 
-/// A schema, with the definitions it refers to.
+/// A schema with its definitions.
 pub(crate) struct Schema(Value);
 
 impl Schema {
-    /// Reads a schema.
+    /// Parses a schema.
     #[track_caller]
     pub(crate) fn new(text: &str) -> Self {
         Self(serde_json::from_str(text).expect("a schema"))
     }
 
-    /// The titles of the forms of which a value has one.
+    /// Returns the titles of the alternatives.
     pub(crate) fn titles(&self) -> Vec<String> {
         let forms = self.0["oneOf"].as_array().expect("forms");
         let titles = forms.iter().map(|form| form["title"].as_str());
@@ -22,7 +22,7 @@ impl Schema {
             .collect()
     }
 
-    /// Says what is wrong with a value.
+    /// Checks a value; the error describes the first violation.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         self.check_against(&self.0, value)
     }

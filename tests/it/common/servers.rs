@@ -1,21 +1,21 @@
-//! Real servers, each with a port and a directory of the test's own, gone when the test is.
-//! They cannot be told to choose a port, so one that was free a moment ago is tried, and another if somebody was quicker.
+//! Real servers, each on a port and in a directory of one test. They end with it.
+//! They cannot bind port 0: one that was free is tried, and another if it is taken by then.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{BOUND, Launch, Running, is_installed, listen, program, skip};
 
-/// A server that runs as long as it is kept, and its address.
+/// A server and its address. It runs until it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     _running: Running,
 }
 
-/// How often another port is tried.
+/// The number of ports to try.
 const PORTS: usize = 5;
 
-/// Redis without a disk; `None`, with a notice, where it is not installed.
+/// Starts Redis without a disk; returns `None` with a notice if it is not installed.
 pub(crate) fn redis() -> Option<Server> {
     start("redis-server", "Ready to accept connections", |address| {
         let words = format!("--port {} --bind {}", address.port(), address.ip());
@@ -25,7 +25,7 @@ pub(crate) fn redis() -> Option<Server> {
     })
 }
 
-/// A web server that has these lines in its `server` block.
+/// Starts nginx with these lines in its `server` block.
 pub(crate) fn nginx(lines: &str) -> Option<Server> {
     start("nginx", "OS: ", |address| {
         let script = format!(
@@ -40,7 +40,7 @@ pub(crate) fn nginx(lines: &str) -> Option<Server> {
     })
 }
 
-/// A DNS server that knows one name, over TCP and UDP.
+/// Starts dnsmasq with one name, over TCP and UDP.
 pub(crate) fn dnsmasq(name: &str, ip: &str) -> Option<Server> {
     start("dnsmasq", "started, version", |address| {
         let words = "--no-daemon --conf-file=/dev/null --pid-file= --bind-interfaces --no-resolv --no-hosts";
@@ -51,7 +51,7 @@ pub(crate) fn dnsmasq(name: &str, ip: &str) -> Option<Server> {
     })
 }
 
-/// Starts a server that says `ready` when it listens.
+/// Starts a server that prints `ready` once it listens.
 fn start(tool: &str, ready: &str, launch: impl Fn(SocketAddr) -> Launch) -> Option<Server> {
     if !is_installed(tool) {
         skip(&format!("{tool} is not installed"));
@@ -73,7 +73,7 @@ fn start(tool: &str, ready: &str, launch: impl Fn(SocketAddr) -> Launch) -> Opti
     panic!("{tool} does not start; it says:\n{said}");
 }
 
-/// Waits until the server says so, or has ended.
+/// Waits until the server has printed the text; returns false if it ends before.
 fn is_ready(running: &Running, text: &str) -> bool {
     let deadline = Instant::now() + BOUND;
     while Instant::now() < deadline {

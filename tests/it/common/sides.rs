@@ -1,11 +1,11 @@
-//! A TCP session from either side: the program under test listens or connects, and the test is its peer.
-//! Whatever holds for a connection holds whoever has begun it.
+//! A TCP connection in which the program under test is the listener or the client, and the test is its peer.
+//! Most rules about a connection are the same for both.
 
 use std::net::TcpStream;
 
 use super::{Input, Launch, Running, accept, connect, listen, tuplecat};
 
-/// The two ways into a connection.
+/// The role of the program under test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Side {
     Connects,
@@ -14,12 +14,12 @@ pub(crate) enum Side {
 
 pub(crate) const SIDES: [Side; 2] = [Side::Connects, Side::Listens];
 
-/// A connection between the program and a peer in this test.
+/// Starts the program and connects it to a peer in the test.
 pub(crate) fn meet(side: Side, words: &str, input: Input) -> (Running, TcpStream) {
     meet_with(side, words, |launch| launch.stdin(input))
 }
 
-/// The same with more to say about the launch.
+/// Does the same with other changes of the launch.
 pub(crate) fn meet_with(
     side: Side,
     words: &str,

@@ -1,5 +1,5 @@
-//! The sockets of another process, borrowed to ask the kernel what is set on them.
-//! `pidfd_getfd(2)` gives a second descriptor of the very same socket; only a parent may do so, and not everywhere.
+//! The sockets of another process, duplicated to read their options.
+//! `pidfd_getfd(2)` duplicates a descriptor of a child; some systems forbid it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket};
 
 use super::{Running, skip};
 
-/// The internet sockets of a process; says so where they cannot be had.
+/// Returns the internet sockets of a process; prints a notice where that is not possible.
 pub(crate) fn sockets_of(running: &Running) -> Option<Vec<Socket>> {
     let mut sockets = Vec::new();
     for entry in fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap() {

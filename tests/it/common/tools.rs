@@ -1,5 +1,5 @@
-//! The other netcats: how each is told to connect, to listen, and to speak UDP.
-//! Their words differ, and so does what they take for the end; what they do is theirs, what arrives is ours to see to.
+//! The other netcats: the arguments with which each connects, listens, and uses UDP.
+//! They differ in their syntax, and in what they take for the end of a transfer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,7 @@ use tuplecat::flow::Transport;
 
 use super::{BOUND, Input, LOOPBACK, Launch, Running, is_installed, program, refusing, skip};
 
-/// A tool, and how it is told to connect to 127.0.0.1 PORT, to listen there, to send datagrams there, and
-/// to wait for them there.
+/// A tool, and its arguments to connect to 127.0.0.1 PORT, to listen there, to send datagrams there, and to receive them there.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) connects: &'static str,
@@ -46,8 +45,8 @@ pub(crate) const TOOLS: [Tool; 6] = [
     },
     Tool {
         program: "socat",
-        // It leaves when nothing has come for that long after the first end: half a second unless -t says otherwise,
-        // and on a busy machine more than that passes before the first byte.
+        // It leaves after so many silent seconds once one direction has ended: half a second without -t, which passes on a busy machine
+        // before the first byte.
         connects: "-t 60 - TCP:127.0.0.1:PORT",
         listens: "-t 60 - TCP-LISTEN:PORT,bind=127.0.0.1",
         sends: Some("-t 60 - UDP:127.0.0.1:PORT"),
@@ -89,11 +88,11 @@ pub(crate) fn with_each_tool(test: impl Fn(&Tool) + Sync) {
     });
 }
 
-/// A port of 127.0.0.1 that nobody has now, and that is not given to anybody else: some of these tools share ports unasked.
+/// Returns a free port of 127.0.0.1 that it has not returned before: some of these tools share ports unasked.
 fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        // It does not listen: a child that is being started may keep it for a moment, and would pass for the tool.
+        // The reserving socket does not listen. A child of another test may hold it for a moment, and must not pass for the tool.
         let (_socket, address) = refusing(Transport::Tcp);
         let port = address.port();
         if GIVEN.lock().unwrap().insert(port) {
@@ -102,10 +101,11 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits until the process waits at `port`, without speaking to it, as most of these tools take one peer only; false if it ends instead.
+/// Waits until the process listens or is bound at `port`, without contacting it; most tools take one peer only. Returns false if
+/// it ends first.
 fn waits_at(running: &Running, transport: Transport, port: u16) -> bool {
-    // In /proc/net a listening socket has the state 0A, an unconnected UDP socket 07, ports are hexadecimal, and the tenth column is the
-    // inode: somebody else may have been given that port.
+    // In /proc/net, state 0A is a listening socket, 07 an unconnected UDP socket; ports are hexadecimal. The tenth column is the inode:
+    // another process may have got the port.
     let (table, state) = match transport {
         Transport::Tcp => ("tcp", "0A"),
         Transport::Udp => ("udp", "07"),
@@ -132,7 +132,7 @@ fn waits_at(running: &Running, transport: Transport, port: u16) -> bool {
     false
 }
 
-/// Whether a process has the socket with this inode.
+/// Returns true if a process has the socket with this inode.
 fn has_socket(running: &Running, inode: &str) -> bool {
     let name = format!("socket:[{inode}]");
     let Ok(open) = fs::read_dir(format!("/proc/{}/fd", running.pid())) else {
@@ -143,7 +143,7 @@ fn has_socket(running: &Running, inode: &str) -> bool {
     })
 }
 
-/// A tool that waits for others, and its address.
+/// Starts a tool that waits for peers, and returns it with its address.
 pub(crate) fn listening(
     tool: &Tool,
     transport: Transport,
@@ -153,7 +153,7 @@ pub(crate) fn listening(
         Transport::Tcp => tool.listens,
         Transport::Udp => tool.binds.expect("words for UDP"),
     };
-    // Somebody else may be quicker to take a port that was free.
+    // Another process may take the port first.
     for _ in 0..20 {
         let port = free_port();
         let running = tool.launch(words, port).stdin(input()).start();

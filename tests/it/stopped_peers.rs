@@ -1,5 +1,5 @@
-//! A peer that is another process, stopped in the middle of a transfer and continued: as sender, as receiver, as both, and as a child.
-//! TCP holds everybody back as long as it lasts, and nobody burns time or loses a byte; datagrams that meet a full buffer are counted.
+//! Peers that are stopped in the middle of a transfer and continued: as sender, as receiver, as both, and as a child.
+//! TCP blocks both sides meanwhile: nothing spins, and no byte is lost. Datagrams that meet a full buffer are counted.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,17 +13,17 @@ use socket2::Socket;
 
 use crate::common::*;
 
-/// More than fits into two sockets with these buffers, and the pipes before and behind them.
+/// More than two sockets with these buffers hold, and the pipes before and behind them.
 static SENT: LazyLock<Vec<u8>> = LazyLock::new(|| bytes(8_000_000));
 const BUFFERS: &str = "--sndbuf 200k --rcvbuf 200k";
 
-/// How much has arrived when the peer is stopped.
+/// The number of bytes that have arrived when the peer is stopped.
 const BEGUN: usize = 300_000;
 
-/// How bytes pass through us: in the kernel, by copying, and with somebody who looks at each.
+/// The paths of data through the program: spliced by the kernel, copied, and observed by a tap.
 const ENGINES: [&str; 3] = ["", "--no-fast-path", "--pcap /dev/null"];
 
-/// Us with these words, and a process of the same make as our peer.
+/// Starts the program with these arguments, and another tuplecat as its peer.
 fn session(ours: Side, words: &str) -> [Running; 2] {
     let start = |mode: &str, words: &str| tuplecat(mode).args(BUFFERS).args(words);
     let held = |launch: Launch| launch.stdin(Input::Held).start();
@@ -41,7 +41,7 @@ fn session(ours: Side, words: &str) -> [Running; 2] {
     }
 }
 
-/// Both sides with each engine, all at once.
+/// Checks both roles on each path, all at once.
 fn with_each(check: impl Fn(&mut Running, &mut Running) + Sync) {
     thread::scope(|scope| {
         for (side, words) in SIDES
@@ -62,7 +62,7 @@ fn with_each(check: impl Fn(&mut Running, &mut Running) + Sync) {
     });
 }
 
-/// One direction of a transfer: what is on its way from one process to the other.
+/// One direction of a transfer.
 struct Transfer {
     input: ChildStdin,
     to: Capture,
@@ -70,7 +70,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Begins it, and sees the beginning arrive.
+    /// Starts it, and waits until the beginning arrives.
     fn begin(from: &mut Running, to: &Running) -> Self {
         let mut input = from.take_stdin();
         input.write_all(&SENT[..BEGUN]).unwrap();
@@ -80,13 +80,13 @@ impl Transfer {
         Self { input, to, taken }
     }
 
-    /// Goes on until nothing more is taken.
+    /// Continues until nothing more is taken.
     fn fill(&mut self) {
         self.taken += push(&self.input, &SENT[self.taken..]);
         assert!(self.taken < SENT.len(), "everything was taken");
     }
 
-    /// Goes on to the end, where everything has arrived.
+    /// Continues to the end, and checks that everything arrives.
     fn complete(mut self) {
         self.input.write_all(&SENT[self.taken..]).unwrap();
         drop(self.input);
@@ -143,9 +143,9 @@ fn both_directions_outlive_a_stop() {
     });
 }
 
-/// Who leaves does not wait for somebody who cannot hear it.
+/// A process that leaves does not wait for a peer that is stopped.
 #[test]
-fn a_stopped_peer_keeps_nobody_from_leaving() {
+fn a_stopped_peer_does_not_delay_leaving() {
     for side in SIDES {
         let [mut us, mut peer] = session(side, "");
         let mut transfer = Transfer::begin(&mut us, &peer);
@@ -153,7 +153,7 @@ fn a_stopped_peer_keeps_nobody_from_leaving() {
         transfer.fill();
         us.signal(Signal::TERM);
         us.wait().exits(143);
-        // What the kernel had taken from us arrives none the less.
+        // Data that the kernel had taken from us still arrives.
         peer.signal(Signal::CONT);
         peer.close_stdin();
         let done = peer.wait().exits(0);
@@ -162,7 +162,7 @@ fn a_stopped_peer_keeps_nobody_from_leaving() {
 }
 
 #[test]
-fn a_stopped_client_holds_up_no_other() {
+fn a_stopped_client_delays_no_other() {
     for words in ["--echo", "--echo --no-fast-path", "--exec cat"] {
         let server = tuplecat("tcp-listen -k 0")
             .args(BUFFERS)
@@ -213,7 +213,7 @@ fn a_child_that_is_stopped_holds_its_peer_back() {
 }
 
 #[test]
-fn a_tool_of_another_make_may_be_stopped_too() {
+fn another_tool_may_be_stopped_too() {
     with_each_tool(|tool| {
         for words in ["", "--no-fast-path"] {
             let start = || {

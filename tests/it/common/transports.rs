@@ -1,5 +1,5 @@
-//! What the two transports share in a test: who waits, who speaks first, and how a line names both addresses.
-//! A test body that is given a transport works for both.
+//! Launches that exist for both transports: the mode that waits, and the mode that sends first.
+//! A test body that is generic over the transport is one property of both.
 
 use std::net::SocketAddr;
 
@@ -7,8 +7,7 @@ use tuplecat::flow::Transport;
 
 use super::{Launch, tuplecat};
 
-/// The mode that waits for others, with words that suit both transports. Over UDP an empty datagram has to stand for the end,
-/// because there is no other.
+/// The mode that waits for peers. Over UDP an empty datagram stands for the end.
 pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen"),
@@ -17,7 +16,7 @@ pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
     .args(words)
 }
 
-/// The mode that speaks first, towards `address`.
+/// The mode that sends first, to `address`.
 pub(crate) fn speaks(transport: Transport, address: SocketAddr) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-connect"),

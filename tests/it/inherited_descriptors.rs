@@ -1,5 +1,5 @@
-//! Terminals, and descriptors that others have open as well: they are used as they are, and left as they were.
-//! `O_NONBLOCK` belongs to the open file, which the shell shares; setting it would break whoever comes after.
+//! Terminals, and descriptors that other processes have open too: they are used without changing their state.
+//! `O_NONBLOCK` belongs to the open file description, which the shell shares; setting it breaks the next program.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,9 +15,9 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::common::*;
 
-/// A terminal gives a line at a time, and shows what arrives.
+/// A terminal gives input by line, and shows the output.
 #[test]
-fn a_terminal_speaks_in_lines() {
+fn a_terminal_gives_input_by_line() {
     let (person, process) = terminal();
     let (socket, address) = datagrams();
     let output = Output::To(process.try_clone().unwrap().into());
@@ -73,9 +73,9 @@ fn a_terminal_takes_all_that_arrives() {
     server.wait().exits(0);
 }
 
-/// The flags of standard input, output and error belong to whoever else has them open.
+/// Flags of the standard descriptors are shared with other processes.
 #[test]
-fn what_was_inherited_keeps_its_flags() {
+fn inherited_descriptors_keep_their_flags() {
     type Pair = fn() -> (OwnedFd, OwnedFd);
     let kinds: [(&str, Pair); 4] = [
         ("a pipe", || {
@@ -99,8 +99,8 @@ fn what_was_inherited_keeps_its_flags() {
     }
 }
 
-/// Runs the program between two pairs of connected descriptors: it reads from the first of the one, and writes, what it receives
-/// and what it reports, to an end of the other.
+/// Runs the program between two pairs of connected descriptors: it reads from the first of the one, and writes received data and
+/// reports to an end of the other.
 fn keeps_flags(name: &str, input: (OwnedFd, OwnedFd), output: (OwnedFd, OwnedFd), set: OFlags) {
     let (process_in, test_in) = input;
     // A pipe is written at its second end.
@@ -139,7 +139,7 @@ fn keeps_flags(name: &str, input: (OwnedFd, OwnedFd), output: (OwnedFd, OwnedFd)
     assert_eq!(flags(), before, "{name}, after the run");
 }
 
-/// A record takes the place of the output, and waits for its reader like that, also where somebody else has made it non-blocking.
+/// A record on standard output waits for its reader, also if another process has made the descriptor non-blocking.
 #[test]
 fn a_record_on_a_pipe_that_does_not_block_is_whole() {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -162,7 +162,7 @@ fn a_record_on_a_pipe_that_does_not_block_is_whole() {
     });
 }
 
-/// A socket can keep borders; what waits in it goes out as it was sent, and only what is too long is cut.
+/// A message socket as input keeps boundaries: each message is a datagram, and only one that is too long is cut.
 #[test]
 fn messages_of_a_socket_are_a_datagram_each() {
     let kind = SocketType::SEQPACKET;

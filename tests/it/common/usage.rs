@@ -1,18 +1,18 @@
-//! What the system counts for a process: its memory, and the processor time it has used.
-//! Both only tell of a fault where they are far too much: bounds are generous.
+//! Resources that a process uses: memory and processor time.
+//! Bounds on them are generous: they only catch leaks and busy loops.
 
 use std::fs;
 use std::time::Duration;
 
 use super::Running;
 
-/// How often something may be slow before that is a fault of the program.
+/// The number of attempts that may be slow before the program is at fault.
 const ATTEMPTS: usize = 5;
 
-/// Long enough for anything on its way to arrive.
+/// A time in which anything sent over loopback arrives. If it is too short, a test can miss a fault, but not report one.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
 
-/// A line of /proc/PID/status, in kilobytes.
+/// Returns a value of /proc/PID/status, in kilobytes.
 pub(crate) fn memory(running: &Running, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
     let line = text
@@ -23,7 +23,7 @@ pub(crate) fn memory(running: &Running, name: &str) -> u64 {
     number.parse().unwrap()
 }
 
-/// The processor time a process has used, in hundredths of a second; also of one that has ended and is not waited for.
+/// Returns the processor time of a process, in hundredths of a second. The process may be a zombie.
 pub(crate) fn ticks(running: &Running) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
     let (_, fields) = text.rsplit_once(')').unwrap();
@@ -31,15 +31,15 @@ pub(crate) fn ticks(running: &Running) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// A process that waits for a slow side does not spin.
+/// Checks that a waiting process uses no processor time.
 pub(crate) fn is_calm(running: &Running) {
     let before = ticks(running);
     assert!(!running.has_ended_within(A_WHILE));
-    // A tick is a hundredth of a second: spinning would use about thirty.
+    // A tick is a hundredth of a second: a busy loop would use about thirty.
     assert!(ticks(running) - before < 10, "it spins");
 }
 
-/// Checks that one of several attempts takes less than this time: a busy machine may make any one of them slow.
+/// Checks that one of several attempts takes less than `limit`. On a busy machine any one of them may be slow.
 #[track_caller]
 pub(crate) fn takes_less_than(limit: Duration, attempt: impl FnMut() -> Duration) {
     let mut times = Vec::new();

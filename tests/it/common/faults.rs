@@ -1,5 +1,5 @@
-//! System calls that fail: a filter that a process has from its start, and that gives it an error in place of the call (seccomp(2)).
-//! The thread that starts the process is the one to install it, as what is started inherits it; that thread ends with that.
+//! System calls that fail with a given error: a filter that a process has from its start (seccomp(2)).
+//! A thread of its own installs the filter and starts the process, which inherits it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,22 +14,22 @@ use seccompiler::{
 
 use super::{is_installed, program, skip};
 
-/// System calls that fail in a process, each time.
+/// A set of system calls, and the error that each of them returns every time.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    /// Each with what its first argument must be, where that matters.
+    /// Each with the value of its first argument, or `None` for any.
     calls: Vec<(i64, Option<u32>)>,
     error: Errno,
 }
 
 impl Faults {
-    /// These calls fail with this error, whatever their arguments are.
+    /// Makes these calls fail with this error, for any arguments.
     pub(crate) fn of(calls: &[i64], error: Errno) -> Self {
         let calls = calls.iter().map(|&call| (call, None)).collect();
         Self { calls, error }
     }
 
-    /// So do these with this descriptor.
+    /// Makes these calls fail too where the first argument is this descriptor.
     pub(crate) fn and_at(mut self, descriptor: u32, calls: &[i64]) -> Self {
         let calls = calls.iter().map(|&call| (call, Some(descriptor)));
         self.calls.extend(calls);
@@ -59,7 +59,7 @@ impl Faults {
         Ok(BpfProgram::try_from(filter)?)
     }
 
-    /// Starts a process that has these.
+    /// Starts a process with all these filters.
     pub(super) fn start(all: &[Self], command: &mut Command) -> io::Result<Child> {
         if all.is_empty() {
             return command.spawn();
@@ -75,7 +75,7 @@ impl Faults {
     }
 }
 
-/// Whether there is strace(1), and it may look; says so where not.
+/// Returns true if strace(1) is installed and may trace; prints a notice if not.
 pub(crate) fn has_strace() -> bool {
     let may_look = || {
         program("strace", "-D -f -qq -o /dev/null true")
@@ -90,7 +90,7 @@ pub(crate) fn has_strace() -> bool {
     has
 }
 
-/// Whether calls can be made to fail; says so where they cannot.
+/// Returns true if a filter can be installed; prints a notice if not.
 pub(crate) fn has_faults() -> bool {
     let harmless = Faults::of(&[libc::SYS_reboot], Errno::PERM);
     let tried = Faults::start(&[harmless], &mut Command::new("true"));

@@ -1,5 +1,5 @@
-//! A run that only waits, for a name server, for the reader of a FIFO or for an answer, can be ended, limited and asked.
-//! What the process was told to ignore stays ignored.
+//! Interruptions of a run that waits for a name server, for the reader of a FIFO, or for an answer: signals and limits.
+//! Signals that the process ignores from the start stay ignored.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-/// Runs the program where the only name server takes questions and answers none: they go to the file `asked`.
+/// A shell script that runs the program with a name server that never answers; its questions go to the file `asked`.
 const UNANSWERED: &str = r#"
 ip link set lo up
 echo nameserver 127.0.0.1 > resolv
@@ -22,8 +22,8 @@ read -r line < ready
 exec "$0" "$@"
 "#;
 
-/// The program in a network like that, asking for a name; `None`, with a notice, where there cannot be one.
-fn asking(transport: Transport, words: &str) -> Option<Running> {
+/// Starts the program with that name server, to resolve a name. Returns `None` with a notice where that is not possible.
+fn looking_up(transport: Transport, words: &str) -> Option<Running> {
     let namespace = |script: &str| {
         let unshare = program("unshare", "--map-root-user --net --mount /bin/sh -ec");
         unshare.arg(script).arg(env!("CARGO_BIN_EXE_tuplecat"))
@@ -43,10 +43,10 @@ fn asking(transport: Transport, words: &str) -> Option<Running> {
 }
 
 both! {
-    /// A name server that does not answer keeps nobody from leaving.
-    fn a_signal_ends_a_question_to_a_name_server(transport) {
+    /// A signal ends the wait for a name server.
+    fn a_signal_ends_a_look_up(transport) {
         for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-            let Some(running) = asking(transport, "") else {
+            let Some(running) = looking_up(transport, "") else {
                 return;
             };
             running.wait_for_file(&running.path("asked"));
@@ -55,14 +55,14 @@ both! {
         }
     }
 
-    /// Asking for a name is a part of the time that a run may take.
-    fn a_limit_ends_a_question_to_a_name_server(transport) {
+    /// The time limits include look-ups.
+    fn a_limit_ends_a_look_up(transport) {
         let limits = match transport {
             Transport::Tcp => &["--timeout 300ms", "--connect-timeout 300ms"][..],
             Transport::Udp => &["--timeout 300ms"],
         };
         for words in limits {
-            let Some(running) = asking(transport, words) else {
+            let Some(running) = looking_up(transport, words) else {
                 return;
             };
             let message = "cannot resolve host 'nobody.example': timed out after 0.3 s";
@@ -70,7 +70,7 @@ both! {
         }
     }
 
-    /// A FIFO takes the ready line when its reader comes, and that is told where it lasts.
+    /// A FIFO as ready file waits for its reader, and a long wait is reported.
     fn a_ready_file_that_is_a_fifo_waits_for_its_reader(transport) {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(directory.path());
@@ -84,8 +84,8 @@ both! {
         assert_eq!(server.wait().exits(0).text(), "heard");
     }
 
-    /// One that nobody reads holds up no signal, and no limit.
-    fn a_ready_file_that_nobody_reads_can_be_given_up(transport) {
+    /// A FIFO without a reader delays neither a signal nor a limit.
+    fn an_unread_ready_file_delays_neither_a_signal_nor_a_limit(transport) {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(directory.path());
         let server = waits(transport, "0").ready_at(&path).start();
@@ -96,7 +96,7 @@ both! {
         server.wait().fails(6, "timed out after 0.3 s (--timeout)");
     }
 
-    /// What was ignored at the start stays so, as for programs in the background of a script.
+    /// A signal that is ignored at the start stays ignored, as for background processes of a script.
     fn an_ignored_signal_ends_nothing(transport) {
         let mode = match transport {
             Transport::Tcp => "tcp-listen",
@@ -108,7 +108,7 @@ both! {
         server.wait_for_file(&server.path("ready"));
         server.signal(Signal::INT);
         server.signal(Signal::HUP);
-        // These would be the end by the time the second is seen.
+        // If they were not ignored, they would end the run before the second one is seen.
         server.signal(Signal::USR1);
         server.err().wait_for("socket ");
         server.signal(Signal::TERM);
@@ -116,9 +116,9 @@ both! {
     }
 }
 
-/// Reports are never cut, so whoever does not read them holds up the run; but not for ever once a signal has come.
+/// Reports are complete, so an unread report delays the run. A signal ends that wait.
 #[test]
-fn reports_that_nobody_reads_do_not_outlast_a_signal() {
+fn unread_reports_do_not_delay_a_signal() {
     let directory = tempfile::tempdir().unwrap();
     let path = fifo(directory.path());
     let (stderr, writer) = std::io::pipe().unwrap();
@@ -139,13 +139,13 @@ fn reports_that_nobody_reads_do_not_outlast_a_signal() {
     }
 }
 
-/// Lets a server report more than there is room for.
+/// Makes a server report more than the pipe has room for.
 fn hang(server: &Running, reports: &impl AsFd) {
     let (socket, _) = datagrams();
     for _ in 0..100 {
         socket.send_to(&[0; 1000], server.ready()).unwrap();
     }
-    // What it holds when it is full depends on how it was filled.
+    // The capacity of a full pipe depends on the sizes of the writes.
     wait_until("the pipe fills", || {
         ioctl_fionread(reports).unwrap() > 20_000
     });
