@@ -80,7 +80,7 @@ pub(super) const STDIO: [&str; 8] = [
 #[command(next_help_heading = "Endings")]
 pub struct EndOptions {
     /// Action at the end of standard input [default: shutdown]
-    #[arg(long, value_name = "ACTION", value_enum)]
+    #[arg(long, value_name = "ACTION")]
     pub on_stdin_eof: Option<OnStdinEof>,
     /// Exit with status 6 after TIME without traffic
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
@@ -324,7 +324,6 @@ pub struct RetryOptions {
     #[arg(
         long,
         value_name = "WHAT",
-        value_enum,
         value_delimiter = ',',
         default_value = "refused,timeout,resolve",
         requires = "retry_for"

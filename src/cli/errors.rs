@@ -136,10 +136,7 @@ fn needed_by(error: &Error, words: &[OsString]) -> Option<String> {
     let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
-    let is_given = |option: &str| {
-        let mut words = own(words).iter().filter_map(|word| word.to_str());
-        words.any(|word| word.split('=').next() == Some(option))
-    };
+    let is_given = |option: &str| own(words).iter().any(|word| is_option(word, option));
     let is_missing = |option: &str| {
         let mut names = missing.iter().map(|name| name.trim_start_matches('<'));
         names.any(|name| name.split([' ', '|']).next() == Some(option))
@@ -168,12 +165,15 @@ pub(super) fn separates_keepalive(words: &[OsString]) -> bool {
     pairs.any(|pair| pair[0] == "--keepalive" && pair[1].to_str().is_some_and(is_value))
 }
 
-/// The words up to `--exec`, after which they belong to a program.
+/// Returns the words up to `--exec`, after which they belong to a program.
 fn own(words: &[OsString]) -> &[OsString] {
-    let is_exec =
-        |word: &OsString| word.as_bytes().split(|&byte| byte == b'=').next() == Some(b"--exec");
-    let exec = words.iter().position(is_exec);
+    let exec = words.iter().position(|word| is_option(word, "--exec"));
     exec.map_or(words, |exec| &words[..=exec])
+}
+
+/// Returns true if a word is this option, with or without a value after '='.
+fn is_option(word: &OsString, option: &str) -> bool {
+    word.to_str().and_then(|word| word.split('=').next()) == Some(option)
 }
 
 #[cfg(test)]

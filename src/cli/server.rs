@@ -27,13 +27,7 @@ pub struct ServerOptions {
     /// Run at most N programs at once
     ///
     /// Further clients and datagrams wait until a program ends.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 100,
-        requires = "program",
-        value_parser = whole::<u64>(1, u64::MAX)
-    )]
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "program", value_parser = whole::<u64>(1, u64::MAX))]
     pub max_children: u64,
     /// Fixed answers.
     #[command(flatten)]
@@ -166,7 +160,6 @@ pub struct ClientOptions {
     #[arg(
         long,
         value_name = "WHICH",
-        value_enum,
         default_value = "all",
         requires = "keep_open",
         conflicts_with_all = LOCAL_ENDS,

@@ -164,13 +164,12 @@ pub struct TcpOptions {
     #[arg(
         long,
         value_name = "ACTION",
-        value_enum,
         default_value = "auto",
         help_heading = "Endings"
     )]
     pub on_peer_eof: OnPeerEof,
     /// Send small segments at once (no Nagle algorithm)
-    #[arg(long, value_name = "SWITCH", value_enum, default_value = "on")]
+    #[arg(long, value_name = "SWITCH", default_value = "on")]
     pub nodelay: Switch,
     /// Probe a silent peer; break the connection if it does not answer
     ///

@@ -26,12 +26,7 @@ pub struct FramingOptions {
     )]
     pub input: InputFraming,
     /// Format of the output
-    #[arg(
-        long = "out",
-        value_name = "FRAMING",
-        value_enum,
-        default_value = "raw"
-    )]
+    #[arg(long = "out", value_name = "FRAMING", default_value = "raw")]
     pub output: OutputFraming,
     /// End lines with CR LF
     ///

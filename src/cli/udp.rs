@@ -194,7 +194,7 @@ pub struct SendtoOptions {
     #[arg(long, conflicts_with = "from")]
     pub connected: bool,
     /// Senders to accept [default: target; any for broadcast, multicast]
-    #[arg(long, value_name = "WHOSE", value_enum)]
+    #[arg(long, value_name = "WHOSE")]
     pub from: Option<FromPolicy>,
     /// Wait TIME for a reply, 0 or 'forever' [default: 1]
     ///
@@ -203,12 +203,7 @@ pub struct SendtoOptions {
     #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
     pub reply_timeout: Option<ReplyTimeout>,
     /// Exit after N replies; status 6 if fewer come
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = whole::<u64>(1, u64::MAX),
-        conflicts_with = "count"
-    )]
+    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = whole::<u64>(1, u64::MAX))]
     pub replies: Option<u64>,
     /// Exit with 0 on a reply, 5 if unreachable, else 6
     ///
