@@ -117,12 +117,12 @@ impl Batch {
         self.runs.push(run);
     }
 
-    /// Adds the first `len` bytes of the space as a run of a stream.
-    pub fn push_stream(&mut self, len: usize, flow: Option<Flow>) {
+    /// Adds the first `len` bytes of the space as a run.
+    pub fn push_front(&mut self, len: usize, shape: Shape, flow: Option<Flow>) {
         self.push(Run {
             start: 0,
             len,
-            shape: Shape::Stream,
+            shape,
             flow,
         });
     }

@@ -1,7 +1,7 @@
 //! Frames collects what decoders find, and fills batches with it: equal frames become one run.
 //! A frame that has begun waits here for the rest of its bytes. One that no datagram can hold is an error before any of it is sent.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Shape};
 use crate::exit::{Exit, Failure};
 
 /// Bytes after which the size of an endless frame is no longer counted.
@@ -161,7 +161,7 @@ impl Frames {
     pub fn flush(&mut self, batch: &mut Batch) {
         if self.boundaries == Boundaries::Dropped {
             if self.end > 0 {
-                self.batch.push_stream(self.end, None);
+                self.batch.push_front(self.end, Shape::Stream, None);
             }
             self.start = self.end;
         }
@@ -187,7 +187,6 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
-    use crate::batch::Shape;
 
     fn runs(batch: &Batch) -> Vec<(usize, usize, Shape)> {
         let runs = batch.runs().iter();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use memchr::memmem;
 
-use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::tap::Taps;
@@ -125,12 +125,7 @@ impl Responder {
         };
         let len = bytes.len();
         batch.space(len)[..len].copy_from_slice(&bytes);
-        batch.push(Run {
-            start: 0,
-            len,
-            shape: Shape::Datagrams(len.max(1)),
-            flow: Some(flow),
-        });
+        batch.push_front(len, Shape::Datagrams(len.max(1)), Some(flow));
     }
 
     /// Copies answers into `batch` up to a limit.
@@ -151,7 +146,7 @@ impl Responder {
             }
         }
         if filled > 0 {
-            batch.push_stream(filled, None);
+            batch.push_front(filled, Shape::Stream, None);
         }
     }
 }
@@ -219,6 +214,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::batch::Run;
     use crate::flow::Transport;
 
     fn answers() -> Rc<Answers> {

@@ -7,6 +7,7 @@ use super::Pump;
 use super::lane::Side;
 use super::node::{Node, NodeId, Party, Route, Splicing};
 use super::rules::Engine;
+use crate::batch::Shape;
 use crate::flow::Direction;
 use crate::sys::splice::{Blocked, Broken, Splice};
 
@@ -141,7 +142,7 @@ impl Pump<'_> {
             self.keep(batch);
             return false;
         }
-        batch.push_stream(len, None);
+        batch.push_front(len, Shape::Stream, None);
         self.deliver(id, batch);
         true
     }

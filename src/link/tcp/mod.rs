@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::Failure;
 use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Spliceable, Wait};
@@ -126,7 +126,7 @@ impl End for Connection {
             taps.emit(&Event::PeerFinished(self.meter.conversation()));
             return Ok(Arrival::End);
         }
-        batch.push_stream(len, Some(self.meter.flow.clone()));
+        batch.push_front(len, Shape::Stream, Some(self.meter.flow.clone()));
         let bytes = batch.bytes(&batch.runs()[0]);
         self.meter.note(Direction::Incoming, len, Some(bytes), taps);
         Ok(Arrival::Data)

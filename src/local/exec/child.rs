@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Caller;
-use super::supervisor::{ChildPipes, QueueTicket, Supervisor};
-use crate::batch::{Batch, Cursor, Run, Shape};
+use super::supervisor::{ChildPipes, ChildSlot, Supervisor};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Spliceable, Wait};
 use crate::tap::Taps;
 
@@ -15,13 +15,11 @@ pub(super) const PIPE_READ_SIZE: usize = 64 << 10;
 
 /// A child process, which may have to wait until there is room for it.
 pub struct Child {
-    supervisor: Supervisor,
+    slot: ChildSlot,
     caller: Caller,
     shape: Shape,
     /// The peer sends nothing more.
     peer_has_finished: bool,
-    /// Place in the queue until it starts.
-    ticket: Option<QueueTicket>,
     /// Its pipes once it has started. Its standard input is open until the peer has finished.
     pipes: Option<ChildPipes>,
     /// Descriptor of [`Supervisor::room`], if it had to wait: a duplicate, as epoll(7) holds each descriptor once. It stays open
@@ -33,24 +31,23 @@ impl Child {
     /// Starts a child for `caller`, as soon as there is room for it. Its output has the boundaries of `shape`.
     pub fn new(supervisor: &Supervisor, caller: Caller, shape: Shape) -> io::Result<Self> {
         let mut child = Self {
-            supervisor: supervisor.clone(),
+            slot: supervisor.queue(),
             caller,
             shape,
             peer_has_finished: false,
-            ticket: Some(supervisor.queue()),
             pipes: None,
             room: None,
         };
         child.start_if_due()?;
-        if child.ticket.is_some() {
+        if child.slot.is_queued() {
             child.room = Some(supervisor.room().try_clone_to_owned()?);
         }
         Ok(child)
     }
 
     fn start_if_due(&mut self) -> io::Result<()> {
-        if self.ticket.take_if(|ticket| ticket.is_due()).is_some() {
-            let mut pipes = self.supervisor.start(self.caller.clone(), None)?;
+        if self.slot.is_due() {
+            let mut pipes = self.slot.start(self.caller.clone(), None)?;
             pipes.input.take_if(|_| self.peer_has_finished);
             self.pipes = Some(pipes);
         }
@@ -62,7 +59,7 @@ impl End for Child {
     fn recv(&mut self, batch: &mut Batch, _taps: &mut Taps) -> io::Result<Arrival> {
         self.start_if_due()?;
         let Some(pipes) = &mut self.pipes else {
-            let is_waiting = self.ticket.is_some();
+            let is_waiting = self.slot.is_queued();
             return Ok(if is_waiting {
                 Arrival::Nothing
             } else {
@@ -76,20 +73,15 @@ impl End for Child {
         };
         let len = pipes.output.read(&mut batch.space(size)[..size])?;
         if len == 0 {
-            pipes.guard.stdout_closed();
+            self.slot.stdout_closed();
             return Ok(Arrival::End);
         }
-        batch.push(Run {
-            start: 0,
-            len,
-            shape: self.shape,
-            flow: None,
-        });
+        batch.push_front(len, self.shape, None);
         Ok(Arrival::Data)
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
-        if self.ticket.is_some() {
+        if self.slot.is_queued() {
             return Err(ErrorKind::WouldBlock.into());
         }
         let input = self.pipes.as_mut().and_then(|pipes| pipes.input.as_mut());
@@ -107,7 +99,7 @@ impl End for Child {
     }
 
     fn readiness(&self) -> Readiness<'_> {
-        let room = self.room.as_ref().filter(|_| self.ticket.is_some());
+        let room = self.room.as_ref().filter(|_| self.slot.is_queued());
         let (recv, send) = match (&self.pipes, room) {
             (Some(pipes), _) => {
                 let input = pipes.input.as_ref().map(AsFd::as_fd);

@@ -12,8 +12,8 @@ use slab::Slab;
 
 use super::Caller;
 use super::child::PIPE_READ_SIZE;
-use super::supervisor::{ChildGuard, Supervisor};
-use crate::batch::{Batch, Cursor, Run, Shape};
+use super::supervisor::{ChildSlot, Supervisor};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::flow::Flow;
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::wait::{Interest, Poller, Ready};
@@ -40,7 +40,7 @@ struct Reply {
     output: ChildStdout,
     /// Bytes that do not fill a datagram yet.
     rest: Vec<u8>,
-    guard: ChildGuard,
+    slot: ChildSlot,
 }
 
 impl DatagramChildren {
@@ -60,7 +60,8 @@ impl DatagramChildren {
     /// Starts a child for one datagram.
     fn start(&mut self, caller: &Caller, datagram: &[u8]) -> io::Result<()> {
         let input = Some(memory_file(datagram)?);
-        let pipes = self.supervisor.start(caller.clone(), input)?;
+        let slot = self.supervisor.queue();
+        let pipes = slot.start(caller.clone(), input)?;
         let entry = self.replies.vacant_entry();
         let output = pipes.output.as_fd();
         self.poller.set(entry.key(), output, Interest::READ)?;
@@ -68,7 +69,7 @@ impl DatagramChildren {
             flow: caller.flow.clone(),
             output: pipes.output,
             rest: Vec::new(),
-            guard: pipes.guard,
+            slot,
         });
         Ok(())
     }
@@ -96,16 +97,12 @@ impl DatagramChildren {
         reply.rest.clear();
         reply.rest.extend_from_slice(&space[full..total]);
         if full > 0 {
-            batch.push(Run {
-                start: 0,
-                len: full,
-                shape: Shape::Datagrams(self.size),
-                flow: Some(reply.flow.clone()),
-            });
+            let flow = Some(reply.flow.clone());
+            batch.push_front(full, Shape::Datagrams(self.size), flow);
         }
         if len == 0 {
             self.poller.forget(key);
-            self.replies.remove(key).guard.stdout_closed();
+            self.replies.remove(key).slot.stdout_closed();
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Children that have not been reaped, and tickets for room, by numbers that are never used again.
+    /// Children that have not been reaped, and slots that wait for room, by numbers that are never used again.
     processes: BTreeMap<u64, Process>,
     queue: BTreeSet<u64>,
     next_number: u64,
@@ -68,18 +68,12 @@ pub struct ChildPipes {
     pub input: Option<ChildStdin>,
     /// Its standard output.
     pub output: ChildStdout,
-    /// Its conversation.
-    pub guard: ChildGuard,
 }
 
-/// A place in the queue for room: first come, first served.
-pub struct QueueTicket {
-    supervisor: Supervisor,
-    number: u64,
-}
-
-/// The conversation with a child. When it is dropped, the child has to exit.
-pub struct ChildGuard {
+/// A place for a child: in the queue for room until it starts, then its conversation.
+///
+/// When it is dropped, the child has to exit.
+pub struct ChildSlot {
     supervisor: Supervisor,
     number: u64,
 }
@@ -119,57 +113,21 @@ impl Supervisor {
         self.0.state.borrow().processes.len() < self.0.limit
     }
 
-    /// Queues for room.
+    /// Queues for room: first come, first served.
     #[must_use]
-    pub fn queue(&self) -> QueueTicket {
-        let number = self.next_number();
-        self.0.state.borrow_mut().queue.insert(number);
+    pub fn queue(&self) -> ChildSlot {
+        let state = &mut *self.0.state.borrow_mut();
+        let number = state.next_number;
+        state.next_number += 1;
+        state.queue.insert(number);
         let supervisor = self.clone();
-        QueueTicket { supervisor, number }
+        ChildSlot { supervisor, number }
     }
 
     /// Descriptor that is readable while there is room.
     #[must_use]
     pub fn room(&self) -> BorrowedFd<'_> {
         self.0.room.as_fd()
-    }
-
-    /// Starts a child for `caller` while there is room. Its standard input is `input`, or else a pipe.
-    pub fn start(&self, caller: Caller, input: Option<File>) -> io::Result<ChildPipes> {
-        let mut command = self.0.program.command(&caller);
-        command
-            .stdin(input.map_or_else(Stdio::piped, Stdio::from))
-            .stdout(Stdio::piped())
-            .process_group(0);
-        let mut child = command.spawn().map_err(|error| {
-            let act = format!("cannot start '{}'", self.0.program.name());
-            Failure::io(act, &error)
-        })?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        let number = self.next_number();
-        let process = Process {
-            child,
-            caller,
-            stage: Stage::Attached,
-        };
-        self.0.state.borrow_mut().processes.insert(number, process);
-        let guard = ChildGuard {
-            supervisor: self.clone(),
-            number,
-        };
-        if !self.has_room() {
-            rustix::io::read(&self.0.room, &mut [0; 8])?;
-        }
-        let output = output.ok_or(ErrorKind::BrokenPipe)?;
-        if let Some(input) = &input {
-            rustix::io::ioctl_fionbio(input, true)?;
-        }
-        rustix::io::ioctl_fionbio(&output, true)?;
-        Ok(ChildPipes {
-            input,
-            output,
-            guard,
-        })
     }
 
     /// Returns the failure of the first child that failed, except those that were killed.
@@ -246,31 +204,59 @@ impl Supervisor {
         state.next_signal = times.min();
         state.next_signal
     }
-
-    fn next_number(&self) -> u64 {
-        let next = &mut self.0.state.borrow_mut().next_number;
-        *next += 1;
-        *next
-    }
 }
 
-impl QueueTicket {
-    /// Returns true if there is room, and no older ticket.
+impl ChildSlot {
+    /// Returns true before the child starts.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        let state = self.supervisor.0.state.borrow();
+        state.queue.contains(&self.number)
+    }
+
+    /// Returns true if there is room, and no older slot in the queue.
     #[must_use]
     pub fn is_due(&self) -> bool {
         let first = self.supervisor.0.state.borrow().queue.first().copied();
         self.supervisor.has_room() && first == Some(self.number)
     }
-}
 
-impl Drop for QueueTicket {
-    fn drop(&mut self) {
-        let state = &mut *self.supervisor.0.state.borrow_mut();
-        state.queue.remove(&self.number);
+    /// Starts the child for `caller` while there is room. Its standard input is `input`, or else a pipe.
+    pub fn start(&self, caller: Caller, input: Option<File>) -> io::Result<ChildPipes> {
+        let Inner {
+            program,
+            room,
+            state,
+            ..
+        } = &*self.supervisor.0;
+        state.borrow_mut().queue.remove(&self.number);
+        let mut command = program.command(&caller);
+        command
+            .stdin(input.map_or_else(Stdio::piped, Stdio::from))
+            .stdout(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().map_err(|error| {
+            let act = format!("cannot start '{}'", program.name());
+            Failure::io(act, &error)
+        })?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let process = Process {
+            child,
+            caller,
+            stage: Stage::Attached,
+        };
+        state.borrow_mut().processes.insert(self.number, process);
+        if !self.supervisor.has_room() {
+            rustix::io::read(room, &mut [0; 8])?;
+        }
+        let output = output.ok_or(ErrorKind::BrokenPipe)?;
+        if let Some(input) = &input {
+            rustix::io::ioctl_fionbio(input, true)?;
+        }
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok(ChildPipes { input, output })
     }
-}
 
-impl ChildGuard {
     /// Notes that the child has closed its standard output. From now on it may take its time to exit.
     pub fn stdout_closed(&self) {
         self.detach(Stage::StdoutClosed);
@@ -288,8 +274,10 @@ impl ChildGuard {
     }
 }
 
-impl Drop for ChildGuard {
+impl Drop for ChildSlot {
     fn drop(&mut self) {
+        let state = &self.supervisor.0.state;
+        state.borrow_mut().queue.remove(&self.number);
         self.detach(Stage::Due(Signal::HUP, Instant::now() + HANGUP_DELAY));
     }
 }

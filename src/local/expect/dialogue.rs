@@ -123,7 +123,7 @@ mod tests {
     impl End for Other {
         fn recv(&mut self, batch: &mut Batch, _: &mut Taps) -> io::Result<Arrival> {
             batch.space(1)[0] = b'x';
-            batch.push_stream(1, None);
+            batch.push_front(1, Shape::Stream, None);
             Ok(Arrival::Data)
         }
 

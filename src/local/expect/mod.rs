@@ -1,7 +1,7 @@
 //! Dialogues: data to send (`--send`) and data to expect (`--expect`), in one order.
 //! [`Script`] is the plain data that the command line describes; [`Exchange`] is how far it has come; [`Dialogue`] acts on it.
 
-use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::{Exit, Failure};
 use crate::flow::Flow;
 
@@ -171,14 +171,11 @@ impl Exchange {
         let Some(Step::Send(data)) = self.script.steps.get(step) else {
             return;
         };
-        batch.space(data.len())[..data.len()].copy_from_slice(data);
-        batch.push(Run {
-            start: 0,
-            len: data.len(),
-            // It is one datagram; a stream ignores boundaries.
-            shape: Shape::Datagrams(data.len().max(1)),
-            flow: self.chosen_peer.clone(),
-        });
+        let len = data.len();
+        batch.space(len)[..len].copy_from_slice(data);
+        // It is one datagram; a stream ignores boundaries.
+        let shape = Shape::Datagrams(len.max(1));
+        batch.push_front(len, shape, self.chosen_peer.clone());
         self.sent = step + 1;
     }
 

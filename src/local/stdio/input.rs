@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::decoded::Decoded;
-use crate::batch::{Batch, Run, Shape};
+use crate::batch::{Batch, Shape};
 use crate::framing::pace::Pace;
 use crate::framing::{Boundaries, InputFraming, LineEnds, Literal, ReplayTiming};
 use crate::pump::end::{Arrival, Wait};
@@ -183,12 +183,7 @@ impl Raw {
             0 => return Ok(Arrival::Nothing),
             _ => {}
         }
-        batch.push(Run {
-            start: 0,
-            len,
-            shape: self.shape,
-            flow: None,
-        });
+        batch.push_front(len, self.shape, None);
         Ok(Arrival::Data)
     }
 }
