@@ -1,5 +1,5 @@
-//! A batch: the bytes in flight in one direction, in runs that each know the addresses they came with.
-//! Stream bytes have no borders; datagrams keep theirs: a run is cut every `stride` bytes, and an empty run is an empty datagram.
+//! Batches: the bytes in flight in one direction, in runs that each have the addresses they came with.
+//! Bytes of a stream have no boundaries. A run of datagrams has one every so many bytes, and an empty run is an empty datagram.
 
 use std::io::{self, IoSlice};
 
@@ -8,27 +8,27 @@ use crate::flow::Flow;
 /// Bytes of a [`Batch`] that arrived together, with the same addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where it starts in the batch, in bytes.
+    /// Offset in the batch, in bytes.
     pub start: usize,
-    /// How many bytes it has; 0 with `Shape::Datagrams` is one empty datagram.
+    /// Length in bytes; 0 with `Shape::Datagrams` is one empty datagram.
     pub len: usize,
-    /// Whether the bytes have borders, and where.
+    /// Boundaries between the bytes.
     pub shape: Shape,
-    /// The addresses it came with; `None` where the link decides them (bytes from the local end).
+    /// The addresses it came with; `None` for bytes of the local end, for which the link chooses them.
     pub flow: Option<Flow>,
 }
 
-/// Where the borders between bytes are, such as those of a [`Run`].
+/// Boundaries between bytes, such as those of a [`Run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A byte stream: no borders.
+    /// A byte stream: no boundaries.
     Stream,
     /// Datagrams of this many bytes each, only the last may be shorter. Never 0.
     Datagrams(usize),
 }
 
 impl Shape {
-    /// How many datagrams `len` bytes are, at least 1; a stretch of a stream counts as one chunk.
+    /// Returns the number of datagrams in `len` bytes, at least 1; bytes of a stream count as one chunk.
     #[must_use]
     pub fn count(self, len: usize) -> usize {
         match self {
@@ -37,7 +37,7 @@ impl Shape {
         }
     }
 
-    /// The size of each of these, in bytes.
+    /// Returns the size of each of these, in bytes.
     pub fn sizes(self, len: usize) -> impl Iterator<Item = usize> {
         let stride = match self {
             Self::Stream => len,
@@ -48,14 +48,14 @@ impl Shape {
 }
 
 impl Run {
-    /// The number of datagrams; see [`Shape::count`].
+    /// Returns the number of datagrams; see [`Shape::count`].
     #[must_use]
     pub fn count(&self) -> usize {
         self.shape.count(self.len)
     }
 }
 
-/// How much of a [`Batch`] one receiver has taken.
+/// Position in a [`Batch`]: what is before it has been taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Index of the first run that is not wholly taken.
@@ -64,20 +64,20 @@ pub struct Cursor {
     pub offset: usize,
 }
 
-/// The space begins at a page: into unaligned memory some processors copy at a fifth of the speed.
-const PAGE: usize = 4096;
+/// Alignment of the space: into unaligned memory some processors copy at a fifth of the speed.
+const PAGE_SIZE: usize = 4096;
 
-/// The least that is allocated where more may follow, in bytes.
-const LEAST: usize = 64 << 10;
+/// Bytes that are allocated at least where more may follow.
+const MIN_ALLOCATION: usize = 64 << 10;
 
 /// Runs that are written in one call: less than `IOV_MAX` (writev(2)).
 const WRITE_SLICES: usize = 64;
 
-/// One buffer of bytes in flight, with its runs in order.
+/// Buffer of bytes in flight, with its runs in order.
 #[derive(Debug, Default)]
 pub struct Batch {
     memory: Vec<u8>,
-    /// Where in the memory the space begins.
+    /// Offset of the space in the memory.
     origin: usize,
     runs: Vec<Run>,
 }
@@ -88,23 +88,23 @@ impl Batch {
         self.runs.clear();
     }
 
-    /// Room for at least `size` bytes to be filled from the front. What it holds is unspecified.
+    /// Returns room for at least `size` bytes, to be filled from the front. Its content is unspecified.
     pub fn space(&mut self, size: usize) -> &mut [u8] {
         if self.memory.len() < self.origin + size {
             // A fresh allocation comes zeroed and untouched from the kernel: memory is only used where bytes arrive.
-            self.memory = vec![0; size + PAGE];
-            self.origin = self.memory.as_ptr().align_offset(PAGE) % PAGE;
+            self.memory = vec![0; size + PAGE_SIZE];
+            self.origin = self.memory.as_ptr().align_offset(PAGE_SIZE) % PAGE_SIZE;
         }
         &mut self.memory[self.origin..]
     }
 
-    /// The same, but what the space holds is kept.
+    /// Returns the same with the content kept.
     pub fn grow(&mut self, size: usize) -> &mut [u8] {
         if self.memory.len() < self.origin + size {
             let (old, origin) = (std::mem::take(&mut self.memory), self.origin);
             let old = old.get(origin..).unwrap_or_default();
             // Growing in big steps costs nothing either: memory is only used where bytes arrive.
-            let size = size.next_power_of_two().max(LEAST);
+            let size = size.next_power_of_two().max(MIN_ALLOCATION);
             self.space(size)[..old.len()].copy_from_slice(old);
         }
         &mut self.memory[self.origin..]
@@ -127,8 +127,8 @@ impl Batch {
         });
     }
 
-    /// Adds one datagram. It joins the last run if it lies right behind it and is as long as the datagrams there, or shorter, which
-    /// only the last may be.
+    /// Adds one datagram. It joins the last run if it follows it in the space and is as long as the datagrams there; the last one of a
+    /// run may be shorter.
     pub fn push_datagram(&mut self, start: usize, len: usize) {
         if let Some(run) = self.runs.last_mut()
             && let Shape::Datagrams(stride) = run.shape
@@ -149,37 +149,37 @@ impl Batch {
         });
     }
 
-    /// All runs, in order of arrival.
+    /// Returns all runs, in order of arrival.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
-    /// The bytes of a run of this batch.
+    /// Returns the bytes of a run of this batch.
     #[must_use]
     pub fn bytes(&self, run: &Run) -> &[u8] {
         &self.memory[self.origin + run.start..][..run.len]
     }
 
-    /// The total of bytes in flight.
+    /// Returns the total of bytes in flight.
     #[must_use]
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.len).sum()
     }
 
-    /// Whether nothing is in flight, not even an empty datagram.
+    /// Returns true if nothing is in flight, not even an empty datagram.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Whether everything up to the end is taken.
+    /// Returns true if everything is taken.
     #[must_use]
     pub fn is_taken(&self, at: Cursor) -> bool {
         at.run >= self.runs.len()
     }
 
-    /// Fills `slices` with what is not yet taken, borders ignored; returns how many slices are set.
+    /// Fills `slices` with what is not yet taken, without its boundaries; returns the number of slices that are set.
     pub fn rest<'a>(&'a self, at: Cursor, slices: &mut [IoSlice<'a>]) -> usize {
         let runs = self.runs.get(at.run..).unwrap_or_default();
         let mut count = 0;
@@ -191,7 +191,7 @@ impl Batch {
         count
     }
 
-    /// The datagram at `at`, or the rest of a stretch of a stream, with its run; `at` moves past it.
+    /// Returns the datagram at `at`, or the rest of a run of a stream, with its run; `at` moves past it.
     pub fn next_chunk(&self, at: &mut Cursor) -> Option<(&Run, &[u8])> {
         let run = self.runs.get(at.run)?;
         let rest = &self.bytes(run)[at.offset..];
@@ -209,9 +209,9 @@ impl Batch {
         Some((run, &rest[..len]))
     }
 
-    /// Writes what is not yet taken in one call of `write`, borders ignored, and moves `at` past the bytes that it has taken.
+    /// Writes what is not yet taken in one call of `write`, without its boundaries, and moves `at` past the bytes that it has taken.
     ///
-    /// Empty datagrams alone are passed without a call.
+    /// Empty datagrams alone need no call.
     pub fn write_with(
         &self,
         at: &mut Cursor,
@@ -226,7 +226,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Moves `at` on by `len` bytes, and past runs that are thereby finished, borders ignored.
+    /// Moves `at` by `len` bytes, and past runs that are then taken.
     pub fn advance(&self, at: &mut Cursor, mut len: usize) {
         while let Some(run) = self.runs.get(at.run) {
             let left = run.len - at.offset;
@@ -281,11 +281,11 @@ mod tests {
     #[test]
     fn what_is_there_is_kept_when_it_grows() {
         let mut batch = Batch::default();
-        for size in [1, LEAST, LEAST + 1, 1 << 20] {
+        for size in [1, MIN_ALLOCATION, MIN_ALLOCATION + 1, 1 << 20] {
             batch.grow(size)[size - 1] = 7;
         }
         let space = batch.grow(0);
-        for size in [1, LEAST, LEAST + 1, 1 << 20] {
+        for size in [1, MIN_ALLOCATION, MIN_ALLOCATION + 1, 1 << 20] {
             assert_eq!(space[size - 1], 7);
         }
     }

@@ -1,5 +1,5 @@
-//! The sockets that the pump can drive: TCP's listening sockets and connections, UDP's one socket for every peer.
-//! Everything that is particular to one transport is below the name of that transport.
+//! Links: the sockets that the pump drives. TCP has listening sockets and connections, UDP one socket for every peer.
+//! Everything that is particular to one transport is in the folder of that name.
 
 pub mod connect;
 pub mod tcp;

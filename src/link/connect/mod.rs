@@ -1,4 +1,4 @@
-//! connect(2), to the first of several addresses that answers: happy eyeballs (RFC 8305).
+//! Connecting to the first of several addresses that answers: happy eyeballs (RFC 8305).
 //! Attempts start a moment apart and run side by side; the first connection wins, and the others are closed.
 
 use std::io;
@@ -14,34 +14,34 @@ use crate::sys::signals::Request;
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps};
 
-mod attempts;
+mod race;
 
-use attempts::Race;
+use race::Race;
 
-/// A connection that was made.
+/// Result of a successful race.
 #[derive(Debug)]
 pub struct Established {
     /// The connected socket, non-blocking as it was opened.
     pub socket: Socket,
     /// The address that answered.
     pub remote: SocketAddr,
-    /// How long its attempt took.
+    /// Duration of its attempt.
     pub after: Duration,
-    /// That it has been reset since, which the socket tells only once; what had come before can still be read from it.
+    /// Reset that came meanwhile, which a socket reports only once. What had come before it can still be read.
     pub reset: Option<io::Error>,
 }
 
-/// How long connecting may take.
+/// Time limits of connecting.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Each race, all its addresses together.
+    /// Limit of each race, all its addresses together.
     pub each: Option<Duration>,
-    /// All races: a point in time, and the limit that led to it.
+    /// End of all races, and the limit that it comes from.
     pub all: Option<(Instant, Duration)>,
 }
 
 impl Limits {
-    /// When a race ends that begins at `start`.
+    /// Returns the end of a race that begins at `start`, and the limit that it comes from.
     fn for_race(self, start: Instant) -> Option<(Instant, Duration)> {
         let own = self.each.map(|limit| (start + limit, limit));
         own.into_iter().chain(self.all).min()
@@ -51,31 +51,30 @@ impl Limits {
 /// Makes the non-blocking socket for an address.
 pub type Open<'a> = dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure> + 'a;
 
-/// Takes the result for one list of addresses, and says whether to go on.
+/// Takes the result for one list of addresses; a break ends all races.
 pub type Done<'a> =
     dyn FnMut(usize, Result<Established, Failure>, &mut Taps) -> ControlFlow<()> + 'a;
 
-/// Makes connections.
+/// Connects to addresses.
 ///
-/// Each attempt reports [`Event::Connecting`], and
-/// [`Event::ConnectFailed`] if it fails; the winner is for the caller to report.
+/// Each attempt reports [`Event::Connecting`], and [`Event::ConnectFailed`] if it fails. The caller reports the winner.
 pub struct Connector<'a> {
     /// Makes the socket of each attempt.
     pub open: &'a mut Open<'a>,
-    /// How long it may take.
+    /// Time limits.
     pub limits: Limits,
-    /// What may be asked for meanwhile.
+    /// Requests that may come meanwhile.
     pub interrupt: Option<Interrupt<'a>>,
-    /// Sees the attempts.
+    /// Observers of the attempts.
     pub taps: &'a mut Taps,
 }
 
-/// What may come in between.
+/// Source of requests, such as signals.
 #[derive(Clone, Copy)]
 pub struct Interrupt<'a> {
-    /// Readable when there is something.
+    /// Descriptor that is readable when there is a request.
     pub wake: BorrowedFd<'a>,
-    /// What it is.
+    /// Returns the request.
     pub next: &'a dyn Fn() -> Option<Request>,
 }
 
@@ -92,13 +91,12 @@ impl Connector<'_> {
         self.connect_each(&[addresses.to_vec()], 1, &mut keep)?;
         match result {
             Some(ended) => ended,
-            // Only a signal ends a race without a result.
             None => Err(Failure::new(Exit::Failed, "the race has no result")),
         }
     }
 
-    /// Runs a race for each list of addresses, `most` of them at once, and hands each result to `done`, with its place among the
-    /// lists, as it comes. All races end where `done` breaks.
+    /// Runs a race for each list of addresses, `most` of them at once. Each result goes to `done` as it comes, with the index of its
+    /// list.
     pub fn connect_each(
         &mut self,
         lists: &[Vec<SocketAddr>],
@@ -132,7 +130,7 @@ impl Connector<'_> {
         }
     }
 
-    /// Waits until an attempt finishes, or it is time to look again.
+    /// Waits until an attempt finishes, a request comes, or a race has something to do.
     fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), Failure> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<_> = sockets

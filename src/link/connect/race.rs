@@ -1,4 +1,4 @@
-//! One race: the attempts to connect to the addresses of one endpoint, each with a socket of its own.
+//! Race of the attempts to connect to the addresses of one endpoint, each with a socket of its own.
 //! connect(2) on a non-blocking socket returns at once, and a writable socket with no pending error (`SO_ERROR`) is connected.
 
 use std::collections::VecDeque;
@@ -15,17 +15,17 @@ use crate::exit::{Exit, Failure, describe_at};
 use crate::flow::{Flow, Identity, Transport};
 use crate::tap::{Event, SocketState, Taps, Target};
 
-/// How long an attempt runs alone before the next one joins it (RFC 8305, section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+/// Time between the starts of two attempts (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What is known in the middle of a race.
+/// Attempts to connect, of which the first to succeed wins.
 pub(super) struct Race {
     waiting: VecDeque<SocketAddr>,
     running: Vec<Attempt>,
     failures: Vec<Failure>,
-    /// When the next attempt may join.
+    /// Time at which the next attempt may start.
     next_start: Instant,
-    /// When it is over, and the limit that says so.
+    /// End of the race, and the limit that it comes from.
     deadline: Option<(Instant, Duration)>,
 }
 
@@ -37,7 +37,7 @@ struct Attempt {
     is_ready: bool,
 }
 
-/// What came of beginning an attempt.
+/// Result of starting an attempt.
 enum Started {
     Won(Established),
     Runs,
@@ -54,7 +54,7 @@ impl Attempt {
         }
     }
 
-    /// What became of a finished attempt: a connection, which may have been reset since.
+    /// Returns the result of a finished attempt: a connection, and the reset that has come since, if any.
     fn outcome(&self) -> io::Result<Option<io::Error>> {
         let error = self.socket.take_error()?;
         if let Some(error) = error {
@@ -66,8 +66,8 @@ impl Attempt {
         }
         let local = self.socket.local_addr()?.as_socket();
         if local == Some(self.remote) {
-            // By chance the kernel chose the very port that is being called, and the socket met itself (simultaneous open,
-            // RFC 9293, 3.5): nobody listens there.
+            // The kernel has chosen the target's port by chance, and the socket is connected to itself (simultaneous open,
+            // RFC 9293, 3.5): nothing listens there.
             return Err(Errno::CONNREFUSED.into());
         }
         Ok(None)
@@ -75,7 +75,7 @@ impl Attempt {
 }
 
 impl Race {
-    /// A race that begins at `now`, to any of `addresses`.
+    /// Makes a race to any of `addresses` that begins at `now`.
     pub(super) fn new(
         addresses: &[SocketAddr],
         deadline: Option<(Instant, Duration)>,
@@ -90,12 +90,12 @@ impl Race {
         }
     }
 
-    /// The sockets of attempts under way, each of which is writable when it has finished.
+    /// Returns the sockets of attempts under way. Each is writable when its attempt has finished.
     pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.running.iter().map(|attempt| &attempt.socket)
     }
 
-    /// What is known of these sockets.
+    /// Returns the rows of these sockets for the table of sockets.
     pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
         self.running.iter().map(|attempt| {
             let local = attempt.socket.local_addr().ok();
@@ -113,21 +113,21 @@ impl Race {
         })
     }
 
-    /// When to look again although nothing has finished.
+    /// Returns the time at which there is something to do although no attempt has finished.
     pub(super) fn wake(&self) -> Option<Instant> {
         let next_start = (!self.waiting.is_empty()).then_some(self.next_start);
         let deadline = self.deadline.map(|(deadline, _)| deadline);
         deadline.into_iter().chain(next_start).min()
     }
 
-    /// Notes which attempts have finished: one answer for each of the sockets.
+    /// Notes the attempts that have finished: one value for each of the sockets.
     pub(super) fn mark(&mut self, ready: &mut impl Iterator<Item = bool>) {
         for (attempt, is_ready) in self.running.iter_mut().zip(ready) {
             attempt.is_ready = is_ready;
         }
     }
 
-    /// Does what can be done now; gives the result once there is one.
+    /// Starts and finishes attempts as far as possible at `now`; returns the result once there is one.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -146,7 +146,7 @@ impl Race {
             {
                 match self.start(remote, open, taps) {
                     Started::Won(winner) => return Some(Ok(self.end_with(winner, taps))),
-                    Started::Runs => self.next_start = now + HEAD_START,
+                    Started::Runs => self.next_start = now + ATTEMPT_DELAY,
                     Started::Failed => self.next_start = now,
                 }
             } else if self.running.is_empty() {
@@ -157,7 +157,7 @@ impl Race {
         }
     }
 
-    /// Ends the race with its winner. What still runs has lost, however near it may have been.
+    /// Ends the race with its winner. The attempts that still run have failed.
     fn end_with(&mut self, winner: Established, taps: &mut Taps) -> Established {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
@@ -170,7 +170,7 @@ impl Race {
         winner
     }
 
-    /// Begins an attempt.
+    /// Starts an attempt.
     fn start(&mut self, remote: SocketAddr, open: &mut Open<'_>, taps: &mut Taps) -> Started {
         let socket = match open(remote, taps) {
             Ok(socket) => socket,
@@ -200,7 +200,7 @@ impl Race {
         }
     }
 
-    /// Looks at the attempts that have finished: the first connection ends the race, after a failure the next attempt starts.
+    /// Takes out the attempts that have finished. The first connection wins; after a failure the next attempt may start at once.
     fn take_finished(&mut self, now: Instant, taps: &mut Taps) -> Option<Established> {
         let mut winner = None;
         for attempt in std::mem::take(&mut self.running) {
@@ -230,7 +230,7 @@ impl Race {
         self.failures.push(Failure::new(error.into(), text));
     }
 
-    /// Ends the race at the deadline: what still runs has timed out, and what still waits has missed it.
+    /// Ends the race at the deadline: the attempts that run have timed out, the others were not tried.
     fn time_out(&mut self, limit: Duration, taps: &mut Taps) -> Failure {
         let limit = limit.as_secs_f64();
         for attempt in std::mem::take(&mut self.running) {
@@ -256,7 +256,7 @@ impl Race {
         self.failures.push(Failure::new(Exit::TimedOut, text));
     }
 
-    /// All failures in one.
+    /// Joins all failures. The most telling status decides.
     fn verdict(&self) -> Failure {
         const TELLING: [Exit; 4] = [Exit::Refused, Exit::TimedOut, Exit::Reset, Exit::CannotBind];
         let occurred = |exit: &Exit| self.failures.iter().any(|failure| failure.exit == *exit);
@@ -272,14 +272,14 @@ impl Race {
     }
 }
 
-/// Whether only a connection that was made can fail so: what resets an attempt refuses it (RFC 9293, 3.10.7.3). After the peer's FIN a
-/// reset has another name (write(2)).
+/// Returns true for an error that only an established connection meets: a reset of an attempt is a refusal (RFC 9293, 3.10.7.3). A
+/// reset after the peer's FIN is reported as a broken pipe (write(2)).
 fn is_of_a_connection(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::CONNRESET.raw_os_error()) || code == Some(Errno::PIPE.raw_os_error())
 }
 
-/// Whether `connect` goes on in the background (connect(2)).
+/// Returns true if `connect` goes on in the background (connect(2)).
 fn is_under_way(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
