@@ -22,14 +22,11 @@ Examples:
   tuplecat completions zsh > ~/.zfunc/_tuplecat    with ~/.zfunc in $fpath";
 
 /// Words that options accept beside numbers, times and addresses.
-const WORDS: [(&str, &[&str]); 4] = [
-    ("delay", &["original"]),
-    ("reply_timeout", &["forever"]),
-    ("reply_to", &["last", "first", "all", "none"]),
-    (
-        "tos",
-        &["ef", "va", "le", "lowdelay", "throughput", "reliability"],
-    ),
+const WORDS: [(&str, &str); 4] = [
+    ("delay", "original"),
+    ("reply_timeout", "forever"),
+    ("reply_to", "last first all none"),
+    ("tos", "ef va le lowdelay throughput reliability"),
 ];
 
 impl Completions {
@@ -49,7 +46,7 @@ fn completed(option: Arg) -> Arg {
         return option;
     }
     if let Some((_, words)) = WORDS.iter().find(|(id, _)| option.get_id() == id) {
-        return option.value_parser(PossibleValuesParser::new(*words));
+        return option.value_parser(PossibleValuesParser::new(words.split(' ')));
     }
     let names = option.get_value_names().unwrap_or_default();
     let hint = match names.first().map_or("", |name| name.as_str()) {

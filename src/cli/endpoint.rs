@@ -42,18 +42,14 @@ HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may have a scope, as in fe80::1
 systemd unit passes; 'systemd:NAME' is the one of that name.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
-        let name = match words {
-            [word] => word.strip_prefix("systemd"),
-            _ => None,
-        };
-        match name {
-            Some("") => return Ok(Self::Passed(None)),
-            Some(name) if name.len() > 1 && name.starts_with(':') => {
-                return Ok(Self::Passed(Some(name[1..].to_owned())));
+        let named = |word: &str| Some(word.strip_prefix("systemd:")?.to_owned());
+        match *words {
+            ["systemd"] => Ok(Self::Passed(None)),
+            [word] if named(word).is_some_and(|name| !name.is_empty()) => {
+                Ok(Self::Passed(named(word)))
             }
-            _ => {}
+            _ => address::parse_bind_point(words).map(Self::At),
         }
-        address::parse_bind_point(words).map(Self::At)
     }
 }
 

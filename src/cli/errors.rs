@@ -120,15 +120,14 @@ fn modes_with(option: &str, command: &Command) -> Option<String> {
 
 /// Keeps the most similar mode, which clap puts last. Without one, returns a tip about modes.
 fn keep_best_suggestion(error: &mut Error) -> Option<String> {
-    let similar = match error.remove(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(similar)) => similar,
-        _ => Vec::new(),
-    };
-    let Some(best) = similar.into_iter().next_back() else {
-        return Some("a mode comes first, such as 'tcp-connect HOST PORT'".to_owned());
-    };
-    error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(best));
-    None
+    let kind = ContextKind::SuggestedSubcommand;
+    if let Some(ContextValue::Strings(mut similar)) = error.remove(kind)
+        && let Some(best) = similar.pop()
+    {
+        error.insert(kind, ContextValue::String(best));
+        return None;
+    }
+    Some("a mode comes first, such as 'tcp-connect HOST PORT'".to_owned())
 }
 
 /// Names the option that needs the missing one, or `--exec` if it has taken the endpoint.

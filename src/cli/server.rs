@@ -90,24 +90,19 @@ impl ResponderOptions {
     }
 }
 
-/// Rules about peers.
-#[derive(Clone, Debug, Args)]
-pub struct AccessOptions {
-    /// Each `--allow` and each `--deny`: the first rule that matches a peer decides.
-    #[command(flatten)]
-    pub rules: Ordered<RuleOptions>,
-}
+/// Rules about peers, each `--allow` and each `--deny`: the first rule that matches a peer decides.
+pub type AccessOptions = Ordered<RuleOptions>;
 
 impl AccessOptions {
     /// Reads the files that the rules name.
     pub fn access(&self) -> Result<Access, Failure> {
-        Access::new(&self.rules.0)
+        Access::new(&self.0)
     }
 
     /// Returns true if a rule allows peers.
     #[must_use]
     pub fn allows(&self) -> bool {
-        let mut rules = self.rules.0.iter();
+        let mut rules = self.0.iter();
         rules.any(|(verdict, _)| *verdict == Verdict::Allowed)
     }
 }
@@ -253,7 +248,7 @@ mod tests {
             (Verdict::Denied, Networks::Listed("list".into())),
             (Verdict::Allowed, network("::1")),
         ];
-        assert_eq!(options.server.access.rules.0, expected);
+        assert_eq!(options.server.access.0, expected);
     }
 
     #[test]
