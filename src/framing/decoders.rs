@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_told() {
+    fn a_truncated_input_is_an_error() {
         let failure = |text: &[u8]| {
             let mut two = LengthPrefixed::new(2);
             texts(&mut two, text).unwrap_err().message
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_datagram_holds_is_refused_by_its_length() {
+    fn a_length_beyond_a_datagram_is_refused() {
         let mut four = LengthPrefixed::new(4);
         let failure = texts(&mut four, b"\0\x01\0\0").unwrap_err();
         assert_eq!(

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_between_chunks_are_passed_over() {
+    fn other_lines_between_chunks_are_skipped() {
         let header = HEADER.replace("2 bytes", "0 bytes");
         let text = format!(
             "connected  tcp 127.0.0.1:1 <-> 127.0.0.1:2\n# comment\n\n\u{1b}[2m{header}\u{1b}[0m\r\n\u{fffd}\nclosed"
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_told_with_its_place() {
+    fn an_error_names_its_place() {
         let after = |rest: &str| flaw(&format!("{HEADER}\n{rest}"));
         let missing = "only 1 of the 2 bytes that line 1 announces";
         assert_eq!(
@@ -337,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_dumped_is_read_back(
+        fn a_dump_is_read_back(
             chunks in vec(chunks(), 0..8),
             width in 1_u8..,
             palette in prop_oneof![Just(Palette::Plain), Just(Palette::Colored)],

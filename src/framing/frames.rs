@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_begun_goes_on_in_the_next_batch() {
+    fn a_frame_continues_in_the_next_batch() {
         let mut frames = Frames::new(Boundaries::Kept { limit: 9 });
         let mut batch = Batch::default();
         frames.extend(b"ab").unwrap();

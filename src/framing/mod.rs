@@ -46,7 +46,7 @@ pub enum InputFraming {
 /// Times at which recorded frames are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplayTiming {
-    /// As soon as possible.
+    /// One after the other, at once.
     #[default]
     Immediate,
     /// With the pauses of the recording.

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_goes_in_portions() {
+    fn late_frames_go_in_bursts() {
         let mut pace = pace(Some(1_000_000), None);
         let start = Instant::now();
         pace.spend(start, 1, 1000);

@@ -10,7 +10,7 @@ use crate::escape;
 use crate::flow::Flow;
 
 /// Bytes after which a line is written in pieces, so that an endless line does not fill the memory.
-const PIECE_SIZE: usize = 64 << 10;
+const LINE_PIECE_SIZE: usize = 64 << 10;
 
 /// Encoder that puts the addresses in front of each line.
 pub(super) struct PrefixedLines {
@@ -41,7 +41,7 @@ impl PrefixedLines {
         let mut line = self.begun.remove(flow).unwrap_or_default();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || line.len() >= PIECE_SIZE {
+            if piece.ends_with(b"\n") || line.len() >= LINE_PIECE_SIZE {
                 self.append_line(flow, &line, text);
                 line.clear();
             }

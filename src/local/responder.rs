@@ -250,8 +250,8 @@ mod tests {
         assert!(batch.is_taken(at));
     }
 
-    /// What it says until it has nothing to say.
-    fn says(responder: &mut Responder) -> Vec<(String, Option<Flow>)> {
+    /// Returns all answers that wait.
+    fn sent(responder: &mut Responder) -> Vec<(String, Option<Flow>)> {
         let mut said = Vec::new();
         let mut batch = Batch::default();
         while let Ok(Arrival::Data) = responder.recv(&mut batch, &mut Taps::default()) {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn texts(responder: &mut Responder) -> Vec<String> {
-        says(responder).into_iter().map(|(text, _)| text).collect()
+        sent(responder).into_iter().map(|(text, _)| text).collect()
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
         takes(&mut responder, &batch(b"quiet", quiet, Some(flow(3))));
         let answer = |text: &str, port| (text.to_owned(), Some(flow(port)));
         assert_eq!(
-            says(&mut responder),
+            sent(&mut responder),
             [
                 answer("PONG", 1),
                 answer("?", 1),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_the_answers_is_not_listened_to() {
+    fn requests_wait_while_the_queue_is_full() {
         let mut responder = Responder::new(answers());
         let many = batch(&b"PING\n".repeat(QUEUE_LIMIT + 2), Shape::Stream, None);
         let mut at = Cursor::default();

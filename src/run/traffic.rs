@@ -10,11 +10,8 @@ use crate::exit::{Exit, Failure};
 use crate::framing::{Boundaries, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
 use crate::local::expect::{HalfClose, PeerChoice, Script, StdinUse, Step};
-use crate::local::stdio::input::{Input, InputFormat};
+use crate::local::stdio::input::{Input, InputFormat, STREAM_READ_SIZE};
 use crate::sys::inherited::{Inherited, Kind};
-
-/// Bytes of raw input that go together in a stream, where it is not the kernel that moves them.
-const STREAM_READ_SIZE: usize = 64 << 10;
 
 /// Limit on silence for a client that expects something, where no option gives one.
 const EXPECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -72,7 +72,7 @@ pub struct ChildPipes {
 
 /// A place for a child: in the queue for room until it starts, then its conversation.
 ///
-/// When it is dropped, the child has to exit.
+/// Dropping it asks the child to exit.
 pub struct ChildSlot {
     supervisor: Supervisor,
     number: u64,

@@ -145,11 +145,11 @@ mod tests {
         }
     }
 
-    fn say(text: &str) -> Step {
+    fn send(text: &str) -> Step {
         Step::Send(text.into())
     }
 
-    fn hear(text: &str) -> Step {
+    fn expect(text: &str) -> Step {
         Step::Expect(Pattern::bytes(text.into()).unwrap())
     }
 
@@ -164,7 +164,7 @@ mod tests {
         Dialogue::new(Box::new(Other), script).0
     }
 
-    /// What it gives when it is asked.
+    /// Returns what `recv` gives.
     fn gives(dialogue: &mut Dialogue) -> String {
         let mut batch = Batch::default();
         match dialogue.recv(&mut batch, &mut Taps::default()) {
@@ -200,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_is_said_when_its_turn_has_come() {
-        let steps = vec![say("A"), hear("b"), say("C"), say("D"), hear("e")];
+    fn data_is_sent_when_its_turn_has_come() {
+        let steps = vec![send("A"), expect("b"), send("C"), send("D"), expect("e")];
         let mut dialogue = dialogue(steps, StdinUse::Unused);
         assert_eq!(gives(&mut dialogue), "A");
         assert_eq!(gives(&mut dialogue), "(waits)");
@@ -216,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_early_is_heard_once() {
-        let steps = || vec![hear("aa"), say("B"), hear("c"), hear("a")];
+    fn early_data_is_matched_once() {
+        let steps = || vec![expect("aa"), send("B"), expect("c"), expect("a")];
         let mut stream = dialogue(steps(), StdinUse::Unused);
         takes(&mut stream, "aaca", Shape::Stream);
         assert_eq!(gives(&mut stream), "B");
@@ -236,28 +236,28 @@ mod tests {
 
     #[test]
     fn a_datagram_is_not_continued_by_the_next() {
-        let mut datagrams = dialogue(vec![hear("ab")], StdinUse::Unused);
+        let mut datagrams = dialogue(vec![expect("ab")], StdinUse::Unused);
         takes(&mut datagrams, "ab", Shape::Datagrams(1));
         assert_eq!(gives(&mut datagrams), "(waits)");
-        let mut stream = dialogue(vec![hear("ab")], StdinUse::Unused);
+        let mut stream = dialogue(vec![expect("ab")], StdinUse::Unused);
         takes(&mut stream, "a", Shape::Stream);
         takes(&mut stream, "b", Shape::Stream);
         assert_eq!(gives(&mut stream), "(leaves)");
     }
 
     #[test]
-    fn the_other_end_speaks_beside_it_or_after_it() {
-        let mut beside = dialogue(vec![hear("a")], StdinUse::DuringScript);
+    fn the_other_end_sends_during_or_after_the_script() {
+        let mut beside = dialogue(vec![expect("a")], StdinUse::DuringScript);
         assert_eq!(gives(&mut beside), "x");
         takes(&mut beside, "a", Shape::Stream);
         assert_eq!(gives(&mut beside), "(leaves)");
-        let mut after = dialogue(vec![say("A"), hear("b")], StdinUse::AfterScript);
+        let mut after = dialogue(vec![send("A"), expect("b")], StdinUse::AfterScript);
         assert_eq!(gives(&mut after), "A");
         assert_eq!(gives(&mut after), "(waits)");
         takes(&mut after, "b", Shape::Stream);
         assert_eq!(gives(&mut after), "x");
         assert_eq!(after.next(), Next::Continue);
-        let mut says = dialogue(vec![say("A")], StdinUse::Unused);
+        let mut says = dialogue(vec![send("A")], StdinUse::Unused);
         assert_eq!(
             (gives(&mut says), gives(&mut says)),
             ("A".to_owned(), "(ends)".to_owned())
@@ -266,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_the_wait_is_told() {
+    fn the_verdict_names_the_end_of_the_wait() {
         let timed_out = || Err(Failure::new(Exit::TimedOut, "timed out"));
         let status = |dialogue: &Dialogue, end| match dialogue.exchange.borrow().verdict(end) {
             Ok(()) => Exit::Done,
             Err(failure) => failure.exit,
         };
-        let mut waiting = dialogue(vec![hear("a")], StdinUse::Unused);
+        let mut waiting = dialogue(vec![expect("a")], StdinUse::Unused);
         assert_eq!(status(&waiting, timed_out()), Exit::TimedOut);
         takes(&mut waiting, "b", Shape::Stream);
         assert_eq!(status(&waiting, timed_out()), Exit::Unexpected);

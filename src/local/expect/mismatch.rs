@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_marked_where_the_two_part() {
+    fn the_first_difference_is_marked() {
         let text = report(b"HTTP/1.1 200", b"HTTP/1.1 404 Not Found\r\n");
         assert_eq!(
             text,
@@ -162,7 +162,7 @@ received: 24 bytes
     }
 
     #[test]
-    fn what_ends_too_early_is_marked_behind_its_end() {
+    fn data_that_ends_early_is_marked_behind_its_end() {
         let text = report(b"+PONG\r\n", b"..+PO");
         let (_, received) = text.split_once("received: ").unwrap();
         assert_eq!(

@@ -62,9 +62,9 @@ pub enum StdinUse {
 /// Time at which the sending direction ends: a FIN, if it is a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfClose {
-    /// As soon as everything is sent.
+    /// The end of the data to send.
     AfterSending,
-    /// After everything expected has come as well. Many servers take an earlier FIN for a client that has gone.
+    /// The end of the script: many servers take an earlier FIN for a client that has gone.
     AfterExpected,
 }
 

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_expression_is_one_clause() {
+    fn an_error_in_an_expression_is_one_clause() {
         for text in ["(", "[z-a]", "a{2,1}", r"\p{Greek}", "x{9999}{9999}"] {
             let error = Pattern::regex(text).map(|_| text).unwrap_err();
             assert!(

@@ -13,7 +13,7 @@ use crate::pump::end::{Arrival, Wait};
 use crate::sys::inherited::{Inherited, Kind};
 
 /// Bytes of a stream that are read at once.
-pub(super) const STREAM_READ_SIZE: usize = 64 << 10;
+pub const STREAM_READ_SIZE: usize = 64 << 10;
 
 /// Bytes of datagrams that are read at once, about: one read and one send serve many of them.
 const DATAGRAMS_READ_SIZE: usize = 512 << 10;
