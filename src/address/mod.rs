@@ -69,6 +69,15 @@ pub struct Targets {
     pub ports: Ports,
 }
 
+impl From<Endpoint> for Targets {
+    fn from(endpoint: Endpoint) -> Self {
+        Self {
+            host: endpoint.host,
+            ports: Ports(vec![Item::One(endpoint.port)]),
+        }
+    }
+}
+
 /// List of ports, written as `22,80,8000-8010`; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(pub Vec<Item>);

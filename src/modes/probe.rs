@@ -12,7 +12,7 @@ use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
-use crate::run::{Deadline, Retry, Session, affordable};
+use crate::run::{Deadline, Session, affordable};
 use crate::tap::{Event, Taps};
 
 /// The most ports that are probed at once.
@@ -33,9 +33,9 @@ enum Round {
     Other,
 }
 
-pub(super) fn run(options: &TcpConnect, mut session: Session<'_>, retry: Retry<'_>) -> Result<()> {
+pub(super) fn run(options: &TcpConnect, mut session: Session<'_>) -> Result<()> {
     let mut ports = Vec::new();
-    let ended = retry.run(&mut session, |session, deadline| {
+    let ended = session.retry(&options.retry, |session, deadline| {
         probe(options, session, deadline, &mut ports)?;
         Ok(verdict(options, &ports)?)
     });

@@ -15,25 +15,23 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::probe;
-use crate::address::Source;
 use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
 use crate::link::tcp::Connection;
 use crate::pump::end::Link;
-use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Retry, Session, Side, Traffic};
+use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic};
 use crate::socket::open;
 use crate::tap::{Event, Taps};
 
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
     session.local = LocalEnd::of_client(&options.common.program)?;
-    let retry = Retry::new(&options.retry, session.start);
     if options.connect.probe {
-        return probe::run(options, session, retry);
+        return probe::run(options, session);
     }
-    let established = retry.run(&mut session, |session, deadline| {
+    let established = session.retry(&options.retry, |session, deadline| {
         connect(options, session, deadline, |connector, lists| {
             connector.connect(lists.first().map_or(&[], Vec::as_slice))
         })
@@ -65,27 +63,6 @@ fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Result<Sess
     Ok(session)
 }
 
-/// Finds the address to connect from, and those of each port to connect to.
-fn look_up(
-    options: &TcpConnect,
-    session: &Session<'_>,
-    deadline: Option<Deadline>,
-) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
-    let resolver = options.common.address.resolver(Transport::Tcp);
-    let (host, port) = (
-        options.connect.source.clone(),
-        options.connect.source_port.clone(),
-    );
-    let targets = options.target.0.clone();
-    let name = resolver.queried_name(&targets.host, host.as_deref());
-    session.look_up(name, deadline, move || {
-        let source = resolver.source(host.as_deref(), port.as_ref())?;
-        let lists = resolver.target_lists(&targets)?.into_iter();
-        let lists = lists.map(|list| source.reachable(list));
-        Ok((source, lists.collect::<Result<_, Failure>>()?))
-    })
-}
-
 /// Resolves the name once, and lets `connect_to` use a [`Connector`] on the addresses of each port.
 pub(super) fn connect<T>(
     options: &TcpConnect,
@@ -105,7 +82,9 @@ pub(super) fn connect<T>(
     };
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));
     let deadline = own.into_iter().chain(limits.all).min();
-    let (source, lists) = look_up(options, session, deadline)?;
+    let source = (connect.source.as_deref(), connect.source_port.as_ref());
+    let (source, lists) =
+        session.source_and_targets(Transport::Tcp, source, &options.target.0, deadline)?;
     let signals = &session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| open::connecting(remote, source, options, taps),

@@ -22,8 +22,8 @@ use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
 use crate::run::{
-    ChildFailure, ChildPlan, ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers,
-    Session, Side, Traffic, affordable, refuse_open_program,
+    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Session, Side, Traffic,
+    affordable, refuse_open_program,
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
@@ -90,7 +90,7 @@ enum Place {
 
 fn place(options: &TcpListen, session: &Session<'_>) -> Result<Place> {
     let endpoint = match &options.bind.0 {
-        BindPoint::At(endpoint) => endpoint.clone(),
+        BindPoint::At(endpoint) => endpoint,
         BindPoint::Passed(name) => {
             let passed = activation::stream(name.as_deref(), options)?;
             if options.clients.keep_open && matches!(passed, Stream::Connected(..)) {
@@ -101,29 +101,19 @@ fn place(options: &TcpListen, session: &Session<'_>) -> Result<Place> {
             return Ok(Place::Passed(passed));
         }
     };
-    let resolver = options.common.address.resolver(Transport::Tcp);
-    let name = resolver.queried_name(&endpoint.host, None);
-    let host = endpoint.host.clone();
-    let addresses = session.look_up(name, None, move || resolver.bind_addresses(&endpoint))?;
-    refuse_open_program(&options.common.program, &options.server, &host, &addresses)?;
+    let addresses = session.bind_addresses(Transport::Tcp, endpoint)?;
+    let (program, server) = (&options.common.program, &options.server);
+    refuse_open_program(program, server, &endpoint.host, &addresses)?;
     Ok(Place::Addresses(addresses))
 }
 
 /// Returns the local end that each client is joined to.
 fn local_end(options: &TcpListen) -> Result<LocalEnd> {
     let (common, server, clients) = (&options.common, &options.server, &options.clients);
-    let plan = ChildPlan {
-        max: if clients.keep_open {
-            server.max_children
-        } else {
-            1
-        },
-        on_failure: if clients.keep_open {
-            ChildFailure::IsReported
-        } else {
-            ChildFailure::FailsTheRun
-        },
-        scope: ChildScope::Connection,
+    let children = if clients.keep_open {
+        (server.max_children, ChildScope::Connection)
+    } else {
+        (1, ChildScope::OnlyConnection)
     };
     let output = match &clients.out_dir {
         Some(path) => ClientOutput::Files(OpenDir::open(path)?),
@@ -131,7 +121,7 @@ fn local_end(options: &TcpListen) -> Result<LocalEnd> {
         None => ClientOutput::Plain,
     };
     Ok(
-        match LocalEnd::of_server(&common.program, server, plan, usize::MAX)? {
+        match LocalEnd::of_server(&common.program, server, children, usize::MAX)? {
             LocalEnd::Stdio(_) if clients.broker => LocalEnd::Broker(output),
             LocalEnd::Stdio(_) => LocalEnd::Stdio(output),
             other => other,

@@ -19,10 +19,7 @@ use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
 use crate::pump::end::Link;
-use crate::run::{
-    ChildFailure, ChildPlan, ChildScope, LocalEnd, Observers, Session, Side, Traffic,
-    refuse_open_program,
-};
+use crate::run::{ChildScope, LocalEnd, Observers, Session, Side, Traffic, refuse_open_program};
 use crate::socket::{activation, multicast, open};
 use crate::tap::{Event, Reach};
 
@@ -94,7 +91,7 @@ impl Place {
 
 fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
     let endpoint = match &options.bind.0 {
-        BindPoint::At(endpoint) => endpoint.clone(),
+        BindPoint::At(endpoint) => endpoint,
         BindPoint::Passed(name) => {
             let (socket, bound) = activation::datagrams(name.as_deref(), options)?;
             return Ok(Place::Passed(socket, bound));
@@ -107,14 +104,14 @@ fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
         let text = format!("--join {join}: {reason}");
         return Err(Failure::new(Exit::Usage, text).into());
     }
-    let name = resolver.queried_name(&endpoint.host, None);
-    let host = endpoint.host.clone();
-    let mut addresses = session.look_up(name, None, move || resolver.bind_addresses(&endpoint))?;
+    let mut addresses = session.bind_addresses(Transport::Udp, endpoint)?;
     let port = addresses.first().map_or(0, |bind| bind.address.port());
-    if let (Host::Unstated, Some(group)) = (&host, multicast::bind_address(&options.groups, port)) {
+    let group = multicast::bind_address(&options.groups, port);
+    if let (Host::Unstated, Some(group)) = (&endpoint.host, group) {
         addresses = vec![group];
     }
-    refuse_open_program(&options.common.program, &options.server, &host, &addresses)?;
+    let (program, server) = (&options.common.program, &options.server);
+    refuse_open_program(program, server, &endpoint.host, &addresses)?;
     Ok(Place::Addresses(addresses))
 }
 
@@ -125,11 +122,9 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
         ReplyTo::First => return Ok(Audience::First),
         ReplyTo::All => return Ok(Audience::All),
         ReplyTo::None => return Ok(Audience::None),
-        ReplyTo::Address(endpoint) => endpoint.clone(),
+        ReplyTo::Address(endpoint) => endpoint,
     };
-    let resolver = options.common.address.resolver(Transport::Udp);
-    let name = resolver.queried_name(&endpoint.host, None);
-    let mut targets = session.look_up(name, None, move || resolver.targets(&endpoint))?;
+    let mut targets = session.targets(Transport::Udp, endpoint)?;
     targets.retain(|target| place.reaches(*target));
     let target = udp_sendto::choose(&targets).map_err(|_| {
         let text = "--reply-to: the socket and that address have no address family in common";
@@ -141,12 +136,9 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
 /// Returns the local end that all peers share.
 fn local_end(options: &UdpBind, towards: Option<SocketAddr>) -> Result<LocalEnd> {
     let (common, server) = (&options.common, &options.server);
-    let plan = ChildPlan {
-        max: server.max_children,
-        on_failure: ChildFailure::IsReported,
-        scope: ChildScope::Datagram(options.datagrams.size_towards(towards)),
-    };
-    LocalEnd::of_server(&common.program, server, plan, longest_payload(towards))
+    let scope = ChildScope::Datagram(options.datagrams.size_towards(towards));
+    let children = (server.max_children, scope);
+    LocalEnd::of_server(&common.program, server, children, longest_payload(towards))
 }
 
 fn settings(

@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure, describe_at};
 use crate::flow::{Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
-use crate::run::{ChildScope, Deadline, LocalEnd, Observers, Retry, Session, Side, Traffic, lines};
+use crate::run::{ChildScope, Deadline, LocalEnd, Observers, Session, Side, Traffic, lines};
 use crate::socket::open;
 use crate::tap::stats::FirstReply;
 use crate::tap::{Call, Event};
@@ -31,8 +31,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
     session.local = LocalEnd::of_client(&options.common.program)?;
-    let retry = Retry::new(&options.retry, session.start);
-    retry.run(&mut session, |session, deadline| {
+    session.retry(&options.retry, |session, deadline| {
         let (source, target) = look_up(options, session, deadline)?;
         let ended = exchange(options, session, deadline, (source, target));
         ended.map_err(|error| describe_port(options, target, error))
@@ -61,24 +60,17 @@ fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, F
     })
 }
 
-/// Finds the address to send from, and the one to send to.
+/// Returns the address to send from, and the one to send to.
 fn look_up(
     options: &UdpSendto,
     session: &Session<'_>,
     deadline: Option<Deadline>,
 ) -> Result<(Source, SocketAddr), Failure> {
-    let resolver = options.common.address.resolver(Transport::Udp);
-    let (host, port) = (
-        options.sendto.source.clone(),
-        options.sendto.source_port.clone(),
-    );
-    let endpoint = options.target.0.clone();
-    let name = resolver.queried_name(&endpoint.host, host.as_deref());
-    session.look_up(name, deadline, move || {
-        let source = resolver.source(host.as_deref(), port.as_ref())?;
-        let target = choose(&source.reachable(resolver.targets(&endpoint)?)?)?;
-        Ok((source, target))
-    })
+    let sendto = &options.sendto;
+    let source = (sendto.source.as_deref(), sendto.source_port.as_ref());
+    let targets = options.target.0.clone().into();
+    let (source, lists) = session.source_and_targets(Transport::Udp, source, &targets, deadline)?;
+    Ok((source, choose(&lists.concat())?))
 }
 
 /// Returns the address to send to.
@@ -121,7 +113,7 @@ fn exchange(
     session.announce(&identity)?;
     if let (LocalEnd::Children(children), Some(flow)) = (&mut session.local, socket.flow()) {
         let size = options.datagrams.size_towards(Some(target));
-        children.plan.scope = ChildScope::Peer(flow, size);
+        children.scope = ChildScope::OnlyPeer(flow, size);
     }
     session.run(Box::new(socket))
 }

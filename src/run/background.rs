@@ -2,13 +2,16 @@
 //! A thread that takes too long is left behind, and ends with the process.
 
 use std::io::{self, PipeReader};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::session::Session;
+use crate::address::{BindAddress, Endpoint, Host, Port, Resolver, Source, Targets};
 use crate::exit::{Exit, Failure};
+use crate::flow::Transport;
 use crate::sys::signals::{Request, Signals};
 use crate::sys::wait::{Interest, Wakeup, wait};
 
@@ -72,20 +75,67 @@ pub(crate) fn wait_for(
 }
 
 impl Session<'_> {
-    /// Resolves names. If a name server may be asked for `name`, a thread does it, until `deadline` or that of the run.
-    pub(crate) fn look_up<T: Send + 'static>(
+    /// Returns the addresses to bind: the first of them that this machine has.
+    pub(crate) fn bind_addresses(
         &self,
-        name: Option<String>,
+        transport: Transport,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<BindAddress>, Failure> {
+        let bound = endpoint.clone();
+        let hosts = (&endpoint.host, None);
+        self.look_up(transport, hosts, None, move |resolver| {
+            resolver.bind_addresses(&bound)
+        })
+    }
+
+    /// Returns the addresses of a target, in the order in which to try them.
+    pub(crate) fn targets(
+        &self,
+        transport: Transport,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let target = endpoint.clone();
+        let hosts = (&endpoint.host, None);
+        self.look_up(transport, hosts, None, move |resolver| {
+            resolver.targets(&target)
+        })
+    }
+
+    /// Returns the address to send from, and those of each target port that it can reach.
+    pub(crate) fn source_and_targets(
+        &self,
+        transport: Transport,
+        source: (Option<&str>, Option<&Port>),
+        targets: &Targets,
         deadline: Option<Deadline>,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
+        let hosts = (&targets.host, source.0);
+        let targets = targets.clone();
+        let (host, port) = (source.0.map(str::to_owned), source.1.cloned());
+        self.look_up(transport, hosts, deadline, move |resolver| {
+            let source = resolver.source(host.as_deref(), port.as_ref())?;
+            let lists = resolver.target_lists(&targets)?.into_iter();
+            let lists = lists.map(|list| source.reachable(list));
+            Ok((source, lists.collect::<Result<_, _>>()?))
+        })
+    }
+
+    /// Runs `work`; in a thread if it may ask a name server for one of these hosts.
+    fn look_up<T: Send + 'static>(
+        &self,
+        transport: Transport,
+        (target, source): (&Host, Option<&str>),
+        deadline: Option<Deadline>,
+        work: impl FnOnce(Resolver) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let Some(name) = name else {
-            return work();
+        let resolver = self.common.address.resolver(transport);
+        let Some(name) = resolver.queried_name(target, source) else {
+            return work(resolver);
         };
         let deadline = self.rules.deadline.into_iter().chain(deadline).min();
         let until = deadline.map(|(until, _)| until);
-        let found = Background::start(work)?.wait(until, &self.signals)?;
-        found.unwrap_or_else(|_| {
+        let background = Background::start(move || work(resolver))?;
+        background.wait(until, &self.signals)?.unwrap_or_else(|_| {
             let limit = deadline.map_or(0.0, |(_, limit)| limit.as_secs_f64());
             let text = format!("cannot resolve host '{name}': timed out after {limit} s");
             Err(Failure::new(Exit::TimedOut, text))

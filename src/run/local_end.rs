@@ -56,36 +56,18 @@ pub(crate) enum ClientOutput {
 #[derive(Clone)]
 pub(crate) struct Children {
     supervisor: Supervisor,
-    pub(crate) plan: ChildPlan,
-}
-
-/// Number and purpose of the children.
-#[derive(Clone)]
-pub(crate) struct ChildPlan {
-    /// The most that run at once.
-    pub(crate) max: u64,
-    /// Meaning of a failed child for the run.
-    pub(crate) on_failure: ChildFailure,
-    /// Peers and data that one child is for.
     pub(crate) scope: ChildScope,
-}
-
-/// Meaning of a failed child for the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ChildFailure {
-    /// The run is the conversation of this child: it has failed as well.
-    FailsTheRun,
-    /// It is reported, and others go on.
-    IsReported,
 }
 
 /// Peers and data that one child is for.
 #[derive(Clone)]
 pub(crate) enum ChildScope {
-    /// One connection.
+    /// The only connection of the run, which fails if the child does.
+    OnlyConnection,
+    /// One of several connections. A failed child is reported, and the others go on.
     Connection,
-    /// One peer; output goes to it in datagrams of so many bytes.
-    Peer(Flow, usize),
+    /// The only peer of the run, which fails if the child does; output goes to it in datagrams of so many bytes.
+    OnlyPeer(Flow, usize),
     /// One datagram; output is the answer to it, in datagrams of so many bytes.
     Datagram(usize),
 }
@@ -93,23 +75,18 @@ pub(crate) enum ChildScope {
 impl LocalEnd {
     /// Returns the local end of a client: one program for its one peer, or standard input and output.
     pub(crate) fn of_client(program: &ProgramOptions) -> Result<Self> {
-        let plan = ChildPlan {
-            max: 1,
-            on_failure: ChildFailure::FailsTheRun,
-            scope: ChildScope::Connection,
-        };
-        Self::new(program, plan)
+        Self::new(program, 1, ChildScope::OnlyConnection)
     }
 
-    fn new(program: &ProgramOptions, plan: ChildPlan) -> Result<Self> {
+    fn new(program: &ProgramOptions, max_children: u64, scope: ChildScope) -> Result<Self> {
         let Some(program) = program.program()? else {
             return Ok(Self::Stdio(ClientOutput::Plain));
         };
-        let most = affordable(plan.max, DESCRIPTORS_PER_CHILD);
+        let most = affordable(max_children, DESCRIPTORS_PER_CHILD);
         let supervisor = Supervisor::new(program, usize::try_from(most)?);
         Ok(Self::Children(Children {
             supervisor: supervisor.context("cannot prepare for children")?,
-            plan,
+            scope,
         }))
     }
 
@@ -117,13 +94,13 @@ impl LocalEnd {
     pub(crate) fn of_server(
         program: &ProgramOptions,
         server: &ServerOptions,
-        plan: ChildPlan,
+        (max_children, scope): (u64, ChildScope),
         limit: usize,
     ) -> Result<Self> {
         Ok(match answers(&server.responder, limit)? {
             Some(answers) => Self::Answers(answers),
             None if server.echo => Self::Echo,
-            None => Self::new(program, plan)?,
+            None => Self::new(program, max_children, scope)?,
         })
     }
 
@@ -184,12 +161,12 @@ impl ClientOutput {
 impl Children {
     /// Starts what a new link needs.
     fn end(&self, link: &dyn Link) -> io::Result<Box<dyn End>> {
-        let (caller, shape) = match &self.plan.scope {
-            ChildScope::Connection => {
+        let (caller, shape) = match &self.scope {
+            ChildScope::OnlyConnection | ChildScope::Connection => {
                 let caller = Caller::of(link).ok_or(io::ErrorKind::NotConnected)?;
                 (caller, Shape::Stream)
             }
-            ChildScope::Peer(flow, size) => {
+            ChildScope::OnlyPeer(flow, size) => {
                 let (flow, conn) = (flow.clone(), None);
                 (Caller { flow, conn }, Shape::Datagrams(*size))
             }
@@ -223,10 +200,12 @@ impl Children {
         let settled = self.supervisor.end_all(shutdown, signals, taps);
         end?;
         settled.context("cannot wait for children")?;
-        if self.plan.on_failure == ChildFailure::FailsTheRun {
-            self.supervisor.verdict()?;
+        match self.scope {
+            ChildScope::OnlyConnection | ChildScope::OnlyPeer(..) => {
+                Ok(self.supervisor.verdict()?)
+            }
+            ChildScope::Connection | ChildScope::Datagram(_) => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -11,10 +11,9 @@ mod traffic;
 
 pub(crate) use background::Deadline;
 pub(crate) use local_end::{
-    ChildFailure, ChildPlan, ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable,
-    refuse_open_program,
+    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_open_program,
 };
 pub(crate) use observers::{Observers, lines, observe};
-pub(crate) use retry::{ATTEMPT_TIMEOUT, Retry};
+pub(crate) use retry::ATTEMPT_TIMEOUT;
 pub(crate) use session::{Session, Side};
 pub(crate) use traffic::Traffic;

@@ -30,17 +30,6 @@ pub(crate) struct Observers<'a> {
     pub(super) taps: &'a mut Taps,
     /// Place for lines.
     pub(super) console: Console,
-    /// Content of standard output.
-    pub(super) stdout: StdoutUse,
-}
-
-/// Content of standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StdoutUse {
-    /// Received bytes.
-    Payload,
-    /// A record, which has the received bytes in it.
-    Record,
 }
 
 /// Runs `mode` under the observers that the options ask for.
@@ -61,10 +50,6 @@ pub(crate) fn observe(
         ready,
         taps: &mut taps,
         console,
-        stdout: match common.dump.pcap {
-            Some(Place::Standard) => StdoutUse::Record,
-            _ => StdoutUse::Payload,
-        },
     });
     let ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
@@ -214,12 +199,7 @@ fn palette(choice: clap::ColorChoice) -> Palette {
         clap::ColorChoice::Always => true,
         clap::ColorChoice::Never => false,
         clap::ColorChoice::Auto => {
-            let stderr = io::stderr();
-            match anstream::AutoStream::choice(&stderr) {
-                anstream::ColorChoice::Never => false,
-                anstream::ColorChoice::Auto => stderr.is_terminal(),
-                _ => true,
-            }
+            anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
         }
     };
     if is_colored {

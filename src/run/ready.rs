@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::background::{Background, Deadline};
+use super::background::Background;
+use super::session::Session;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
 use crate::flow::Identity;
 use crate::sys::inherited::{notify_ready, take_for_writing};
-use crate::sys::signals::Signals;
+use crate::tap::Event;
 
 /// Time after which a wait for the reader of a FIFO is reported.
 const READER_NOTICE: Duration = Duration::from_secs(1);
@@ -43,61 +44,59 @@ impl Ready {
     pub(crate) fn is_awaited(&self) -> bool {
         self.file.is_some() || self.descriptor.is_some()
     }
+}
 
-    /// Writes the line `TRANSPORT ADDRESS:PORT`, and closes the descriptor, so that its reader sees the end.
+impl Session<'_> {
+    /// Notifies scripts and the service manager that the socket is ready, with the line `TRANSPORT ADDRESS:PORT`.
     ///
-    /// A FIFO takes it once there is a reader. A longer wait for that is passed to `report`.
-    pub(super) fn announce(
-        &mut self,
-        socket: &Identity,
-        deadline: Option<Deadline>,
-        signals: &Signals,
-        report: impl FnOnce(String),
-    ) -> Result<()> {
+    /// A descriptor is closed after the line, so that its reader sees the end. A FIFO takes the line once it has a reader.
+    pub(crate) fn announce(&mut self, socket: &Identity) -> Result<()> {
         let line = format!("{} {}\n", socket.transport(), socket.local());
         // A service manager that does not listen is no reason not to serve.
         let _ = notify_ready(line.trim_end());
-        if let Some(path) = self.file.clone() {
+        if let Some(path) = self.ready.file.clone() {
             let act = format!("cannot write the ready file '{}'", path.display());
-            let reader = format!("for a reader of '{}' (--ready-file)", path.display());
             let is_fifo = fs::metadata(&path).is_ok_and(|there| there.file_type().is_fifo());
-            let text = line.clone();
-            let write = move || write_whole(&path, &text);
             let written = if is_fifo {
-                wait_for_reader(write, deadline, signals, || report(reader))?
+                self.write_fifo(socket, path, line.clone())?
             } else {
-                write()
+                write_whole(&path, &line)
             };
             written.context(act)?;
         }
-        if let Some((number, mut file)) = self.descriptor.take() {
+        if let Some((number, mut file)) = self.ready.descriptor.take() {
             let written = file.write_all(line.as_bytes());
             written.with_context(|| format!("cannot write to descriptor {number} (--ready-fd)"))?;
         }
         Ok(())
     }
-}
 
-/// Runs `write` in the background, within the limit on the run.
-fn wait_for_reader(
-    write: impl FnOnce() -> io::Result<()> + Send + 'static,
-    deadline: Option<Deadline>,
-    signals: &Signals,
-    report: impl FnOnce(),
-) -> Result<io::Result<()>, Failure> {
-    let until = deadline.map(|(until, _)| until);
-    let notice = Instant::now() + READER_NOTICE;
-    let notice = until.map_or(notice, |until| until.min(notice));
-    let background = match Background::start(write)?.wait(Some(notice), signals)? {
-        Ok(result) => return Ok(result),
-        Err(background) => background,
-    };
-    report();
-    background.wait(until, signals)?.map_err(|_| {
-        let limit = deadline.map_or(Duration::ZERO, |(_, limit)| limit);
-        let text = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
-        Failure::new(Exit::TimedOut, text)
-    })
+    /// Writes to a FIFO in the background, within the limit on the run. A longer wait for its reader is reported.
+    fn write_fifo(
+        &mut self,
+        socket: &Identity,
+        path: PathBuf,
+        line: String,
+    ) -> Result<io::Result<()>, Failure> {
+        let text = format!("for a reader of '{}' (--ready-file)", path.display());
+        let background = Background::start(move || write_whole(&path, &line))?;
+        let until = self.rules.deadline.map(|(until, _)| until);
+        let notice = Instant::now() + READER_NOTICE;
+        let notice = until.map_or(notice, |until| until.min(notice));
+        let background = match background.wait(Some(notice), &self.signals)? {
+            Ok(written) => return Ok(written),
+            Err(background) => background,
+        };
+        self.taps.emit(&Event::Waiting { socket, text });
+        background.wait(until, &self.signals)?.map_err(|_| {
+            let limit = self
+                .rules
+                .deadline
+                .map_or(Duration::ZERO, |(_, limit)| limit);
+            let text = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
+            Failure::new(Exit::TimedOut, text)
+        })
+    }
 }
 
 /// Writes a file in one step: rename(2) is atomic, and no reader sees it empty or in part. A device, a FIFO or a link

@@ -20,8 +20,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Limit for an attempt that has no other: a wait for an answer must not be a wait for one attempt alone.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Plan for the attempts of one run.
-pub(crate) struct Retry<'a> {
+/// State between the attempts of one run.
+struct Retry<'a> {
     options: &'a RetryOptions,
     deadline: Option<Deadline>,
     pause: Duration,
@@ -29,32 +29,30 @@ pub(crate) struct Retry<'a> {
     previous: Option<Failure>,
 }
 
-impl<'a> Retry<'a> {
-    /// Plans attempts for a run that began at `start`.
-    pub(crate) fn new(options: &'a RetryOptions, start: Instant) -> Self {
-        Self {
+impl Session<'_> {
+    /// Runs `attempt`, which gets the time to give up, until it succeeds or there is no other attempt.
+    pub(crate) fn retry<T>(
+        &mut self,
+        options: &RetryOptions,
+        mut attempt: impl FnMut(&mut Self, Option<Deadline>) -> Result<T>,
+    ) -> Result<T> {
+        let mut retry = Retry {
             options,
-            deadline: options.retry_for.map(|limit| (start + limit, limit)),
+            deadline: options.retry_for.map(|limit| (self.start + limit, limit)),
             pause: FIRST_PAUSE,
             attempts: 1,
             previous: None,
-        }
-    }
-
-    /// Runs `attempt`, which gets the time to give up, until it succeeds or there is no other attempt.
-    pub(crate) fn run<T>(
-        mut self,
-        session: &mut Session<'_>,
-        mut attempt: impl FnMut(&mut Session<'_>, Option<Deadline>) -> Result<T>,
-    ) -> Result<T> {
+        };
         loop {
-            match attempt(session, self.deadline) {
+            match attempt(self, retry.deadline) {
                 Ok(result) => return Ok(result),
-                Err(error) => self.wait(Failure::of(&error), session)?,
+                Err(error) => retry.wait(Failure::of(&error), self)?,
             }
         }
     }
+}
 
+impl Retry<'_> {
     /// Waits after a failed attempt until it is time for the next one.
     ///
     /// Errors: the failure that ends the run, if there is no next one.

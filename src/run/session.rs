@@ -7,11 +7,10 @@ use anyhow::{Context, Result};
 use socket2::Socket;
 
 use super::local_end::{ClientOutput, LocalEnd};
-use super::observers::{Observers, StdoutUse};
+use super::observers::Observers;
 use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
-use crate::cli::{CommonOptions, OnPeerEof, OnStdinEof};
-use crate::flow::Identity;
+use crate::cli::{CommonOptions, OnPeerEof, OnStdinEof, Place};
 use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
@@ -46,7 +45,6 @@ pub(crate) struct Session<'a> {
     pub(crate) ready: Ready,
     /// Place for lines.
     pub(crate) console: Console,
-    stdout: StdoutUse,
 }
 
 /// Side of a conversation that a mode is on. It decides what the end of standard input means.
@@ -82,7 +80,6 @@ impl<'a> Session<'a> {
             ready,
             taps,
             console,
-            stdout,
         } = observers;
         let (ends, engine) = (&common.ends, &common.engine);
         let stdin = traffic.stdin_kind();
@@ -118,7 +115,6 @@ impl<'a> Session<'a> {
             is_sandboxed: !engine.no_sandbox,
             ready,
             console,
-            stdout,
         })
     }
 
@@ -139,13 +135,6 @@ impl<'a> Session<'a> {
             self.taps.emit(&Event::Capped { text });
         }
         Ok(())
-    }
-
-    /// Notifies scripts and the service manager that the socket is ready.
-    pub(crate) fn announce(&mut self, socket: &Identity) -> Result<()> {
-        let report = |text| self.taps.emit(&Event::Waiting { socket, text });
-        self.ready
-            .announce(socket, self.rules.deadline, &self.signals, report)
     }
 
     /// Joins a link to the local end, and moves bytes until both directions have ended.
@@ -190,7 +179,9 @@ impl<'a> Session<'a> {
 
     /// Returns the plan for the pump, and the outcome of the dialogue, if there is one.
     fn wiring(&self) -> (Wiring, Option<Outcome>) {
-        let is_written = !self.common.ends.send_only && self.stdout == StdoutUse::Payload;
+        // A capture in the place of standard output has the received bytes in it.
+        let is_captured = self.common.dump.pcap == Some(Place::Standard);
+        let is_written = !self.common.ends.send_only && !is_captured;
         let output = is_written.then(|| Output::new(Inherited::stdout(), self.traffic.output));
         let stdio = Stdio::new(self.traffic.input(), output).beside(self.console.clone());
         match (self.local.wiring(stdio), self.traffic.script.clone()) {

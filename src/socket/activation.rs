@@ -8,7 +8,7 @@ use socket2::{Socket, Type};
 use super::options::{self, Role};
 use super::{IpVersions, multicast};
 use crate::address::BindAddress;
-use crate::cli::{TcpListen, UdpBind};
+use crate::cli::{SocketOptions, TcpListen, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Transport, unmapped};
 use crate::sys::inherited::passed_sockets;
@@ -22,48 +22,36 @@ pub(crate) enum Stream {
     Connected(Socket, SocketAddr),
 }
 
-/// The stream socket that was passed, with the options of the command line.
+/// Takes the stream socket that was passed, and sets the options of the command line.
 ///
 /// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
 pub(crate) fn stream(name: Option<&str>, options: &TcpListen) -> Result<Stream, Failure> {
-    let (socket, local) = take(Transport::Tcp, name)?;
-    let versions = versions_of(&socket, local);
-    options::apply(&socket, versions, &options.common.socket)?;
+    let (socket, bound, _) = take(Transport::Tcp, name, &options.common.socket)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    let role = match remote {
-        Some(_) => Role::Connects,
-        None => Role::Listens,
-    };
+    let role = remote.map_or(Role::Listens, |_| Role::Connects);
     options::apply_tcp(&socket, role, &options.tcp)?;
     match remote {
         Some(remote) => Ok(Stream::Connected(socket, remote)),
-        None if socket.is_listener().unwrap_or(false) => {
-            Ok(Stream::Listening(socket, reach(versions, local)))
-        }
-        None => Err(unfit(
-            Transport::Tcp,
-            "it is neither listening nor connected",
-        )),
+        None if socket.is_listener().unwrap_or(false) => Ok(Stream::Listening(socket, bound.reach)),
+        None => Err(unfit(Transport::Tcp, "neither listening nor connected")),
     }
 }
 
-/// The datagram socket that was passed, with the options of the command line, and where it is bound.
+/// Takes the datagram socket that was passed, and sets the options of the command line.
 pub(crate) fn datagrams(
     name: Option<&str>,
     options: &UdpBind,
 ) -> Result<(Socket, BindAddress), Failure> {
-    let (socket, local) = take(Transport::Udp, name)?;
-    let versions = versions_of(&socket, local);
-    options::apply(&socket, versions, &options.common.socket)?;
+    let (socket, bound, versions) = take(Transport::Udp, name, &options.common.socket)?;
     multicast::apply(&socket, versions, &options.groups)?;
-    let bound = BindAddress {
-        address: local,
-        reach: reach(versions, local),
-    };
     Ok((socket, bound))
 }
 
-fn take(transport: Transport, name: Option<&str>) -> Result<(Socket, SocketAddr), Failure> {
+fn take(
+    transport: Transport,
+    name: Option<&str>,
+    options: &SocketOptions,
+) -> Result<(Socket, BindAddress, IpVersions), Failure> {
     let passed = passed_sockets(name)
         .map_err(|error| Failure::io("cannot take the socket that systemd passes", &error))?;
     let count = passed.len();
@@ -75,41 +63,32 @@ fn take(transport: Transport, name: Option<&str>) -> Result<(Socket, SocketAddr)
         };
         return Err(unfit(transport, &reason));
     };
-    let (wanted, directive) = match transport {
-        Transport::Tcp => (Type::STREAM, "ListenStream="),
-        Transport::Udp => (Type::DGRAM, "ListenDatagram="),
+    let (wanted, reason) = match transport {
+        Transport::Tcp => (
+            Type::STREAM,
+            "not a TCP socket (the unit needs ListenStream=)",
+        ),
+        Transport::Udp => (
+            Type::DGRAM,
+            "not a UDP socket (the unit needs ListenDatagram=)",
+        ),
     };
     let local = socket.local_addr().ok().and_then(|local| local.as_socket());
-    match (socket.r#type(), local) {
-        (Ok(kind), Some(local)) if kind == wanted => Ok((socket, local)),
-        _ => {
-            let reason = format!(
-                "not a {} socket (the unit needs {directive})",
-                transport.to_string().to_uppercase()
-            );
-            Err(unfit(transport, &reason))
-        }
-    }
+    let local = local.filter(|_| socket.r#type().is_ok_and(|kind| kind == wanted));
+    let address = local.ok_or_else(|| unfit(transport, reason))?;
+    let is_dual_stack = address.is_ipv6() && !socket.only_v6().unwrap_or(true);
+    let (versions, every) = match IpVersions::of(address) {
+        _ if is_dual_stack => (IpVersions::Both, Reach::DualStack),
+        IpVersions::V4 => (IpVersions::V4, Reach::EveryIpv4),
+        versions => (versions, Reach::EveryIpv6),
+    };
+    let is_every = unmapped(address).ip().is_unspecified();
+    let reach = if is_every { every } else { Reach::Address };
+    options::apply(&socket, versions, options)?;
+    Ok((socket, BindAddress { address, reach }, versions))
 }
 
 fn unfit(transport: Transport, reason: &str) -> Failure {
     let text = format!("cannot use a {transport} socket of systemd: {reason}");
     Failure::new(Exit::CannotBind, text)
-}
-
-fn versions_of(socket: &Socket, local: SocketAddr) -> IpVersions {
-    match local {
-        SocketAddr::V4(_) => IpVersions::V4,
-        SocketAddr::V6(_) if socket.only_v6().unwrap_or(true) => IpVersions::V6,
-        SocketAddr::V6(_) => IpVersions::Both,
-    }
-}
-
-fn reach(versions: IpVersions, local: SocketAddr) -> Reach {
-    match versions {
-        _ if !unmapped(local).ip().is_unspecified() => Reach::Address,
-        IpVersions::V4 => Reach::EveryIpv4,
-        IpVersions::V6 => Reach::EveryIpv6,
-        IpVersions::Both => Reach::DualStack,
-    }
 }

@@ -68,10 +68,7 @@ pub(crate) fn connecting(
     let socket = open_towards(Transport::Tcp, remote, taps)?;
     options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
     options::apply_tcp(&socket, Role::Connects, &options.tcp)?;
-    if let Some(local) = source.towards(remote) {
-        allow_reuse(&socket)?;
-        bind_source(Transport::Tcp, &socket, local, taps)?;
-    }
+    bind_source(Transport::Tcp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }
 
@@ -86,9 +83,7 @@ pub(crate) fn sending(
     options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
     options::apply_udp(&socket, &options.common.socket);
     multicast::apply(&socket, IpVersions::of(remote), &options.groups)?;
-    if let Some(local) = source.towards(remote) {
-        bind_source(Transport::Udp, &socket, local, taps)?;
-    }
+    bind_source(Transport::Udp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }
 
@@ -135,16 +130,20 @@ fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
 fn bind_source(
     transport: Transport,
     socket: &Socket,
-    local: SocketAddr,
+    local: Option<SocketAddr>,
     taps: &mut Taps,
 ) -> Result<(), Failure> {
+    let Some(local) = local else {
+        return Ok(());
+    };
+    if transport.is_stream() {
+        allow_reuse(socket)?;
+    }
     let bound = bind(transport, socket, local, taps);
     bound.map(|_| ()).map_err(|error| {
-        let message = format!(
-            "cannot bind {transport} {local}: {}",
-            unbindable(&error, local)
-        );
-        Failure::new(Exit::CannotBind, message)
+        let reason = unbindable(&error, local);
+        let text = format!("cannot bind {transport} {local}: {reason}");
+        Failure::new(Exit::CannotBind, text)
     })
 }
 
@@ -211,10 +210,9 @@ fn open_at(
     taps: &mut Taps,
 ) -> io::Result<(Socket, IpVersions)> {
     let socket = open(transport, address, taps)?;
-    let versions = match (address, reach) {
-        (SocketAddr::V4(_), _) => IpVersions::V4,
-        (SocketAddr::V6(_), Reach::DualStack) => IpVersions::Both,
-        (SocketAddr::V6(_), _) => IpVersions::V6,
+    let versions = match reach {
+        Reach::DualStack => IpVersions::Both,
+        _ => IpVersions::of(address),
     };
     if versions != IpVersions::V4 {
         socket.set_only_v6(versions == IpVersions::V6)?;

@@ -28,14 +28,14 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
     let ports = ports(scene, &listener, &bound)?;
     let tcp = connections(scene, listener)?;
     let udp = datagrams(scene, &bound)?;
-    let accepted = tcp.record.accepted.len() == scene.clients;
+    let accepted = tcp.accepted.len() == scene.clients;
     calls.tcp(accepted, "accept()   each client gets a new socket");
     let received = senders(&udp).len() == scene.clients;
     calls.udp(received, "recvfrom() one socket for all peers");
     Ok(vec![
         calls,
         ports,
-        names(scene, &tcp, &udp),
+        names(scene, name_of(&bound)?, &tcp, &udp),
         boundaries(scene, &tcp, &udp),
         empty(scene, &tcp, &udp),
         end(scene, &tcp, &udp),
@@ -84,39 +84,24 @@ fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
     Ok(step)
 }
 
-/// Outcome of the clients of one transport.
-struct Outcome {
-    /// The server's own name.
-    server: SocketAddr,
-    record: Record,
-    /// Bytes that each client got back after its FIN.
-    answers: Vec<Vec<u8>>,
-}
-
 /// Lets clients connect, send and finish, and then the pump serve them as an echo server.
-fn connections(scene: &Scene, listener: Socket) -> Result<Outcome> {
-    let server = name_of(&listener)?;
-    let clients = talk(scene, scene.clients, Type::STREAM, server)?;
+fn connections(scene: &Scene, listener: Socket) -> Result<Record> {
+    let clients = talk(scene, scene.clients, Type::STREAM, name_of(&listener)?)?;
     for client in &clients {
         client.shutdown(Shutdown::Write)?;
     }
     let listener = Server::Listener(listener, clients.len());
-    let record = scene.pump(listener, Wiring::Echo, WAIT_LIMIT)?;
-    let mut answers = Vec::new();
+    let mut record = scene.pump(listener, Wiring::Echo, WAIT_LIMIT)?;
     for mut client in &clients {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer)?;
-        answers.push(answer);
+        record.answers.push(answer);
     }
-    Ok(Outcome {
-        server,
-        record,
-        answers,
-    })
+    Ok(record)
 }
 
 /// Does the same with datagrams. They have no end, so the server takes silence for it.
-fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome> {
+fn datagrams(scene: &Scene, bound: &Socket) -> Result<Record> {
     let server = name_of(bound)?;
     let receive = || {
         let server = Server::Datagrams(bound.try_clone()?);
@@ -131,11 +116,7 @@ fn datagrams(scene: &Scene, bound: &Socket) -> Result<Outcome> {
     // Not before, or a client might get the port of an earlier one.
     drop(clients);
     record.received.extend(receive()?.received);
-    Ok(Outcome {
-        server,
-        record,
-        answers: Vec::new(),
-    })
+    Ok(record)
 }
 
 /// Opens clients that each send the message a few times, and once nothing at all.
@@ -152,17 +133,17 @@ fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Resu
     Ok(clients)
 }
 
-fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+fn names(scene: &Scene, server: SocketAddr, tcp: &Record, udp: &Record) -> Step {
     let count = scene.clients;
     let plural = if count == 1 { "" } else { "s" };
     let mut step = Step::new(format!("{count} client{plural}"));
 
-    let accepted = &tcp.record.accepted;
+    let accepted = &tcp.accepted;
     let are_distinct = accepted.iter().collect::<HashSet<_>>().len() == count;
     let is_complete = accepted.len() == count && are_distinct;
     let text = format!("{} sockets with the same local port:", count + 1);
     step.tcp(is_complete, text);
-    let server = Address::from(tcp.server);
+    let server = Address::from(server);
     let is_local = |flow: &Flow| flow.local == server;
     if let Some(Flow { local, .. }) = accepted.first() {
         step.tcp(*local == server, format!("{local}   the listening socket"));
@@ -186,21 +167,21 @@ fn names(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
 }
 
 /// Returns the flow of each sender once, in order.
-fn senders(udp: &Outcome) -> Vec<&Flow> {
+fn senders(udp: &Record) -> Vec<&Flow> {
     let mut seen = HashSet::new();
-    let flows = udp.record.received.iter().map(|(flow, ..)| flow);
+    let flows = udp.received.iter().map(|(flow, ..)| flow);
     flows.filter(|flow| seen.insert(*flow)).collect()
 }
 
-fn boundaries(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+fn boundaries(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     let len = scene.message.len();
     let reads = |flow: &Flow| -> Vec<usize> {
-        let received = tcp.record.received.iter();
+        let received = tcp.received.iter();
         let own = received.filter(|(other, ..)| other == flow);
         own.map(|&(_, len, _)| len).collect()
     };
     let mut step = Step::new(format!("{SENDS} sends of {len} bytes from each client"));
-    let mut accepted = tcp.record.accepted.iter();
+    let mut accepted = tcp.accepted.iter();
     let are_merged = accepted.all(|flow| reads(flow) == [SENDS * len]);
     let text = format!(
         "one read of {} bytes: a stream has no boundaries",
@@ -215,26 +196,26 @@ fn boundaries(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
 }
 
 /// Returns the number of bytes, and that of datagrams.
-fn totals(udp: &Outcome) -> (usize, usize) {
-    let received = || udp.record.received.iter();
+fn totals(udp: &Record) -> (usize, usize) {
+    let received = || udp.received.iter();
     let bytes = received().map(|(_, len, _)| len).sum();
     (bytes, received().map(|(_, _, datagrams)| datagrams).sum())
 }
 
-fn empty(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+fn empty(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     let is_empty = |received: &&(Flow, usize, usize)| received.1 == 0;
     let mut step = Step::new("A send of no bytes");
-    let is_none = !tcp.record.received.iter().any(|read| is_empty(&read));
+    let is_none = !tcp.received.iter().any(|read| is_empty(&read));
     step.tcp(is_none, "nothing arrives: there is nothing to send");
-    let empties = udp.record.received.iter().filter(is_empty).count();
+    let empties = udp.received.iter().filter(is_empty).count();
     let text = "a datagram of 0 bytes arrives, and it ends nothing";
     step.udp(empties == scene.clients, text);
     step
 }
 
-fn end(scene: &Scene, tcp: &Outcome, udp: &Outcome) -> Step {
+fn end(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     let mut step = Step::new("The end of each client");
-    let are_finished = tcp.record.finished.len() == scene.clients;
+    let are_finished = tcp.finished.len() == scene.clients;
     let text = "shutdown() sends FIN: the server reads end of file";
     step.tcp(are_finished, text);
     let said = scene.message.repeat(SENDS).into_bytes();

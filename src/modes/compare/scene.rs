@@ -46,6 +46,8 @@ pub(super) struct Record {
     pub(super) finished: Vec<Flow>,
     /// Reasons why connections broke.
     pub(super) broken: Vec<String>,
+    /// Bytes that each client got back after its FIN.
+    pub(super) answers: Vec<Vec<u8>>,
 }
 
 struct Recorder(Rc<RefCell<Record>>);
