@@ -136,7 +136,7 @@ impl Pump<'_> {
             return false;
         };
         let mut batch = self.spare_batch();
-        let len = splice.reclaim(&mut batch);
+        let len = splice.reclaim(batch.space(splice.held()));
         splice.release(&mut self.spare.pipes);
         if len == 0 {
             self.keep(batch);

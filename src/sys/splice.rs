@@ -8,8 +8,6 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::batch::Batch;
-
 /// Bytes asked for in one call, and the size asked for each pipe.
 const SPLICE_SIZE: usize = 1 << 20;
 
@@ -184,12 +182,21 @@ impl Splice {
         }
     }
 
-    /// Takes back all that was taken and not put, as bytes at the front of `batch`; returns how many.
-    pub fn reclaim(&mut self, batch: &mut Batch) -> usize {
+    /// Returns the number of bytes that were read from the source and not written to the sink.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.path {
+            Path::Through(Some(pipe)) => pipe.held,
+            _ => 0,
+        }
+    }
+
+    /// Moves the bytes that are [held](Self::held) to the front of `space`, and returns their number.
+    pub fn reclaim(&mut self, space: &mut [u8]) -> usize {
         let Path::Through(Some(pipe)) = &mut self.path else {
             return 0;
         };
-        let space = &mut batch.space(pipe.held)[..pipe.held];
+        let space = &mut space[..pipe.held];
         let mut filled = 0;
         while filled < space.len() {
             match rustix::io::read(&pipe.reader, &mut space[filled..]) {
