@@ -22,7 +22,7 @@ Examples:
   tuplecat completions zsh > ~/.zfunc/_tuplecat    with ~/.zfunc in $fpath";
 
 /// Words that options accept beside numbers, times and addresses.
-const WORDS: [(&str, &str); 4] = [
+const VALUE_LISTS: [(&str, &str); 4] = [
     ("delay", "original"),
     ("reply_timeout", "forever"),
     ("reply_to", "last first all none"),
@@ -45,7 +45,7 @@ fn completed(option: Arg) -> Arg {
     if !option.get_action().takes_values() || !option.get_possible_values().is_empty() {
         return option;
     }
-    if let Some((_, words)) = WORDS.iter().find(|(id, _)| option.get_id() == id) {
+    if let Some((_, words)) = VALUE_LISTS.iter().find(|(id, _)| option.get_id() == id) {
         return option.value_parser(PossibleValuesParser::new(words.split(' ')));
     }
     let names = option.get_value_names().unwrap_or_default();

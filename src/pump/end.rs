@@ -157,7 +157,7 @@ pub struct Spliceable<'a> {
     pub meter: Option<&'a mut Meter>,
 }
 
-/// Source and destination of bytes: a socket, standard input and output, a child process.
+/// Source and destination of bytes, such as a socket, a pair of pipes or a child process.
 ///
 /// Every call returns at once. Errors: `WouldBlock` asks to be called again when [`End::readiness`] says so. An error made from a
 /// [`Failure`] keeps its own status and message.
@@ -168,7 +168,7 @@ pub trait End {
     /// Writes what `batch` holds from `at` on, as much as is taken now, and moves `at` past that: send(2), sendto(2) or write(2).
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next>;
 
-    /// Ends one direction: shutdown(2) for a socket, close(2) of its standard input for a child. What was sent before still arrives.
+    /// Ends one direction: shutdown(2) for a socket, close(2) for a pipe to a child. What was sent before still arrives.
     fn finish(&mut self, what: Finish<'_>, taps: &mut Taps) -> io::Result<Next>;
 
     /// Returns what to wait for in each direction, from the present state alone.

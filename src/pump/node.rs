@@ -38,7 +38,7 @@ pub(super) struct Node {
 
 /// End, and the side of the pump it is on.
 pub(super) enum Party {
-    /// Standard input and output, or what stands for them, for all links together.
+    /// Local end that all links share.
     Shared(Box<dyn End>),
     /// Local end of one link alone.
     Own(Box<dyn End>),

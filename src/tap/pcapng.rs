@@ -15,7 +15,7 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 const INTERFACE: u32 = 1;
 const PACKET: u32 = 6;
 
-const COMMENT: u16 = 1;
+const OPT_COMMENT: u16 = 1;
 const IF_NAME: u16 = 2;
 const PACKET_FLAGS: u16 = 2;
 const USER_APPLICATION: u16 = 4;
@@ -27,7 +27,7 @@ pub(super) fn append_beginning(out: &mut Vec<u8>, comment: &str) {
         // Version 1.0, and an unknown length.
         out.extend_from_slice(&[1, 0, 0, 0]);
         out.extend_from_slice(&u64::MAX.to_le_bytes());
-        option(out, COMMENT, comment.as_bytes());
+        option(out, OPT_COMMENT, comment.as_bytes());
         let program = concat!("tuplecat ", env!("CARGO_PKG_VERSION"));
         option(out, USER_APPLICATION, program.as_bytes());
         option(out, 0, b"");
@@ -70,7 +70,7 @@ pub(super) fn append_packet(
         write(out);
         pad(out);
         if !comment.is_empty() {
-            option(out, COMMENT, comment.as_bytes());
+            option(out, OPT_COMMENT, comment.as_bytes());
         }
         option(out, PACKET_FLAGS, &flags.to_le_bytes());
         option(out, 0, b"");
