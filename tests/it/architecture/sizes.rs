@@ -6,6 +6,12 @@ use std::path::Path;
 use super::is_kept;
 use super::source::{Source, program, sources};
 
+/// The limit on code lines of the program.
+const MOST_LINES: usize = 16_000;
+
+/// The limit on files of the program.
+const MOST_FILES: usize = 120;
+
 /// The fewest lines of a file.
 const LEAST_LINES: usize = 60;
 
@@ -20,6 +26,19 @@ const MOST_LINES_OF_FUNCTION: usize = 60;
 
 /// Files that may be shorter, each with its reason. So may `main.rs` and every `mod.rs`.
 const SHORT_FILES: [(&str, &str); 1] = [("src/lib.rs", "the list of modules")];
+
+#[test]
+fn the_program_is_small() {
+    let files = program();
+    let count = |file: &Source| file.code().count();
+    let lines: usize = files.iter().map(count).sum();
+    let list = files
+        .iter()
+        .map(|file| format!("{:5} {}", count(file), file.name()));
+    let list = list.collect::<Vec<_>>().join("\n");
+    assert!(lines <= MOST_LINES, "{lines} lines of code:\n{list}");
+    assert!(files.len() <= MOST_FILES, "{} files:\n{list}", files.len());
+}
 
 #[test]
 fn no_file_is_too_short() {
