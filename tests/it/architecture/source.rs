@@ -151,12 +151,20 @@ pub(crate) fn indent(line: &str) -> usize {
 /// Returns the number of lines of the item that begins in the first line: up to its closing brace, or to the semicolon in place of a body.
 fn block(lines: &[(usize, String)]) -> usize {
     let margin = indent(&lines[0].1);
-    let is_end = |count: usize, line: &str| {
-        let is_outer = indent(line) == margin && !line.is_empty();
-        let is_brace = line.trim_start().starts_with('}') || (count == 1 && line.ends_with('}'));
-        is_outer && (is_brace || line.ends_with(';') || line.ends_with("{}"))
+    let mut has_body = false;
+    // Lines of a string may look like code, so only the brace alone ends a body.
+    let mut is_end = |line: &str| {
+        let was_body = has_body;
+        has_body |= line.ends_with('{');
+        if was_body {
+            line.trim() == "}"
+        } else {
+            line.ends_with([';', '}'])
+        }
     };
-    let mut counted = (1..).zip(lines);
-    let last = counted.find(|(count, (_, line))| is_end(*count, line));
+    let mut outer = (1..)
+        .zip(lines)
+        .filter(|(_, (_, line))| !line.is_empty() && indent(line) == margin);
+    let last = outer.find(|(_, (_, line))| is_end(line));
     last.map_or(lines.len(), |(count, _)| count)
 }
