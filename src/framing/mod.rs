@@ -14,11 +14,11 @@ mod output;
 pub mod pace;
 mod replay;
 
-pub use decoders::Literal;
+pub use decoders::{CrLf, Literal};
 pub use frames::{Boundaries, Budget, Frames};
 pub use output::OutputFraming;
 
-use decoders::{Blocks, CrLfBytes, Delimited, HexText, Incomplete, LengthPrefixed};
+use decoders::{Blocks, Delimited, HexText, Incomplete, LengthPrefixed};
 use replay::Replay;
 
 /// Form of the input.
@@ -103,12 +103,11 @@ pub trait Decoder {
 }
 
 impl InputFraming {
-    /// Creates a decoder; raw input is cut after `size` bytes.
+    /// Creates a decoder; raw input is cut after `size` bytes. The line ends of raw input are for [`CrLf`] to convert.
     #[must_use]
     pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
         match (self, ends) {
-            (Self::Raw, LineEnds::Kept) => Box::new(Blocks::new(size, Incomplete::Sent)),
-            (Self::Raw, LineEnds::CrLf) => Box::new(CrLfBytes::new(size)),
+            (Self::Raw, _) => Box::new(Blocks::new(size, Incomplete::Sent)),
             (Self::Line, ends) => Box::new(Delimited::new(b'\n', ends)),
             (Self::Nul, _) => Box::new(Delimited::new(0, LineEnds::Kept)),
             (Self::Len16, _) => Box::new(LengthPrefixed::new(2)),

@@ -8,7 +8,7 @@ use super::input::{InputFormat, STREAM_READ_SIZE, datagrams_read_size, read};
 use crate::batch::Batch;
 use crate::exit::Failure;
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, Budget, Decoder, Frames, InputFraming};
+use crate::framing::{Boundaries, Budget, CrLf, Decoder, Frames, InputFraming, LineEnds};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
 
@@ -19,6 +19,8 @@ pub struct Decoded {
     frames: Frames,
     boundaries: Boundaries,
     pace: Option<Pace>,
+    /// Converter of line ends in raw input.
+    crlf: Option<CrLf>,
     /// Text that was read, and how much of it is decoded.
     text: Vec<u8>,
     taken: usize,
@@ -45,6 +47,8 @@ impl Decoded {
             frames: Frames::new(format.boundaries),
             boundaries: format.boundaries,
             pace: format.pace.clone(),
+            crlf: (format.framing == InputFraming::Raw && format.ends == LineEnds::CrLf)
+                .then(CrLf::default),
             text: Vec::new(),
             taken: 0,
             read_size: match format.framing {
@@ -112,6 +116,9 @@ impl Decoded {
             pace.stall(now);
         }
         self.has_ended = result? == 0;
+        if let Some(crlf) = &mut self.crlf {
+            self.text = crlf.convert(&self.text);
+        }
         Ok(())
     }
 
