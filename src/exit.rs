@@ -1,5 +1,5 @@
-//! Every exit status of the program, in one enum.
-//! A script can tell how a run ended without reading a word of its output.
+//! Exit statuses, and the one failure type that carries them from a socket up to the program.
+//! A script learns from the status alone how a run ended.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use signal_hook::low_level::signal_name;
 
 use crate::sys::inherited::{BlockingWriter, was_closed};
 
-/// How a run ended. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
+/// End of a run. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
@@ -31,9 +31,9 @@ pub enum Exit {
     TimedOut,
     /// 7: the peer reset the connection.
     Reset,
-    /// 8: what was expected did not come.
+    /// 8: expected data did not come.
     Unexpected,
-    /// 9: data was lost, and the user asked to be told.
+    /// 9: data was lost, with `--fail-on-loss`.
     DataLost,
     /// 141: the reader of standard output has gone (128 + SIGPIPE, as a shell reports it).
     OutputClosed,
@@ -42,7 +42,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number the process exits with.
+    /// Returns the number that the process exits with.
     #[must_use]
     pub fn status(self) -> u8 {
         match self {
@@ -63,14 +63,14 @@ impl Exit {
 }
 
 impl From<&io::Error> for Exit {
-    /// The status for an error of a socket or a descriptor in use (not of `bind`).
+    /// Returns the status for an error of a socket or a descriptor in use (not of `bind`).
     fn from(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+                Self::Reset
+            }
             _ => Self::Failed,
         }
     }
@@ -82,7 +82,7 @@ impl Serialize for Exit {
     }
 }
 
-/// The one failure type: an end of a run that is not [`Exit::Done`].
+/// End of a run that is not [`Exit::Done`].
 ///
 /// [`io::Error`] carries it through the ends of the pump, and [`anyhow::Error`] through the modes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -97,7 +97,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its message.
+    /// Returns a failure with a message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
@@ -105,7 +105,7 @@ impl Failure {
         }
     }
 
-    /// The end by a signal. It has no message: whoever sent the signal knows.
+    /// Returns the end by a signal, without a message: its sender knows.
     #[must_use]
     pub fn signal(number: u8) -> Self {
         Self::new(Exit::Signal(number), "")
@@ -116,19 +116,18 @@ impl Failure {
     /// The status is that of the failure in it, or follows from the kind of the [`io::Error`] in it.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        let mut acts: Vec<String> = error.chain().map(ToString::to_string).collect();
-        let reason = acts.pop().unwrap_or_default();
-        let (exit, reason) = match (
-            error.downcast_ref::<Self>(),
-            error.downcast_ref::<io::Error>(),
-        ) {
-            (Some(failure), _) if failure.message.is_empty() => return failure.clone(),
-            (Some(failure), _) => (failure.exit, reason),
-            (None, Some(error)) => (error.into(), describe(error)),
-            (None, None) => (Exit::Failed, reason),
-        };
-        acts.push(reason);
-        Self::new(exit, acts.join(": "))
+        let text = format!("{error:#}");
+        if let Some(failure) = error.downcast_ref::<Self>() {
+            let is_empty = failure.message.is_empty();
+            return Self::new(failure.exit, if is_empty { "" } else { &text });
+        }
+        match error.downcast_ref::<io::Error>() {
+            Some(error) => {
+                let text = text.replace(&error.to_string(), &describe(error));
+                Self::new(error.into(), text)
+            }
+            None => Self::new(Exit::Failed, text),
+        }
     }
 
     /// Converts an error of `act` (such as `cannot bind udp 127.0.0.1:53`).
@@ -159,7 +158,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The text of an I/O error as this program prints it: lower case, no error number.
+/// Returns the text of an I/O error as this program prints it: lower case, no error number.
 #[must_use]
 pub fn describe(error: &io::Error) -> String {
     let text = error.to_string();
@@ -174,13 +173,14 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
-/// The same for an address that something was asked of. "Invalid argument" is all that the kernel says of a link-local one
-/// (RFC 4291, sections 2.5.6 and 2.7) without its interface.
+/// Returns the text of an error about an address.
+///
+/// "Invalid argument" is all that the kernel says about a link-local one (RFC 4291, sections 2.5.6 and 2.7) without its interface.
 #[must_use]
 pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6)
-            if error.kind() == io::ErrorKind::InvalidInput
+            if error.kind() == ErrorKind::InvalidInput
                 && v6.scope_id() == 0
                 && matches!(
                     v6.ip().segments()[0],
@@ -194,7 +194,7 @@ pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Whether the process or the system has run out of something that it may have again later: descriptors, memory, buffers
+/// Returns true if the process or the system has run out of descriptors, memory or buffers, which it may have again later
 /// (accept(2), socket(2)).
 #[must_use]
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -204,7 +204,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
         .is_some_and(|number| shortages.contains(&number))
 }
 
-/// How a child process has ended, as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
+/// Returns the end of a child process as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
 #[must_use]
 pub fn describe_status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {

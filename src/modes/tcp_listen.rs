@@ -57,7 +57,7 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Result<Sessi
     let clients = &options.clients;
     let mut traffic = Traffic::stream(&options.common);
     if clients.stdin_to == StdinTo::None {
-        traffic = traffic.without_stdin();
+        traffic.leave_stdin();
     }
     let mut session = Session::new(&options.common, Side::Server, traffic, observers)?;
     session.choose_peer_end(options.tcp.on_peer_eof);

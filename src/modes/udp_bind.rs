@@ -56,12 +56,11 @@ fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session
 }
 
 fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {
-    let traffic = Traffic::datagrams(&options.common, &options.datagrams, towards)?;
-    Ok(if options.peers.reply_to == ReplyTo::Last {
-        traffic.with_first_match()
-    } else {
-        traffic
-    })
+    let mut traffic = Traffic::datagrams(&options.common, &options.datagrams, towards)?;
+    if options.peers.reply_to == ReplyTo::Last {
+        traffic.choose_first_match();
+    }
+    Ok(traffic)
 }
 
 /// Place to receive at.
@@ -122,9 +121,11 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
         ReplyTo::First => return Ok(Audience::First),
         ReplyTo::All => return Ok(Audience::All),
         ReplyTo::None => return Ok(Audience::None),
-        ReplyTo::Address(endpoint) => endpoint,
+        ReplyTo::Address(endpoint) => endpoint.clone(),
     };
-    let mut targets = session.targets(Transport::Udp, endpoint)?;
+    let source = (None, None);
+    let (_, lists) = session.source_and_targets(Transport::Udp, source, &endpoint.into(), None)?;
+    let mut targets = lists.concat();
     targets.retain(|target| place.reaches(*target));
     let target = udp_sendto::choose(&targets).map_err(|_| {
         let text = "--reply-to: the socket and that address have no address family in common";

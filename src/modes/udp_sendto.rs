@@ -52,12 +52,11 @@ fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Sessi
 }
 
 fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, Failure> {
-    let traffic = Traffic::datagrams(&options.common, &options.datagrams, target)?;
-    Ok(if options.sendto.probe {
-        traffic.with_question()
-    } else {
-        traffic
-    })
+    let mut traffic = Traffic::datagrams(&options.common, &options.datagrams, target)?;
+    if options.sendto.probe {
+        traffic.send_at_least_one();
+    }
+    Ok(traffic)
 }
 
 /// Returns the address to send from, and the one to send to.

@@ -88,19 +88,6 @@ impl Session<'_> {
         })
     }
 
-    /// Returns the addresses of a target, in the order in which to try them.
-    pub(crate) fn targets(
-        &self,
-        transport: Transport,
-        endpoint: &Endpoint,
-    ) -> Result<Vec<SocketAddr>, Failure> {
-        let target = endpoint.clone();
-        let hosts = (&endpoint.host, None);
-        self.look_up(transport, hosts, None, move |resolver| {
-            resolver.targets(&target)
-        })
-    }
-
     /// Returns the address to send from, and those of each target port that it can reach.
     pub(crate) fn source_and_targets(
         &self,

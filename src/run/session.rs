@@ -75,12 +75,6 @@ impl<'a> Session<'a> {
         traffic: Traffic,
         observers: Observers<'a>,
     ) -> Result<Self> {
-        let Observers {
-            start,
-            ready,
-            taps,
-            console,
-        } = observers;
         let (ends, engine) = (&common.ends, &common.engine);
         let stdin = traffic.stdin_kind();
         let rules = Rules {
@@ -96,7 +90,7 @@ impl<'a> Session<'a> {
             idle_timeout: ends
                 .idle_timeout
                 .or_else(|| default_idle_timeout(common, side)),
-            deadline: ends.timeout.map(|limit| (start + limit, limit)),
+            deadline: ends.timeout.map(|limit| (observers.start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
             } else {
@@ -106,15 +100,15 @@ impl<'a> Session<'a> {
         };
         Ok(Self {
             common,
-            start,
-            taps,
+            start: observers.start,
+            taps: observers.taps,
             signals: Signals::new().context("cannot catch signals")?,
             rules,
             traffic,
             local: LocalEnd::Stdio(ClientOutput::Plain),
             is_sandboxed: !engine.no_sandbox,
-            ready,
-            console,
+            ready: observers.ready,
+            console: observers.console,
         })
     }
 

@@ -95,27 +95,24 @@ impl Traffic {
     }
 
     /// Leaves standard input alone.
-    pub(crate) fn without_stdin(mut self) -> Self {
+    pub(crate) fn leave_stdin(&mut self) {
         if matches!(self.payload, Payload::Stdin) {
             self.payload = Payload::Nothing;
         }
-        self
     }
 
     /// Sends an empty datagram where standard input gives nothing.
-    pub(crate) fn with_question(mut self) -> Self {
+    pub(crate) fn send_at_least_one(&mut self) {
         if matches!(self.payload, Payload::Stdin) {
             self.payload = Payload::Question;
         }
-        self
     }
 
     /// Holds the dialogue, if there is one, with the first peer that sends what is expected.
-    pub(crate) fn with_first_match(mut self) -> Self {
+    pub(crate) fn choose_first_match(&mut self) {
         if let Some(script) = &mut self.script {
             script.peer = PeerChoice::FirstMatch;
         }
-        self
     }
 
     /// Returns the kind of standard input, if it is read.
@@ -140,17 +137,14 @@ impl Traffic {
     }
 }
 
-/// Returns what is sent beside a script.
+/// Returns the bytes to send beside a script.
 fn payload(common: &CommonOptions) -> Payload {
     let dialogue = &common.dialogue;
-    if dialogue.stdin || !dialogue.sends() {
-        return if common.ends.recv_only {
-            Payload::Nothing
-        } else {
-            Payload::Stdin
-        };
+    let reads_stdin = dialogue.stdin || !dialogue.sends();
+    if reads_stdin && !common.ends.recv_only {
+        return Payload::Stdin;
     }
-    if dialogue.expects() {
+    if reads_stdin || dialogue.expects() {
         return Payload::Nothing;
     }
     let frames = dialogue.steps.0.iter().filter_map(|step| match step {

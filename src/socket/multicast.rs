@@ -69,11 +69,7 @@ fn send_through(socket: &Socket, index: u32) -> std::io::Result<()> {
 }
 
 fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Result<(), Failure> {
-    let Membership {
-        group,
-        source,
-        interface,
-    } = membership;
+    let (group, interface) = (membership.group, &membership.interface);
     let (is_missing, family) = match group {
         IpAddr::V4(_) => (versions == IpVersions::V6, "IPv4"),
         IpAddr::V6(_) => (versions == IpVersions::V4, "IPv6"),
@@ -83,7 +79,7 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
         return Err(Failure::new(Exit::Failed, text));
     }
     let index = interface.as_deref().map_or(Ok(0), index_of);
-    let result = index.and_then(|index| join_group(socket, *group, *source, index));
+    let result = index.and_then(|index| join_group(socket, group, membership.source, index));
     let hint = match interface {
         None => "no route says on which interface: name it, as in --join GROUP%eth0",
         Some(_) => "",

@@ -108,7 +108,7 @@ fn open_towards(
     open(transport, remote, taps).map_err(|error| Failure::io(act, &error))
 }
 
-/// Calls `bind`, and `getsockname`, which tells the port that the kernel has chosen for port 0.
+/// Calls `bind`, and `getsockname`, which returns the port that the kernel has chosen for port 0.
 fn bind(
     transport: Transport,
     socket: &Socket,
@@ -178,26 +178,23 @@ fn first_bound(
     };
     let (mut lines, mut exit) = (Vec::new(), Exit::CannotBind);
     for &BindAddress { address, reach } in addresses {
-        let result = match open_at(transport, address, reach, taps) {
+        let error = match open_at(transport, address, reach, taps) {
             Ok((socket, versions)) => {
                 prepare(&socket, versions)?;
                 let bound = bind(transport, &socket, address, taps);
-                let finished = bound.and_then(|name| finish(&socket, name, taps));
-                finished.map(|()| socket)
+                match bound.and_then(|name| finish(&socket, name, taps)) {
+                    Ok(()) => return Ok((socket, reach)),
+                    Err(error) => error,
+                }
             }
-            Err(error) => Err(error),
+            Err(error) => error,
         };
-        match result {
-            Ok(socket) => return Ok((socket, reach)),
-            Err(error) => {
-                lines.push(format!("{act} {address}: {}", unbindable(&error, address)));
-                if is_shortage(&error) {
-                    exit = Exit::Failed;
-                }
-                if !is_lacking(&error) {
-                    break;
-                }
-            }
+        lines.push(format!("{act} {address}: {}", unbindable(&error, address)));
+        if is_shortage(&error) {
+            exit = Exit::Failed;
+        }
+        if !is_lacking(&error) {
+            break;
         }
     }
     Err(Failure::new(exit, lines.join("\n")))

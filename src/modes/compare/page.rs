@@ -1,24 +1,26 @@
-//! Two columns of text, one for each transport, that fit into a terminal of 80 columns.
-//! Layout only: what is said comes in, and what is not so is marked.
+//! Page of two columns, one for each transport, that fits into a terminal of 80 columns.
+//! It is layout only, and marks the statements that do not hold.
+
+use std::mem;
 
 use super::{Statement, Step};
 
-/// The width of the column of TCP, in characters: a 4-tuple of IPv4 and a number of two digits just fit.
-const TCP: usize = 41;
+/// Width of the column of TCP, in characters: a 4-tuple of IPv4 and a number of two digits just fit.
+const TCP_WIDTH: usize = 41;
 
-/// The width of the column of UDP, in characters.
-const UDP: usize = 35;
+/// Width of the column of UDP, in characters.
+const UDP_WIDTH: usize = 35;
 
-/// What stands before a statement that does not hold.
+/// Mark of a statement that does not hold.
 const DENIAL: &str = "NOT SO HERE: ";
 
-/// The whole page.
+/// Returns the whole page.
 pub(super) fn render(address: &str, steps: &[Step]) -> String {
     let mut page = format!("TCP and UDP side by side, on {address}\n");
     for (number, step) in steps.iter().enumerate() {
         page.extend(["\n", &(number + 1).to_string(), ". ", &step.title, "\n"]);
         row(&mut page, "TCP", "UDP");
-        let (tcp, udp) = (column(&step.tcp, TCP), column(&step.udp, UDP));
+        let (tcp, udp) = (column(&step.tcp, TCP_WIDTH), column(&step.udp, UDP_WIDTH));
         for line in 0..tcp.len().max(udp.len()) {
             let cell = |column: &[String]| column.get(line).cloned().unwrap_or_default();
             row(&mut page, &cell(&tcp), &cell(&udp));
@@ -28,7 +30,7 @@ pub(super) fn render(address: &str, steps: &[Step]) -> String {
 }
 
 fn row(page: &mut String, left: &str, right: &str) {
-    let line = format!("  {left:TCP$}  {right}");
+    let line = format!("  {:TCP_WIDTH$}  {right}", left.trim_end());
     page.push_str(line.trim_end());
     page.push('\n');
 }
@@ -43,16 +45,11 @@ fn column(statements: &[Statement], width: usize) -> Vec<String> {
 
 /// Breaks a statement into lines; those after its first are indented.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(std::mem::replace(&mut line, " ".to_owned()));
-        } else if !line.is_empty() || lines.is_empty() && word.is_empty() {
-            line.push(' ');
-        }
-        if line == " " {
-            line.push(' ');
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split_inclusive(' ') {
+        let len = line.chars().count() + word.trim_end().chars().count();
+        if len > width && !line.trim().is_empty() {
+            lines.push(mem::replace(&mut line, "  ".to_owned()));
         }
         line.push_str(word);
     }
