@@ -1,5 +1,5 @@
-//! The local ends that a socket can be joined to: standard input and output, child processes, scripted dialogues, canned answers.
-//! For the pump they are ends like any other.
+//! Local ends of links: standard input and output, child processes, dialogues, fixed answers.
+//! For the pump, they are ends like any other.
 
 pub mod exec;
 pub mod expect;

@@ -27,7 +27,7 @@ pub struct DatagramChildren {
     /// Number of datagrams so far.
     count: u64,
     replies: Slab<Reply>,
-    /// Standard outputs of the children by their keys.
+    /// Standard outputs of the children by their keys: one descriptor for the pump to wait for (epoll(7)).
     poller: Poller,
     ready: Vec<Ready>,
     /// No more datagrams will come.
