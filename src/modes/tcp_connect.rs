@@ -4,10 +4,10 @@
 //! | call | where it is made |
 //! |---|---|
 //! | `socket`, and `bind` with `--source` | [`open::connecting`], called below for each attempt |
-//! | `connect` | [`Connector`], in `link/connect/attempts.rs` |
-//! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
-//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
-//! | `close` | when both directions have ended, and the pump drops it (`pump/ending.rs`) |
+//! | `connect` | [`Connector`], in `link/connect/race.rs` |
+//! | `recv`, `send` | [`Connection`], in `link/tcp/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
+//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
+//! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -5,9 +5,9 @@
 //! |---|---|
 //! | `socket`, `bind`, `listen` | [`open::listening`], called below |
 //! | `accept` | [`Listener`], in `link/tcp/listener.rs`: what it receives are connections |
-//! | `recv`, `send` | [`Connection`], in `link/tcp.rs`, as the pump calls it (`pump/transfer.rs`); or splice(2), where nobody looks at the bytes (`pump/bypass.rs`) |
-//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/ending.rs`) |
-//! | `close` | when both directions have ended, and the pump drops it (`pump/ending.rs`) |
+//! | `recv`, `send` | [`Connection`], in `link/tcp/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
+//! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
+//! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
 use std::net::SocketAddr;
 

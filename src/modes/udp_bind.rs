@@ -1,4 +1,4 @@
-//! `udp-bind`: socket, bind, recvfrom. It receives from whoever sends, and answers.
+//! `udp-bind`: socket, bind, recvfrom. It receives from every peer, and answers.
 //! There is no listen and no accept: one socket serves every peer, and only the sender of each datagram distinguishes them.
 //!
 //! | call | where it is made |
@@ -6,7 +6,7 @@
 //! | `socket`, `bind` | [`open::receiving`], called below |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | [`Socket`], in `link/udp/receiver.rs`, whenever the pump finds it ready |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | the same, in `link/udp/message.rs`; `link/udp/sender.rs` chooses the peer |
-//! | `close` | when a limit or a signal ends the run (`pump/ending.rs`): it sends nothing |
+//! | `close` | when a limit or a signal ends the run (`pump/close.rs`): it sends nothing |
 
 use std::net::SocketAddr;
 

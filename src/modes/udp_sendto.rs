@@ -7,7 +7,7 @@
 //! | `connect`, with `--connected` only | [`Socket::new`], in `link/udp/handle.rs`: it sends nothing |
 //! | `sendto`: sendmmsg(2), or sendmsg(2) | [`Socket`], in `link/udp/message.rs`, as the pump reads the input |
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/receiver.rs`, whenever the pump finds it ready |
-//! | `close` | when replies have stopped coming (`pump/ending.rs`): it sends nothing |
+//! | `close` | when replies have stopped coming (`pump/close.rs`): it sends nothing |
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ pub(crate) type Deadline = (Instant, Duration);
 
 /// Work in a thread of its own.
 pub(crate) struct Background<T> {
-    /// At its end when the work is done.
+    /// Pipe that is at its end once the work is done.
     done: PipeReader,
     thread: JoinHandle<T>,
 }
@@ -107,7 +107,7 @@ impl Session<'_> {
         })
     }
 
-    /// Runs `work`; in a thread if it may ask a name server for one of these hosts.
+    /// Runs `work`, in a thread if a name server may be asked for one of these hosts.
     fn look_up<T: Send + 'static>(
         &self,
         transport: Transport,

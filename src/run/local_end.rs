@@ -1,5 +1,5 @@
 //! Local ends: standard input and output, or what the options put in their place.
-//! A program, fixed answers or an echo has something to say for certain, so standard input does not count.
+//! A program, fixed answers or an echo serves each link or all of them, and standard input is not read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -104,7 +104,7 @@ impl LocalEnd {
         })
     }
 
-    /// Returns true where something stands in for standard input.
+    /// Returns true if something takes the place of standard input.
     pub(crate) fn replaces_stdin(&self) -> bool {
         matches!(self, Self::Answers(_) | Self::Children(_))
     }
@@ -223,7 +223,7 @@ pub(crate) fn affordable(wanted: u64, each: u64) -> u64 {
     wanted.min(most.max(1))
 }
 
-/// Refuses to run a program for any remote host: `--allow` has to say for which, or HOST where. Every interface is not one place.
+/// Refuses to run a program for any remote host. `--allow` restricts its clients, and so does one HOST to bind.
 pub(crate) fn refuse_open_program(
     program: &ProgramOptions,
     server: &ServerOptions,

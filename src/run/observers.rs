@@ -28,7 +28,7 @@ pub(crate) struct Observers<'a> {
     pub(super) ready: Ready,
     /// Observers that see every event.
     pub(super) taps: &'a mut Taps,
-    /// Place for lines.
+    /// Standard error, for lines.
     pub(super) console: Console,
 }
 

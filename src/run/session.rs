@@ -43,7 +43,7 @@ pub(crate) struct Session<'a> {
     pub(crate) is_sandboxed: bool,
     /// Scripts to notify of the socket.
     pub(crate) ready: Ready,
-    /// Place for lines.
+    /// Standard error, for lines.
     pub(crate) console: Console,
 }
 
@@ -198,7 +198,7 @@ fn on_input_end(chosen: Option<OnStdinEof>, side: Side, stdin: Option<Kind>) -> 
 }
 
 impl From<Option<OnStdinEof>> for OnInputEnd {
-    /// Returns what to do at the end of an input that has something to say for certain.
+    /// Returns the rule for the end of an input that is known to have data.
     fn from(choice: Option<OnStdinEof>) -> Self {
         match choice {
             Some(OnStdinEof::Keep) => Self::Keep,

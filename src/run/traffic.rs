@@ -19,7 +19,7 @@ const EXPECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Input, output and dialogue of the local end.
 #[derive(Clone)]
 pub(crate) struct Traffic {
-    /// Form in which what arrives is written.
+    /// Form of received bytes on standard output.
     pub(super) output: OutputFraming,
     /// Dialogue with the peer, if there is one.
     pub(super) script: Option<Script>,
@@ -176,7 +176,7 @@ fn script(common: &CommonOptions, silence: Exit) -> Option<Script> {
     })
 }
 
-/// Returns the limit on silence where no option gives one: for a client that expects something, as the answer may never come.
+/// Returns the limit on silence if no option gives one. A client that expects something has one: the answer may never come.
 pub(super) fn default_idle_timeout(common: &CommonOptions, side: Side) -> Option<Duration> {
     let (ends, dialogue) = (&common.ends, &common.dialogue);
     let is_limited = ends.timeout.or(ends.idle_timeout).is_some();

@@ -33,10 +33,7 @@ fn table() -> Vec<Layer> {
             "cli",
             &["address", "escape", "exit", "flow", "framing", "local"],
         ),
-        (
-            "socket",
-            &["address", "cli", "exit", "flow", "link", "sys", "tap"],
-        ),
+        ("socket", &["address", "cli", "exit", "flow", "sys", "tap"]),
         (
             "run",
             &[
@@ -47,8 +44,8 @@ fn table() -> Vec<Layer> {
         (
             "modes",
             &[
-                "address", "batch", "cli", "exit", "flow", "framing", "link", "local", "pump",
-                "run", "socket", "sys", "tap",
+                "address", "cli", "exit", "flow", "link", "local", "pump", "run", "socket", "sys",
+                "tap",
             ],
         ),
     ]
