@@ -142,7 +142,7 @@ fn settings(
             ReplyTimer::AfterEof
         },
         engine: session.rules.engine,
-        max_datagram: datagrams.max_datagram.unwrap_or(defaults.max_datagram),
+        max_datagram: datagrams.max_datagram,
         multicast_if: options.groups.multicast_if.clone(),
         fail_on_loss: datagrams.fail_on_loss,
         wanted: if sendto.probe {

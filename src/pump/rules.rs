@@ -78,9 +78,10 @@ pub struct Words {
 }
 
 /// Calls that the pump is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// The fastest of this kernel: bytes may be spliced.
+    #[default]
     Fast,
     /// Portable ones only: read and write.
     Portable,

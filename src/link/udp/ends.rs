@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::{ReplyTimer, Settings};
-use crate::pump::end::Arrival;
 use crate::tap::{Count, Event, Taps, Transfer};
 
 /// Time for reading what had arrived before the reply timeout, where datagrams that are not passed on keep coming.
@@ -27,15 +26,6 @@ pub(super) enum Over {
     Enough,
     /// The peer has sent its empty datagram (`--eof-datagram`).
     PeerEof,
-}
-
-impl From<Over> for Arrival {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::Enough => Self::Enough,
-            Over::PeerEof => Self::End,
-        }
-    }
 }
 
 /// Rest of what is to be received, and the time to wait for it.

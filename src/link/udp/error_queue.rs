@@ -1,7 +1,7 @@
 //! Error queue (`MSG_ERRQUEUE`, recv(2)): ICMP errors, each with the address that the datagram had been sent to.
 //! An error is about one datagram, but the kernel also fails a later, unrelated call with it: drain the queue, and try again.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use libc::{SO_EE_ORIGIN_ICMP as V4, SO_EE_ORIGIN_ICMP6 as V6, sock_extended_err};
@@ -9,10 +9,10 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
+use super::Audience;
 use super::addresses::{Pair, comparable, means};
 use super::handle::Handle;
 use super::message::{destination, sender};
-use super::{Audience, Settings};
 use crate::exit::{Exit, Failure};
 use crate::flow::Direction;
 use crate::tap::{Event, IcmpError, Taps};
@@ -20,8 +20,6 @@ use crate::tap::{Event, IcmpError, Taps};
 /// Errors that have come back.
 #[derive(Debug, Default)]
 pub(super) struct ErrorQueue {
-    /// The address whose errors may be the end, in the comparable form.
-    target: Option<SocketAddr>,
     /// Number of errors, without those of a repeated empty datagram.
     pub(super) count: u64,
     /// One was about a repeated empty datagram: the peer has received an earlier one, and has gone.
@@ -33,41 +31,25 @@ pub(super) struct ErrorQueue {
 }
 
 /// Entry of the error queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    /// Destination of the datagram.
-    target: SocketAddr,
-    /// Its source, with port 0, where the socket has several addresses.
-    local: Option<SocketAddr>,
-    /// Address that the error came from.
+    /// Addresses of the datagram.
+    pair: Pair,
+    /// Address that the error came from, unless that is the destination.
     reported_by: Option<IpAddr>,
-    /// This machine reports the error itself, of the call that has just failed.
-    is_local: bool,
-    path_mtu: Option<u32>,
-    reason: String,
-    exit: Option<Exit>,
+    error: sock_extended_err,
     /// The datagram was an empty one.
     is_empty: bool,
 }
 
 impl ErrorQueue {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let target = match settings.audience {
-            Audience::Target(target) => Some(comparable(target)),
-            _ => None,
-        };
-        Self {
-            target,
-            ..Self::default()
-        }
-    }
-
     /// Reports the errors in the queue, equal ones in a row once; returns true if there were any from the network.
     ///
-    /// `sent` datagrams were sent so far. `is_eof_repeated` says that an empty one stands for the end, and was sent before.
+    /// Those of the target may be the end; `sent` datagrams were sent so far. `is_eof_repeated` says that an empty one stands for the
+    /// end, and was sent before.
     pub(super) fn drain(
         &mut self,
         handle: &Handle,
+        audience: Audience,
         sent: u64,
         is_eof_repeated: bool,
         taps: &mut Taps,
@@ -76,9 +58,9 @@ impl ErrorQueue {
         let mut found = false;
         while let Ok(entry) = Entry::read(handle) {
             let Some(entry) = entry else { continue };
-            if entry.is_local {
-                // The call reports the error, without the limit.
-                self.path_mtu = entry.path_mtu;
+            if entry.error.ee_origin == libc::SO_EE_ORIGIN_LOCAL {
+                // The call that has just failed reports it, without the limit.
+                self.path_mtu = path_mtu(&entry.error);
                 continue;
             }
             found = true;
@@ -88,41 +70,33 @@ impl ErrorQueue {
             }
             self.count += 1;
             // A burst to one closed port brings one error for every datagram.
-            if last.as_ref() != Some(&entry) {
-                self.report(&entry, handle, sent, taps);
-                last = Some(entry);
+            let addresses = (entry.pair, entry.reported_by);
+            let key = (addresses, entry.is_empty, reason(&entry.error));
+            if last.as_ref() == Some(&key) {
+                continue;
+            }
+            let (flow, (.., reason)) = (&entry.pair.flow(), last.insert(key));
+            taps.emit(&Event::Unreachable(IcmpError {
+                flow,
+                reason,
+                reported_by: entry.reported_by,
+            }));
+            if let (Audience::Target(target), Some(exit)) = (audience, exit(&entry.error))
+                && means(comparable(target), entry.pair.remote)
+            {
+                let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
+                self.unreachable = Some((Failure::new(exit, text), sent));
             }
         }
         found
-    }
-
-    fn report(&mut self, entry: &Entry, handle: &Handle, sent: u64, taps: &mut Taps) {
-        let pair = Pair::new(handle.local_of(entry.local), entry.target);
-        let (flow, reason) = (&pair.flow(), entry.reason.as_str());
-        let reported_by = (entry.reported_by).filter(|&address| address != pair.remote.ip());
-        taps.emit(&Event::Unreachable(IcmpError {
-            flow,
-            reason,
-            reported_by,
-        }));
-        let is_target = (self.target).is_some_and(|target| means(target, entry.target));
-        if let (true, Some(exit)) = (is_target, entry.exit) {
-            let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
-            self.unreachable = Some((Failure::new(exit, text), sent));
-        }
     }
 }
 
 impl Entry {
     /// Takes one entry from the queue; `None` if it is of no known kind.
     fn read(handle: &Handle) -> nix::Result<Option<Self>> {
-        let mut space = cmsg_space!(
-            libc::in6_pktinfo,
-            libc::in_pktinfo,
-            u32,
-            sock_extended_err,
-            libc::sockaddr_in6
-        );
+        // Enough for both addresses and the error.
+        let mut space = cmsg_space!([libc::sockaddr_storage; 2]);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let (fd, control) = (handle.socket.as_raw_fd(), Some(space.as_mut_slice()));
         let message = recvmsg::<SockaddrStorage>(fd, &mut [], control, flags)?;
@@ -141,14 +115,10 @@ impl Entry {
             }
         }
         let found = found.zip(sender(&message));
-        Ok(found.map(|((error, reported_by), target)| Self {
-            target,
-            local,
-            reported_by,
-            is_local: error.ee_origin == libc::SO_EE_ORIGIN_LOCAL,
-            path_mtu: path_mtu(&error),
-            reason: reason(&error),
-            exit: exit(&error),
+        Ok(found.map(|((error, ip), target)| Self {
+            pair: Pair::new(handle.local_of(local), target),
+            reported_by: ip.filter(|&ip| ip != target.ip()),
+            error,
             // The call has no room for bytes, so any that there are do not fit.
             is_empty: !message.flags.contains(MsgFlags::MSG_TRUNC),
         }))

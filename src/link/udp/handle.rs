@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
@@ -17,6 +18,7 @@ pub(super) struct Handle {
     pub(super) bound: SocketAddr,
     /// The remote address of a connected socket.
     pub(super) remote: Option<SocketAddr>,
+    pub(super) opened: Instant,
 }
 
 impl Handle {
@@ -33,6 +35,7 @@ impl Handle {
             bound: bound_address(&socket)?,
             remote: socket.peer_addr().ok().and_then(|peer| peer.as_socket()),
             socket,
+            opened: Instant::now(),
         };
         handle.set_options()?;
         Ok(handle)

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
-use crate::tap::{Call, Count, Data, Event, IcmpError, KernelDrop, SocketState, Taps, Transfer};
+use crate::tap::{Call, Event, IcmpError, SocketState, Taps, Transfer};
 
 mod addresses;
 mod ends;
@@ -56,17 +56,6 @@ pub struct Socket {
     errors: ErrorQueue,
     limits: Limits,
     eof: EofDatagram,
-    totals: Totals,
-    opened: Instant,
-}
-
-/// Datagrams of a socket since it was opened.
-#[derive(Debug, Default)]
-struct Totals {
-    received: Count,
-    sent: Count,
-    ignored: u64,
-    truncated: u64,
 }
 
 impl Socket {
@@ -82,14 +71,12 @@ impl Socket {
         }
         let handle = Handle::new(socket, peer)?;
         Ok(Self {
-            peers: Peers::new(settings.max_peers),
+            peers: Peers::new(settings.max_peers.unwrap_or(1024)),
             receiver: Receiver::new(&settings),
             sender: Sender::new(&handle, &settings),
-            errors: ErrorQueue::new(&settings),
+            errors: ErrorQueue::default(),
             limits: Limits::new(&settings),
             eof: EofDatagram::default(),
-            totals: Totals::default(),
-            opened: Instant::now(),
             handle,
             settings,
         })
@@ -101,24 +88,20 @@ impl Socket {
         self.sender.first_flow().map(Pair::flow)
     }
 
-    /// Returns the number of datagrams that are known to be lost on their way in: dropped by the kernel, or truncated.
-    fn lost(&self) -> u64 {
-        self.receiver.drops.total + self.totals.truncated
-    }
-
     /// Returns the row of the socket itself in the table of sockets.
     fn state(&self) -> SocketState {
+        let (total, receiver) = (&self.peers.total, &self.receiver);
         let is_connected = self.handle.remote.is_some();
         SocketState {
             state: if is_connected { "connected" } else { "bound" },
-            received: self.totals.received,
-            sent: self.totals.sent,
-            ignored: self.totals.ignored,
-            dropped: self.receiver.drops.total,
-            dropped_at_least: self.receiver.drops.may_be_more,
+            received: total.received,
+            sent: total.sent,
+            ignored: receiver.ignored,
+            dropped: receiver.drops.total,
+            dropped_at_least: receiver.drops.may_be_more,
             unread: unread(&self.handle.socket),
             unsent: unsent(&self.handle.socket),
-            ..SocketState::new(self.identity(), self.opened)
+            ..SocketState::new(self.identity(), self.handle.opened)
         }
     }
 
@@ -145,14 +128,14 @@ impl Socket {
         let stride = meta.stride.unwrap_or(kept).max(1);
         let shape = Shape::Datagrams(stride);
         if !self.settings.access.admits(pair.remote.ip()) {
-            self.totals.ignored += shape.count(kept) as u64;
+            self.receiver.ignored += shape.count(kept) as u64;
             let datagrams = Some(shape.count(kept));
             return taps.emit(&Event::Rejected { flow, datagrams });
         }
         if !self.accepts(pair.remote) {
             let shape = Shape::Datagrams(meta.stride.unwrap_or(meta.len).max(1));
             for bytes in shape.sizes(meta.len) {
-                self.totals.ignored += 1;
+                self.receiver.ignored += 1;
                 taps.emit(&Event::Ignored { flow, bytes });
             }
             return;
@@ -162,7 +145,7 @@ impl Socket {
             return;
         }
         if kept < meta.len {
-            self.totals.truncated += 1;
+            self.receiver.truncated += 1;
             let (bytes, size) = (kept, meta.len);
             taps.emit(&Event::Truncated { flow, bytes, size });
         }
@@ -170,9 +153,18 @@ impl Socket {
             start: slot * self.receiver.slot_size(),
             len: kept.min(count * stride),
             shape,
-            flow: Some(flow.clone()),
+            flow: Some(pair.flow()),
         };
-        self.deliver(pair, run, batch, taps);
+        self.errors.unreachable = None;
+        let bytes = batch.bytes(&run);
+        self.peers
+            .note(Direction::Incoming, pair, shape, bytes, taps);
+        if run.len == 0 && self.settings.eof_datagram {
+            self.limits.over = Some(Over::PeerEof);
+        } else {
+            self.limits.take(run.len, run.count());
+            batch.push(run);
+        }
     }
 
     fn accepts(&self, remote: SocketAddr) -> bool {
@@ -183,47 +175,12 @@ impl Socket {
         }
     }
 
-    /// Counts and reports a run, and puts it into the batch unless it is the end of the sender (`--eof-datagram`).
-    fn deliver(&mut self, pair: Pair, run: Run, batch: &mut Batch, taps: &mut Taps) {
-        let (len, datagrams) = (run.len, run.count());
-        self.totals.received.add(len, datagrams);
-        if let Some(forgotten) = self.peers.count_received(pair, len, datagrams) {
-            taps.emit(&Event::Forgotten(&forgotten.flow()));
-        }
-        self.errors.unreachable = None;
-        taps.emit(&Event::Data(Data {
-            direction: Direction::Incoming,
-            flow: &pair.flow(),
-            conn: None,
-            len,
-            shape: run.shape,
-            bytes: Some(batch.bytes(&run)),
-        }));
-        if len == 0 && self.settings.eof_datagram {
-            self.limits.over = Some(Over::PeerEof);
-        } else {
-            batch.push(run);
-            self.limits.take(len, datagrams);
-        }
-    }
-
-    fn report_drops(&self, count: Option<u64>, taps: &mut Taps) {
-        if let Some(datagrams) = count {
-            taps.emit(&Event::Dropped(KernelDrop {
-                socket: &self.identity(),
-                datagrams,
-                at_least: self.receiver.drops.may_be_more,
-            }));
-        }
-    }
-
     /// Does what is due while nothing is in the receive buffer.
     fn note_silence(&mut self, taps: &mut Taps) {
         self.drain_errors(taps);
-        let dropped = self.receiver.drops.ask(&self.handle);
-        self.report_drops(dropped, taps);
-        if self.is_refused() {
-            self.limits.over.get_or_insert(Over::Enough);
+        self.receiver.drops.check(&self.handle, taps);
+        if self.is_peer_gone() {
+            self.limits.over = Some(Over::Enough);
         }
         self.limits.check_silence(true);
         if self.limits.over.is_none() && self.eof.due.is_some_and(|due| due <= Instant::now()) {
@@ -233,21 +190,18 @@ impl Socket {
     }
 
     /// Returns true if nothing more can be expected: all is sent, and the latest answer was an error.
-    fn is_refused(&self) -> bool {
-        self.settings.refusal == Refusal::Ends
-            && self.limits.awaits_replies()
-            && (self.errors.unreachable.as_ref())
-                .is_some_and(|(_, sent)| *sent == self.totals.sent.chunks)
+    fn is_peer_gone(&self) -> bool {
+        let (sent, unreachable) = (self.peers.total.sent.chunks, &self.errors.unreachable);
+        let is_refused = matches!(unreachable, Some((_, before)) if *before == sent);
+        let ends = is_refused && self.settings.refusal == Refusal::Ends;
+        self.errors.has_peer_gone || ends && self.limits.awaits_replies()
     }
 
     /// Reports the errors that have come back; returns true if there were any.
     fn drain_errors(&mut self, taps: &mut Taps) -> bool {
-        let (sent, is_repeated) = (self.totals.sent.chunks, self.eof.is_repeated());
-        let found = self.errors.drain(&self.handle, sent, is_repeated, taps);
-        if self.errors.has_peer_gone {
-            self.limits.over.get_or_insert(Over::Enough);
-        }
-        found
+        let (sent, is_repeated) = (self.peers.total.sent.chunks, self.eof.is_repeated());
+        let audience = self.settings.audience;
+        (self.errors).drain(&self.handle, audience, sent, is_repeated, taps)
     }
 
     /// Sends the runs from `at` on, up to the one with the index `until`.
@@ -272,7 +226,7 @@ impl Socket {
                 }
                 Err(Errno::EINTR) => {}
                 Err(error @ (Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                    self.wait_for_room(&first, error, taps);
+                    self.sender.note_full(error, &self.handle, taps);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
                 // It may be about an older datagram. Only one that comes again, with the error queue empty, is about this one.
@@ -294,41 +248,21 @@ impl Socket {
             self.sender.update_routes(&self.handle, &self.peers);
         }
         self.limits.note_sent(false);
-        self.sender.note_room();
         for index in 0..taken {
             let transmit = self.sender.take(index, at);
-            let (len, mut pair) = (transmit.len, transmit.route.flow);
+            let mut pair = transmit.route.flow;
             pair.local.set_port(self.handle.bound.port());
-            let shape = Shape::Datagrams(transmit.segment_size.map_or(len, usize::from).max(1));
-            let (remote, datagrams) = (comparable(pair.remote), shape.count(len));
-            self.totals.sent.add(len, datagrams);
-            self.peers.count_sent(remote, len, datagrams);
-            taps.emit(&Event::Data(Data {
-                direction: Direction::Outgoing,
-                flow: &pair.flow(),
-                conn: None,
-                len,
-                shape,
-                bytes: Some(transmit.bytes(batch)),
-            }));
-        }
-    }
-
-    /// Notes that there is no room in the buffer of the socket (`EAGAIN`), or in the queue of the interface.
-    fn wait_for_room(&mut self, transmit: &Transmit, error: Errno, taps: &mut Taps) {
-        if error == Errno::EAGAIN {
-            return self.sender.note_room();
-        }
-        if let Some(text) = self.sender.note_full(transmit.route.flow.remote, error) {
-            let socket = &self.identity();
-            taps.emit(&Event::Waiting { socket, text });
+            let size = transmit.segment_size.map_or(transmit.len, usize::from);
+            let (shape, bytes) = (Shape::Datagrams(size.max(1)), transmit.bytes(batch));
+            self.peers
+                .note(Direction::Outgoing, pair, shape, bytes, taps);
         }
     }
 
     /// Reports a transmit that cannot be sent and is left out. Errors: a [`Failure`] where that is the end.
     fn skip(&self, transmit: &Transmit, error: Errno, taps: &mut Taps) -> io::Result<()> {
-        let pair = transmit.route.flow;
-        let reason = explain(transmit, error, self.errors.path_mtu, &self.handle);
+        let (pair, path_mtu) = (transmit.route.flow, self.errors.path_mtu);
+        let reason = explain(error, pair.remote, transmit.len, path_mtu, &self.handle);
         if error == Errno::EMSGSIZE || self.settings.refusal == Refusal::Ends {
             let exit = Exit::from(&io::Error::from(error));
             let text = format!("cannot send to {}: {reason}", pair.remote);
@@ -346,7 +280,7 @@ impl Socket {
     fn send_eof_datagram(&mut self, taps: &mut Taps) -> io::Result<()> {
         let mut batch = Batch::default();
         batch.push_datagram(0, 0);
-        let before = self.totals.sent.chunks;
+        let before = self.peers.total.sent.chunks;
         let result = self.send_runs(&batch, &mut Cursor::default(), 1, taps);
         let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         if !self.eof.is_sent() && result.as_ref().is_err_and(would_block) {
@@ -360,7 +294,7 @@ impl Socket {
         // A socket that serves many peers does not wait for one of them.
         let is_answer = self.limits.over == Some(Over::PeerEof);
         let is_repeated = self.settings.refusal == Refusal::Ends;
-        let datagrams = self.totals.sent.chunks - before;
+        let datagrams = self.peers.total.sent.chunks - before;
         self.eof.note_sent(datagrams, is_answer, is_repeated);
         result
     }
@@ -381,15 +315,15 @@ impl Socket {
         let received = Transfer {
             socket,
             direction: Direction::Incoming,
-            count: self.totals.received,
+            count: self.peers.total.received,
             complete: has_come,
-            lost: self.lost(),
+            lost: self.receiver.lost(),
             at_least: self.receiver.drops.may_be_more,
         };
         let sent = Transfer {
             socket,
             direction: Direction::Outgoing,
-            count: self.totals.sent,
+            count: self.peers.total.sent,
             complete: self.eof.is_sent(),
             lost: self.errors.count,
             at_least: true,
@@ -403,28 +337,23 @@ impl Socket {
         if let (Some((failure, _)), Refusal::Ends) = (unreachable, self.settings.refusal) {
             return Err(failure);
         }
-        let lost = self.lost();
+        let (lost, dropped) = (
+            self.receiver.lost(),
+            "dropped or truncated (--fail-on-loss)",
+        );
         let (exit, count, that, what) = if self.settings.fail_on_loss && lost > 0 {
-            (
-                Exit::DataLost,
-                lost,
-                "",
-                "dropped or truncated (--fail-on-loss)",
-            )
+            (Exit::DataLost, lost, "", dropped)
         } else if let Some(missing) = self.limits.missing() {
             (Exit::TimedOut, missing, " that", "asked for did not come")
         } else {
             return Ok(());
         };
-        let (s, were) = if count == 1 {
-            ("", "was")
-        } else {
-            ("s", "were")
+        let (s, were) = match count {
+            1 => ("", "was"),
+            _ => ("s", "were"),
         };
-        let text = format!(
-            "{}: {count} datagram{s}{that} {were} {what}",
-            self.identity()
-        );
+        let socket = self.identity();
+        let text = format!("{socket}: {count} datagram{s}{that} {were} {what}");
         Err(Failure::new(exit, text))
     }
 }
@@ -439,8 +368,7 @@ impl End for Socket {
                 }
             }
             self.receiver.metas = metas;
-            let dropped = self.receiver.note_drops(&self.handle);
-            self.report_drops(dropped, taps);
+            self.receiver.note_drops(&self.handle, taps);
             if batch.is_empty() {
                 self.limits.check_silence(false);
             }
@@ -449,7 +377,8 @@ impl End for Socket {
         }
         Ok(match (batch.is_empty(), self.limits.over) {
             (false, _) => Arrival::Data,
-            (true, Some(over)) => over.into(),
+            (true, Some(Over::Enough)) => Arrival::Enough,
+            (true, Some(Over::PeerEof)) => Arrival::End,
             (true, None) => Arrival::Nothing,
         })
     }
@@ -488,26 +417,24 @@ impl End for Socket {
 
     fn readiness(&self) -> Readiness<'_> {
         let fd = self.handle.socket.as_fd();
-        let is_over = self.limits.over.is_some() || self.is_refused();
+        let is_over = self.limits.over.is_some() || self.is_peer_gone();
         let is_addressed = match self.settings.audience {
             Audience::Target(_) | Audience::Named => true,
             Audience::Last | Audience::First | Audience::All => self.peers.last().is_some(),
             Audience::None => false,
         };
-        let silent_until = self.limits.silent_until();
-        let recv = Wait::readable(fd).or_until(silent_until);
+        let recv = if is_over {
+            Wait::Now
+        } else {
+            Wait::readable(fd)
+        };
+        let recv = recv.or_until(self.limits.silent_until());
+        let send = self.sender.ready_at();
+        let send = send.map_or(Wait::writable(fd), Wait::time);
+        let send = if is_addressed { send } else { Wait::Never };
         Readiness {
-            recv: if is_over {
-                Wait::Now
-            } else {
-                recv.or_until(self.eof.due)
-            },
-            send: match self.sender.ready_at() {
-                _ if !is_addressed => Wait::Never,
-                Some(time) => Wait::time(time),
-                None => Wait::writable(fd),
-            }
-            .or_until(self.eof.deadline()),
+            recv: recv.or_until(self.eof.due),
+            send: send.or_until(self.eof.deadline()),
             watch: false,
         }
     }
@@ -525,16 +452,13 @@ impl Link for Socket {
 
     fn close(&mut self, _: Close, taps: &mut Taps) -> Result<(), Failure> {
         self.drain_errors(taps);
-        let dropped = self.receiver.drops.ask(&self.handle);
-        self.report_drops(dropped, taps);
+        self.receiver.drops.check(&self.handle, taps);
         if self.settings.eof_datagram {
             self.end_transfer(taps);
         }
-        let states = self.states();
-        if let [_, peers @ ..] = &states[..]
-            && peers.len() > 1
-        {
-            taps.emit(&Event::Peers(peers));
+        let peers: Vec<_> = self.peers.states().collect();
+        if peers.len() > 1 {
+            taps.emit(&Event::Peers(&peers));
         }
         taps.emit(&Event::Closed(&self.state()));
         self.verdict()

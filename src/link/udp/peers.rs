@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::addresses::Pair;
-use crate::flow::Identity;
-use crate::tap::{Count, SocketState};
+use super::addresses::{Pair, comparable};
+use crate::batch::Shape;
+use crate::flow::{Direction, Identity};
+use crate::tap::{Count, Data, Event, PerDirection, SocketState, Taps};
 
-/// Table of peers.
+/// Table of peers, with the count of all their datagrams.
 #[derive(Default)]
 pub(super) struct Peers {
+    pub(super) total: PerDirection<Count>,
     max: usize,
     table: HashMap<SocketAddr, Peer>,
     /// Addresses in the table by the number of the latest datagram.
@@ -76,13 +78,37 @@ impl Peers {
         })
     }
 
-    /// Counts datagrams that were received. Returns the peer that is forgotten in favour of a new one.
-    pub(super) fn count_received(
+    /// Counts and reports datagrams that were received or sent.
+    pub(super) fn note(
         &mut self,
-        flow: Pair,
-        bytes: usize,
-        chunks: usize,
-    ) -> Option<Pair> {
+        direction: Direction,
+        pair: Pair,
+        shape: Shape,
+        bytes: &[u8],
+        taps: &mut Taps,
+    ) {
+        let (len, datagrams) = (bytes.len(), shape.count(bytes.len()));
+        self.total.of(direction).add(len, datagrams);
+        match direction {
+            Direction::Incoming => {
+                if let Some(forgotten) = self.count_received(pair, len, datagrams) {
+                    taps.emit(&Event::Forgotten(&forgotten.flow()));
+                }
+            }
+            Direction::Outgoing => self.count_sent(comparable(pair.remote), len, datagrams),
+        }
+        taps.emit(&Event::Data(Data {
+            direction,
+            flow: &pair.flow(),
+            conn: None,
+            len,
+            shape,
+            bytes: Some(bytes),
+        }));
+    }
+
+    /// Counts datagrams that were received. Returns the peer that is forgotten in favour of a new one.
+    fn count_received(&mut self, flow: Pair, bytes: usize, chunks: usize) -> Option<Pair> {
         let remote = flow.remote;
         self.first.get_or_insert(flow);
         let mut forgotten = None;
@@ -110,7 +136,7 @@ impl Peers {
     }
 
     /// Counts datagrams that were sent to `remote`.
-    pub(super) fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
+    fn count_sent(&mut self, remote: SocketAddr, bytes: usize, chunks: usize) {
         if let Some(peer) = self.table.get_mut(&remote) {
             return peer.sent.add(bytes, chunks);
         }

@@ -13,6 +13,7 @@ use super::{Owner, Settings};
 use crate::batch::Batch;
 use crate::pump::rules::Engine;
 use crate::sys::sockopt::dropped;
+use crate::tap::{Event, KernelDrop, Taps};
 
 /// Number of slots at most, and while datagrams come one by one: an empty second slot shows that no other datagram is there.
 const MAX_SLOTS: usize = 64;
@@ -34,6 +35,9 @@ const DROP_REPORT_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Receiver {
     /// One for each slot that the last call filled; `None` if the datagram had no address.
     pub(super) metas: Vec<Option<RecvMeta>>,
+    /// Datagrams that were not passed on, not kept whole, and not taken by the kernel.
+    pub(super) ignored: u64,
+    pub(super) truncated: u64,
     pub(super) drops: Drops,
     /// Bytes of a datagram that are kept.
     pub(super) max_datagram: usize,
@@ -50,7 +54,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) fn new(settings: &Settings) -> Self {
-        let max_datagram = settings.max_datagram.clamp(1, 65_535);
+        let max_datagram = settings.max_datagram.unwrap_or(65_535).clamp(1, 65_535);
         // A call for many datagrams may take more than the limits let pass.
         let engine = match settings.owner {
             Owner::Run => settings.engine,
@@ -58,6 +62,8 @@ impl Receiver {
         };
         Self {
             metas: Vec::new(),
+            ignored: 0,
+            truncated: 0,
             drops: Drops::default(),
             max_datagram,
             engine,
@@ -128,31 +134,35 @@ impl Receiver {
         self.engine == Engine::Fast && self.metas.len() < self.offered
     }
 
-    /// Counts the drops that the last call has shown; returns the number to report now.
+    /// Returns the number of datagrams that are known to be lost: dropped by the kernel, or truncated.
+    pub(super) fn lost(&self) -> u64 {
+        self.drops.total + self.truncated
+    }
+
+    /// Counts and reports the drops that the last call has shown.
     ///
     /// The kernel is asked at the end of a burst, where no later datagram tells of them, and for the last time before it coalesces
     /// datagrams: it drops those together, and counts one. There is no way back: what is coalesced already would come without its
     /// boundaries.
-    pub(super) fn note_drops(&mut self, handle: &Handle) -> Option<u64> {
+    pub(super) fn note_drops(&mut self, handle: &Handle, taps: &mut Taps) {
         let mut metas = self.metas.iter().flatten().rev();
         if let Some(count) = metas.find_map(|meta| meta.drops) {
             self.drops.note(count);
         }
         if self.may_coalesce && self.metas.len() >= FLOOD {
-            let count = self.drops.ask(handle);
+            self.drops.check(handle, taps);
             handle.enable_gro();
             self.drops.counts_runs = true;
             self.may_coalesce = false;
-            return count;
+        } else if self.is_drained() && std::mem::take(&mut self.was_crowded) {
+            self.drops.check(handle, taps);
+        } else {
+            if self.engine == Engine::Portable {
+                // Each datagram may be the last of a burst.
+                self.drops.ask(handle);
+            }
+            self.drops.report(DROP_REPORT_INTERVAL, handle, taps);
         }
-        if self.is_drained() && std::mem::take(&mut self.was_crowded) {
-            return self.drops.ask(handle);
-        }
-        if self.engine == Engine::Portable {
-            // Each datagram may be the last of a burst.
-            self.drops.update(handle);
-        }
-        self.drops.take_due()
     }
 }
 
@@ -186,33 +196,36 @@ impl Drops {
     }
 
     /// Notes the kernel's present count.
-    fn update(&mut self, handle: &Handle) {
+    fn ask(&mut self, handle: &Handle) {
         if let Ok(count) = dropped(&handle.socket) {
             self.note(count);
         }
     }
 
-    /// Notes the kernel's present count; returns the number that is not reported yet.
-    pub(super) fn ask(&mut self, handle: &Handle) -> Option<u64> {
-        self.update(handle);
-        self.take_unreported()
+    /// Notes the kernel's present count, and reports the drops that are not reported yet.
+    pub(super) fn check(&mut self, handle: &Handle, taps: &mut Taps) {
+        self.ask(handle);
+        self.report(Duration::ZERO, handle, taps);
     }
 
-    /// Returns the number to report now, while more may come.
-    fn take_due(&mut self) -> Option<u64> {
-        let is_early = |reported: Instant| reported.elapsed() < DROP_REPORT_INTERVAL;
-        if self.reported.is_some_and(is_early) {
+    fn report(&mut self, interval: Duration, handle: &Handle, taps: &mut Taps) {
+        if let Some(datagrams) = self.take_unreported(interval) {
+            taps.emit(&Event::Dropped(KernelDrop {
+                socket: &handle.identity(),
+                datagrams,
+                at_least: self.may_be_more,
+            }));
+        }
+    }
+
+    /// Returns the number that is not reported yet, unless the last report is more recent than this.
+    fn take_unreported(&mut self, interval: Duration) -> Option<u64> {
+        let is_recent = |reported: Instant| reported.elapsed() < interval;
+        if self.unreported == 0 || self.reported.is_some_and(is_recent) {
             return None;
         }
-        self.take_unreported()
-    }
-
-    fn take_unreported(&mut self) -> Option<u64> {
-        let count = std::mem::take(&mut self.unreported);
-        (count > 0).then(|| {
-            self.reported = Some(Instant::now());
-            count
-        })
+        self.reported = Some(Instant::now());
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -226,11 +239,17 @@ mod tests {
         for count in [0, 3, 3, 2, 7] {
             drops.note(count);
         }
-        assert_eq!((drops.total, drops.take_unreported()), (7, Some(7)));
+        assert_eq!(
+            (drops.total, drops.take_unreported(Duration::ZERO)),
+            (7, Some(7))
+        );
         drops.count = u32::MAX;
         drops.note(1);
-        assert_eq!((drops.total, drops.take_unreported()), (9, Some(2)));
-        assert_eq!(drops.take_unreported(), None);
+        assert_eq!(
+            (drops.total, drops.take_unreported(Duration::ZERO)),
+            (9, Some(2))
+        );
+        assert_eq!(drops.take_unreported(Duration::ZERO), None);
     }
 
     #[test]
@@ -248,12 +267,12 @@ mod tests {
     fn drops_in_quick_succession_are_reported_in_sums() {
         let mut drops = Drops::default();
         drops.note(1);
-        assert_eq!(drops.take_due(), Some(1));
+        assert_eq!(drops.take_unreported(DROP_REPORT_INTERVAL), Some(1));
         drops.note(3);
         drops.reported = (drops.reported).and_then(|time| time.checked_add(DROP_REPORT_INTERVAL));
-        assert_eq!(drops.take_due(), None);
+        assert_eq!(drops.take_unreported(DROP_REPORT_INTERVAL), None);
         drops.reported = None;
-        assert_eq!(drops.take_due(), Some(2));
-        assert_eq!(drops.take_due(), None);
+        assert_eq!(drops.take_unreported(DROP_REPORT_INTERVAL), Some(2));
+        assert_eq!(drops.take_unreported(DROP_REPORT_INTERVAL), None);
     }
 }

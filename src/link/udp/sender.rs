@@ -14,6 +14,7 @@ use super::{Audience, Settings};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::describe;
 use crate::pump::rules::Engine;
+use crate::tap::{Event, Taps};
 
 /// Transmits of one call at most.
 const MAX_TRANSMITS: usize = 64;
@@ -56,6 +57,7 @@ impl Route {
 }
 
 /// Routes of a socket.
+#[derive(Default)]
 struct Routes {
     audience: Audience,
     multicast_if: Option<String>,
@@ -140,9 +142,7 @@ impl Sender {
             routes: Routes {
                 audience: settings.audience,
                 multicast_if: settings.multicast_if.clone(),
-                current: Vec::new(),
-                chosen: None,
-                fallback: None,
+                ..Routes::default()
             },
             served: 0,
             transmits: Vec::new(),
@@ -235,26 +235,30 @@ impl Sender {
     pub(super) fn take(&mut self, index: usize, at: &mut Cursor) -> Transmit {
         let transmit = self.transmits[index];
         (*at, self.served) = transmit.next;
+        self.full = None;
         transmit
     }
 
-    /// Notes that the queue of the interface has room.
-    pub(super) fn note_room(&mut self) {
-        self.full = None;
-    }
-
-    /// Notes that the queue of the interface is full (`ENOBUFS`: ip(7), `IP_RECVERR`). Returns what to report of it, once, when it
-    /// has lasted long.
-    pub(super) fn note_full(&mut self, target: SocketAddr, error: Errno) -> Option<String> {
+    /// Notes why the kernel takes nothing now: the buffer of the socket is full (`EAGAIN`), or the queue of the interface (`ENOBUFS`:
+    /// ip(7), `IP_RECVERR`). A queue that is full for long is reported once.
+    pub(super) fn note_full(&mut self, error: Errno, handle: &Handle, taps: &mut Taps) {
+        let (Some(first), true) = (self.transmits.first(), error != Errno::EAGAIN) else {
+            self.full = None;
+            return;
+        };
         // An interface that segments a transmit itself may drop a part of it without an error.
         self.segment_below = 0;
         let now = Instant::now();
         let (since, earlier) = self.full.unwrap_or((now, now));
         let (due, retry_at) = (since + QUEUE_REPORT, now + QUEUE_RETRY);
         self.full = Some((since, retry_at));
-        let reason = describe(&error.into());
-        let text = format!("nothing can be sent to {target}: {reason}; trying again until it can");
-        (earlier < due && due <= retry_at).then_some(text)
+        if earlier < due && due <= retry_at {
+            let (target, reason) = (first.route.flow.remote, describe(&error.into()));
+            let what = format!("nothing can be sent to {target}: {reason}");
+            let text = format!("{what}; trying again until it can");
+            let socket = &handle.identity();
+            taps.emit(&Event::Waiting { socket, text });
+        }
     }
 
     /// Does without what the kernel may have declined: segmentation (`UDP_SEGMENT`), or the source address. False: the transmit has
@@ -284,14 +288,14 @@ impl Sender {
     }
 }
 
-/// Describes why a transmit cannot be sent; `path_mtu` is the limit of the path in bytes, where the kernel has reported it.
+/// Describes why a datagram of `len` bytes cannot be sent; `path_mtu` is the limit of the path in bytes, if the kernel has reported it.
 pub(super) fn explain(
-    transmit: &Transmit,
     error: Errno,
+    target: SocketAddr,
+    len: usize,
     path_mtu: Option<u32>,
     handle: &Handle,
 ) -> String {
-    let (target, len) = (transmit.route.flow.remote, transmit.len);
     let most = longest_payload(Some(target));
     match (error, path_mtu) {
         (Errno::EMSGSIZE, _) if len > most => {
@@ -303,8 +307,8 @@ pub(super) fn explain(
             format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
         }
         (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
-            "network is unreachable (no route for multicast; --multicast-if names an interface)"
-                .to_owned()
+            let advice = "(no route for multicast; --multicast-if names an interface)";
+            format!("network is unreachable {advice}")
         }
         _ => explain_denial(&handle.socket, target, &error.into()),
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::address::access::Access;
 use crate::pump::rules::Engine;
 
-/// Behaviour of a [`Socket`](super::Socket).
-#[derive(Clone, Debug)]
+/// Behaviour of a [`Socket`](super::Socket). By default it answers the latest sender.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Recipients of datagrams from the local end.
     pub audience: Audience,
@@ -30,10 +30,10 @@ pub struct Settings {
     pub max_bytes: Option<u64>,
     /// An empty datagram ends the data: one is sent at the end, and one received is the end.
     pub eof_datagram: bool,
-    /// Bytes of a datagram that are kept; longer ones are truncated.
-    pub max_datagram: usize,
-    /// Number of peers to remember. A further one replaces the peer that is idle longest.
-    pub max_peers: usize,
+    /// Bytes of a datagram that are kept, 65,535 by default. Longer ones are truncated.
+    pub max_datagram: Option<usize>,
+    /// Number of peers to remember, 1024 by default. A further one replaces the peer that is idle longest.
+    pub max_peers: Option<usize>,
     /// Many datagrams a system call (`UDP_GRO`, `UDP_SEGMENT`, `recvmmsg`, `sendmmsg`), or one.
     pub engine: Engine,
     /// Owner of the socket.
@@ -42,30 +42,6 @@ pub struct Settings {
     pub multicast_if: Option<String>,
     /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
-}
-
-impl Default for Settings {
-    /// A bound socket that answers the latest sender.
-    fn default() -> Self {
-        Self {
-            audience: Audience::Last,
-            accepts: Accepts::Anyone,
-            access: Access::default(),
-            connected: false,
-            refusal: Refusal::Reported,
-            reply_timeout: None,
-            reply_timer: ReplyTimer::AfterEof,
-            wanted: None,
-            max_bytes: None,
-            eof_datagram: false,
-            max_datagram: 65_535,
-            max_peers: 1024,
-            engine: Engine::Fast,
-            owner: Owner::Run,
-            multicast_if: None,
-            fail_on_loss: false,
-        }
-    }
 }
 
 impl Settings {
@@ -83,9 +59,10 @@ impl Settings {
 }
 
 /// Owner of the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
     /// This run. Datagrams that are still in the socket at the end are lost.
+    #[default]
     Run,
     /// The process that passed it, which may receive from it later. Datagrams that are not passed on stay in it, uncoalesced.
     Others,
@@ -93,11 +70,12 @@ pub enum Owner {
 
 /// Recipients of datagrams that come from the local end without addresses. Datagrams with addresses (answers of an echo or of a
 /// child) go to the peer that they name, whatever the audience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
     /// This address.
     Target(SocketAddr),
     /// The latest sender.
+    #[default]
     Last,
     /// The first sender.
     First,
@@ -110,9 +88,10 @@ pub enum Audience {
 }
 
 /// Senders whose datagrams are passed on. Datagrams of others are counted and reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accepts {
     /// Every sender.
+    #[default]
     Anyone,
     /// This address.
     Only(SocketAddr),
@@ -121,18 +100,20 @@ pub enum Accepts {
 }
 
 /// Meaning of an unreachable target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
     /// It is the end, once nothing more is to be sent.
     Ends,
     /// It is reported, and ends nothing.
+    #[default]
     Reported,
 }
 
 /// Moment from which replies are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyTimer {
     /// The end of the local end's data.
+    #[default]
     AfterEof,
     /// Every datagram sent: each may be the last.
     AfterEachSend,

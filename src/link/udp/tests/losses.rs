@@ -15,7 +15,7 @@ fn what_is_longer_than_wanted_is_cut_and_its_size_reported() {
             let mut rig = Rig::bound(
                 "127.0.0.1:0",
                 Settings {
-                    max_datagram,
+                    max_datagram: Some(max_datagram),
                     fail_on_loss,
                     ..settings(fast)
                 },
@@ -27,7 +27,7 @@ fn what_is_longer_than_wanted_is_cut_and_its_size_reported() {
             let lens: Vec<usize> = rig.payloads().iter().map(Vec::len).collect();
             assert_eq!(lens, [max_datagram, max_datagram, max_datagram, 1]);
             assert_eq!(rig.count(&format!("truncated 3000 -> {max_datagram}")), 3);
-            assert_eq!(rig.link.lost(), 3);
+            assert_eq!(rig.link.receiver.lost(), 3);
             assert_eq!(rig.close(), Exit::DataLost);
         }
     });

@@ -124,7 +124,7 @@ fn only_the_target_is_listened_to() {
 #[test]
 fn the_table_of_peers_has_a_bound_and_counts() {
     both(|fast| {
-        let (max_peers, audience) = (2, Audience::All);
+        let (max_peers, audience) = (Some(2), Audience::All);
         let mut rig = Rig::bound(
             "127.0.0.1:0",
             Settings {
