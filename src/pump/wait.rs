@@ -146,23 +146,23 @@ impl Pump<'_> {
             return;
         };
         let readiness = node.readiness();
-        let (recv, send) = (readiness.recv.fd(), readiness.send.fd());
-        let is_shared = is_same(recv, send);
+        let is_shared = is_same(readiness.recv.fd(), readiness.send.fd());
         // The token names the direction, unless both wait for one descriptor.
         let is_for_send = ready.token == sink_token(id);
-        let is_met = |wait: Option<(_, Way)>| match wait {
+        // What was waited for may have come already: the end then waits for nothing.
+        let is_met = |wait: &Wait<'_>| match wait.fd() {
             Some((_, Way::Readable)) => ready.readable,
             Some((_, Way::Writable)) => ready.writable,
-            None => false,
+            None => wait.is_now(),
         };
-        if (is_shared || !is_for_send) && is_met(recv) && node.may_give() {
+        if (is_shared || !is_for_send) && is_met(&readiness.recv) && node.may_give() {
             self.schedule.run(id);
         }
         let may_send = is_shared || is_for_send;
         if ready.hangup && may_send && readiness.watch && node.failure.is_none() {
             return self.break_hung_up(id);
         }
-        if may_send && is_met(send) {
+        if may_send && is_met(&readiness.send) {
             if self.nodes[id].outgoing == super::node::Outgoing::Finishing {
                 self.schedule.run(id);
             }
