@@ -30,6 +30,8 @@ pub struct DatagramChildren {
     /// Standard outputs of the children by their keys: one descriptor for the pump to wait for (epoll(7)).
     poller: Poller,
     ready: Vec<Ready>,
+    /// A datagram waits for room for its child. It is sent again before this changes, so that the wake-up is not missed.
+    waits_for_room: bool,
     /// No more datagrams will come.
     has_finished: bool,
 }
@@ -53,6 +55,7 @@ impl DatagramChildren {
             replies: Slab::new(),
             poller: Poller::new()?,
             ready: Vec::new(),
+            waits_for_room: false,
             has_finished: false,
         })
     }
@@ -140,7 +143,8 @@ impl End for DatagramChildren {
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         let mut next = *at;
         while let Some((run, datagram)) = batch.next_chunk(&mut next) {
-            if !self.supervisor.has_room() {
+            self.waits_for_room = !self.supervisor.has_room();
+            if self.waits_for_room {
                 return Err(ErrorKind::WouldBlock.into());
             }
             *at = next;
@@ -164,12 +168,12 @@ impl End for DatagramChildren {
     }
 
     fn readiness(&self) -> Readiness<'_> {
-        let (is_over, has_room) = (self.is_over(), self.supervisor.has_room());
+        let (is_over, waits) = (self.is_over(), self.waits_for_room);
         let output = Wait::readable(self.poller.descriptor());
         let room = Wait::readable(self.supervisor.room());
         Readiness {
             recv: if is_over { Wait::Now } else { output },
-            send: if has_room { Wait::Now } else { room },
+            send: if waits { room } else { Wait::Now },
             watch: false,
         }
     }
