@@ -232,4 +232,26 @@ mod tests {
         limits.take(50, 1);
         assert_eq!((limits.missing(), limits.over), (None, Some(Over::Enough)));
     }
+
+    #[test]
+    fn an_empty_datagram_is_repeated_three_times_unless_it_is_an_answer() {
+        let mut eof = EofDatagram::default();
+        for times in 0..4 {
+            assert_eq!((eof.is_sent(), eof.is_repeated()), (times > 0, times > 1));
+            eof.note_sent(1, false, true);
+            assert_eq!(eof.due.is_some(), times < 3);
+        }
+        let mut answer = EofDatagram::default();
+        answer.note_sent(1, true, true);
+        assert_eq!(answer.due, None);
+    }
+
+    #[test]
+    fn an_empty_datagram_has_a_deadline_until_it_is_sent() {
+        let mut eof = EofDatagram::default();
+        assert_eq!((eof.note_delay(), eof.deadline()), (false, eof.deadline));
+        assert!(eof.deadline().is_some());
+        eof.note_sent(1, false, true);
+        assert_eq!(eof.deadline(), None);
+    }
 }

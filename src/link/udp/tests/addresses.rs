@@ -1,5 +1,5 @@
-//! Which addresses a datagram is reported with, and which one an answer leaves from.
-//! A wildcard socket has many; each datagram was written to one of them.
+//! Addresses that a datagram is reported with, and the one that an answer leaves from.
+//! A wildcard socket has many; each datagram was sent to one of them.
 
 use pretty_assertions::assert_eq;
 
@@ -8,7 +8,7 @@ use crate::flow::Identity;
 use crate::link::udp::Audience;
 
 #[test]
-fn an_answer_leaves_from_the_address_that_was_written_to() {
+fn an_answer_leaves_from_the_address_that_the_peer_had_sent_to() {
     both(|fast| {
         let mut rig = Rig::bound("0.0.0.0:0", settings(fast));
         let port = rig.local().port();
@@ -31,18 +31,18 @@ fn an_answer_leaves_from_the_address_that_was_written_to() {
 }
 
 #[test]
-fn a_broadcast_is_answered_from_an_address_of_ours() {
+fn a_broadcast_is_answered_from_an_address_of_this_machine() {
     both(|fast| {
         let mut rig = Rig::bound("0.0.0.0:0", settings(fast));
         let peer = peer_at("127.0.0.1:0");
         peer.set_broadcast(true).unwrap();
-        let everybody = SocketAddr::from(([127, 255, 255, 255], rig.local().port()));
-        peer.send_to(b"q", everybody).unwrap();
+        let broadcast = SocketAddr::from(([127, 255, 255, 255], rig.local().port()));
+        peer.send_to(b"q", broadcast).unwrap();
         let flow = rig.drain().0[0].0.clone();
-        assert_eq!(flow.local, everybody.into());
+        assert_eq!(flow.local, broadcast.into());
         rig.send(&[b"a"]);
         rig.send_runs(&[(b"b", 1, Some(flow))]).unwrap();
-        let sender = SocketAddr::from(([127, 0, 0, 1], everybody.port()));
+        let sender = SocketAddr::from(([127, 0, 0, 1], broadcast.port()));
         assert_eq!(next(&peer), (b"a".to_vec(), sender));
         assert_eq!(next(&peer), (b"b".to_vec(), sender));
         let answer = format!("udp {sender} -> {} 1 in 1 of 1", peer.local_addr().unwrap());
@@ -74,7 +74,7 @@ fn a_dual_stack_socket_names_ipv4_peers_by_their_own_address() {
 }
 
 #[test]
-fn a_bound_address_is_every_datagrams_address() {
+fn every_datagram_of_a_bound_socket_has_its_address() {
     both(|fast| {
         let mut rig = Rig::bound("[::1]:0", settings(fast));
         let peer = peer_at("[::1]:0");
@@ -94,7 +94,7 @@ fn a_bound_address_is_every_datagrams_address() {
 }
 
 #[test]
-fn what_is_sent_shows_the_address_that_the_kernel_chose() {
+fn a_sent_datagram_is_reported_with_the_source_that_the_kernel_chose() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let target = peer.local_addr().unwrap();
@@ -114,7 +114,7 @@ fn what_is_sent_shows_the_address_that_the_kernel_chose() {
 }
 
 #[test]
-fn a_connected_socket_has_a_4_tuple() {
+fn a_connected_socket_has_both_addresses() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let target = peer.local_addr().unwrap();
@@ -136,7 +136,7 @@ fn a_connected_socket_has_a_4_tuple() {
 }
 
 #[test]
-fn the_unspecified_target_is_this_machine_and_answers_from_there() {
+fn the_unspecified_address_reaches_this_machine() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let port = peer.local_addr().unwrap().port();

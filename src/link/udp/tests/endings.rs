@@ -1,5 +1,5 @@
-//! When it is over: enough came, it was quiet for long enough, an empty datagram said so. Otherwise never.
-//! A datagram socket has no end of its own, so every one of these was asked for.
+//! Ends of a transfer: a limit, silence, or an empty datagram.
+//! A datagram socket has no end of its own, so the user has asked for each of them.
 
 use pretty_assertions::assert_eq;
 
@@ -73,7 +73,7 @@ fn the_empty_datagram_at_the_end_goes_to_the_audience_once() {
 }
 
 #[test]
-fn enough_is_enough_also_in_the_middle_of_a_run() {
+fn a_limit_may_lie_in_the_middle_of_a_run() {
     both(|fast| {
         let limits = [
             (Some(3), None, 3),
@@ -99,14 +99,14 @@ fn enough_is_enough_also_in_the_middle_of_a_run() {
             let (found, stop) = rig.drain();
             assert_eq!((found.len(), stop), (count, Stop::Enough));
             assert_eq!(rig.link.state().received.chunks, count as u64);
-            // Fewer datagrams than asked for are no time out where there was no room for more bytes.
+            // The byte limit is reached, so missing datagrams are no timeout.
             assert_eq!(rig.close(), Exit::Done);
         }
     });
 }
 
 #[test]
-fn fewer_than_asked_for_is_a_time_out() {
+fn fewer_datagrams_than_asked_for_are_a_timeout() {
     both(|fast| {
         let mut rig = Rig::bound(
             "127.0.0.1:0",
@@ -123,7 +123,7 @@ fn fewer_than_asked_for_is_a_time_out() {
 }
 
 #[test]
-fn silence_counts_from_the_last_that_was_passed_on() {
+fn silence_counts_from_the_latest_datagram_that_was_passed_on() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let reply_timeout = Some(Duration::from_mins(1));

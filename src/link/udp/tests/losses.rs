@@ -1,5 +1,5 @@
-//! What does not arrive whole, or not at all, is reported and counted.
-//! The kernel knows what it dropped; a datagram knows how long it was.
+//! Losses: datagrams that were truncated or dropped are counted and reported, and sends that fail are explained.
+//! The kernel counts its drops, and gives the full length of a truncated datagram.
 
 use pretty_assertions::assert_eq;
 
@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::link::udp::Accepts;
 
 #[test]
-fn what_is_longer_than_wanted_is_cut_and_its_size_reported() {
+fn a_datagram_that_is_too_long_is_truncated_and_its_size_reported() {
     both(|fast| {
         for max_datagram in [1000, 1] {
             let fail_on_loss = true;
@@ -41,7 +41,7 @@ fn narrow(settings: Settings) -> Rig {
 }
 
 #[test]
-fn what_the_kernel_drops_is_told_when_it_is_known() {
+fn drops_are_reported_once_when_they_are_known() {
     both(|fast| {
         let mut rig = narrow(settings(fast));
         let peer = rig.peer();
@@ -53,7 +53,7 @@ fn what_the_kernel_drops_is_told_when_it_is_known() {
         assert!(delivered > 0 && dropped > 0);
         assert_eq!(delivered + dropped, 1001);
         assert_eq!(rig.count(&format!("dropped {dropped}")), 1);
-        // Nothing new is nothing to tell, and what comes with the next datagrams is told once.
+        // The count that comes with the next datagram is not new.
         peer.send(b"x").unwrap();
         assert_eq!(rig.payloads(), [b"x"]);
         assert_eq!(rig.count("dropped"), 1);
@@ -96,7 +96,7 @@ fn datagrams_that_come_coalesced_may_be_dropped_as_one() {
 }
 
 #[test]
-fn drops_are_told_at_the_end_at_the_latest() {
+fn drops_are_reported_before_the_socket_is_closed() {
     both(|fast| {
         let (fail_on_loss, wanted) = (true, Some(1));
         let mut rig = narrow(Settings {
@@ -115,7 +115,7 @@ fn drops_are_told_at_the_end_at_the_latest() {
 }
 
 #[test]
-fn drops_count_although_the_others_were_ignored() {
+fn drops_count_while_datagrams_are_ignored() {
     both(|fast| {
         let accepts = Accepts::Only(closed_port());
         let mut rig = narrow(Settings {
@@ -129,6 +129,24 @@ fn drops_count_although_the_others_were_ignored() {
         assert_eq!(rig.payloads(), Vec::<Vec<u8>>::new());
         let state = rig.link.state();
         assert_eq!(state.ignored + state.dropped, 100);
+    });
+}
+
+#[test]
+fn an_ignored_datagram_counts_once_however_long_it_is() {
+    both(|fast| {
+        let accepts = Accepts::Only(closed_port());
+        let mut rig = Rig::bound(
+            "127.0.0.1:0",
+            Settings {
+                accepts,
+                max_datagram: Some(1000),
+                ..settings(fast)
+            },
+        );
+        rig.peer().send(&[1; 3000]).unwrap();
+        assert_eq!(rig.payloads(), Vec::<Vec<u8>>::new());
+        assert_eq!((rig.count("ignored"), rig.link.state().ignored), (1, 1));
     });
 }
 
@@ -153,7 +171,7 @@ fn a_datagram_that_is_too_long_names_its_size_and_the_limit() {
 }
 
 #[test]
-fn broadcasting_by_accident_is_explained() {
+fn broadcasting_without_the_option_is_explained() {
     both(|fast| {
         let target = SocketAddr::from(([255, 255, 255, 255], 9));
         let mut rig = Rig::unbound(towards(target, fast));
@@ -171,11 +189,11 @@ fn a_peer_that_cannot_be_answered_ends_nothing() {
         let peer = rig.peer();
         peer.send(b"q").unwrap();
         let flow = rig.drain().0[0].0.clone();
-        let mut nobody = flow.clone();
-        nobody.remote = SocketAddr::new(peer.local_addr().unwrap().ip(), 0).into();
+        let mut unreachable = flow.clone();
+        unreachable.remote = SocketAddr::new(peer.local_addr().unwrap().ip(), 0).into();
         let runs = [
-            (&b"x"[..], 1, Some(nobody.clone())),
-            (b"xx", 1, Some(nobody.clone())),
+            (&b"x"[..], 1, Some(unreachable.clone())),
+            (b"xx", 1, Some(unreachable.clone())),
             (b"a", 1, Some(flow)),
         ];
         rig.send_runs(&runs).unwrap();

@@ -1,5 +1,5 @@
-//! The UDP link against real sockets on loopback, with and without many datagrams a call.
-//! A rig is a link, its observer and a batch; plain sockets of the standard library stand at the other end.
+//! Tests of the UDP socket against plain sockets on loopback, with many datagrams a call and with one.
+//! A rig is a link, its observer and a batch; sockets of the standard library are its peers.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
@@ -22,10 +22,10 @@ mod policies;
 mod refusals;
 mod runs;
 
-/// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of every wait.
+const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes down events, one line each; of data the direction, the addresses, and how it is cut.
+/// Recorder of events, one line each; of data the direction, the addresses and the boundaries.
 #[derive(Clone, Default)]
 struct Tape(Rc<RefCell<Vec<String>>>);
 
@@ -110,7 +110,7 @@ impl Rig {
         self.link.identity().local().inet().unwrap()
     }
 
-    /// A peer's socket that sends to the link, and can be reached by it.
+    /// Returns a plain socket that sends to the link, and can be reached by it.
     fn peer(&self) -> UdpSocket {
         let peer = peer_at("127.0.0.1:0");
         peer.connect(("127.0.0.1", self.local().port())).unwrap();
@@ -122,7 +122,7 @@ impl Rig {
         self.link.recv(&mut self.batch, &mut self.taps).unwrap()
     }
 
-    /// Receives until nothing more is there: everything that was passed on, one entry a datagram, and what stopped it.
+    /// Receives until nothing more is there. Returns the datagrams that were passed on, and the reason to stop.
     fn drain(&mut self) -> (Vec<(Flow, Vec<u8>)>, Stop) {
         let mut found = Vec::new();
         loop {
@@ -144,23 +144,23 @@ impl Rig {
         }
     }
 
-    /// The payloads that are there now. Loopback delivers before `send` returns.
+    /// Returns the payloads that are there now. Loopback delivers before `send` returns.
     fn payloads(&mut self) -> Vec<Vec<u8>> {
         self.drain().0.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
-    /// Receives, waiting where it asks for that, until it has enough.
+    /// Receives, and waits where the link asks for that, until the end.
     fn wait_until_enough(&mut self) -> Vec<Vec<u8>> {
         let start = Instant::now();
         let mut found = Vec::new();
         loop {
             let (more, stop) = self.drain();
             found.extend(more.into_iter().map(|(_, bytes)| bytes));
-            assert!(start.elapsed() < PATIENCE, "it never ends");
+            assert!(start.elapsed() < TEST_TIMEOUT, "it never ends");
             match stop {
                 Stop::Enough | Stop::End => return found,
                 Stop::Nothing(until) => {
-                    is_readable(&self.link, until.unwrap_or(start + PATIENCE));
+                    is_readable(&self.link, until.unwrap_or(start + TEST_TIMEOUT));
                 }
             }
         }
@@ -172,7 +172,7 @@ impl Rig {
         self.send_runs(&runs.collect::<Vec<_>>()).unwrap();
     }
 
-    /// Sends runs: bytes, how they are cut, and whom they answer.
+    /// Sends runs: bytes, the size of their datagrams, and the flow that they answer.
     fn send_runs(&mut self, runs: &[(&[u8], usize, Option<Flow>)]) -> std::io::Result<()> {
         let mut batch = Batch::default();
         let bytes: Vec<u8> = runs.iter().flat_map(|run| run.0).copied().collect();
@@ -204,12 +204,12 @@ impl Rig {
         closed.map_or_else(|failure| failure.exit, |()| Exit::Done)
     }
 
-    /// The events so far.
+    /// Returns the events so far.
     fn events(&self) -> Vec<String> {
         self.tape.0.take()
     }
 
-    /// How many events so far are of this kind.
+    /// Returns the number of events so far that begin with `kind`.
     fn count(&self, kind: &str) -> usize {
         let events = self.tape.0.borrow();
         events
@@ -219,7 +219,7 @@ impl Rig {
     }
 }
 
-/// What ended a reception.
+/// Reason to stop receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     /// [`Arrival::End`].
@@ -246,7 +246,7 @@ fn settings(fast: bool) -> Settings {
     }
 }
 
-/// The settings of a socket that speaks first.
+/// The settings of a socket that sends first.
 fn towards(target: SocketAddr, fast: bool) -> Settings {
     Settings {
         engine: engine(fast),
@@ -256,23 +256,23 @@ fn towards(target: SocketAddr, fast: bool) -> Settings {
 
 fn peer_at(local: &str) -> UdpSocket {
     let peer = UdpSocket::bind(local).unwrap();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     peer
 }
 
-/// An address that nobody listens at, and that no other test is given meanwhile.
+/// Returns an address without a socket, which no other test is given meanwhile.
 fn closed_port() -> SocketAddr {
     peer_at("127.0.0.77:0").local_addr().unwrap()
 }
 
-/// The next datagram of a plain socket, and who sent it.
+/// Receives the next datagram of a plain socket, and its sender.
 fn next(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     let (len, sender) = peer.recv_from(&mut buffer).unwrap();
     (buffer[..len].to_vec(), sender)
 }
 
-/// Whether nothing is queued at a plain socket.
+/// Returns true if nothing is queued at a plain socket.
 fn is_quiet(peer: &UdpSocket) -> bool {
     peer.set_nonblocking(true).unwrap();
     let is_quiet = peer.recv(&mut [0; 1]).is_err();
@@ -280,7 +280,7 @@ fn is_quiet(peer: &UdpSocket) -> bool {
     is_quiet
 }
 
-/// The datagrams of a run.
+/// Returns the datagrams of a run.
 fn split(bytes: &[u8], shape: Shape) -> Vec<&[u8]> {
     match shape {
         Shape::Datagrams(stride) if !bytes.is_empty() => bytes.chunks(stride).collect(),
@@ -305,7 +305,7 @@ fn is_addressed(link: &Socket) -> bool {
     !matches!(link.readiness().send, Wait::Never)
 }
 
-/// The time at which a socket has something to do although nothing comes.
+/// Returns the time at which a socket has something to do although nothing comes.
 fn until(link: &Socket) -> Option<Instant> {
     match link.readiness().recv {
         Wait::For { until, .. } => until,

@@ -1,5 +1,5 @@
-//! Whom datagrams go to, and whose are passed on.
-//! A socket that serves everybody needs a rule for each.
+//! Policies: the recipients of datagrams, and the senders whose datagrams are passed on.
+//! A socket that serves many peers needs a rule for both.
 
 use pretty_assertions::assert_eq;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::flow::Flow;
 use crate::link::udp::{Accepts, Audience};
 
-/// Three peers that have spoken in order, the first one again at the end, and which of them get an answer.
+/// Returns which of three peers get an answer. They send in order, and the second one sends again.
 fn answered(audience: Audience, fast: bool) -> [bool; 3] {
     let mut rig = Rig::bound(
         "127.0.0.1:0",
@@ -29,7 +29,7 @@ fn answered(audience: Audience, fast: bool) -> [bool; 3] {
     peers.map(|peer| {
         let is_answered = !is_quiet(&peer);
         if is_answered {
-            // The first was taken by looking.
+            // `is_quiet` took the first one.
             assert_eq!(
                 (next(&peer).0, next(&peer).0),
                 (Vec::new(), b"three".to_vec())
@@ -41,7 +41,7 @@ fn answered(audience: Audience, fast: bool) -> [bool; 3] {
 }
 
 #[test]
-fn an_answer_reaches_exactly_whom_the_policy_names() {
+fn an_answer_reaches_exactly_the_recipients_of_the_policy() {
     both(|fast| {
         assert_eq!(answered(Audience::First, fast), [true, false, false]);
         assert_eq!(answered(Audience::Last, fast), [false, true, false]);
@@ -68,7 +68,7 @@ fn a_run_with_addresses_goes_there_whatever_the_policy() {
         let flows: Vec<Flow> = rig.drain().0.iter().map(|found| found.0.clone()).collect();
         let runs = [
             (&b"00"[..], 1, Some(flows[0].clone())),
-            (b"to nobody", 9, None),
+            (b"no peer", 9, None),
             (b"11", 1, Some(flows[1].clone())),
         ];
         rig.send_runs(&runs).unwrap();
@@ -82,7 +82,7 @@ fn a_run_with_addresses_goes_there_whatever_the_policy() {
 }
 
 #[test]
-fn a_lock_filters_also_what_was_queued_before_it() {
+fn a_lock_on_the_first_peer_filters_datagrams_that_are_queued() {
     both(|fast| {
         let accepts = Accepts::First;
         let mut rig = Rig::bound(
@@ -106,7 +106,7 @@ fn a_lock_filters_also_what_was_queued_before_it() {
 }
 
 #[test]
-fn only_the_target_is_listened_to() {
+fn datagrams_of_other_senders_than_the_target_are_ignored() {
     both(|fast| {
         let target = peer_at("127.0.0.1:0");
         let mut rig = Rig::unbound(towards(target.local_addr().unwrap(), fast));
@@ -122,7 +122,7 @@ fn only_the_target_is_listened_to() {
 }
 
 #[test]
-fn the_table_of_peers_has_a_bound_and_counts() {
+fn the_table_of_peers_is_bounded() {
     both(|fast| {
         let (max_peers, audience) = (Some(2), Audience::All);
         let mut rig = Rig::bound(

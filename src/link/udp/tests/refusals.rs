@@ -1,5 +1,5 @@
-//! Errors that come back: whose datagram they are about, what they end, and that nothing else is lost over them.
-//! The kernel tells them to whoever calls next, though that call may be about somebody else.
+//! Errors that come back: the datagram that each is about, and what it ends. No other datagram is lost by them.
+//! The kernel fails the next call with an error, even if that call is about another peer.
 
 use pretty_assertions::assert_eq;
 
@@ -30,7 +30,7 @@ fn a_closed_port_ends_it_once_all_is_sent() {
 }
 
 #[test]
-fn an_answer_that_came_before_the_target_went_is_not_lost() {
+fn an_answer_that_came_before_the_error_is_not_lost() {
     both(|fast| {
         let peer = peer_at("127.0.0.77:0");
         let mut rig = Rig::unbound(towards(peer.local_addr().unwrap(), fast));
@@ -62,13 +62,13 @@ fn a_closed_port_is_only_reported_while_there_is_more_to_send() {
         }
         assert!(rig.count("udp") > 3);
         assert_eq!(rig.link.state().sent.chunks, 33);
-        // It has come up, and hears the rest.
+        // A socket at that port receives the rest.
         let peer = UdpSocket::bind(target).unwrap();
         rig.send(&[b"last"]);
         assert_eq!(next(&peer).0, b"last");
         rig.finish();
         let Stop::Nothing(Some(_)) = rig.drain().1 else {
-            panic!("its answer is not waited for");
+            panic!("no wait for its answer");
         };
         peer.send_to(b"a", at(&rig)).unwrap();
         assert_eq!(rig.payloads(), [b"a"]);
@@ -77,7 +77,7 @@ fn a_closed_port_is_only_reported_while_there_is_more_to_send() {
 }
 
 #[test]
-fn an_error_of_an_older_datagram_loses_none() {
+fn an_error_of_an_older_datagram_loses_no_other() {
     both(|fast| {
         let mut rig = Rig::bound("127.0.0.1:0", settings(fast));
         let (gone, peer) = (rig.peer(), rig.peer());
@@ -106,11 +106,11 @@ fn an_error_of_an_older_datagram_loses_none() {
 }
 
 #[test]
-fn an_error_wakes_who_waits_and_leaves_nothing_behind() {
+fn an_error_ends_a_wait_once() {
     both(|fast| {
         let mut rig = Rig::unbound(towards(closed_port(), fast));
         rig.send(&[b"q"]);
-        is_readable(&rig.link, Instant::now() + PATIENCE);
+        is_readable(&rig.link, Instant::now() + TEST_TIMEOUT);
         assert_eq!(rig.drain().1, NOTHING);
         assert_eq!(rig.count("udp"), 2, "{:?}", rig.events());
         let start = Instant::now();
@@ -120,7 +120,7 @@ fn an_error_wakes_who_waits_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn both_families_hear_of_closed_ports_on_one_socket() {
+fn a_dual_stack_socket_gets_the_errors_of_both_families() {
     both(|fast| {
         let mut rig = Rig::bound("[::]:0", settings(fast));
         let port = rig.local().port();

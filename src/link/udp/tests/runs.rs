@@ -1,17 +1,17 @@
-//! Borders: every datagram arrives as it was sent, however many travel together.
-//! What the kernel coalesces or cuts on our behalf must not show.
+//! Runs: every datagram arrives as it was sent, however many travel together.
+//! Datagrams that the kernel coalesces or segments keep their boundaries.
 
 use pretty_assertions::assert_eq;
 
 use super::*;
 
-/// `len` bytes that differ from their neighbours.
+/// Returns `len` bytes that differ from their neighbours.
 fn pattern(len: usize) -> Vec<u8> {
     (0..251_u8).cycle().take(len).collect()
 }
 
 #[test]
-fn any_list_of_datagrams_survives() {
+fn any_list_of_datagrams_arrives_unchanged() {
     both(|fast| {
         let mut rig = Rig::bound("127.0.0.1:0", settings(fast));
         let target = rig.local();
@@ -43,7 +43,7 @@ fn an_ipv6_datagram_holds_20_bytes_more() {
 }
 
 #[test]
-fn a_run_is_cut_into_its_datagrams_and_the_last_is_short() {
+fn a_run_is_segmented_into_its_datagrams() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let mut rig = Rig::unbound(towards(peer.local_addr().unwrap(), fast));
@@ -59,7 +59,7 @@ fn a_run_is_cut_into_its_datagrams_and_the_last_is_short() {
 }
 
 #[test]
-fn sizes_that_the_kernel_does_not_cut_go_one_by_one() {
+fn sizes_that_the_kernel_does_not_segment_go_one_by_one() {
     both(|fast| {
         let peer = peer_at("127.0.0.1:0");
         let mut rig = Rig::unbound(towards(peer.local_addr().unwrap(), fast));
@@ -121,8 +121,8 @@ fn a_full_queue_is_read_in_few_calls_and_in_order() {
 }
 
 #[test]
-fn what_the_kernel_declines_to_cut_is_sent_all_the_same() {
-    // UDP-Lite (RFC 3828) is a datagram socket whose runs the kernel does not cut (EIO).
+fn a_run_that_the_kernel_declines_to_segment_is_sent_one_by_one() {
+    // UDP-Lite (RFC 3828) is a datagram socket whose runs the kernel does not segment (EIO).
     let lite = || {
         socket2::Socket::new(
             socket2::Domain::IPV4,
