@@ -141,8 +141,8 @@ pub(super) struct EofDatagram {
     is_answer: bool,
     /// Time at which it is sent again.
     pub(super) due: Option<Instant>,
-    /// Time until which it has to be sent first.
-    deadline: Option<Instant>,
+    /// Time until which it has to be sent first, once that was tried.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl EofDatagram {
@@ -154,11 +154,6 @@ impl EofDatagram {
     /// one, and has gone.
     pub(super) fn is_repeated(&self) -> bool {
         self.rounds > 1
-    }
-
-    /// Returns the time until which it has to be sent first, once that was tried.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline.filter(|_| !self.is_sent())
     }
 
     /// Notes that it could not be sent for the first time; returns true if it was too late for that.
@@ -175,6 +170,7 @@ impl EofDatagram {
         let again = again.filter(|_| may_repeat && !self.is_answer);
         self.due = again.map(|&time| Instant::now() + time);
         self.rounds += 1;
+        self.deadline = None;
     }
 
     /// Reports what was transferred in each direction that was used, without the datagrams that stand for the end.
@@ -249,9 +245,12 @@ mod tests {
     #[test]
     fn an_empty_datagram_has_a_deadline_until_it_is_sent() {
         let mut eof = EofDatagram::default();
-        assert_eq!((eof.note_delay(), eof.deadline()), (false, eof.deadline));
-        assert!(eof.deadline().is_some());
+        assert!(!eof.note_delay());
+        assert!(
+            eof.deadline
+                .is_some_and(|deadline| deadline > Instant::now())
+        );
         eof.note_sent(1, false, true);
-        assert_eq!(eof.deadline(), None);
+        assert_eq!(eof.deadline, None);
     }
 }

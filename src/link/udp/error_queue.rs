@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
 use super::Audience;
-use super::addresses::{Pair, comparable, means};
-use super::handle::Handle;
-use super::message::{destination, sender};
+use super::addresses::{Pair, comparable, longest_payload, means};
+use super::handle::{Handle, explain_denial};
+use super::message::{Transmit, destination, sender};
 use crate::exit::{Exit, Failure};
 use crate::flow::Direction;
 use crate::tap::{Event, IcmpError, Taps};
@@ -27,7 +27,7 @@ pub(super) struct ErrorQueue {
     /// Why the target cannot be reached, if nothing has come from it since, and the number of datagrams sent by then.
     pub(super) unreachable: Option<(Failure, u64)>,
     /// The limit of the path for the latest datagram that was too long for it, in bytes with headers.
-    pub(super) path_mtu: Option<u32>,
+    path_mtu: Option<u32>,
 }
 
 /// Entry of the error queue.
@@ -89,6 +89,27 @@ impl ErrorQueue {
             }
         }
         found
+    }
+
+    /// Describes why a transmit cannot be sent.
+    pub(super) fn explain(&self, error: Errno, transmit: &Transmit, handle: &Handle) -> String {
+        let (target, len) = (transmit.route.flow.remote, transmit.len);
+        let most = longest_payload(Some(target));
+        match (error, self.path_mtu) {
+            (Errno::EMSGSIZE, _) if len > most => {
+                format!("a datagram holds at most {most} bytes, not {len}")
+            }
+            (Errno::EMSGSIZE, Some(mtu)) => {
+                let headers = if target.is_ipv4() { 28 } else { 48 };
+                let most = mtu.saturating_sub(headers);
+                format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
+            }
+            (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
+                let advice = "(no route for multicast; --multicast-if names an interface)";
+                format!("network is unreachable {advice}")
+            }
+            _ => explain_denial(&handle.socket, target, &error.into()),
+        }
     }
 }
 

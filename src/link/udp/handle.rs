@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
 
 use super::addresses::{Pair, in_family};
 use crate::exit::describe;
@@ -13,7 +14,7 @@ use crate::flow::{Identity, Transport, unmapped};
 
 /// Socket with its addresses.
 pub(super) struct Handle {
-    pub(super) socket: socket2::Socket,
+    pub(super) socket: Socket,
     /// The local address as getsockname(2) gives it, with port 0 before the socket is bound.
     pub(super) bound: SocketAddr,
     /// The remote address of a connected socket.
@@ -23,7 +24,7 @@ pub(super) struct Handle {
 
 impl Handle {
     /// Takes over a socket, connects it to `peer` if there is one, and sets the options of every UDP link.
-    pub(super) fn new(socket: socket2::Socket, peer: Option<SocketAddr>) -> io::Result<Self> {
+    pub(super) fn new(socket: Socket, peer: Option<SocketAddr>) -> io::Result<Self> {
         let bound = bound_address(&socket)?;
         if let Some(peer) = peer {
             let connected = socket.connect(&in_family(peer, bound).into());
@@ -94,30 +95,22 @@ impl Handle {
         }
     }
 
-    /// Returns the address that the kernel chooses to reach `target`, through `multicast_if` if that is a group.
-    pub(super) fn source_for(
-        &self,
-        target: SocketAddr,
-        multicast_if: Option<&str>,
-    ) -> Option<SocketAddr> {
+    /// Returns the address that the kernel chooses to reach `target`, through the interface `via` if that is a group.
+    pub(super) fn source_for(&self, target: SocketAddr, via: Option<&str>) -> Option<SocketAddr> {
         let device = self.socket.device().ok().flatten();
-        let multicast_if = multicast_if.filter(|_| target.ip().is_multicast());
-        probe(target, device.or_else(|| multicast_if.map(Into::into)))
+        let via = via.filter(|_| target.ip().is_multicast());
+        probe(target, device.or_else(|| via.map(Into::into)))
     }
 }
 
-fn bound_address(socket: &socket2::Socket) -> io::Result<SocketAddr> {
+fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
     let bound = socket.local_addr()?.as_socket();
     bound.ok_or_else(|| io::Error::other("not an internet socket"))
 }
 
 /// Describes an error of sending to `target`. "Permission denied" is explained if the target is a broadcast address: a route may
 /// prohibit it as well.
-pub(super) fn explain_denial(
-    socket: &socket2::Socket,
-    target: SocketAddr,
-    error: &io::Error,
-) -> String {
+pub(super) fn explain_denial(socket: &Socket, target: SocketAddr, error: &io::Error) -> String {
     let text = describe(error);
     let may_broadcast = !matches!(socket.broadcast(), Ok(false));
     if error.kind() != io::ErrorKind::PermissionDenied || may_broadcast || target.is_ipv6() {
@@ -132,8 +125,8 @@ pub(super) fn explain_denial(
 /// Returns the local address of a socket that is connected to `target` through `device`. Connecting a UDP socket sends nothing
 /// (udp(7)).
 fn probe(target: SocketAddr, device: Option<Vec<u8>>) -> Option<SocketAddr> {
-    let domain = socket2::Domain::for_address(target);
-    let probe = socket2::Socket::new(domain, socket2::Type::DGRAM, None).ok()?;
+    let domain = Domain::for_address(target);
+    let probe = Socket::new(domain, Type::DGRAM, None).ok()?;
     // Without it, a broadcast address cannot be connected to.
     probe.set_broadcast(true).ok()?;
     if let Some(device) = device {

@@ -113,11 +113,7 @@ impl Transmit {
 
     /// Sends `transmits`, which all go with the first of them, in one call: sendmsg(2), or sendmmsg(2) if there are several. Returns
     /// the number that the kernel took, at least one.
-    pub(super) fn send_all(
-        transmits: &[Self],
-        handle: &Handle,
-        batch: &Batch,
-    ) -> nix::Result<usize> {
+    pub(super) fn send(transmits: &[Self], handle: &Handle, batch: &Batch) -> nix::Result<usize> {
         let (v4, v6);
         let mut controls = Vec::new();
         // The kernel declines space that is left over, so it is exact.

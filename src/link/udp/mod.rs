@@ -41,7 +41,7 @@ use handle::Handle;
 use message::{RecvMeta, Transmit};
 use peers::Peers;
 use receiver::Receiver;
-use sender::{Sender, explain};
+use sender::Sender;
 
 /// Number of errors of one read that may have no entry in the error queue: leftovers of errors that were read before.
 const MAX_STRAY_ERRORS: usize = 16;
@@ -261,8 +261,8 @@ impl Socket {
 
     /// Reports a transmit that cannot be sent and is left out. Errors: a [`Failure`] where that is the end.
     fn skip(&self, transmit: &Transmit, error: Errno, taps: &mut Taps) -> io::Result<()> {
-        let (pair, path_mtu) = (transmit.route.flow, self.errors.path_mtu);
-        let reason = explain(error, pair.remote, transmit.len, path_mtu, &self.handle);
+        let pair = transmit.route.flow;
+        let reason = self.errors.explain(error, transmit, &self.handle);
         if error == Errno::EMSGSIZE || self.settings.refusal == Refusal::Ends {
             let exit = Exit::from(&io::Error::from(error));
             let text = format!("cannot send to {}: {reason}", pair.remote);
@@ -434,7 +434,7 @@ impl End for Socket {
         let send = if is_addressed { send } else { Wait::Never };
         Readiness {
             recv: recv.or_until(self.eof.due),
-            send: send.or_until(self.eof.deadline()),
+            send: send.or_until(self.eof.deadline),
             watch: false,
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::addresses::{Pair, comparable, longest_payload};
-use super::handle::{Handle, explain_denial};
+use super::addresses::{Pair, comparable};
+use super::handle::Handle;
 use super::message::Transmit;
 use super::peers::Peers;
 use super::{Audience, Settings};
@@ -228,7 +228,7 @@ impl Sender {
 
     /// Sends what was gathered. Returns the number of transmits that the kernel took, at least one.
     pub(super) fn transmit(&self, handle: &Handle, batch: &Batch) -> nix::Result<usize> {
-        Transmit::send_all(&self.transmits, handle, batch)
+        Transmit::send(&self.transmits, handle, batch)
     }
 
     /// Moves `at` past a transmit of the latest call, and returns it.
@@ -285,32 +285,6 @@ impl Sender {
             _ => return false,
         }
         true
-    }
-}
-
-/// Describes why a datagram of `len` bytes cannot be sent; `path_mtu` is the limit of the path in bytes, if the kernel has reported it.
-pub(super) fn explain(
-    error: Errno,
-    target: SocketAddr,
-    len: usize,
-    path_mtu: Option<u32>,
-    handle: &Handle,
-) -> String {
-    let most = longest_payload(Some(target));
-    match (error, path_mtu) {
-        (Errno::EMSGSIZE, _) if len > most => {
-            format!("a datagram holds at most {most} bytes, not {len}")
-        }
-        (Errno::EMSGSIZE, Some(mtu)) => {
-            let headers = if target.is_ipv4() { 28 } else { 48 };
-            let most = mtu.saturating_sub(headers);
-            format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
-        }
-        (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
-            let advice = "(no route for multicast; --multicast-if names an interface)";
-            format!("network is unreachable {advice}")
-        }
-        _ => explain_denial(&handle.socket, target, &error.into()),
     }
 }
 
