@@ -1,29 +1,44 @@
 //! tuplecat connects standard input and output to TCP and UDP sockets: four modes that share one I/O pump.
-//! Every event says what identifies the conversation: the 4-tuple of a TCP connection, the sender of a UDP datagram.
+//! Every event carries the identity of its conversation: the 4-tuple of a TCP connection, the sender of a UDP datagram.
 //!
 //! | | TCP | UDP |
 //! |---|---|---|
-//! | wait for others | `tcp-listen`: socket, bind, listen, accept; every client gets a new socket | `udp-bind`: socket, bind, recvfrom; one socket for every peer |
-//! | speak first | `tcp-connect`: socket, connect | `udp-sendto`: socket, sendto |
-//! | what names a conversation | the 4-tuple of the socket: local and remote address and port | the socket has its own address only; each datagram brings its sender |
+//! | waits for others | `tcp-listen`: socket, bind, listen, accept; every client gets a new socket | `udp-bind`: socket, bind, recvfrom; one socket for every peer |
+//! | initiates | `tcp-connect`: socket, connect | `udp-sendto`: socket, sendto |
+//! | identity | the 4-tuple of the socket: local and remote address and port | the socket has its own address only; each datagram brings its sender |
 //! | boundaries | none: a byte stream | one send is one datagram |
-//! | the end | each side ends its own direction (FIN); RST is an error | none: a datagram may be empty, and that ends nothing |
+//! | end | each side ends its own direction (FIN); RST is an error | none: an empty datagram is data, and ends nothing |
 //!
-//! Each of the [`modes`] is one file. A table at its head shows where socket, bind, listen, accept, recv, send, shutdown and
-//! close are called. Read on in [`pump::end`], the interface between sockets and the pump; in [`link::tcp`] and [`link::udp`],
-//! which implement it; and in [`pump`], the loop that drives them.
+//! Start with one of the [`modes`]. The table at the head of the file shows where socket, bind, listen, accept, recv, send,
+//! shutdown and close are called. The four files have one shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ.
+//! Then read [`pump::end`], the interface between sockets and the pump; [`link::tcp`] and [`link::udp`], which implement it;
+//! and [`pump`], the loop that drives them.
 //!
-//! The parts:
+//! A map of the source, in the order in which a run uses it:
 //!
-//! - [`cli`] parses the command line, and [`address`] resolves names.
-//! - `socket` opens and binds sockets. `run` holds the parts that the modes share: session, observers, retries.
-//! - [`pump`] moves bytes between ends. It knows neither transports nor options.
-//! - [`link`] holds the ends on the network: sockets. [`local`] holds the ends on this side: standard input and output, programs.
-//! - [`framing`] cuts input into datagrams, and shows received bytes in other forms.
-//! - [`batch`] holds the bytes in flight, and [`flow`] the addresses that identify a conversation.
-//! - [`tap`] holds the observers, which report events and payload.
-//! - [`escape`] makes text from outside safe to show, and [`exit`] holds the exit statuses.
-//! - [`sys`] makes the calls that need `unsafe` code, and all waiting.
+//! ```text
+//! main.rs           reads the command line, runs it, exits with a status
+//! cli/              the command line: one group of common options, one file for each transport
+//! address/          endpoints and their look-up; access rules of servers (--allow, --deny)
+//! modes/            tcp_listen, tcp_connect, udp_bind, udp_sendto; probe; compare/
+//! run/              what the modes share: observers, session, retries, ready line, local end
+//! socket/           open and bind; socket options, multicast, sockets passed by systemd
+//! link/             the ends on the network: connect/ (RFC 8305), tcp/, udp/
+//! local/            the ends on this side: stdio/, exec/ (programs), expect/ (dialogues),
+//!                   responder, --prefix, --out-dir
+//! framing/          input into datagrams, received chunks into output; pace; replay of a dump
+//! pump/end.rs       the interface of an end: receive, send, finish, and what to wait for
+//! pump/lane.rs      one direction: a chunk from its source to its destinations
+//! pump/wait.rs      the one wait: descriptors, times, signals, limits
+//! pump/close.rs     the ends of a direction, of a link and of the run
+//! tap/event.rs      the events of a run, which every tap receives
+//! tap/              the taps: lines, json, hexdump, pcap, explain, stats, progress
+//! batch.rs          the bytes in flight, in runs with their addresses
+//! flow.rs           transports, addresses, and the identity of a conversation
+//! exit.rs           exit statuses, and the failure that carries one
+//! escape.rs         text from outside that is safe to show; times
+//! sys/              the only unsafe code, and the only poll and sleep
+//! ```
 
 pub mod address;
 pub mod batch;

@@ -1,6 +1,7 @@
 //! House rules of the source that a program can check: sizes, layers, words, and the places of unsafe code and system calls.
 //! Each test is named after its rule, and prints every offender.
 
+use std::fs;
 use std::path::Path;
 
 mod knowledge;
@@ -116,4 +117,23 @@ fn nothing_unused_is_kept() {
         .into_iter()
         .flat_map(|file| lines_of_code(&file, allows));
     is_kept("unused code is allowed", allowed);
+}
+
+#[test]
+fn the_map_of_the_source_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
+    let map = lib.split("//! ```").nth(1).expect("a map in src/lib.rs");
+    let lines = map.lines().filter_map(|line| line.strip_prefix("//! "));
+    let named: Vec<&str> = lines.filter_map(|line| line.split(' ').next()).collect();
+    let named = named.iter().filter(|name| !name.is_empty());
+    let missing = named.clone().filter(|name| !root.join(name).exists());
+    is_kept("no such file", missing.map(ToString::to_string));
+    let entries = fs::read_dir(&root).unwrap();
+    let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let unnamed = entries.filter(|entry| {
+        let is_part_of = |name: &&&str| name.split('/').next() == Some(entry);
+        entry != "lib.rs" && !named.clone().any(|name| is_part_of(&name))
+    });
+    is_kept("not in the map", unnamed);
 }
