@@ -1,6 +1,7 @@
 //! The options of every mode, in one group that each mode flattens once, and those that two modes share.
 //! A mode reads `options.common`. Other options are in the file of their transport, or in `server.rs`.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::dialogue::DIALOGUE;
 use super::values::{self, MAX_INT, whole};
 use super::{DialogueOptions, FramingOptions, SocketOptions};
 use crate::address::{Family, Names, Resolver};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::framing::OutputFraming;
 use crate::local::exec::Program;
@@ -222,10 +223,15 @@ impl From<OsString> for Place {
 #[command(next_help_heading = "Reports")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct ReportOptions {
-    /// Report errors only
+    /// Events to report [default: auto]
+    ///
+    /// A variable of the environment, `TUPLECAT_REPORT`, changes the default.
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["quiet", "verbose"])]
+    pub report: Option<Report>,
+    /// Report errors and warnings only: --report errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Report every chunk of data too
+    /// Report every chunk of data too: --report data
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
     /// Colour of reports
@@ -257,6 +263,54 @@ pub struct ReportOptions {
     /// Explain each call of the sockets API
     #[arg(long)]
     pub explain: bool,
+}
+
+impl ReportOptions {
+    /// Returns the chosen level, which the environment variable sets unless an option does.
+    ///
+    /// Errors: the value of the variable is not a level.
+    pub fn level(&self) -> Result<Report, Failure> {
+        match (self.report, self.quiet, self.verbose) {
+            (Some(level), ..) => Ok(level),
+            (None, true, _) => Ok(Report::Errors),
+            (None, false, 1..) => Ok(Report::Data),
+            (None, false, 0) => Report::from_environment(),
+        }
+    }
+}
+
+/// The events that are reported on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// Events if standard error is a terminal, else errors
+    Auto,
+    /// Nothing: the exit status says how the run ended
+    None,
+    /// Errors, and warnings such as losses
+    Errors,
+    /// Beginnings and ends too
+    Events,
+    /// Every chunk of data too
+    Data,
+}
+
+impl Report {
+    /// Returns the default of `--report`, which an environment variable may set.
+    fn from_environment() -> Result<Self, Failure> {
+        const NAME: &str = "TUPLECAT_REPORT";
+        let value = env::var_os(NAME).unwrap_or_default();
+        let text = value.to_string_lossy();
+        if text.is_empty() {
+            return Ok(Self::Auto);
+        }
+        Self::from_str(&text, false).map_err(|_| {
+            let levels = Self::value_variants().iter();
+            let names = levels.filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+            let text = format!("{NAME} is '{text}', not one of {}", names.join(", "));
+            Failure::new(Exit::Usage, text)
+        })
+    }
 }
 
 /// Records of the traffic, with the bytes of both directions and their addresses.

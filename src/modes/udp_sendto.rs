@@ -42,7 +42,7 @@ fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Sessi
     let traffic = traffic(options, None)?;
     let mut session = Session::new(&options.common, Side::Sender, traffic, observers)?;
     if options.sendto.probe
-        && let Some(lines) = lines(&options.common.report, &session.console)
+        && let Some(lines) = lines(&options.common.report, &session.console)?
     {
         session.taps.add(Box::new(FirstReply::new(lines)));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::fs::FileType;
 
 use super::ready::Ready;
-use crate::cli::{CommonOptions, DumpOptions, Place, ReportOptions};
+use crate::cli::{CommonOptions, DumpOptions, Place, Report, ReportOptions};
 use crate::exit::{Exit, Failure};
 use crate::sys::inherited::BlockingWriter;
 use crate::tap::explain::Explain;
@@ -44,6 +44,7 @@ pub(crate) fn observe(
     } else {
         Console::default()
     };
+    let detail = detail(&common.report)?;
     let mut taps = taps(common, &console)?;
     let ended = mode(Observers {
         start,
@@ -51,12 +52,15 @@ pub(crate) fn observe(
         taps: &mut taps,
         console,
     });
-    let ended = ended.map_err(|error| Failure::of(&error));
+    let mut ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
         taps.emit(&Event::Failed(failure));
     }
     // A run is done if everything is recorded as well.
     let recorded = taps.flush();
+    if let (Err(failure), None) = (&mut ended, detail) {
+        failure.message.clear();
+    }
     let ended = ended.and(recorded);
     taps.emit(&Event::Ended {
         exit: ended
@@ -69,9 +73,12 @@ pub(crate) fn observe(
 }
 
 /// Returns lines on standard error, unless the options forbid them.
-pub(crate) fn lines(report: &ReportOptions, console: &Console) -> Option<Lines<Console>> {
-    let lines = || Lines::new(console.clone(), detail(report), palette(report.color));
-    (!report.quiet).then(lines)
+pub(crate) fn lines(
+    report: &ReportOptions,
+    console: &Console,
+) -> Result<Option<Lines<Console>>, Failure> {
+    let detail = detail(report)?;
+    Ok(detail.map(|detail| Lines::new(console.clone(), detail, palette(report.color))))
 }
 
 fn taps(common: &CommonOptions, console: &Console) -> Result<Taps, Failure> {
@@ -108,9 +115,14 @@ impl Builder<'_> {
     fn add_reports(&mut self, report: &ReportOptions) -> Result<(), Failure> {
         let console = self.console;
         if report.explain {
-            self.add(Explain::new(console.clone(), detail(report), self.palette));
+            let detail = detail(report)?.unwrap_or(Detail::Errors);
+            self.add(Explain::new(console.clone(), detail, self.palette));
         }
-        if let Some(lines) = lines(report, console) {
+        // Warnings are events too, and they would make what stands beside them no JSON.
+        let is_shared = report.events == Some(Place::Standard);
+        if let Some(lines) = lines(report, console)?
+            && (lines.reports(Detail::Events) || !is_shared)
+        {
             self.add(lines);
         }
         if let Some(place) = &report.events {
@@ -162,12 +174,15 @@ impl Builder<'_> {
     }
 }
 
-fn detail(report: &ReportOptions) -> Detail {
-    if report.verbose > 0 {
-        Detail::Chunks
-    } else {
-        Detail::Events
-    }
+/// Returns the detail of the lines on standard error; nothing if there are none, and no error line either.
+fn detail(report: &ReportOptions) -> Result<Option<Detail>, Failure> {
+    Ok(match report.level()? {
+        Report::Auto if io::stderr().is_terminal() => Some(Detail::Events),
+        Report::Auto | Report::Errors => Some(Detail::Errors),
+        Report::None => None,
+        Report::Events => Some(Detail::Events),
+        Report::Data => Some(Detail::Chunks),
+    })
 }
 
 /// Returns the number of bytes that standard input will give, if it is a regular file.

@@ -25,6 +25,8 @@ const LISTED_PEERS: usize = 16;
 /// The events that are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
+    /// Failures and warnings: losses, refusals, waits.
+    Errors,
     /// Beginnings, ends and failures.
     Events,
     /// Every chunk as well.
@@ -48,6 +50,8 @@ pub struct Lines<W> {
     announced: HashSet<(Flow, Direction)>,
     /// Failed attempts, reported if another one succeeds: if none does, the error of the run names them all.
     failed: Vec<String>,
+    /// With errors only, the breaks that the error of the run may name as well.
+    broken: Vec<String>,
     /// True once a line has said that attempts are repeated.
     retry_is_reported: bool,
 }
@@ -61,6 +65,7 @@ impl<W: Write> Lines<W> {
             palette,
             announced: HashSet::new(),
             failed: Vec::new(),
+            broken: Vec::new(),
             retry_is_reported: false,
         }
     }
@@ -69,8 +74,13 @@ impl<W: Write> Lines<W> {
         put_line(&mut self.out, self.palette, word, text);
     }
 
+    /// Returns true if events that need this detail are reported.
+    pub(crate) fn reports(&self, detail: Detail) -> bool {
+        self.detail >= detail
+    }
+
     fn reports_all(&self) -> bool {
-        self.detail == Detail::Chunks
+        self.reports(Detail::Chunks)
     }
 
     fn connect_failed(&mut self, target: &Target, error: &io::Error) {
@@ -112,6 +122,14 @@ impl<W: Write> Lines<W> {
             let left = left.as_secs_f64();
             let text = format!("{reason}; for up to {left:.1} s (--retry-for)");
             self.line("retrying", text);
+        }
+    }
+
+    fn broken(&mut self, text: String) {
+        if self.reports(Detail::Events) {
+            self.line("broken", text);
+        } else {
+            self.broken.push(text);
         }
     }
 
@@ -162,7 +180,7 @@ impl<W: Write> Lines<W> {
     /// Lists the peers that were heard last; with full detail, all of them.
     fn peers(&mut self, states: &[SocketState]) {
         let most = match self.detail {
-            Detail::Events => LISTED_PEERS,
+            Detail::Errors | Detail::Events => LISTED_PEERS,
             Detail::Chunks => usize::MAX,
         };
         let skipped = states.len().saturating_sub(most);
@@ -190,12 +208,13 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Tap for Lines<W> {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
+        if !self.reports(detail_of(event)) {
+            return;
+        }
         match event {
             Event::Listening { socket, reach } => self.line("listening", bound(socket, *reach)),
             Event::Bound { socket, reach } => self.line("bound", bound(socket, *reach)),
-            Event::Connecting(target) if self.reports_all() => {
-                self.line("connecting", &target.remote);
-            }
+            Event::Connecting(target) => self.line("connecting", &target.remote),
             Event::ConnectFailed { target, error, .. } => self.connect_failed(target, error),
             Event::Retrying { failure, left } => self.retrying(failure, *left),
             Event::Open { flow, after } => self.open(flow, *after),
@@ -203,14 +222,14 @@ impl<W: Write> Tap for Lines<W> {
             Event::Connected { flow, .. } => self.connected(flow),
             Event::Accepted(name) => self.line("accepted", name),
             Event::Data(data) => self.data(data),
-            Event::HalfClosed(name) if self.reports_all() => {
+            Event::HalfClosed(name) => {
                 self.line("finished", format!("{name}  nothing more to send"));
             }
-            Event::PeerFinished(name) if self.reports_all() => {
+            Event::PeerFinished(name) => {
                 self.line("finished", format!("{name}  by the peer"));
             }
             Event::Broken { name, error } => {
-                self.line("broken", format!("{}  {}", broken(*name), describe(error)));
+                self.broken(format!("{}  {}", broken(*name), describe(error)));
             }
             Event::Unreachable(error) => self.line("refused", icmp_error(error)),
             Event::Ignored { flow, bytes } => self.ignored(flow, *bytes),
@@ -228,15 +247,40 @@ impl<W: Write> Tap for Lines<W> {
             Event::Capped { text } => self.line("capped", text),
             Event::Transferred(sum) => self.line("transfer", transfer(sum)),
             Event::Peers(states) => self.peers(states),
-            Event::Exited(end) if self.reports_all() || !end.status.success() => {
-                self.line("exited", child_end(end));
-            }
+            Event::Exited(end) => self.line("exited", child_end(end)),
             Event::Closed(state) => self.line("closed", totals(state)),
             Event::Sockets(states) => self.table(states),
-            #[rustfmt::skip]
-            Event::Called(_) | Event::Connecting(_) | Event::HalfClosed(_)
-            | Event::PeerFinished(_) | Event::Exited(_) | Event::Failed(_) | Event::Ended { .. } => {}
+            Event::Failed(failure) if !failure.message.is_empty() => self.broken.clear(),
+            Event::Called(_) | Event::Failed(_) | Event::Ended { .. } => {}
         }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        for text in std::mem::take(&mut self.broken) {
+            self.line("broken", text);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the least detail that reports an event.
+fn detail_of(event: &Event<'_>) -> Detail {
+    match event {
+        Event::Exited(end) if end.status.success() => Detail::Chunks,
+        Event::Transferred(sum) if sum.lost == 0 => Detail::Events,
+        #[rustfmt::skip]
+        Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
+        | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
+        | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+        | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_) => Detail::Errors,
+        #[rustfmt::skip]
+        Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
+        | Event::Retrying { .. } | Event::Open { .. } | Event::Connected { .. }
+        | Event::Accepted(_) | Event::Data(_) | Event::Peers(_) | Event::Closed(_)
+        | Event::Ended { .. } => Detail::Events,
+        #[rustfmt::skip]
+        Event::Connecting(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
+        | Event::Called(_) => Detail::Chunks,
     }
 }
 

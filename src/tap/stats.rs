@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::BinaryBytes;
 
-use super::lines::{Lines, Palette, put_line};
+use super::lines::{Detail, Lines, Palette, put_line};
 use super::phrases::{Bytes, at_least, datagrams, millis, number, path};
 use super::{Console, Count, Event, PerDirection, SocketState, Tap};
 use crate::flow::Direction;
@@ -153,8 +153,10 @@ impl<W: Write> Tap for FirstReply<W> {
             self.is_reported = true;
             let millis = asked.elapsed().as_secs_f64() * 1e3;
             let flow = data.flow.arrow(data.direction);
-            let text = format_args!("{flow}  answered after {millis:.2} ms");
-            self.lines.line("open", text);
+            let text = format!("{flow}  answered after {millis:.2} ms");
+            if self.lines.reports(Detail::Events) {
+                self.lines.line("open", text);
+            }
         }
     }
 }

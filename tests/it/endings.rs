@@ -165,9 +165,9 @@ fn waits_on_request(side: Side) {
     running.wait().exits(0);
 }
 
-/// Without anything to wait for there is no report, and `-q` suppresses the others.
+/// Without anything to wait for there is no report, and `--report none` suppresses the others.
 fn ends_within_the_silence(side: Side) {
-    let (mut running, peer) = meet(side, "-q", Input::Held);
+    let (mut running, peer) = meet(side, "--report none", Input::Held);
     finish(&peer);
     assert!(
         !running.has_ended_within(Duration::from_millis(1500)),

@@ -10,6 +10,79 @@ use tuplecat::flow::Transport;
 use crate::common::*;
 
 both! {
+    /// Under cron, in CI and in pipes, a run that goes well prints nothing.
+    fn a_run_that_goes_well_is_silent_in_a_pipe(transport) {
+        let server = waits(transport, "0").env("TUPLECAT_REPORT", "").start();
+        let client = speaks(transport, server.ready()).env("TUPLECAT_REPORT", "");
+        let client = client.says("x").run().exits(0);
+        let server = server.wait().exits(0);
+        assert_eq!((client.err.as_str(), server.err.as_str()), ("", ""));
+        assert_eq!(server.text(), "x");
+    }
+
+    /// On a terminal every event is reported.
+    fn a_terminal_gets_all_events(transport) {
+        let (person, process) = terminal();
+        let server = waits(transport, "0").env("TUPLECAT_REPORT", "").stderr(Output::To(process.into()));
+        let server = server.start();
+        let report = Capture::start(person);
+        speaks(transport, server.ready()).says("x").run().exits(0);
+        report.wait_for("closed");
+        let text = String::from_utf8_lossy(&report.so_far()).into_owned();
+        assert!(text.contains("127.0.0.1:"), "{text}");
+        server.wait().exits(0);
+    }
+
+    /// An option beats the variable, and the variable beats the default.
+    fn a_variable_sets_the_default_of_the_level(transport) {
+        for (variable, option, events, data) in [
+            ("none", "", false, false),
+            ("errors", "", false, false),
+            ("events", "", true, false),
+            ("data", "", true, true),
+            ("auto", "", false, false),
+            ("none", "--report events", true, false),
+            ("none", "-v", true, true),
+            ("data", "-q", false, false),
+            ("data", "--report errors", false, false),
+            ("events", "--report auto", false, false),
+            ("events", "--report data", true, true),
+        ] {
+            let server = waits(transport, option).args("0").env("TUPLECAT_REPORT", variable).start();
+            let client = speaks(transport, server.ready());
+            client.says("x").run().exits(0);
+            let err = server.wait().exits(0).err;
+            let has = |word: &str| err.lines().any(|line| line.starts_with(word));
+            assert_eq!(has("closed"), events, "{variable} {option}: {err}");
+            if transport == Transport::Tcp {
+                assert_eq!(has("received"), data, "{variable} {option}: {err}");
+            }
+            assert!(events || err.is_empty(), "{variable} {option}: {err}");
+        }
+    }
+
+    /// With `--report none` the status is all that a failed run leaves.
+    fn the_status_alone_can_say_that_a_run_failed(transport) {
+        let (_nobody, address) = refusing(transport);
+        let client = |words: &str| speaks(transport, address).args(words).says("x").run().exits(5);
+        assert_eq!(client("--report none").err, "");
+        assert!(client("-q").err.contains("tuplecat: "));
+        let done = waits(transport, "--report none --timeout 100ms 0").run().exits(6);
+        assert_eq!(done.err, "");
+    }
+
+    /// A second choice of the level is an error, and so is a level that does not exist.
+    fn a_level_is_chosen_once(transport) {
+        for words in ["-q --report events", "--report data -v", "-v --report none", "-q -v"] {
+            let done = waits(transport, words).args("0").run().exits(2);
+            assert!(done.err.contains("cannot be used with"), "{words}: {}", done.err);
+        }
+        let done = waits(transport, "--report loud 0").run().exits(2);
+        assert!(done.err.contains("[possible values: auto, none, errors, events, data]"));
+        let done = waits(transport, "0").env("TUPLECAT_REPORT", "loud").run();
+        done.fails(2, "TUPLECAT_REPORT is 'loud', not one of auto, none, errors, events, data");
+    }
+
     /// With `-q` only errors are reported.
     fn quiet_is_quiet(transport) {
         let server = waits(transport, "-q 0").start();
@@ -146,6 +219,66 @@ both! {
             assert_eq!(text.contains(&0x1b), is_coloured, "{words} {variable:?} {on_terminal}");
         }
     }
+}
+
+/// Warnings are reported in a pipe as well: losses, refusals, waits. What goes well is not.
+#[test]
+fn losses_and_refusals_are_reported_in_a_pipe() {
+    let server = |words: &str| {
+        let server = tuplecat("udp-bind 0 --count 1 --max-datagram 4").args(words);
+        server.env("TUPLECAT_REPORT", "").start()
+    };
+    let truncates = server("");
+    let (peer, own) = datagrams();
+    peer.send_to(b"too long", truncates.ready()).unwrap();
+    let address = truncates.ready();
+    let expected = format!("truncated  udp {address} <- {own}  8 -> 4 bytes\n");
+    assert_eq!(truncates.wait().exits(0).err, expected);
+
+    let denies = server("--deny 127.0.0.0/8 --timeout 300ms --report errors");
+    let (address, text) = (
+        denies.ready(),
+        "1 datagram not allowed here (--allow, --deny)",
+    );
+    peer.send_to(b"no", address).unwrap();
+    let err = denies.wait().exits(6).err;
+    let expected = format!("rejected   udp {address} <- {own}  {text}\n");
+    assert!(err.starts_with(&expected), "{err}");
+    assert_eq!(err.lines().count(), 2, "{err}");
+}
+
+/// The error of the run names the break of its connection, so no other line does.
+#[test]
+fn a_failure_is_reported_once_in_a_pipe() {
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect")
+        .to(address)
+        .env("TUPLECAT_REPORT", "");
+    let client = client.stdin(Input::Held).start();
+    let own = client.ready();
+    let peer = accept(&listener);
+    socket2::SockRef::from(&peer)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(peer);
+    let expected = format!("tuplecat: tcp {own} <-> {address}: connection reset by peer\n");
+    assert_eq!(client.wait().exits(7).err, expected);
+    // A client among many has no other line.
+    let server = tuplecat("tcp-listen -k 0")
+        .env("TUPLECAT_REPORT", "")
+        .start();
+    let peer = connect(server.ready());
+    let own = peer.local_addr().unwrap();
+    socket2::SockRef::from(&peer)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(peer);
+    let line = server.err().wait_for_line("broken");
+    let name = format!(
+        "tcp {} <-> {own}  #1  connection reset by peer",
+        server.ready()
+    );
+    assert!(line.ends_with(&name), "{line}");
 }
 
 #[test]

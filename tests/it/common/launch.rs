@@ -310,6 +310,8 @@ fn wrapped(program: &OsStr, redirections: &[String]) -> Command {
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "NOTIFY_SOCKET"] {
         command.env_remove(name);
     }
+    // Most tests read reports, which a pipe gets only on request.
+    command.env("TUPLECAT_REPORT", "events");
     command
 }
 
