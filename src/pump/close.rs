@@ -11,22 +11,17 @@
 //! | both have ended | [`close_once_acknowledged`](Pump::close_once_acknowledged), then [`remove`](Pump::remove) closes it |
 //! | it has failed | [`fail`](Pump::fail) notes why; it is removed when what came before is delivered |
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Pump;
 use super::end::{Close, Finish, Link, Next};
 use super::lane::is_temporary;
 use super::node::{Load, NodeId, Outgoing, Party, Route};
-use super::rules::{AfterPeerEnd, LEAVE_TIME, OnInputEnd, OnPeerEnd, WAIT_REPORT_TIME};
+use super::rules::{
+    AfterPeerEnd, LEAVE_TIME, MUTE_TIME, OnInputEnd, OnPeerEnd, SILENT_TIME, WAIT_REPORT_TIME,
+};
 use crate::exit::{Exit, Failure};
 use crate::tap::Event;
-
-/// Time for which a peer may be silent before a drain ends, and time for which a drain may last.
-const DRAIN_SILENCE: Duration = Duration::from_secs(1);
-const DRAIN_TIME: Duration = Duration::from_secs(30);
-
-/// Shortest and longest pause between two looks at what a peer has acknowledged.
-const ACK_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
 
 /// State of a lane since nothing more comes from its end.
 pub(super) struct Ended {
@@ -34,9 +29,11 @@ pub(super) struct Ended {
     /// Whether a shared end has been given the end of this stream.
     is_delivered: bool,
     /// Whether the user knows what is being waited for.
-    is_reported: bool,
+    pub(super) is_reported: bool,
+    /// Whether the peer has ended it, so that nothing is left to be read.
+    pub(super) is_last: bool,
     /// Bytes that the peer had not acknowledged when that was last asked, and the time since which there have not been fewer.
-    unacknowledged: Option<(usize, Instant)>,
+    pub(super) unacknowledged: Option<(usize, Instant)>,
 }
 
 impl Ended {
@@ -45,39 +42,16 @@ impl Ended {
             since: now,
             is_delivered: false,
             is_reported: false,
+            is_last: false,
             unacknowledged: None,
         }
     }
 }
 
-/// Reading of a link whose bytes nobody takes any more, to give its peer time to finish.
-///
-/// Closed with bytes that are not read, or that come later, it would be reset (RFC 1122, 4.2.2.13), and what the peer has not read
-/// yet would be lost.
-pub(super) struct Drain {
-    /// Time at which bytes last came.
-    last_read: Instant,
-    /// Time at which it ends even if bytes still come.
-    until: Instant,
-}
-
-impl Drain {
-    fn new(now: Instant) -> Self {
-        Self {
-            last_read: now,
-            until: now + DRAIN_TIME,
-        }
-    }
-
-    fn ends_at(&self) -> Instant {
-        self.until.min(self.last_read + DRAIN_SILENCE)
-    }
-}
-
 /// End of the run, as far as it is decided.
 pub(super) struct Ending {
-    /// The result, and the time until which arrived bytes may still be written out.
-    leaving: Option<(Result<(), Failure>, Instant)>,
+    /// The result, and the time until which arrived bytes may still be written out, unless that is over.
+    leaving: Option<(Result<(), Failure>, Option<Instant>)>,
     /// Result of the last link that was closed.
     last_closed: Result<(), Failure>,
 }
@@ -95,9 +69,14 @@ impl Ending {
         self.leaving.is_some()
     }
 
+    /// Returns true unless the run is about to end by a failure, a limit or a signal.
+    pub(super) fn is_orderly(&self) -> bool {
+        matches!(&self.leaving, None | Some((Ok(()), _)))
+    }
+
     /// Returns the time by which the run is over, once that is decided.
     pub(super) fn leaves_by(&self) -> Option<Instant> {
-        self.leaving.as_ref().map(|(_, until)| *until)
+        self.leaving.as_ref().and_then(|(_, until)| *until)
     }
 
     /// Returns the result of the run, now that no link is left.
@@ -136,6 +115,14 @@ impl Pump<'_> {
                 }
             }
         }
+    }
+
+    /// Handles the same where the peer has ended the stream.
+    pub(super) fn on_last(&mut self, id: NodeId) {
+        let lane = &mut self.nodes[id].lane;
+        lane.drain = None;
+        lane.end(self.clock.now).is_last = true;
+        self.on_end(id);
     }
 
     /// Handles [`Arrival::Enough`](super::end::Arrival::Enough): an end wants nothing more. If it is shared, the run is over.
@@ -179,13 +166,15 @@ impl Pump<'_> {
             return;
         };
         // What has come may still be answered by a partner of its own.
-        if node.has_enough && !is_alone {
-            self.remove(id);
-        } else if is_failed || self.ending.is_leaving() || self.nodes.has_ended(partner) {
+        let has_enough = node.has_enough && !is_alone;
+        let is_over = is_failed || has_enough || self.ending.is_leaving();
+        if is_over || self.nodes.has_ended(partner) {
             self.close_once_acknowledged(id);
         } else if !is_relayed {
             if self.nodes.is_own(partner) {
                 self.finish(partner);
+            } else {
+                self.finish_shared(partner);
             }
             self.wait_for_input_end(id);
         }
@@ -212,7 +201,7 @@ impl Pump<'_> {
         if !is_shared && self.rules.on_peer_end != OnPeerEnd::Quit {
             return;
         }
-        let after = self.rules.after_peer_end(input.lane.has_given);
+        let after = self.rules.after_peer_end(input.lane.last_given.is_some());
         let since = ended.since;
         if !ended.is_reported && after != AfterPeerEnd::Leave {
             let due = since.max(self.clock.last_moved) + WAIT_REPORT_TIME;
@@ -242,6 +231,7 @@ impl Pump<'_> {
         }
         match self.rules.on_input_end {
             OnInputEnd::Keep | OnInputEnd::FinishAfterPeer => {}
+            OnInputEnd::FinishWhenSilent => self.finish_when_silent(id),
             OnInputEnd::Finish => self.finish(id),
             OnInputEnd::Quit => {
                 self.finish(id);
@@ -250,8 +240,45 @@ impl Pump<'_> {
         }
     }
 
+    /// Ends the direction towards a link that gets no input once its peer is silent, where the rules say so.
+    pub(super) fn finish_when_silent(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
+        let is_due = self.rules.on_input_end == OnInputEnd::FinishWhenSilent
+            && node.party.link().is_some()
+            && node.outgoing == Outgoing::Open
+            && self.nodes.has_ended(node.partner);
+        if !is_due {
+            return;
+        }
+        let input = self.nodes.get(node.partner);
+        let since = input.and_then(|input| input.lane.ended.as_ref().map(|ended| ended.since));
+        let end = match (node.lane.last_given, since) {
+            (Some(last), _) => last + SILENT_TIME,
+            (None, Some(since)) => since.max(node.silence.since()) + MUTE_TIME,
+            (None, None) => self.clock.now,
+        };
+        if self.clock.now < end {
+            self.schedule.run_at(id, end);
+        } else {
+            self.finish(id);
+        }
+    }
+
+    /// Ends a shared end once nothing more can come: every link has ended, and no other can come.
+    fn finish_shared(&mut self, local: NodeId) {
+        let has_ended = |&id: &NodeId| {
+            let lane = &self.nodes[id].lane;
+            lane.ended.is_some() && !lane.is_waiting()
+        };
+        if self.nodes.listeners.is_empty() && self.nodes.links.iter().all(has_ended) {
+            self.finish(local);
+        }
+    }
+
     /// Ends the direction towards an end: nothing more will be sent to it.
-    fn finish(&mut self, id: NodeId) {
+    pub(super) fn finish(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
@@ -283,124 +310,20 @@ impl Pump<'_> {
         }
     }
 
-    /// Closes a link of which both directions have ended, as soon as its peer has acknowledged everything.
-    pub(super) fn close_once_acknowledged(&mut self, id: NodeId) {
-        let node = &self.nodes[id];
-        // Otherwise close(2) sends the FIN.
-        if self.rules.on_input_end == OnInputEnd::Finish
-            && node.failure.is_none()
-            && node.close == Close::Orderly
-        {
-            self.finish(id);
-        }
-        let Some(node) = self.nodes.get(id) else {
-            return;
-        };
-        if node.outgoing != Outgoing::Finishing && !self.awaits_acknowledgement(id) {
-            self.remove(id);
-        }
-    }
-
-    /// Returns true if a link is kept open because what was sent may still be lost: after close(2) no error would be reported.
-    fn awaits_acknowledgement(&mut self, id: NodeId) -> bool {
-        let is_orderly = matches!(&self.ending.leaving, None | Some((Ok(()), _)));
-        let node = &mut self.nodes[id];
-        let is_done = node.outgoing == Outgoing::Finished || node.route != Route::Others;
-        if !is_orderly || node.failure.is_some() || !is_done {
-            return false;
-        }
-        match node.party.end_mut().health() {
-            Ok(0) => return false,
-            Ok(left) => self.await_acknowledgement(id, left),
-            Err(error) => self.fail(id, &error),
-        }
-        true
-    }
-
-    /// Looks again after a while: no descriptor becomes ready when the last byte is acknowledged.
-    fn await_acknowledgement(&mut self, id: NodeId, left: usize) {
-        let now = self.clock.now;
-        let node = &mut self.nodes[id];
-        let ended = node.lane.end(now);
-        let since = match ended.unacknowledged {
-            Some((before, since)) if before <= left => since,
-            _ => {
-                ended.unacknowledged = Some((left, now));
-                now
-            }
-        };
-        let silence = now - since;
-        if let Some(limit) = self.rules.client_timeout
-            && silence >= limit
-        {
-            return self.fail_stalled(id, limit);
-        }
-        if silence >= WAIT_REPORT_TIME
-            && let Some(link) = node.party.link()
-            && !std::mem::replace(&mut ended.is_reported, true)
-        {
-            let text = "the peer has not acknowledged all that was sent: waiting until it does";
-            self.taps.emit(&Event::Waiting {
-                socket: &link.identity(),
-                text: text.to_owned(),
-            });
-        }
-        let [shortest, longest] = ACK_PAUSES;
-        let pause = (silence / 8).clamp(shortest, longest);
-        self.schedule.run_at(id, now + pause);
-    }
-
-    /// Begins to drain a link whose own local end neither gives nor takes any more.
-    pub(super) fn drain_partner(&mut self, own: NodeId) {
-        let Some(node) = self.nodes.get(own) else {
-            return;
-        };
-        if node.lane.ended.is_none() || node.failure.is_none() {
-            return;
-        }
-        let (link, now) = (node.partner, self.clock.now);
-        if link != own
-            && let Some(node) = self.nodes.get_mut(link)
-        {
-            let drain = &mut node.lane.drain;
-            drain.get_or_insert_with(|| Box::new(Drain::new(now)));
-            self.schedule.run(link);
-        }
-    }
-
-    /// Goes on with a link that is drained, whose bytes have just been dropped.
-    pub(super) fn drain(&mut self, id: NodeId) {
-        let now = self.clock.now;
-        if let Some(drain) = &mut self.nodes[id].lane.drain {
-            drain.last_read = now;
-        }
-        self.schedule.touch(id);
-        self.check_drain(id);
-    }
-
-    /// Ends the drain of a link once it has lasted long enough.
-    pub(super) fn check_drain(&mut self, id: NodeId) {
-        let Some(drain) = &self.nodes[id].lane.drain else {
-            return;
-        };
-        let end = drain.ends_at();
-        if self.clock.now < end {
-            self.schedule.run_at(id, end);
-        } else {
-            self.on_enough(id);
-        }
-    }
-
     /// Begins to leave: nothing more is sent, and what has already arrived is written out, within [`LEAVE_TIME`].
     pub(super) fn leave(&mut self, end: Result<(), Failure>) {
         if self.ending.is_leaving() {
             return;
         }
-        self.ending.leaving = Some((end, self.clock.now + LEAVE_TIME));
+        let gives_up = matches!(&end, Err(failure) if failure.exit == Exit::TimedOut);
+        self.ending.leaving = Some((end, Some(self.clock.now + LEAVE_TIME)));
         for &listener in &self.nodes.listeners {
             self.schedule.run(listener);
         }
         for id in self.nodes.links.clone() {
+            if gives_up {
+                self.reset_in_the_middle(id);
+            }
             let Some(node) = self.nodes.get(id) else {
                 continue;
             };
@@ -414,11 +337,32 @@ impl Pump<'_> {
 
     /// Leaves at once, and drops what has arrived: it cannot be written.
     pub(super) fn abandon(&mut self, end: Result<(), Failure>) {
-        self.ending.leaving = Some((end, self.clock.now));
+        self.ending.leaving = Some((end, None));
         self.close_all();
     }
 
-    pub(super) fn close_all(&mut self) {
+    /// Ends the time for writing out what has arrived. After an orderly end, what was sent is still to be acknowledged.
+    pub(super) fn stop_leaving(&mut self) {
+        let Some((Ok(()), until)) = &mut self.ending.leaving else {
+            return self.close_all();
+        };
+        *until = None;
+        for id in self.nodes.links.clone() {
+            let Some(node) = self.nodes.get_mut(id) else {
+                continue;
+            };
+            (node.queue, node.lane.in_flight) = (None, None);
+            node.lane.waits_for_sink = false;
+            node.lane.end(self.clock.now);
+            self.leave_all_queues(id);
+            self.close_once_acknowledged(id);
+        }
+        for id in self.nodes.listeners.clone() {
+            self.remove(id);
+        }
+    }
+
+    fn close_all(&mut self) {
         for (_, node) in &mut self.nodes.slab {
             (node.queue, node.lane.in_flight) = (None, None);
         }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::Pump;
 use super::end::Close;
-use super::node::{NodeId, Party};
+use super::node::{NodeId, Party, Silence};
 use super::rules::Seconds;
-use crate::exit::{Failure, describe};
+use crate::exit::{Exit, Failure, describe};
 use crate::flow::Identity;
 use crate::tap::{Conversation, Event};
+
+/// Pause before a link that seems idle is looked at again, while what has arrived for it is read.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 impl Pump<'_> {
     /// Handles a failure to read from an end.
@@ -78,34 +81,84 @@ impl Pump<'_> {
             if let Some(own) = self.nodes.get_mut(partner)
                 && let Some(queue) = &mut own.queue
             {
-                queue.since = now;
+                queue.silence = Silence::new(now);
             }
             self.schedule.touch(partner);
         }
         self.schedule.run(id);
     }
 
-    /// Closes a link that has taken nothing of what waits for it for longer than the limit.
+    /// Fails a link that has acknowledged nothing of what waits for it for as long as the limit allows.
     pub(super) fn check_client_timeout(&mut self, id: NodeId) {
-        let (Some(node), Some(limit)) = (self.nodes.get(id), self.rules.client_timeout) else {
+        let (Some(node), Some(limit)) = (self.nodes.get_mut(id), self.rules.client_timeout) else {
             return;
         };
-        let (Some(queue), Some(_)) = (&node.queue, node.party.link()) else {
+        let (Some(queue), Party::Link(link)) = (&mut node.queue, &mut node.party) else {
             return;
         };
-        let due = queue.since + limit;
-        if self.clock.now < due {
-            return self.schedule.run_at(id, due);
+        let unacknowledged = || link.health().unwrap_or(0);
+        let next = queue.silence.check(self.clock.now, limit, unacknowledged);
+        if let Some(time) = next {
+            return self.schedule.run_at(id, time);
         }
         self.fail_stalled(id, limit);
         // It may go on sending for ever, but nothing is read for it any more.
         self.on_end(id);
     }
 
+    /// Ends a link over which nothing has moved for as long as the limit allows, or the run, if there can be no other link.
+    pub(super) fn check_idle(&mut self, id: NodeId) {
+        let (Some(limit), false) = (self.rules.idle_timeout, self.ending.is_leaving()) else {
+            return;
+        };
+        if self.nodes.listeners.contains(&id) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(id).filter(|node| node.failure.is_none()) else {
+            return;
+        };
+        let Party::Link(link) = &mut node.party else {
+            return;
+        };
+        let unacknowledged = || link.health().unwrap_or(0);
+        let next = node.silence.check(self.clock.now, limit, unacknowledged);
+        if let Some(time) = next {
+            return self.schedule.run_at(id, time);
+        }
+        let is_runnable = self.schedule.is_runnable(id);
+        if !self
+            .clock
+            .has_looked(self.nodes[id].silence.since(), is_runnable)
+        {
+            return self.schedule.run_at(id, self.clock.now + LOOK_PAUSE);
+        }
+        let (limit, option) = (Seconds(limit), self.rules.words.idle_timeout);
+        let text = format!("nothing was sent or received for {limit} ({option})");
+        if self.nodes.listeners.is_empty() {
+            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+        } else {
+            self.reset_in_the_middle(id);
+            self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
+            self.on_end(id);
+        }
+    }
+
+    /// Lets a link that is given up be reset, if its peer has not got all that was meant for it.
+    pub(super) fn reset_in_the_middle(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
+        if node.queue.is_some() || node.party.end_mut().health().unwrap_or(0) > 0 {
+            node.close = Close::Reset;
+        }
+    }
+
     /// Fails a link that has taken nothing for so long; its peer learns that it has not got all.
     pub(super) fn fail_stalled(&mut self, id: NodeId, limit: Duration) {
-        let (limit, option) = (Seconds(limit), self.rules.words.client_timeout);
-        let text = format!("took nothing for {limit} ({option})");
+        let mut text = format!("acknowledged nothing for {}", Seconds(limit));
+        if self.rules.client_timeout.is_some() {
+            text = format!("{text} ({})", self.rules.words.client_timeout);
+        }
         self.nodes[id].close = Close::Reset;
         self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
     }

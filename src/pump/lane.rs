@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Pump;
 use super::end::{Arrival, Finish, Next};
-use super::node::{InFlight, Load, Node, NodeId, Queue, Route};
+use super::node::{InFlight, Load, Node, NodeId, Queue, Route, Silence};
 use super::rules::InputTo;
 use super::splice::SPLICE_START;
 use crate::batch::{Batch, Cursor};
@@ -19,7 +19,7 @@ const ACCEPTS_A_TURN: usize = 64;
 const SPARE_BATCHES: usize = 64;
 
 /// Time after which an end that takes nothing is not expected to take more, where no time is given.
-const STALL_TIME: Duration = Duration::from_secs(30);
+pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
 
 /// One of the two sides of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,8 @@ impl Pump<'_> {
 
     /// Moves one batch from its source to where the lane leads; `ready` is the side that was waited for.
     pub(super) fn move_load(&mut self, id: NodeId, ready: Side) {
-        if self.nodes[id].lane.ended.is_some() {
+        let lane = &self.nodes[id].lane;
+        if lane.ended.is_some() && lane.drain.is_none() {
             return self.finish_incoming(id);
         }
         if !self.has_audience(id) {
@@ -71,8 +72,10 @@ impl Pump<'_> {
         }
         if let Some(batch) = self.fetch(id) {
             self.clock.moved();
-            let lane = &mut self.nodes[id].lane;
-            lane.has_given = true;
+            let node = &mut self.nodes[id];
+            node.silence = Silence::new(self.clock.now);
+            let lane = &mut node.lane;
+            lane.last_given = Some(self.clock.now);
             lane.is_bulk = batch.len() >= SPLICE_START;
             self.deliver(id, batch);
         }
@@ -109,7 +112,7 @@ impl Pump<'_> {
                     continue;
                 }
                 Ok(Arrival::Nothing) => self.on_nothing(id),
-                Ok(Arrival::End) => self.on_end(id),
+                Ok(Arrival::End) => self.on_last(id),
                 Ok(Arrival::Enough) => self.on_enough(id),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.on_nothing(id),
                 Err(error) if error.kind() == ErrorKind::Interrupted => self.schedule.run(id),
@@ -200,11 +203,14 @@ impl Pump<'_> {
         if node.failure.is_some() {
             return true;
         }
-        let end = node.party.end_mut();
+        let (before, end) = (*at, node.party.end_mut());
         let (result, is_taken) = match load {
             Load::Batch(batch) => (end.send(batch, at, self.taps), batch.is_taken(*at)),
             Load::End(link) => (end.finish(Finish::Stream(link), self.taps), true),
         };
+        if *at != before {
+            node.silence = Silence::new(self.clock.now);
+        }
         // What it has got may be what it answers to.
         self.schedule.touch(to);
         match result {
@@ -257,11 +263,11 @@ impl Pump<'_> {
             && node.queue.is_none()
             && node.party.link().is_some()
         {
-            self.schedule.run_at(to, since + limit);
+            self.schedule.run_at(to, since + limit / 2);
         }
         let queue = node.queue.get_or_insert_with(|| {
-            let lanes = VecDeque::new();
-            Box::new(Queue { lanes, since })
+            let (lanes, silence) = (VecDeque::new(), Silence::new(since));
+            Box::new(Queue { lanes, silence })
         });
         &mut queue.lanes
     }
@@ -271,7 +277,7 @@ impl Pump<'_> {
         self.schedule.touch(to);
         let now = self.clock.now;
         self.nodes[to].queue.take_if(|queue| {
-            queue.since = now;
+            queue.silence = Silence::new(now);
             queue.lanes.pop_front();
             queue.lanes.is_empty()
         });
@@ -321,7 +327,7 @@ impl Pump<'_> {
         } else if let Some(queue) = &mut node.queue
             && at != before
         {
-            queue.since = now;
+            queue.silence = Silence::new(now);
             queue.lanes[0].1 = at;
         }
         if in_flight.awaited == 0 {
@@ -378,7 +384,7 @@ impl Pump<'_> {
     fn takes(&self, node: &Node) -> bool {
         let limit = self.rules.client_timeout.unwrap_or(STALL_TIME);
         let queue = node.queue.as_ref();
-        queue.is_none_or(|queue| self.clock.now < queue.since + limit)
+        queue.is_none_or(|queue| self.clock.now < queue.silence.since() + limit)
     }
 }
 

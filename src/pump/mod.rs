@@ -10,6 +10,7 @@ use crate::sys::splice::Pipe;
 use crate::tap::Taps;
 
 mod close;
+mod drain;
 pub mod end;
 mod failure;
 mod lane;
@@ -133,6 +134,13 @@ impl<'a> Pump<'a> {
         self.nodes[id].partner = local.unwrap_or(id);
         self.nodes.links.push(id);
         self.schedule.run(id);
+        self.check_idle(id);
+        if let Some(local) = local
+            && self.nodes[local].readiness().recv.fd().is_none()
+        {
+            // An end with a descriptor is asked when that is readable: a background job must not touch its terminal before.
+            self.schedule.run(local);
+        }
         if let Err(error) = self.attach(id) {
             self.fail(id, &error);
             self.remove(id);

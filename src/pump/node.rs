@@ -2,11 +2,12 @@
 //! A lane holds one chunk at most. Until that is delivered nothing more is read: that is all the flow control there is.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::close::{Drain, Ended};
+use super::close::Ended;
+use super::drain::Drain;
 use super::end::{Close, End, Link, Readiness, Wait};
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
@@ -28,6 +29,8 @@ pub(super) struct Node {
     /// Lanes that wait until this end takes more, if there are any.
     pub(super) queue: Option<Box<Queue>>,
     pub(super) outgoing: Outgoing,
+    /// Silence of a link in both directions.
+    pub(super) silence: Silence,
     /// Whether it has returned [`Arrival::Enough`](super::end::Arrival::Enough).
     pub(super) has_enough: bool,
     /// Reason why nothing more can be sent to it.
@@ -101,8 +104,8 @@ pub(super) struct Lane {
     pub(super) splicing: Splicing,
     /// Whether the last read or splice moved so much that splicing pays.
     pub(super) is_bulk: bool,
-    /// Whether anything has come from here, if only an empty datagram.
-    pub(super) has_given: bool,
+    /// Time at which something last came from here, if only an empty datagram.
+    pub(super) last_given: Option<Instant>,
     /// Drain, where what comes is dropped.
     pub(super) drain: Option<Box<Drain>>,
     /// State since nothing more comes from here.
@@ -137,8 +140,57 @@ pub(super) enum Load {
 pub(super) struct Queue {
     /// Each lane with the part of its load that is taken; a lane without a load waits to read one.
     pub(super) lanes: VecDeque<(NodeId, Cursor)>,
-    /// Time since which the end has taken nothing.
-    pub(super) since: Instant,
+    /// Silence of the end while they wait.
+    pub(super) silence: Silence,
+}
+
+/// Time in which nothing has moved over a link, as far as this process knows.
+///
+/// A large send buffer hides from the socket calls that a slow peer still takes bytes, so the kernel is asked what the peer has
+/// acknowledged: in the middle and at the end of the time that a limit allows.
+pub(super) struct Silence {
+    since: Instant,
+    /// Bytes that were not acknowledged when that was last asked.
+    unacknowledged: Option<usize>,
+}
+
+impl Silence {
+    pub(super) fn new(since: Instant) -> Self {
+        Self {
+            since,
+            unacknowledged: None,
+        }
+    }
+
+    /// Returns the time since which nothing has moved.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Returns the time at which to look again, or `None` if nothing has moved for `limit`.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        limit: Duration,
+        unacknowledged: impl FnOnce() -> usize,
+    ) -> Option<Instant> {
+        let (middle, end) = (self.since + limit / 2, self.since + limit);
+        if now < middle {
+            return Some(middle);
+        }
+        let left = unacknowledged();
+        let before = self.unacknowledged.replace(left);
+        match before {
+            Some(before) if left < before => {
+                self.since = now;
+                Some(now + limit / 2)
+            }
+            // Nothing is known of the time before, in which this process may have been stopped.
+            None if left > 0 => Some(end.max(now + limit / 2)),
+            _ if now < end => Some(end),
+            _ => None,
+        }
+    }
 }
 
 impl Lane {
@@ -162,6 +214,7 @@ impl Node {
             partner,
             queue: None,
             outgoing: Outgoing::Open,
+            silence: Silence::new(Instant::now()),
             has_enough: false,
             failure: None,
             close: Close::Orderly,
@@ -174,12 +227,14 @@ impl Node {
 
     /// Returns true if bytes can be sent to it, now or once it has room.
     pub(super) fn is_open_to_send(&self) -> bool {
-        self.failure.is_none() && !matches!(self.readiness().send, Wait::Never)
+        let is_open = self.failure.is_none() && self.outgoing == Outgoing::Open;
+        is_open && !matches!(self.readiness().send, Wait::Never)
     }
 
     /// Returns true if its lane could go on if the end had something to read.
     pub(super) fn may_give(&self) -> bool {
-        self.lane.ended.is_none() && !self.lane.is_waiting()
+        let lane = &self.lane;
+        (lane.ended.is_none() || lane.drain.is_some()) && !lane.is_waiting()
     }
 
     /// Returns true if something waits to be sent to it.

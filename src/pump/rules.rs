@@ -11,6 +11,10 @@ pub enum OnInputEnd {
     Finish,
     /// Finish the direction only when the peer has finished too, for an end that never had anything to send.
     FinishAfterPeer,
+    /// Finish it when the peer has finished or is silent: for [`MUTE_TIME`] at first, for [`SILENT_TIME`] once something has come.
+    ///
+    /// A server that waits for the FIN then gets it, and one that takes an early FIN for the end of everything does not.
+    FinishWhenSilent,
     /// Finish nothing, and go on receiving.
     Keep,
     /// Leave.
@@ -86,6 +90,12 @@ pub enum Engine {
     /// Portable ones only: read and write.
     Portable,
 }
+
+/// Time without a first byte after which the peer is silent: it waits for the FIN.
+pub const MUTE_TIME: Duration = Duration::from_secs(1);
+
+/// Time without another byte after which the peer is silent.
+pub const SILENT_TIME: Duration = Duration::from_secs(5);
 
 /// Time for which an input that has given nothing may hold up the end of a session.
 pub const SILENT_INPUT_TIME: Duration = Duration::from_secs(5);

@@ -26,6 +26,13 @@ impl Schedule {
         }
     }
 
+    /// Returns true if a node goes on in the next round.
+    pub(super) fn is_runnable(&self, id: NodeId) -> bool {
+        self.is_runnable
+            .get(id)
+            .is_some_and(|&is_runnable| is_runnable)
+    }
+
     /// Takes out the next node that can go on.
     pub(super) fn next(&mut self) -> Option<NodeId> {
         let id = self.runnable.pop_front()?;

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use super::Pump;
 use super::lane::Side;
-use super::node::{Node, NodeId, Party, Route, Splicing};
+use super::node::{Node, NodeId, Party, Route, Silence, Splicing};
 use super::rules::Engine;
 use crate::batch::Shape;
 use crate::flow::Direction;
@@ -57,6 +57,8 @@ impl Pump<'_> {
         };
         if moved.taken > 0 {
             lane.is_bulk = moved.taken >= SPLICE_STOP;
+            lane.last_given = Some(self.clock.now);
+            from.silence = Silence::new(self.clock.now);
             if let Some(meter) = source_end.meter {
                 meter.note(Direction::Incoming, moved.taken, None, self.taps);
             }
@@ -65,6 +67,7 @@ impl Pump<'_> {
             if let Some(meter) = sink_end.meter {
                 meter.note(Direction::Outgoing, moved.put, None, self.taps);
             }
+            sink.silence = Silence::new(self.clock.now);
             self.clock.moved();
         }
         self.schedule.touch(id);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::end::{Link, Wait, Way};
 use super::node::NodeId;
-use super::rules::{Rules, Seconds};
+use super::rules::Seconds;
 use super::{Plan, Pump};
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::{Request, Signals};
@@ -57,7 +57,7 @@ pub(super) struct Clock {
     pub(super) now: Instant,
     /// Time at which bytes last moved.
     pub(super) last_moved: Instant,
-    /// Value of `last_moved` when an idle limit first seemed to have passed, and the time of that.
+    /// Begin of a silence that has lasted too long, and the time at which that was first seen.
     overdue: Option<(Instant, Instant)>,
 }
 
@@ -76,18 +76,11 @@ impl Clock {
         self.last_moved = self.now;
     }
 
-    /// Returns the next time at which a limit of the run may have passed.
-    fn next_limit(&self, rules: &Rules) -> Option<Instant> {
-        let idle = rules.idle_timeout.map(|limit| self.last_moved + limit);
-        let total = rules.deadline.map(|(deadline, _)| deadline);
-        idle.into_iter().chain(total).min()
-    }
-
-    /// Returns true if it is known that nothing moves. After a time in which this process did not run, what has arrived meanwhile
-    /// is looked at first, but not for long: all of it may be ignored.
-    fn has_looked(&mut self, is_runnable: bool) -> bool {
-        let overdue = self.overdue.filter(|&(moved, _)| moved == self.last_moved);
-        let overdue = overdue.unwrap_or((self.last_moved, self.now));
+    /// Returns true if it is known that nothing has moved since that time. After a time in which this process did not run, what has
+    /// arrived meanwhile is looked at first, but not for long: all of it may be ignored.
+    pub(super) fn has_looked(&mut self, since: Instant, is_runnable: bool) -> bool {
+        let overdue = self.overdue.filter(|&(begin, _)| begin == since);
+        let overdue = overdue.unwrap_or((since, self.now));
         self.overdue = Some(overdue);
         !is_runnable || self.now >= overdue.1 + LAST_LOOK
     }
@@ -120,7 +113,9 @@ impl Pump<'_> {
         self.watch.ready = ready;
         while let Some(id) = self.schedule.next_due(self.clock.now) {
             self.wait_for_input_end(id);
+            self.finish_when_silent(id);
             self.check_client_timeout(id);
+            self.check_idle(id);
             self.schedule.run(id);
         }
         Ok(())
@@ -131,10 +126,9 @@ impl Pump<'_> {
         if self.schedule.len() > 0 {
             return Some(Duration::ZERO);
         }
-        // While leaving, the limits of the run lie in the past.
         let limit = match self.ending.leaves_by() {
             Some(until) => Some(until),
-            None => self.clock.next_limit(&self.rules),
+            None => self.rules.deadline.map(|(deadline, _)| deadline),
         };
         let next = limit.into_iter().chain(self.schedule.first_time()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -191,21 +185,12 @@ impl Pump<'_> {
         let (now, words) = (self.clock.now, self.rules.words);
         if let Some(until) = self.ending.leaves_by() {
             if now >= until {
-                self.close_all();
+                self.stop_leaving();
             }
-            return;
-        }
-        if let Some((deadline, limit)) = self.rules.deadline
+        } else if let Some((deadline, limit)) = self.rules.deadline
             && now >= deadline
         {
             let text = format!("timed out after {} ({})", Seconds(limit), words.deadline);
-            self.leave(Err(Failure::new(Exit::TimedOut, text)));
-        } else if let Some(limit) = self.rules.idle_timeout
-            && now >= self.clock.last_moved + limit
-            && self.clock.has_looked(self.schedule.len() > 0)
-        {
-            let (limit, option) = (Seconds(limit), words.idle_timeout);
-            let text = format!("nothing was sent or received for {limit} ({option})");
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         }
     }

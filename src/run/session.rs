@@ -50,10 +50,12 @@ pub(crate) struct Session<'a> {
 /// Side of a conversation that a mode is on. It decides what the end of standard input means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// It connects: its direction ends as soon as the input does.
+    /// It connects: its direction ends as soon as the input does, but with no input it does not end first.
     Client,
-    /// It waits for others: the same, but with no input at all it lets the peer finish first.
+    /// It accepts connections: likewise.
     Server,
+    /// It waits for datagrams: with no input it only answers.
+    Receiver,
     /// It sends to an address: waiting for answers begins at the end of the input, even if there was none.
     Sender,
 }
@@ -190,9 +192,12 @@ impl<'a> Session<'a> {
 
 fn on_input_end(chosen: Option<OnStdinEof>, side: Side, stdin: Option<Kind>) -> OnInputEnd {
     match (chosen, side, stdin) {
-        // Clients of other implementations take an early FIN for the end of everything, and cut their own transfer.
-        (None, Side::Server, None | Some(Kind::Null | Kind::Closed))
-        | (None, Side::Client, None) => OnInputEnd::FinishAfterPeer,
+        // Other implementations take an early FIN for the end of everything, and cut their own transfer.
+        (None, Side::Client | Side::Server, Some(Kind::Null | Kind::Closed)) => {
+            OnInputEnd::FinishWhenSilent
+        }
+        (None, Side::Client | Side::Server | Side::Receiver, None)
+        | (None, Side::Receiver, Some(Kind::Null | Kind::Closed)) => OnInputEnd::FinishAfterPeer,
         (chosen, ..) => chosen.into(),
     }
 }

@@ -105,6 +105,8 @@ pub struct Inherited {
     method: Method,
     /// The same pipe or terminal, opened once more.
     own: Option<OwnedFd>,
+    /// /dev/null, which takes the place of a pipe that is closed. Later the sandbox may not let it be opened.
+    null: Option<File>,
     fd: BorrowedFd<'static>,
 }
 
@@ -118,7 +120,11 @@ impl Inherited {
     /// Standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self::new(rustix::stdio::stdout(), OpenOptions::new().write(true))
+        let mut output = Self::new(rustix::stdio::stdout(), OpenOptions::new().write(true));
+        if output.kind == Kind::Pipe {
+            output.null = OpenOptions::new().write(true).open("/dev/null").ok();
+        }
+        output
     }
 
     fn new(fd: BorrowedFd<'static>, options: &mut OpenOptions) -> Self {
@@ -137,8 +143,28 @@ impl Inherited {
             kind,
             method,
             own,
+            null: None,
             fd,
         }
+    }
+
+    /// Ends what is written to it: closes a pipe, in whose place comes /dev/null, and shuts a socket down for writing.
+    ///
+    /// Nothing is done where another reader of the same file or terminal would miss it.
+    pub fn close_output(self) -> io::Result<()> {
+        match self.kind {
+            Kind::Pipe => {
+                if let Some(null) = &self.null {
+                    rustix::stdio::dup2_stdout(null)?;
+                }
+            }
+            Kind::Socket => {
+                // The peer may have reset it, and then has seen the end.
+                let _ = rustix::net::shutdown(self.fd, rustix::net::Shutdown::Write);
+            }
+            Kind::Terminal | Kind::Regular | Kind::Null | Kind::Other | Kind::Closed => {}
+        }
+        Ok(())
     }
 
     /// The descriptor to read from or write to.

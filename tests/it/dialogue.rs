@@ -278,6 +278,8 @@ fn a_complete_dialogue_ends_the_run_in_the_middle_of_sending() {
     let client = client.says(bytes(64 << 20)).start();
     let peer = accept(&listener);
     (&peer).write_all(b"stop").unwrap();
+    // What was sent by then arrives, and is followed by the end.
+    assert!(bytes(64 << 20).starts_with(&read_all(&peer)));
     client.wait().exits(0);
 }
 

@@ -28,6 +28,7 @@ use Peer::{Absent, Busy, Silent};
 type Row = (&'static str, Peer, i32, &'static str);
 
 const TIMEOUT: &str = "timed out after 0.1 s (--timeout)";
+const NO_CLIENT: &str = "no client connected to ";
 const IDLE: &str = "nothing was sent or received for 0.1 s (--idle-timeout)";
 
 #[rustfmt::skip]
@@ -44,10 +45,10 @@ const TABLE: &[Row] = &[
     ("tcp-listen --timeout 100ms --exec cat", Busy, 6, TIMEOUT),
     ("tcp-listen --timeout 100ms --expect x", Absent, 6, "--expect 'x': timed out"),
     ("tcp-listen --timeout 4 --expect x", Busy, 8, "--expect 'x': timed out"),
-    ("tcp-listen --idle-timeout 100ms", Absent, 6, IDLE),
+    ("tcp-listen --idle-timeout 100ms --accept-timeout 300ms", Absent, 6, NO_CLIENT),
     ("tcp-listen --idle-timeout 100ms", Silent, 6, IDLE),
-    ("tcp-listen --idle-timeout 100ms -k", Silent, 6, IDLE),
-    ("tcp-listen --idle-timeout 100ms -k --echo", Silent, 6, IDLE),
+    ("tcp-listen --idle-timeout 100ms -k --accept-timeout 300ms", Silent, 6, NO_CLIENT),
+    ("tcp-listen --idle-timeout 100ms -k --echo --accept-timeout 300ms", Silent, 6, NO_CLIENT),
     ("tcp-listen --idle-timeout 100ms --respond =x", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 100ms --exec cat", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 4 --expect x", Silent, 8, "--expect 'x': nothing was sent"),

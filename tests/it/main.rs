@@ -52,6 +52,7 @@ mod sharing;
 mod short_buffers;
 mod shortages;
 mod side_by_side;
+mod slowness;
 mod soak;
 mod socket_options;
 mod stopped_peers;

@@ -191,7 +191,7 @@ fn a_broker_drops_a_client_that_does_not_read() {
     assert!(flood(&speaks, total) >= total);
     reader.join().unwrap();
     let message = format!(
-        "broken     tcp {} <-> {}  #1  took nothing for 2 s (--client-timeout)",
+        "broken     tcp {} <-> {}  #1  acknowledged nothing for 2 s (--client-timeout)",
         server.ready(),
         deaf.local_addr().unwrap()
     );
@@ -207,7 +207,10 @@ fn a_client_that_reads_nothing_is_dropped() {
     let deaf = connect(server.ready());
     flood(&deaf, usize::MAX);
     let broken = server.err().wait_for_line("broken");
-    assert!(broken.contains("  #1  took nothing for 0.3 s"), "{broken}");
+    assert!(
+        broken.contains("  #1  acknowledged nothing for 0.3 s"),
+        "{broken}"
+    );
 
     let server = tuplecat("tcp-listen -k --client-timeout 2 0");
     let mut server = server.stdin(Input::Held).start();
@@ -218,7 +221,10 @@ fn a_client_that_reads_nothing_is_dropped() {
     server.write(&text);
     assert!(reader.join().unwrap() == text);
     let broken = server.err().wait_for_line("broken");
-    assert!(broken.contains("  #1  took nothing for 2 s"), "{broken}");
+    assert!(
+        broken.contains("  #1  acknowledged nothing for 2 s"),
+        "{broken}"
+    );
     // It can read what is in flight, and learns by a reset that this is not all.
     let end = deaf.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
@@ -306,7 +312,10 @@ fn a_finished_client_that_reads_nothing_is_dropped() {
     deaf.write_all(&bytes(200_000)).unwrap();
     finish(&deaf);
     let broken = server.err().wait_for_line("broken");
-    assert!(broken.contains("  #1  took nothing for 0.3 s"), "{broken}");
+    assert!(
+        broken.contains("  #1  acknowledged nothing for 0.3 s"),
+        "{broken}"
+    );
     let mut next = connect(server.ready());
     next.write_all(b"next").unwrap();
     assert_eq!(read_len(&next, 4), b"next");

@@ -84,6 +84,8 @@ struct Exchange {
     chosen_peer: Option<Flow>,
     /// The expected data cannot come any more.
     is_hopeless: bool,
+    /// The input has ended while something is still expected.
+    input_has_ended: bool,
 }
 
 /// Peer of the dialogue.
@@ -120,6 +122,7 @@ impl Exchange {
             peer: Peer::Absent,
             chosen_peer: None,
             is_hopeless: false,
+            input_has_ended: false,
         };
         exchange.expect_from(0);
         exchange
@@ -150,7 +153,7 @@ impl Exchange {
         match (next, self.script.input) {
             (Some((at, _)), _) if at < self.met => Action::Send(at),
             _ if expects && self.peer == Peer::Finished => Action::End,
-            (_, StdinUse::DuringScript) if expects => Action::Read,
+            (_, StdinUse::DuringScript) if expects && !self.input_has_ended => Action::Read,
             (None, _) if expects && self.script.half_close == HalfClose::AfterSending => {
                 Action::End
             }

@@ -106,17 +106,25 @@ impl End for Stdio {
         Ok(Next::Continue)
     }
 
+    /// Ends the line or the file of a stream; at the end of all, lets the reader of standard output see the end.
     fn finish(&mut self, what: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
-        if let Finish::Stream(Identity::Pair(flow)) = what {
-            match &mut self.destination {
-                Destination::Nowhere => {}
-                Destination::Output(output) => {
-                    let finished = output.finish(flow);
-                    finished.map_err(|error| named("cannot write to standard output", error))?;
-                }
-                Destination::Files(files) => files.close(flow),
+        let finished = match (what, &mut self.destination) {
+            (Finish::Stream(Identity::Pair(flow)), Destination::Output(output)) => {
+                output.finish(flow)
             }
-        }
+            (Finish::Stream(Identity::Pair(flow)), Destination::Files(files)) => {
+                files.close(flow);
+                Ok(())
+            }
+            (Finish::All, destination @ Destination::Output(_)) => {
+                match std::mem::replace(destination, Destination::Nowhere) {
+                    Destination::Output(output) => output.close(),
+                    Destination::Nowhere | Destination::Files(_) => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        };
+        finished.map_err(|error| named("cannot write to standard output", error))?;
         Ok(Next::Continue)
     }
 

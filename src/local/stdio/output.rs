@@ -110,6 +110,11 @@ impl Output {
         }
     }
 
+    /// Lets the reader see the end: a pipe is closed, a socket shut down for writing; a terminal or a file stays.
+    pub(super) fn close(self) -> io::Result<()> {
+        self.to.close_output()
+    }
+
     /// Returns the descriptor that the kernel may splice bytes into.
     pub(super) fn splice_sink(&self) -> Option<BorrowedFd<'_>> {
         let is_plain = matches!(self.form, Form::Framed(OutputFraming::Raw))
