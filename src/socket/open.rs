@@ -12,6 +12,7 @@ use crate::address::{BindAddress, Source};
 use crate::cli::{TcpConnect, TcpListen, UdpBind, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::flow::{Identity, Transport};
+use crate::sys::tcp_info::granted_backlog;
 use crate::tap::{Call, Event, Reach, Taps};
 
 /// For `tcp-listen`: calls `socket`, `bind`, `listen`, on the first of `addresses` that this machine has.
@@ -33,7 +34,9 @@ pub(crate) fn listening(
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
         socket.listen(backlog)?;
-        taps.emit(&Event::Called(Call::Listen(name, backlog)));
+        if let Some(backlog) = granted_backlog(socket) {
+            taps.emit(&Event::Called(Call::Listen(name, backlog)));
+        }
         Ok(())
     };
     first_bound(Transport::Tcp, addresses, prepare, listen, taps)

@@ -36,11 +36,7 @@ pub struct TcpInfo {
 
 /// Reads the figures of a TCP socket; also of one whose connection is broken.
 pub fn tcp_info(socket: &impl AsFd) -> Option<TcpInfo> {
-    // SAFETY: the structure has only integers, for which zero is a value.
-    let empty: libc::tcp_info = unsafe { std::mem::zeroed() };
-    // SAFETY: any bytes are valid integers.
-    let info = unsafe { sockopt::get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, empty) };
-    info.ok().map(|info| TcpInfo {
+    raw_info(socket).map(|info| TcpInfo {
         state: state_name(info.tcpi_state),
         rtt: Duration::from_micros(info.tcpi_rtt.into()),
         rtt_variation: Duration::from_micros(info.tcpi_rttvar.into()),
@@ -50,6 +46,19 @@ pub fn tcp_info(socket: &impl AsFd) -> Option<TcpInfo> {
         busy: Duration::from_micros(info.tcpi_busy_time),
         held_back: Duration::from_micros(info.tcpi_rwnd_limited),
     })
+}
+
+/// Returns the backlog of a listening socket as the kernel keeps it: of those figures, the one in the place of `tcpi_sacked`
+/// (`tcp_get_info`, net/ipv4/tcp.c).
+pub fn granted_backlog(socket: &impl AsFd) -> Option<u32> {
+    raw_info(socket).map(|info| info.tcpi_sacked)
+}
+
+fn raw_info(socket: &impl AsFd) -> Option<libc::tcp_info> {
+    // SAFETY: the structure has only integers, for which zero is a value.
+    let empty: libc::tcp_info = unsafe { std::mem::zeroed() };
+    // SAFETY: any bytes are valid integers.
+    unsafe { sockopt::get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, empty) }.ok()
 }
 
 /// The names of RFC 9293 for the numbers of Linux (`net/tcp_states.h`).

@@ -306,8 +306,8 @@ pub enum Call {
     Socket(Transport, Address),
     /// bind(2): the socket has its own address.
     Bind(Identity),
-    /// listen(2), with the backlog asked for.
-    Listen(Identity, i32),
+    /// listen(2), with the backlog that the kernel has granted (`net.core.somaxconn` limits it).
+    Listen(Identity, u32),
     /// connect(2) of a datagram socket: it has one peer, and nothing is sent.
     Connect(Identity),
     /// recvfrom(2) for replies: nothing more is sent.

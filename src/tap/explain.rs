@@ -71,9 +71,10 @@ impl Explain {
                 self.step("bind()", format!("{name}  its own address and port"));
             }
             Call::Listen(name, backlog) => {
-                let text = "the kernel answers clients";
-                let text = format!("{name}  {text}; {backlog} may wait to be accepted");
-                self.step("listen()", text);
+                // Linux lets one more wait than the backlog says (`sk_acceptq_is_full`, net/sock.h).
+                let most = u64::from(*backlog) + 1;
+                let text = format!("the kernel answers; backlog {backlog}: {most} may wait");
+                self.step("listen()", format!("{name}  {text} for accept()"));
             }
             Call::Connect(name) => {
                 self.is_named = true;

@@ -77,6 +77,25 @@ fn a_listener_is_explained_from_socket_to_close() {
 }
 
 #[test]
+fn as_many_clients_wait_as_listen_is_explained_with() {
+    let server = tuplecat("tcp-listen -q --explain -k --max-clients 1 --backlog 2 0").start();
+    let address = server.ready();
+    let shown = server.err().wait_for_line("listen()");
+    assert!(
+        shown.ends_with("the kernel answers; backlog 2: 3 may wait for accept()"),
+        "{shown}"
+    );
+    let _served = connect(address);
+    server.err().wait_for_line("accept()");
+    let _waiting = [(); 3].map(|()| connect(address));
+    let other = tuplecat("tcp-connect --connect-timeout 0.5").to(address);
+    other.run().fails(
+        6,
+        &format!("cannot connect to {address}: timed out after 0.5 s"),
+    );
+}
+
+#[test]
 fn a_datagram_socket_needs_fewer_steps_and_learns_names_late() {
     let server = tuplecat("udp-bind -q --explain --count 1 0").start();
     let client = tuplecat("udp-sendto -q --explain --reply-timeout 0.1").to(server.ready());
