@@ -173,6 +173,9 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
+/// Reason where the kernel was to choose a port, and every port is in use (ip(7)).
+pub const NO_FREE_PORT: &str = "no local port is free (net.ipv4.ip_local_port_range)";
+
 /// Returns the text of an error about an address.
 ///
 /// "Invalid argument" is all that the kernel says about a link-local one (RFC 4291, sections 2.5.6 and 2.7) without its interface.
@@ -189,6 +192,9 @@ pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
         {
             let ip = v6.ip();
             format!("a link-local address needs its interface, as in '{ip}%eth0'")
+        }
+        address if error.kind() == ErrorKind::AddrInUse && address.port() == 0 => {
+            NO_FREE_PORT.to_owned()
         }
         _ => describe(error),
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
+use socket2::{Domain, Socket, Type};
 use tuplecat::flow::Transport;
 
 use crate::common::*;
@@ -231,4 +232,58 @@ fn a_port_can_be_listened_at_again_at_once() {
     server.wait().exits(0);
     drop(peer);
     assert_eq!(tuplecat("tcp-listen").to(address).start().ready(), address);
+}
+
+#[test]
+fn a_4_tuple_that_exists_already_is_named_with_both_addresses() {
+    for source in ["--source 127.0.0.3", ""] {
+        let (listener, address) = listen();
+        // Bound as tuplecat binds, so that the port may be bound again.
+        let first = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        first.set_reuse_address(true).unwrap();
+        let host = source.split_once(' ').map_or("127.0.0.1", |(_, host)| host);
+        let any: SocketAddr = format!("{host}:0").parse().unwrap();
+        first.bind(&any.into()).unwrap();
+        first.connect(&address.into()).unwrap();
+        let local = first.local_addr().unwrap().as_socket().unwrap();
+        let _accepted = accept(&listener);
+        let taken = format!(
+            "cannot connect to {address}: this 4-tuple exists already, open or in TIME-WAIT: tcp {local} <-> {address}"
+        );
+        for words in ["", "--probe"] {
+            let client = tuplecat("tcp-connect").args(source).args(words);
+            let client = client.arg("--source-port").arg(local.port().to_string());
+            client.to(address).run().fails(4, &taken);
+        }
+    }
+}
+
+#[test]
+fn exhausted_local_ports_are_named() {
+    let Some(network) = Namespace::new(
+        "ip link set lo up; echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range",
+    ) else {
+        return;
+    };
+    let server = network.tuplecat("tcp-listen -k 50000").start();
+    let peer = server.ready();
+    let client = || network.tuplecat("tcp-connect").stdin(Input::Held);
+    let clients = [client().to(peer).start(), client().to(peer).start()];
+    for client in &clients {
+        client.ready_line();
+    }
+    for words in ["", "--probe", "--source 127.0.0.1"] {
+        let client = network.tuplecat("tcp-connect").args(words).to(peer);
+        let error = client.run().exits(4).errors();
+        assert!(error.contains("no local port is free"), "{error}");
+    }
+    let _sockets = [(); 2].map(|()| {
+        let socket = network.tuplecat("udp-bind 0").start();
+        socket.ready();
+        socket
+    });
+    for words in ["udp-bind 0", "udp-sendto --source-port 0 127.0.0.1 9"] {
+        let error = network.tuplecat(words).run().exits(4).errors();
+        assert!(error.contains("no local port is free"), "{error}");
+    }
 }

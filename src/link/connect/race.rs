@@ -3,15 +3,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use super::{Established, Open};
-use crate::exit::{Exit, Failure, describe_at};
+use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
 use crate::flow::{Flow, Identity, Transport};
 use crate::tap::{Event, SocketState, Taps, Target};
 
@@ -71,6 +71,29 @@ impl Attempt {
             return Err(Errno::CONNREFUSED.into());
         }
         Ok(None)
+    }
+}
+
+impl Attempt {
+    /// Returns the reason if the kernel had no 4-tuple for the connection (`EADDRNOTAVAIL`, connect(2)).
+    fn lacks_name(&self, error: &io::Error) -> Option<io::Error> {
+        if error.kind() != ErrorKind::AddrNotAvailable {
+            return None;
+        }
+        let mut local = self.socket.local_addr().ok()?.as_socket()?;
+        // A connected datagram socket has the address that the route gives, and sends nothing. Without one, the error is that.
+        let probe = Socket::new(Domain::for_address(self.remote), Type::DGRAM, None).ok()?;
+        probe.connect(&self.remote.into()).ok()?;
+        let text = if local.port() == 0 {
+            NO_FREE_PORT.to_owned()
+        } else {
+            if local.ip().is_unspecified() {
+                local.set_ip(probe.local_addr().ok()?.as_socket()?.ip());
+            }
+            let flow = Flow::new(Transport::Tcp, local.into(), self.remote.into());
+            format!("this 4-tuple exists already, open or in TIME-WAIT: {flow}")
+        };
+        Some(io::Error::new(ErrorKind::AddrNotAvailable, text))
     }
 }
 
@@ -163,7 +186,7 @@ impl Race {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
                 target: target(attempt.remote),
-                error: &io::Error::new(io::ErrorKind::TimedOut, text),
+                error: &io::Error::new(ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
         }
@@ -221,13 +244,16 @@ impl Race {
 
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
         let remote = attempt.remote;
+        let no_name = attempt.lacks_name(error);
+        let error = no_name.as_ref().unwrap_or(error);
         taps.emit(&Event::ConnectFailed {
             target: target(remote),
             error,
             after: attempt.began.elapsed(),
         });
         let text = format!("cannot connect to {remote}: {}", describe_at(error, remote));
-        self.failures.push(Failure::new(error.into(), text));
+        let exit = no_name.as_ref().map_or(error.into(), |_| Exit::CannotBind);
+        self.failures.push(Failure::new(exit, text));
     }
 
     /// Ends the race at the deadline: the attempts that run have timed out, the others were not tried.
