@@ -1,7 +1,7 @@
 //! Replay of a dump: the chunks that it shows in one direction.
-//! Recorded times count from the first chunk, which goes at once. So a late wake-up does not delay later chunks.
+//! Each pause counts from the chunk before, and a late wake-up does not delay later chunks.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use memchr::memchr;
 
@@ -13,6 +13,9 @@ use crate::flow::Direction;
 
 /// Most bytes in a line.
 const MAX_LINE_SIZE: usize = 1 << 20;
+
+/// Longest pause that the recording clock is trusted with after it was set back. A longer one counts from the latest time before.
+const CLOCK_JUMP: Duration = Duration::from_hours(1);
 
 /// Decoder that gives the chunks of one direction as frames.
 pub(super) struct Replay {
@@ -28,8 +31,10 @@ pub(super) struct Replay {
     has_chunks: bool,
     /// Number of chunks of the other direction.
     others: u64,
-    /// Time at which the first chunk went, and its time in the recording.
-    origin: Option<(Instant, SystemTime)>,
+    /// Time at which the previous chunk was due, and its time in the recording.
+    previous: Option<(Instant, SystemTime)>,
+    /// Latest time of all chunks before.
+    latest: Option<SystemTime>,
 }
 
 impl Replay {
@@ -43,17 +48,20 @@ impl Replay {
             has_lines: false,
             has_chunks: false,
             others: 0,
-            origin: None,
+            previous: None,
+            latest: None,
         }
     }
 
     /// Gives the next chunk if it is due.
     fn give(&mut self, frames: &mut Frames) -> Result<(), Failure> {
         let now = Instant::now();
-        if self.due().is_none_or(|due| due <= now)
+        let due = self.due().unwrap_or(now);
+        if due <= now
             && let Some(chunk) = self.next.take()
         {
-            self.origin.get_or_insert((now, chunk.time));
+            self.previous = Some((due, chunk.time));
+            self.latest = self.latest.max(Some(chunk.time));
             frames.extend(&chunk.bytes)?;
             frames.cut()?;
         }
@@ -131,12 +139,16 @@ impl Decoder for Replay {
 
     fn due(&self) -> Option<Instant> {
         let chunk = self.next.as_ref()?;
-        let (start, first) = self
-            .origin
+        let (due, before) = self
+            .previous
             .filter(|_| self.timing == ReplayTiming::Original)?;
-        // A chunk from before the first one goes at once.
-        let pause = chunk.time.duration_since(first).unwrap_or_default();
-        start.checked_add(pause)
+        let since = |time| chunk.time.duration_since(time).unwrap_or_default();
+        // A chunk from before the previous one (another dump, a clock that was set back) goes at once.
+        let pause = match since(before) {
+            pause if pause > CLOCK_JUMP => pause.min(since(self.latest?)),
+            pause => pause,
+        };
+        due.checked_add(pause)
     }
 }
 

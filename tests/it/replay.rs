@@ -92,6 +92,32 @@ fn times_that_go_backwards_delay_nothing() {
     }
 }
 
+/// Returns a chunk of a dump with these milliseconds as its time.
+fn chunk(millis: u32, byte: u8) -> String {
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let time = format!("2026-11-20T12:00:{seconds:02}.{millis:03}000Z");
+    format!("{time} > udp 127.0.0.1:1 -> 127.0.0.1:9 #1 1 byte\n00000000  {byte:02x}\n")
+}
+
+/// Three dumps one after the other, and a clock that went back once, keep all pauses.
+#[test]
+fn each_pause_counts_from_the_chunk_before() {
+    let dump = chunk(0, b'a') + &chunk(100, b'b');
+    let set_back: Vec<_> = [30_000, 30_100, 10_000, 10_100, 10_200]
+        .map(|millis| chunk(millis, b'c'))
+        .into();
+    for (dump, chunks, pauses) in [(dump.repeat(3), 6, 3), (set_back.concat(), 5, 3)] {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let server = waits(transport, "-q 0").start();
+            let player = speaks(transport, server.ready()).args("--in dump --delay original");
+            let start = Instant::now();
+            player.says(&dump).run().exits(0);
+            assert!(start.elapsed() >= pauses * Duration::from_millis(100));
+            assert_eq!(server.wait().exits(0).out.len(), chunks);
+        }
+    }
+}
+
 #[test]
 fn the_last_pause_ends_although_the_input_does_not() {
     let (socket, address) = datagrams();
