@@ -108,7 +108,8 @@ pub struct DatagramOptions {
     pub eof_datagram: bool,
     /// Send at most SIZE bytes in a datagram [default: 1472, to IPv6 1452]
     ///
-    /// A datagram holds up to 65507 bytes over IPv4, 65527 over IPv6. One that is larger than the path allows is fragmented.
+    /// Input without boundaries is cut at SIZE; a longer frame of --in, or of --send, is an error. A datagram holds up to 65507 bytes
+    /// over IPv4, 65527 over IPv6. One that is larger than the path allows is fragmented.
     #[arg(long, value_name = "SIZE", value_parser = values::payload)]
     pub datagram_size: Option<usize>,
     /// Receive at most N bytes of a datagram

@@ -168,6 +168,7 @@ fn settings(
         },
         engine: session.rules.engine,
         max_peers: Some(peers.max_peers.try_into().unwrap_or(usize::MAX)),
+        max_sent: datagrams.datagram_size,
         max_datagram: datagrams.max_datagram,
         multicast_if: options.groups.multicast_if.clone(),
         fail_on_loss: datagrams.fail_on_loss,

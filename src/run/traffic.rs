@@ -54,19 +54,21 @@ impl Traffic {
 
     /// Returns the traffic of datagrams to or from `address`.
     ///
-    /// Errors: [`Exit::Usage`] where a block is larger than such a datagram can be.
+    /// Errors: [`Exit::Usage`] where a block, or something to send, is larger than such a datagram may be.
     pub(crate) fn datagrams(
         common: &CommonOptions,
         datagrams: &DatagramOptions,
         address: Option<SocketAddr>,
     ) -> Result<Self, Failure> {
-        let limit = longest_payload(address);
+        let longest = longest_payload(address);
+        let limit = datagrams.datagram_size.unwrap_or(longest).min(longest);
         if let InputFraming::Block(size) = common.framing.input
             && size > limit
         {
             let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
             return Err(Failure::new(Exit::Usage, text));
         }
+        check_sends(&common.dialogue.steps.0, limit)?;
         let size = datagrams.size_towards(address);
         // Without a connection, silence is no answer.
         Ok(Self::new(
@@ -134,6 +136,23 @@ impl Traffic {
             Payload::Question => Input::at_least_one(Inherited::stdin(), format),
             Payload::Frames(frames) => Input::literal(frames.clone(), format),
         })
+    }
+}
+
+/// Checks that each datagram of a dialogue has at most `limit` bytes.
+fn check_sends(steps: &[Step], limit: usize) -> Result<(), Failure> {
+    let sends = steps.iter().filter_map(|step| match step {
+        Step::Send(frame) => Some(frame.len()),
+        Step::Expect(_) => None,
+    });
+    match (1_u64..).zip(sends).find(|&(_, len)| len > limit) {
+        Some((number, len)) => {
+            let text = format!(
+                "cannot send frame {number}: it has {len} bytes, and a datagram holds at most {limit}"
+            );
+            Err(Failure::new(Exit::Usage, text))
+        }
+        None => Ok(()),
     }
 }
 

@@ -124,6 +124,18 @@ pub enum Event<'a> {
         /// The size of the datagram in bytes.
         size: usize,
     },
+    /// An answer that is longer than a datagram may be, and was not sent.
+    Oversized {
+        /// Our socket and the peer.
+        #[serde(flatten)]
+        flow: &'a Flow,
+        /// The size of the answer.
+        bytes: usize,
+        /// The most bytes of a datagram.
+        limit: usize,
+        /// The number of such answers so far. It is reported each time that it has doubled.
+        datagrams: u64,
+    },
     /// Datagrams that the kernel dropped, because the receive buffer was full.
     Dropped(KernelDrop<'a>),
     /// A wait for the other side, or for a resource that the system has run out of.

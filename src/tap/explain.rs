@@ -208,7 +208,8 @@ impl Tap for Explain {
             Event::Closed(state) => self.closed(state),
             #[rustfmt::skip]
             Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
-            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Dropped(_)
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Dropped(_)
             | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}

@@ -138,6 +138,7 @@ impl Tap for HexDump {
             | Event::Accepted(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
             | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
+            | Event::Oversized { .. }
             | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. }
             | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_)
             | Event::Failed(_) | Event::Ended { .. } => {}

@@ -242,6 +242,19 @@ impl<W: Write> Tap for Lines<W> {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line("truncated", format!("{flow}  {size} -> {bytes} bytes"));
             }
+            Event::Oversized {
+                flow,
+                bytes,
+                limit,
+                datagrams,
+            } => {
+                let flow = flow.arrow(Direction::Outgoing);
+                let text = format!("{flow}  {bytes} bytes, more than {limit} (--datagram-size)");
+                match datagrams {
+                    1 => self.line("oversized", text),
+                    _ => self.line("oversized", format!("{text}, {datagrams} so far")),
+                }
+            }
             Event::Dropped(drop) => self.line("dropped", kernel_drop(drop)),
             Event::Waiting { socket, text } => self.line("waiting", format!("{socket}  {text}")),
             Event::Capped { text } => self.line("capped", text),
@@ -271,7 +284,7 @@ fn detail_of(event: &Event<'_>) -> Detail {
         #[rustfmt::skip]
         Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-        | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+        | Event::Oversized { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
         | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
@@ -299,7 +312,7 @@ fn style_of(word: &str) -> Style {
     let color = match word {
         call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "retrying" | "capped" | "broken" | "rejected" | "refused" | "truncated"
-        | "dropped" | "ignored" => AnsiColor::Yellow,
+        | "dropped" | "ignored" | "oversized" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

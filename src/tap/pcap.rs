@@ -259,7 +259,8 @@ impl Tap for Pcap {
             | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
             | Event::Open { .. } | Event::ProbeFailed(_)
             | Event::Unreachable(_) | Event::Ignored { .. } | Event::Rejected { .. }
-            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Dropped(_)
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Dropped(_)
             | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}

@@ -75,7 +75,8 @@ impl Tap for Progress {
             | Event::Open { .. } | Event::ProbeFailed(_) | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
-            | Event::Truncated { .. } | Event::Dropped(_) | Event::Waiting { .. }
+            | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Dropped(_) | Event::Waiting { .. }
             | Event::Capped { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
             | Event::Closed(_) | Event::Sockets(_) | Event::Failed(_) => {}
         }

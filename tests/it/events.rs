@@ -289,6 +289,7 @@ fn datagram_events(tap: &mut dyn Tap) {
         Event::Ignored { flow, bytes: 3 },
         Event::Forgotten(flow),
         Event::Truncated { flow, bytes: 3, size: 9 },
+        Event::Oversized { flow, bytes: 9, limit: 3, datagrams: 2 },
         Event::Dropped(KernelDrop { socket, datagrams: 2, at_least: true }),
         Event::Transferred(Transfer { socket, direction, count, complete, lost, at_least }),
     ]);

@@ -311,6 +311,39 @@ fn bad_input_is_reported_with_its_position() {
     }
 }
 
+/// The size of datagrams binds every source of them. What came before a frame that is too long is sent, and nothing of it.
+#[test]
+fn a_frame_is_never_longer_than_datagrams_may_be() {
+    let message = |number| {
+        format!("cannot send frame {number}: it has 11 bytes, and a datagram holds at most 10")
+    };
+    let cases: [(&str, &[u8]); 5] = [
+        ("line", b"0123456789\n0123456789a\n"),
+        ("nul", b"0123456789\x000123456789a\0"),
+        ("hex", b"30313233343536373839\n3031323334353637383961\n"),
+        ("len16", b"\0\x0a0123456789\0\x0b0123456789a"),
+        ("len32", b"\0\0\0\x0a0123456789\0\0\0\x0b0123456789a"),
+    ];
+    for (form, input) in cases {
+        let (socket, address) = datagrams();
+        let launch = tuplecat("udp-sendto --datagram-size 10 --in").arg(form);
+        launch.to(address).says(input).run().fails(1, &message(2));
+        assert_eq!(taken(&socket, 1), ["0123456789"], "{form}");
+    }
+    for (words, number) in [
+        ("--send 0123456789 --send 0123456789a", 2),
+        ("--send-hex 3031323334353637383961", 1),
+        ("--send 0123456789a --expect x", 1),
+    ] {
+        let (socket, address) = datagrams();
+        let launch = tuplecat("udp-sendto --datagram-size 10").args(words);
+        launch.to(address).run().fails(2, &message(number));
+        taken(&socket, 0);
+    }
+    let done = tuplecat("udp-sendto --datagram-size 10 --in block:11 ::1 9").run();
+    done.fails(2, "--in block:11: a datagram holds at most 10 bytes here");
+}
+
 #[test]
 fn ipv6_holds_twenty_bytes_more() {
     if !has_ipv6() {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use tuplecat::flow::Transport;
 
@@ -92,6 +93,43 @@ fn a_large_answer_is_sent_whole() {
     let message = "an answer of 3000000 bytes is too long: a datagram holds at most 65507 here";
     let server = tuplecat("udp-bind 0 --canned").arg(&path);
     server.run().fails(2, message);
+}
+
+/// It is reported once and then each time the number has doubled, and the server goes on.
+#[test]
+fn an_answer_is_never_longer_than_datagrams_may_be() {
+    for (words, line) in [
+        ("--echo", "11 bytes, more than 10 (--datagram-size)"),
+        (
+            "--echo --no-fast-path",
+            "11 bytes, more than 10 (--datagram-size)",
+        ),
+        (
+            "--respond 0123456789a=0123456789ab --respond =ok",
+            "12 bytes, more than 10 (--datagram-size)",
+        ),
+    ] {
+        let server = tuplecat("udp-bind 0 --datagram-size 10 --count 8")
+            .args(words)
+            .start();
+        let (socket, _) = datagrams();
+        for text in ["0123456789a", "0123456789", "0123456789a", "ok"].repeat(2) {
+            socket.send_to(text.as_bytes(), server.ready()).unwrap();
+        }
+        for _ in 0..4 {
+            assert!(receive(&socket).0.len() <= 10);
+        }
+        let done = server.wait().exits(0);
+        let lines: Vec<&str> = done
+            .err
+            .lines()
+            .filter(|line| line.starts_with("oversized"))
+            .collect();
+        assert_eq!(lines.len(), 3, "{words}: {}", done.err);
+        assert!(lines[0].ends_with(line), "{}", done.err);
+        assert!(lines[2].ends_with(", 4 so far"), "{}", done.err);
+        assert!(is_silent_for(&socket, Duration::ZERO));
+    }
 }
 
 #[test]

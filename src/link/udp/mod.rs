@@ -215,6 +215,10 @@ impl Socket {
         self.sender.update_routes(&self.handle, &self.peers);
         let mut has_failed = false;
         while let Some((first, count)) = self.sender.gather(batch, at, until, &self.handle) {
+            if self.sender.leave_out(&first, taps) {
+                self.sender.take(0, at);
+                continue;
+            }
             match self.sender.transmit(&self.handle, batch) {
                 Ok(taken) => {
                     has_failed = false;

@@ -130,6 +130,9 @@ pub(super) struct Sender {
     max_transmits: usize,
     /// Size below which datagrams are left to the kernel to segment.
     pub(super) segment_below: usize,
+    /// Most bytes of a datagram, and the number of longer ones, which are not sent.
+    max_sent: usize,
+    too_long: u64,
     /// Time since when the interface queue has no room, and time to try again.
     full: Option<(Instant, Instant)>,
 }
@@ -148,6 +151,8 @@ impl Sender {
             transmits: Vec::new(),
             max_transmits: if is_fast { MAX_TRANSMITS } else { 1 },
             segment_below: if has_gso { usize::MAX } else { 0 },
+            max_sent: settings.max_sent.unwrap_or(usize::MAX),
+            too_long: 0,
             full: None,
         }
     }
@@ -204,7 +209,8 @@ impl Sender {
                 },
             };
             let first = self.transmits.first();
-            if first.is_some_and(|first| !transmit.goes_with(first)) {
+            let is_alone = self.is_too_long(&transmit);
+            if first.is_some_and(|first| is_alone || !transmit.goes_with(first)) {
                 break;
             }
             (next, served) = transmit.next;
@@ -219,11 +225,33 @@ impl Sender {
             Shape::Stream => run.len.max(1),
             Shape::Datagrams(stride) => stride,
         };
-        let can_segment = stride < self.segment_below;
+        let can_segment = stride < self.segment_below && stride <= self.max_sent;
         let most = if can_segment { MAX_SEGMENTS } else { 1 };
         let segments = (MAX_TRANSMIT_SIZE / stride).clamp(1, most);
         let len = (run.len - at.offset).min(stride * segments);
         (len, u16::try_from(stride).ok().filter(|_| len > stride))
+    }
+
+    /// Returns true for a datagram that is longer than any may be.
+    fn is_too_long(&self, transmit: &Transmit) -> bool {
+        transmit.len > self.max_sent && transmit.segment_size.is_none()
+    }
+
+    /// Leaves out a datagram that is too long; false if it is not. The first is reported, and then each time the number has doubled.
+    pub(super) fn leave_out(&mut self, transmit: &Transmit, taps: &mut Taps) -> bool {
+        if !self.is_too_long(transmit) {
+            return false;
+        }
+        self.too_long += 1;
+        if self.too_long.is_power_of_two() {
+            taps.emit(&Event::Oversized {
+                flow: &transmit.route.flow.flow(),
+                bytes: transmit.len,
+                limit: self.max_sent,
+                datagrams: self.too_long,
+            });
+        }
+        true
     }
 
     /// Sends what was gathered. Returns the number of transmits that the kernel took, at least one.

@@ -30,6 +30,8 @@ pub struct Settings {
     pub max_bytes: Option<u64>,
     /// An empty datagram ends the data: one is sent at the end, and one received is the end.
     pub eof_datagram: bool,
+    /// Most bytes of a datagram that is sent: a longer answer is not sent.
+    pub max_sent: Option<usize>,
     /// Bytes of a datagram that are kept, 65,535 by default. Longer ones are truncated.
     pub max_datagram: Option<usize>,
     /// Number of peers to remember, 1024 by default. A further one replaces the peer that is idle longest.
