@@ -41,6 +41,28 @@ fn a_child_has_the_addresses_in_its_environment() {
     client.wait().exits(0);
 }
 
+/// Programs for tcpserver believe these variables, whoever has set them.
+#[test]
+fn a_child_inherits_no_description_of_another_peer() {
+    let environment = "env | grep -E '^(PROTO|TCP|UDP|TUPLECAT_CONN)' | cut -d= -f1 | sort | xargs";
+    let (listener, address) = listen();
+    let mut client = shell(&format!("tcp-connect {address}"), environment);
+    for transport in ["TCP", "UDP"] {
+        for side in ["LOCAL", "REMOTE"] {
+            for part in ["IP", "PORT", "HOST", "INFO"] {
+                client = client.env(&format!("{transport}{side}{part}"), "trusted");
+            }
+        }
+    }
+    let client = client.env("TUPLECAT_CONN", "7").start();
+    let listed = String::from_utf8(read_all(&accept(&listener))).unwrap();
+    assert_eq!(
+        listed,
+        "PROTO TCPLOCALIP TCPLOCALPORT TCPREMOTEIP TCPREMOTEPORT\n"
+    );
+    client.wait().exits(0);
+}
+
 #[test]
 fn a_child_has_an_ipv6_address_without_brackets() {
     let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {

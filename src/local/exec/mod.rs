@@ -17,8 +17,10 @@ pub mod child;
 pub mod datagrams;
 pub mod supervisor;
 
-/// Variables for this process, which would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`).
-const OWN_VARIABLES: [&str; 4] = [
+/// Variables for this process, or about its own peer, which would mislead a child (`sd_listen_fds(3)`, `sd_notify(3)`, ucspi-tcp).
+const OWN_VARIABLES: [&str; 6] = [
+    "PROTO",
+    "TUPLECAT_CONN",
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -66,6 +68,16 @@ impl Program {
         command.args(&self.arguments);
         for name in OWN_VARIABLES {
             command.env_remove(name);
+        }
+        for (transport, side) in [
+            ("TCP", "LOCAL"),
+            ("TCP", "REMOTE"),
+            ("UDP", "LOCAL"),
+            ("UDP", "REMOTE"),
+        ] {
+            for part in ["IP", "PORT", "HOST", "INFO"] {
+                command.env_remove(format!("{transport}{side}{part}"));
+            }
         }
         command.envs(caller.environment());
         command
