@@ -144,6 +144,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Converts an error of a descriptor or a file of this machine: [`Failure::io`], but never with a status of the network.
+    #[must_use]
+    pub fn local(act: impl fmt::Display, error: &io::Error) -> Self {
+        let failure = Self::io(act, error);
+        match error.get_ref() {
+            Some(inner) if inner.is::<Self>() => failure,
+            _ => Self::new(Exit::Failed, failure.message),
+        }
+    }
+}
+
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         Self::other(failure)
@@ -235,8 +247,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
     let written = stdout.write_all(text.as_bytes());
     let written = written.and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::new(Exit::OutputClosed, ""),
-        _ => Failure::io(ACT, &error),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Failure::new(Exit::OutputClosed, ""),
+        _ => Failure::local(ACT, &error),
     })
 }
 

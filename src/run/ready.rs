@@ -2,19 +2,20 @@
 //! The line appears whole or not at all, so that no script has to sleep, poll or guess.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::background::Background;
 use super::session::Session;
 use crate::cli::ReportOptions;
 use crate::exit::{Exit, Failure};
 use crate::flow::Identity;
-use crate::sys::inherited::{notify_ready, take_for_writing};
+use crate::sys::inherited::{is_passed, notify_ready, take_for_writing};
 use crate::tap::Event;
 
 /// Time after which a wait for the reader of a FIFO is reported.
@@ -31,7 +32,11 @@ impl Ready {
     pub(super) fn new(report: &ReportOptions) -> Result<Self, Failure> {
         let take = |number| {
             let act = format!("cannot use descriptor {number} (--ready-fd)");
-            let file = take_for_writing(number).map_err(|error| Failure::io(act, &error));
+            if is_passed(number) {
+                let text = format!("{act}: it is a socket that systemd passes (LISTEN_FDS)");
+                return Err(Failure::new(Exit::Usage, text));
+            }
+            let file = take_for_writing(number).map_err(|error| Failure::local(act, &error));
             Ok((number, file?))
         };
         Ok(Self {
@@ -62,11 +67,12 @@ impl Session<'_> {
             } else {
                 write_whole(&path, &line)
             };
-            written.context(act)?;
+            written.map_err(|error| failed(&act, &error))?;
         }
         if let Some((number, mut file)) = self.ready.descriptor.take() {
+            let act = format!("cannot write to descriptor {number} (--ready-fd)");
             let written = file.write_all(line.as_bytes());
-            written.with_context(|| format!("cannot write to descriptor {number} (--ready-fd)"))?;
+            written.map_err(|error| failed(&act, &error))?;
         }
         Ok(())
     }
@@ -106,12 +112,37 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).open(path)?;
         return file.write_all(text.as_bytes());
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let draft = path.with_file_name(name);
-    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
+    let (draft, mut file) = create_draft(path)?;
+    let written = file.write_all(text.as_bytes());
+    let written = written.and_then(|()| fs::rename(&draft, path));
     written.inspect_err(|_| {
         // The first error is what counts.
         let _ = fs::remove_file(&draft);
     })
+}
+
+/// Creates a new file beside `path`. In a directory that others can write to, a name that can be guessed may be theirs, and a link.
+fn create_draft(path: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let random = RandomState::new().hash_one(std::process::id());
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{random:016x}"));
+        let draft = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true);
+        match options.custom_flags(libc::O_NOFOLLOW).open(&draft) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            created => return Ok((draft, created?)),
+        }
+    }
+}
+
+/// Adds the act to an error. The status never is that of an error of the network.
+fn failed(act: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            Failure::new(Exit::Failed, format!("{act}: its reader has gone"))
+        }
+        _ => Failure::local(act, error),
+    }
 }

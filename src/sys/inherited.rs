@@ -294,6 +294,17 @@ pub fn take_for_writing(number: RawFd) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(number) })
 }
 
+/// Returns true for a descriptor that the service manager has passed to this process (`sd_listen_fds(3)`).
+#[must_use]
+pub fn is_passed(number: RawFd) -> bool {
+    let variable = |name| env::var(name).ok()?.parse::<u32>().ok();
+    let is_ours = variable("LISTEN_PID") == Some(std::process::id());
+    let index = u32::try_from(number)
+        .ok()
+        .and_then(|number| number.checked_sub(3));
+    is_ours && index.is_some_and(|index| variable("LISTEN_FDS").is_some_and(|count| index < count))
+}
+
 /// Takes over the sockets that systemd(1) has passed, or those of that name (`FileDescriptorName=`, systemd.socket(5)).
 ///
 /// To be called once (`sd_listen_fds(3)`).

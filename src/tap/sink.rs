@@ -172,7 +172,12 @@ impl Sink {
     }
 
     fn give_up(&mut self, error: &io::Error) {
-        if self.abandoned == Exit::OutputClosed && error.kind() == ErrorKind::BrokenPipe {
+        if self.abandoned == Exit::OutputClosed
+            && matches!(
+                error.kind(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            )
+        {
             self.broken = Some(Exit::OutputClosed);
             return;
         }

@@ -204,6 +204,17 @@ fn a_child_inherits_neither_sockets_nor_variables() {
 }
 
 #[test]
+fn a_passed_socket_is_no_descriptor_to_write_to() {
+    for words in ["systemd --ready-fd 3", "0 --ready-fd 3"] {
+        let (listener, _) = listen();
+        let server = activated("tcp-listen", words, listener, ONE);
+        let message =
+            "cannot use descriptor 3 (--ready-fd): it is a socket that systemd passes (LISTEN_FDS)";
+        server.wait().fails(2, message);
+    }
+}
+
+#[test]
 fn a_name_chooses_among_several() {
     let (listener, address) = listen();
     let variables = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:admin";

@@ -248,3 +248,26 @@ fn a_ready_file_replaces_regular_files_only() {
     drop(server);
     assert!(!fifo.is_file() && fifo.exists());
 }
+
+/// A draft with a name that can be guessed would be written through the link of another user.
+#[test]
+fn a_ready_file_is_never_written_through_a_planted_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("victim"), "precious").unwrap();
+    let line =
+        "cd \"$1\"; ln -s victim ready.$$; exec \"$0\" udp-bind --count 1 --ready-file ready 0";
+    let server = program("/bin/sh", "-c")
+        .arg(line)
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .arg(folder.path())
+        .start();
+    let text = server.wait_for_file(&path("ready"));
+    assert!(path("ready").is_file() && !path("ready").is_symlink());
+    assert_eq!(fs::read_to_string(path("victim")).unwrap(), "precious");
+    assert_eq!(files(folder.path()).len(), 3, "the draft has gone");
+    let (socket, _) = datagrams();
+    let address = text.trim_end().strip_prefix("udp ").unwrap();
+    socket.send_to(b"", address).unwrap();
+    server.wait().exits(0);
+}

@@ -12,6 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::ioctl_fionread;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use tuplecat::flow::Transport;
 
 use crate::common::*;
 
@@ -181,5 +182,40 @@ fn messages_of_a_socket_are_a_datagram_each() {
     expected.splice(6..7, [(b'g', 1472), (b'g', 528)]);
     for (number, len) in expected {
         assert_eq!(receive(&socket).0, vec![number; len]);
+    }
+}
+
+both! {
+    /// As with a pipe: its reader wants no more.
+    fn a_socket_as_output_whose_reader_has_gone_is_a_closed_output(transport) {
+        let (listener, address) = listen();
+        let away = connect(address);
+        reset(accept(&listener));
+        let (kept, reader) = UnixStream::pair().unwrap();
+        drop(reader);
+        for output in [OwnedFd::from(kept), OwnedFd::from(away)] {
+            let server = waits(transport, "0").stdout(Output::To(output)).start();
+            let client = speaks(transport, server.ready()).says("data");
+            let client = client.start();
+            server.wait().fails(141, "");
+            drop(client);
+        }
+    }
+
+    /// A status of the network is about the peer.
+    fn a_reset_of_standard_input_is_no_reset_by_the_peer(transport) {
+        let (listener, address) = listen();
+        let input = connect(address);
+        reset(accept(&listener));
+        let server = waits(transport, "-q 0").start();
+        let client = speaks(transport, server.ready()).stdin(Input::From(input.into()));
+        client.run().fails(1, "cannot read standard input: connection reset by peer");
+    }
+
+    fn a_ready_descriptor_without_a_reader_is_an_error_of_its_own(transport) {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        drop(reader);
+        let server = waits(transport, "--ready-fd 1 0").stdout(Output::To(writer.into()));
+        server.run().fails(1, "cannot write to descriptor 1 (--ready-fd): its reader has gone");
     }
 }

@@ -155,6 +155,6 @@ impl End for Stdio {
 fn named(act: &str, error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => error,
-        _ => Failure::io(act, &error).into(),
+        _ => Failure::local(act, &error).into(),
     }
 }

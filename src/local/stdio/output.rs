@@ -133,10 +133,12 @@ fn write(to: &mut Inherited, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         kind => match to.write(slices) {
             // A further call would write nothing either.
             Ok(0) => Err(ErrorKind::WriteZero.into()),
-            Err(error) if kind == Kind::Pipe && error.kind() == ErrorKind::BrokenPipe => {
-                Err(reader_closed())
-            }
-            other => other,
+            Err(error) => Err(match (kind, error.kind()) {
+                (Kind::Pipe | Kind::Socket, ErrorKind::BrokenPipe)
+                | (Kind::Socket, ErrorKind::ConnectionReset) => reader_closed(),
+                _ => error,
+            }),
+            written => written,
         },
     }
 }
