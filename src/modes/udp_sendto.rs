@@ -9,6 +9,7 @@
 //! | `recvfrom`: recvmmsg(2), or recvmsg(2) | the same, in `link/udp/receiver.rs`, whenever the pump finds it ready |
 //! | `close` | when replies have stopped coming (`pump/close.rs`): it sends nothing |
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use anyhow::Result;
 
 use crate::address::Source;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
-use crate::exit::{Exit, Failure, describe_at};
+use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
 use crate::flow::{Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
@@ -99,9 +100,13 @@ fn exchange(
         open::bind_anywhere(&socket, target)?;
     }
     let mut socket = Socket::new(socket, settings).map_err(|error| {
-        let reason = describe_at(&error, target);
+        // connect(2) chooses a port too (`inet_autobind`, net/ipv4/af_inet.c).
+        let (exit, reason) = match error.kind() {
+            ErrorKind::WouldBlock => (Exit::CannotBind, NO_FREE_PORT.to_owned()),
+            _ => (Exit::from(&error), describe_at(&error, target)),
+        };
         let text = format!("cannot use a socket for udp {target}: {reason}");
-        Failure::new(Exit::from(&error), text)
+        Failure::new(exit, text)
     })?;
     let identity = socket.identity();
     if let Identity::Pair(_) = identity {

@@ -161,7 +161,11 @@ pub(crate) fn bind_anywhere(socket: &Socket, target: SocketAddr) -> Result<(), F
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let bound = socket.bind(&anywhere.into());
-    bound.map_err(|error| Failure::io(format!("cannot bind udp {anywhere}"), &error))
+    bound.map_err(|error| {
+        let reason = unbindable(&error, anywhere);
+        let text = format!("cannot bind udp {anywhere}: {reason}");
+        Failure::new(Exit::CannotBind, text)
+    })
 }
 
 /// Opens a socket, prepares its options, binds it, and finishes.

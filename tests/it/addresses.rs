@@ -282,8 +282,15 @@ fn exhausted_local_ports_are_named() {
         socket.ready();
         socket
     });
-    for words in ["udp-bind 0", "udp-sendto --source-port 0 127.0.0.1 9"] {
-        let error = network.tuplecat(words).run().exits(4).errors();
+    for words in [
+        "udp-bind 0",
+        "udp-sendto --source-port 0 127.0.0.1 9",
+        "udp-sendto 127.0.0.1 9",
+        "udp-sendto --connected 127.0.0.1 9",
+    ] {
+        // Without a ready file, which needs the port early.
+        let launch = network.tuplecat(words).bare().says("x");
+        let error = launch.run().exits(4).errors();
         assert!(error.contains("no local port is free"), "{error}");
     }
 }

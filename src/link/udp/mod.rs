@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, NO_FREE_PORT};
 use crate::flow::{Direction, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
@@ -230,6 +230,7 @@ impl Socket {
                 }
                 Err(Errno::EINTR) => {}
                 Err(error @ (Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                    self.check_port(first.route.flow.remote)?;
                     self.sender.note_full(error, &self.handle, taps);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -241,6 +242,17 @@ impl Socket {
                     self.sender.take(0, at);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Returns a failure if the kernel has no port for the first datagram to leave from, which `EAGAIN` may mean as well
+    /// (`inet_autobind`, `net/ipv4/af_inet.c`).
+    fn check_port(&mut self, target: SocketAddr) -> io::Result<()> {
+        self.handle.note_bound();
+        if self.handle.bound.port() == 0 {
+            let text = format!("cannot send to {target}: {NO_FREE_PORT}");
+            return Err(Failure::new(Exit::CannotBind, text).into());
         }
         Ok(())
     }
