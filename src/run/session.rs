@@ -1,6 +1,7 @@
 //! A run of one mode, from the options that all modes have: signals, rules, local end, and the pump.
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -19,7 +20,7 @@ use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
-use crate::sys::sandbox::Sandbox;
+use crate::sys::sandbox;
 use crate::sys::signals::Signals;
 use crate::tap::{Console, Event, Taps};
 
@@ -159,8 +160,7 @@ impl<'a> Session<'a> {
         begin(&mut pump);
         // A program would inherit the sandbox, and not know why its calls fail.
         if self.is_sandboxed && children.is_none() {
-            let folder = self.local.out_dir().map(|dir| dir.descriptor.clone());
-            Sandbox { folder }.enter();
+            sandbox::enter(self.local.out_dir().map(|dir| dir.descriptor.as_fd()));
         }
         let end = pump.run();
         let end = match outcome {
