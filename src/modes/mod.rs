@@ -18,18 +18,10 @@ mod udp_sendto;
 /// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
     match command {
-        Command::TcpListen(options) => observe(&options.common, start, |observers| {
-            tcp_listen::run(options, observers)
-        }),
-        Command::TcpConnect(options) => observe(&options.common, start, |observers| {
-            tcp_connect::run(options, observers)
-        }),
-        Command::UdpBind(options) => observe(&options.common, start, |observers| {
-            udp_bind::run(options, observers)
-        }),
-        Command::UdpSendto(options) => observe(&options.common, start, |observers| {
-            udp_sendto::run(options, observers)
-        }),
+        Command::TcpListen(options) => observe(options, &options.common, start, tcp_listen::run),
+        Command::TcpConnect(options) => observe(options, &options.common, start, tcp_connect::run),
+        Command::UdpBind(options) => observe(options, &options.common, start, udp_bind::run),
+        Command::UdpSendto(options) => observe(options, &options.common, start, udp_sendto::run),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => print(&options.script()),
     }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Action at the end of what the local end sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnInputEnd {
     /// Finish the direction at once, and go on receiving.
+    #[default]
     Finish,
     /// Finish the direction only when the peer has finished too, for an end that never had anything to send.
     FinishAfterPeer,
@@ -22,9 +23,10 @@ pub enum OnInputEnd {
 }
 
 /// Action at the end of what the peer sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnPeerEnd {
     /// Leave where the rest of the input is not needed: see [`Rules::after_peer_end`].
+    #[default]
     Auto,
     /// Go on sending until the input ends.
     Wait,
@@ -33,9 +35,10 @@ pub enum OnPeerEnd {
 }
 
 /// Links that get what the shared local end gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InputTo {
     /// All.
+    #[default]
     All,
     /// The one that came first of those that are there.
     First,
@@ -43,8 +46,8 @@ pub enum InputTo {
     Last,
 }
 
-/// Limits and choices of one run.
-#[derive(Clone, Debug)]
+/// Limits and choices of one run. There are no limits by default.
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Action at the end of the input.
     pub on_input_end: OnInputEnd,

@@ -32,11 +32,12 @@ pub(crate) struct Observers<'a> {
     pub(super) console: Console,
 }
 
-/// Runs `mode` under the observers that the options ask for.
-pub(crate) fn observe(
+/// Runs `mode` with its options, under the observers that those of every mode ask for.
+pub(crate) fn observe<T>(
+    options: &T,
     common: &CommonOptions,
     start: Instant,
-    mode: impl FnOnce(Observers<'_>) -> anyhow::Result<()>,
+    mode: impl FnOnce(&T, Observers<'_>) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
     let ready = Ready::new(&common.report)?;
     let console = if common.report.progress {
@@ -46,12 +47,13 @@ pub(crate) fn observe(
     };
     let detail = detail(&common.report)?;
     let mut taps = taps(common, &console)?;
-    let ended = mode(Observers {
+    let observers = Observers {
         start,
         ready,
         taps: &mut taps,
         console,
-    });
+    };
+    let ended = mode(options, observers);
     let mut ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
         taps.emit(&Event::Failed(failure));

@@ -16,7 +16,7 @@ use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
 use crate::pump::end::Link;
-use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
+use crate::pump::rules::{Engine, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
@@ -86,9 +86,6 @@ impl<'a> Session<'a> {
             } else {
                 on_input_end(ends.on_stdin_eof, side, stdin)
             },
-            on_peer_end: OnPeerEnd::Auto,
-            input_to: InputTo::All,
-            client_timeout: None,
             input_is_terminal: stdin == Some(Kind::Terminal),
             idle_timeout: ends
                 .idle_timeout
@@ -100,6 +97,7 @@ impl<'a> Session<'a> {
                 Engine::Fast
             },
             words: WORDS,
+            ..Rules::default()
         };
         Ok(Self {
             common,

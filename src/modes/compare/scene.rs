@@ -16,7 +16,7 @@ use crate::exit::{Exit, describe};
 use crate::flow::{Direction, Flow};
 use crate::link::{tcp, udp};
 use crate::local::stdio::Stdio;
-use crate::pump::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
+use crate::pump::rules::{OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
 use crate::sys::signals::Signals;
 use crate::tap::{Event, Tap, Taps};
@@ -169,13 +169,9 @@ fn rules(idle: Duration) -> Rules {
     Rules {
         on_input_end: OnInputEnd::FinishAfterPeer,
         on_peer_end: OnPeerEnd::Wait,
-        input_to: InputTo::All,
-        client_timeout: None,
-        input_is_terminal: false,
         idle_timeout: Some(idle),
         deadline: Some((Instant::now() + WAIT_LIMIT, WAIT_LIMIT)),
-        engine: Engine::Fast,
-        words: Words::default(),
+        ..Rules::default()
     }
 }
 

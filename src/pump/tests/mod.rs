@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pretty_assertions::assert_eq;
 
 use super::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
-use super::rules::{Engine, InputTo, OnInputEnd, OnPeerEnd, Rules, Words};
+use super::rules::{OnInputEnd, OnPeerEnd, Rules};
 use super::{Pump, Wiring};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
@@ -188,15 +188,9 @@ impl Link for Script {
 
 pub(super) fn rules() -> Rules {
     Rules {
-        on_input_end: OnInputEnd::Finish,
         on_peer_end: OnPeerEnd::Wait,
-        input_to: InputTo::All,
-        client_timeout: None,
-        input_is_terminal: false,
         idle_timeout: Some(Duration::from_secs(10)),
-        deadline: None,
-        engine: Engine::Fast,
-        words: Words::default(),
+        ..Rules::default()
     }
 }
 
