@@ -1,7 +1,10 @@
 //! Properties of every parser of outside input, for any input: one function for each parser.
 //! The fuzzer runs them, and so does an ordinary test, with random cases and with the corpus.
 
+use std::cell::RefCell;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tuplecat::address::access::{Access, Networks, Verdict, parse_network};
@@ -11,12 +14,11 @@ use tuplecat::cli::values;
 use tuplecat::escape::Escaped;
 use tuplecat::flow::{Direction, Flow, Transport};
 use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
-use tuplecat::framing::{Budget, InputFraming, OutputFraming};
-use tuplecat::framing::{LineEnds, ReplayTiming, decode_all};
+use tuplecat::framing::{Boundaries, Frames, InputFraming, LineEnds, OutputFraming, ReplayTiming};
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
-use tuplecat::tap::{Data, Event, Memory, Tap};
+use tuplecat::tap::{Console, Data, Event, Sink, Tap};
 
 /// The name of a property, also that of its fuzz target and of its corpus directory, and the function that checks it.
 pub(crate) type Property = (&'static str, fn(&[u8]));
@@ -170,10 +172,44 @@ fn check_round_trip(input: InputFraming, output: OutputFraming, data: &[u8]) {
 /// Decodes `data` in pieces of `step` bytes; returns the frames and the error.
 fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
     let mut decoder = framing.decoder(512, LineEnds::Kept, ReplayTiming::Immediate);
-    let (frames, failure) = decode_all(&mut *decoder, data, step, Budget::ALL);
-    let error = failure.map(|failure| failure.message);
+    let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
+    let mut result = Ok(());
+    for mut piece in data.chunks(step.min(data.len()).max(1)) {
+        while result.is_ok() && !piece.is_empty() {
+            result = decoder.decode(&mut piece, &mut frames);
+        }
+    }
+    while result.is_ok() && (!frames.is_empty() || decoder.has_more()) {
+        result = decoder.finish(&mut frames);
+    }
+    let (mut batch, mut at, mut found) = (Batch::default(), Cursor::default(), Vec::new());
+    frames.flush(&mut batch);
+    while let Some((_, frame)) = batch.next_chunk(&mut at) {
+        found.push(frame.to_vec());
+    }
+    let error = result.err().map(|failure| failure.message);
     assert!(error.as_ref().is_none_or(|error| !error.is_empty()));
-    (frames, error)
+    (found, error)
+}
+
+/// A record in memory, shared by its clones: one is written, another is read.
+#[derive(Clone, Default)]
+struct Memory(Rc<RefCell<Vec<u8>>>);
+
+impl Memory {
+    fn sink(&self) -> Sink {
+        Sink::stdout(self.clone(), "memory", &Console::default())
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn datagram(bytes: &[u8], flow: Option<Flow>) -> Batch {

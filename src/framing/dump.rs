@@ -211,7 +211,8 @@ mod tests {
     use crate::batch::Shape;
     use crate::tap::hexdump::{Form, HexDump};
     use crate::tap::lines::Palette;
-    use crate::tap::{Data, Event, Memory, Tap};
+    use crate::tap::sink::tests::Memory;
+    use crate::tap::{Data, Event, Tap};
 
     fn read(text: &str) -> Result<Vec<Recorded>, DumpError> {
         let mut reader = DumpReader::default();

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::flow::Direction;
 
@@ -119,47 +118,48 @@ impl InputFraming {
     }
 }
 
-/// Decodes all of `text` in pieces of `step` bytes, and each piece as far as `budget` allows at once.
-///
-/// Returns the frames, and the failure that ended the decoding, if any.
-pub fn decode_all(
-    decoder: &mut dyn Decoder,
-    text: &[u8],
-    step: usize,
-    budget: Budget,
-) -> (Vec<Vec<u8>>, Option<Failure>) {
-    let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
-    frames.set_budget(budget);
-    let (mut batch, mut found) = (Batch::default(), Vec::new());
-    let mut pieces = text.chunks(step.min(text.len()).max(1));
-    let mut piece: &[u8] = &[];
-    loop {
-        if piece.is_empty() {
-            piece = pieces.next().unwrap_or_default();
-        }
-        let is_end = piece.is_empty();
-        if is_end && frames.is_empty() && !decoder.has_more() {
-            return (found, None);
-        }
-        let result = if is_end {
-            decoder.finish(&mut frames)
-        } else {
-            decoder.decode(&mut piece, &mut frames)
-        };
-        frames.flush(&mut batch);
-        let mut at = Cursor::default();
-        while let Some((_, bytes)) = batch.next_chunk(&mut at) {
-            found.push(bytes.to_vec());
-        }
-        if let Err(failure) = result {
-            return (found, Some(failure));
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::batch::{Batch, Cursor};
+
+    /// Decodes all of `text` in pieces of `step` bytes, and each piece as far as `budget` allows at once.
+    ///
+    /// Returns the frames, and the failure that ended the decoding, if any.
+    fn decode_all(
+        decoder: &mut dyn Decoder,
+        text: &[u8],
+        step: usize,
+        budget: Budget,
+    ) -> (Vec<Vec<u8>>, Option<Failure>) {
+        let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
+        frames.set_budget(budget);
+        let (mut batch, mut found) = (Batch::default(), Vec::new());
+        let mut pieces = text.chunks(step.min(text.len()).max(1));
+        let mut piece: &[u8] = &[];
+        loop {
+            if piece.is_empty() {
+                piece = pieces.next().unwrap_or_default();
+            }
+            let is_end = piece.is_empty();
+            if is_end && frames.is_empty() && !decoder.has_more() {
+                return (found, None);
+            }
+            let result = if is_end {
+                decoder.finish(&mut frames)
+            } else {
+                decoder.decode(&mut piece, &mut frames)
+            };
+            frames.flush(&mut batch);
+            let mut at = Cursor::default();
+            while let Some((_, bytes)) = batch.next_chunk(&mut at) {
+                found.push(bytes.to_vec());
+            }
+            if let Err(failure) = result {
+                return (found, Some(failure));
+            }
+        }
+    }
 
     /// [`decode_all`], where what came before an error does not matter.
     pub(in crate::framing) fn decoded(

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use crate::batch::Shape::{self, Datagrams, Stream};
     use crate::flow::Transport;
-    use crate::tap::Memory;
+    use crate::tap::sink::tests::Memory;
 
     const PLAIN: Form = Form {
         width: 16,

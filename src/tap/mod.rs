@@ -14,14 +14,14 @@ pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;
 pub mod progress;
-mod sink;
+pub(crate) mod sink;
 mod state;
 pub mod stats;
 
 pub use event::{
     Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Target, Transfer,
 };
-pub use sink::{Console, Memory, Sink, UsedFiles};
+pub use sink::{Console, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};
 
 /// An observer.

@@ -1,12 +1,10 @@
 //! Outputs of the taps: standard error, which they share with a progress bar, and records in files or in memory.
 //! A record is complete, or known not to be: a failed write is reported at once and fails the run at its end.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::rc::Rc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::fs::FileType;
@@ -190,35 +188,6 @@ impl Sink {
     }
 }
 
-/// A record in memory, shared by its clones: one is written, another is read.
-#[derive(Clone, Default)]
-pub struct Memory(pub Rc<RefCell<Vec<u8>>>);
-
-impl Memory {
-    /// A sink that writes here.
-    #[must_use]
-    pub fn sink(&self) -> Sink {
-        Sink::stdout(self.clone(), "memory", &Console::default())
-    }
-
-    /// The record as text, with bytes that are not UTF-8 replaced.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.borrow()).into_owned()
-    }
-}
-
-impl Write for Memory {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The regular files of a run and their purposes. A record in one of them would destroy its content, such as a dump that is being
 /// sent again.
 pub struct UsedFiles(Vec<(FileId, &'static str)>);
@@ -258,8 +227,38 @@ fn regular(file: impl AsFd) -> Option<FileId> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
+
+    /// A record in memory, shared by its clones: one is written, another is read.
+    #[derive(Clone, Default)]
+    pub(crate) struct Memory(Rc<RefCell<Vec<u8>>>);
+
+    impl Memory {
+        /// A sink that writes here.
+        pub(crate) fn sink(&self) -> Sink {
+            Sink::stdout(self.clone(), "memory", &Console::default())
+        }
+
+        /// The record as text, with bytes that are not UTF-8 replaced.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.borrow()).into_owned()
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     fn file(path: &Path) -> Sink {
         let mut used = UsedFiles::standard();
