@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,8 +17,8 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Address, Flow};
 
-/// Most names that are tried for one client.
-const NAME_LIMIT: usize = 10_000;
+/// Most names that are tried once a free one was found: others may take it at the same time.
+const MAX_ATTEMPTS: u64 = 1000;
 
 /// An open directory.
 #[derive(Clone)]
@@ -107,14 +107,41 @@ fn name_of(flow: &Flow) -> String {
 fn create(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o666);
-    let numbered = (1..NAME_LIMIT).map(|number| format!("{name}.{number}"));
-    for name in std::iter::once(name.to_owned()).chain(numbered) {
-        match rustix::fs::openat(&dir, name, flags, mode) {
-            Err(Errno::EXIST) => {}
-            file => return Ok(File::from(file?)),
+    let mut file = rustix::fs::openat(&dir, name, flags, mode);
+    let mut numbers = None;
+    while let Err(Errno::EXIST) = file {
+        let numbers = numbers.get_or_insert_with(|| {
+            let first = first_free(&dir, name);
+            first..first.saturating_add(MAX_ATTEMPTS)
+        });
+        let Some(number) = numbers.next() else {
+            break;
+        };
+        file = rustix::fs::openat(&dir, format!("{name}.{number}"), flags, mode);
+    }
+    Ok(File::from(file?))
+}
+
+/// Returns the first number that no file `name.NUMBER` has, in a few steps however many there are. If numbers are missing among
+/// them, it may be one of those.
+fn first_free(dir: impl AsFd, name: &str) -> u64 {
+    let exists = |number: u64| {
+        let name = format!("{name}.{number}");
+        rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    };
+    let (mut taken, mut free) = (0, 1);
+    while exists(free) {
+        (taken, free) = (free, free.saturating_mul(2));
+    }
+    while free - taken > 1 {
+        let middle = u64::midpoint(taken, free);
+        if exists(middle) {
+            taken = middle;
+        } else {
+            free = middle;
         }
     }
-    Err(ErrorKind::AlreadyExists.into())
+    free
 }
 
 #[cfg(test)]

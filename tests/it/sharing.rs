@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -298,6 +298,35 @@ fn each_client_fills_a_file_of_its_own() {
     assert_eq!(server.wait().exits(130).text(), "");
     let missing = tuplecat("tcp-listen -k 0 --out-dir nowhere").run();
     missing.fails(1, "--out-dir 'nowhere': no such file or directory");
+}
+
+/// A client may come from one port any number of times, and costs the others no time.
+#[test]
+fn a_port_that_comes_back_ten_thousand_times_has_a_file_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = tuplecat("tcp-listen -k 0 --out-dir")
+        .arg(folder.path())
+        .start();
+    let port = server.ready().port();
+    let mut client = connect(server.ready());
+    let own = client.local_addr().unwrap().port();
+    let name = folder
+        .path()
+        .join(format!("tcp_127.0.0.1_{port}_127.0.0.1_{own}"));
+    let numbered = |number: u32| PathBuf::from(format!("{}.{number}", name.display()));
+    fs::write(&name, "").unwrap();
+    (1..=10_000).for_each(|number| fs::write(numbered(number), "").unwrap());
+    client.write_all(b"again").unwrap();
+    drop(client);
+    let mut other = connect(server.ready());
+    other.write_all(b"other").unwrap();
+    drop(other);
+    server.err().wait_until("two ends", |err| {
+        String::from_utf8_lossy(err).matches("closed ").count() >= 2
+    });
+    assert_eq!(fs::read_to_string(numbered(10_001)).unwrap(), "again");
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
 }
 
 /// A client that has finished, and does not read, does not keep its place for ever.
