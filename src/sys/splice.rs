@@ -268,10 +268,13 @@ fn moved(result: rustix::io::Result<usize>, again: Blocked) -> io::Result<Moved>
         }
         Err(Errno::AGAIN) => again,
         Err(Errno::INTR) => return Ok(Moved::default()),
-        // The last three are about memory, which copying may not need, or about a disk on either side, and copying tells which.
+        // A sandbox may forbid the call, and nothing else. The last three are about memory, which copying may not need, or about a
+        // disk on either side, and copying tells which.
         Err(
             Errno::INVAL
             | Errno::NOSYS
+            | Errno::PERM
+            | Errno::ACCESS
             | Errno::OPNOTSUPP
             | Errno::SPIPE
             | Errno::NOMEM

@@ -123,7 +123,14 @@ fn a_fast_path_that_fails_is_no_loss() {
         return;
     }
     let (there, back) = (bytes(300_000), bytes(300_001));
-    for error in [Errno::NOMEM, Errno::NOBUFS, Errno::IO, Errno::NOSYS] {
+    for error in [
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::IO,
+        Errno::NOSYS,
+        Errno::PERM,
+        Errno::ACCESS,
+    ] {
         for side in SIDES {
             for is_file in [true, false] {
                 let faults = Faults::of(&[SYS_splice, SYS_sendfile], error);
@@ -145,6 +152,22 @@ fn a_fast_path_that_fails_is_no_loss() {
                 assert!(running.wait().exits(0).out == sender.join().unwrap());
             }
         }
+    }
+}
+
+/// Without the calls for many datagrams each goes and comes alone.
+#[test]
+fn calls_for_many_datagrams_that_fail_are_no_loss() {
+    if !has_faults() {
+        return;
+    }
+    let lines = "a line\n".repeat(500);
+    for error in [Errno::NOSYS, Errno::PERM, Errno::ACCESS] {
+        let faults = || Faults::of(&[SYS_recvmmsg, SYS_sendmmsg], error);
+        let server = tuplecat("udp-bind 0 --echo").with_faults(faults()).start();
+        let client = tuplecat("udp-sendto --in line --out line --replies 500 --reply-timeout 30");
+        let client = client.to(server.ready()).with_faults(faults()).says(&lines);
+        assert_eq!(client.run().exits(0).text().len(), lines.len());
     }
 }
 

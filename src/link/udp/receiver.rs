@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg};
 
 use super::handle::Handle;
@@ -84,7 +85,17 @@ impl Receiver {
         self.metas.clear();
         self.offered = self.slots;
         match self.engine {
-            Engine::Fast => self.read_many(handle, batch.space(self.slots * self.slot_size()))?,
+            Engine::Fast => {
+                let space = batch.space(self.slots * self.slot_size());
+                match self.read_many(handle, space) {
+                    Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => {
+                        // A sandbox may forbid the call, and nothing else.
+                        (self.engine, self.may_coalesce) = (Engine::Portable, false);
+                        return self.read(handle, batch);
+                    }
+                    read => read?,
+                }
+            }
             Engine::Portable => self.read_one(handle, batch.space(self.slot_size()))?,
         }
         let is_run = |meta: &RecvMeta| meta.stride.is_some();

@@ -255,8 +255,17 @@ impl Sender {
     }
 
     /// Sends what was gathered. Returns the number of transmits that the kernel took, at least one.
-    pub(super) fn transmit(&self, handle: &Handle, batch: &Batch) -> nix::Result<usize> {
-        Transmit::send(&self.transmits, handle, batch)
+    ///
+    /// Errors: `EINTR` also where only one may go in a call from now on.
+    pub(super) fn transmit(&mut self, handle: &Handle, batch: &Batch) -> nix::Result<usize> {
+        match Transmit::send(&self.transmits, handle, batch) {
+            // A sandbox may forbid sendmmsg(2), and nothing else.
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) if self.transmits.len() > 1 => {
+                self.max_transmits = 1;
+                Err(Errno::EINTR)
+            }
+            sent => sent,
+        }
     }
 
     /// Moves `at` past a transmit of the latest call, and returns it.
