@@ -10,14 +10,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, fcntl_getfd};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::sockopt::socket_type;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 
-use super::wait::{Interest, wait};
+use super::wait::{Interest, Wakeup, wait};
 
 /// One bit for each of the descriptors 0, 1 and 2 that was closed when the program started.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
@@ -87,6 +89,8 @@ enum Method {
     Plain,
     /// `MSG_DONTWAIT` with every call, for sockets.
     DontWait,
+    /// The same for sockets that keep boundaries: a read never cuts a message.
+    Messages,
     /// `RWF_NOWAIT` with every call (readv2(2)).
     NoWait,
     /// Small pieces, each after the descriptor was reported ready: POLLOUT promises room for `PIPE_BUF` bytes (pipe(7)).
@@ -95,6 +99,9 @@ enum Method {
 
 /// Bytes that a ready descriptor takes without blocking (`PIPE_BUF`, pipe(7)).
 const PIECE_SIZE: usize = 4096;
+
+/// Device of /dev/ptmx.
+const PTMX: (u32, u32) = (5, 2);
 
 /// Offset that means the position of the descriptor, for preadv2(2) and pwritev2(2): -1.
 const CURRENT_POSITION: u64 = u64::MAX;
@@ -107,6 +114,8 @@ pub struct Inherited {
     own: Option<OwnedFd>,
     /// /dev/null, which takes the place of a pipe that is closed. Later the sandbox may not let it be opened.
     null: Option<File>,
+    /// Rest of a message that was longer than the buffer.
+    held: Vec<u8>,
     fd: BorrowedFd<'static>,
 }
 
@@ -130,11 +139,13 @@ impl Inherited {
     fn new(fd: BorrowedFd<'static>, options: &mut OpenOptions) -> Self {
         let kind = Kind::of(fd);
         let own = match kind {
+            Kind::Terminal if is_pty_master(fd) => None,
             Kind::Pipe | Kind::Terminal => reopen(fd, options),
             _ => None,
         };
         let method = match kind {
-            Kind::Socket => Method::DontWait,
+            Kind::Socket if socket_type(fd) == Ok(SocketType::STREAM) => Method::DontWait,
+            Kind::Socket => Method::Messages,
             Kind::Pipe if own.is_none() => Method::NoWait,
             Kind::Terminal if own.is_none() => Method::Pieces,
             _ => Method::Plain,
@@ -144,6 +155,7 @@ impl Inherited {
             method,
             own,
             null: None,
+            held: Vec::new(),
             fd,
         }
     }
@@ -185,6 +197,7 @@ impl Inherited {
                 let (count, _) = rustix::net::recv(self.fd, buffer, RecvFlags::DONTWAIT)?;
                 Ok(count)
             }
+            Method::Messages => self.read_message(buffer),
             Method::NoWait => {
                 let slices = &mut [IoSliceMut::new(buffer)];
                 let flags = ReadWriteFlags::NOWAIT;
@@ -196,14 +209,51 @@ impl Inherited {
                     other => Ok(other?),
                 }
             }
-            Method::Plain | Method::Pieces => Ok(rustix::io::read(self.channel(), buffer)?),
+            Method::Pieces => {
+                self.check_ready(Interest::READ)?;
+                Ok(rustix::io::read(self.channel(), buffer)?)
+            }
+            Method::Plain => Ok(rustix::io::read(self.channel(), buffer)?),
+        }
+    }
+
+    /// Reads from a message, the next one if nothing is held of another.
+    fn read_message(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.held.is_empty() {
+            let flags = RecvFlags::DONTWAIT;
+            let measure = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
+            let (_, len) = rustix::net::recv(self.fd, &mut [0; 1], measure)?;
+            if len <= buffer.len() {
+                return Ok(rustix::net::recv(self.fd, buffer, flags)?.0);
+            }
+            self.held.resize(len, 0);
+            let (count, _) = rustix::net::recv(self.fd, &mut self.held[..], flags)?;
+            self.held.truncate(count);
+        }
+        let len = buffer.len().min(self.held.len());
+        buffer[..len].copy_from_slice(&self.held[..len]);
+        self.held.drain(..len);
+        Ok(len)
+    }
+
+    /// Returns true if a read gives something although the descriptor may not be ready.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Errors: `WouldBlock` if the descriptor is not ready.
+    fn check_ready(&self, interest: Interest) -> io::Result<()> {
+        match wait(&[(self.fd, interest)], None, Some(Instant::now()))? {
+            Wakeup::Ready(_) => Ok(()),
+            _ => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
     /// Writes as much as there is room for; `WouldBlock` if there is none.
     pub fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.method {
-            Method::DontWait => {
+            Method::DontWait | Method::Messages => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 let mut control = SendAncillaryBuffer::default();
                 Ok(rustix::net::sendmsg(self.fd, slices, &mut control, flags)?)
@@ -220,6 +270,7 @@ impl Inherited {
             }
             Method::Plain => Ok(rustix::io::writev(self.channel(), slices)?),
             Method::Pieces => {
+                self.check_ready(Interest::WRITE)?;
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 let first = first.map_or(&[][..], |slice| slice);
                 let piece = &first[..first.len().min(PIECE_SIZE)];
@@ -240,6 +291,17 @@ impl AsFd for Inherited {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd
     }
+}
+
+/// Returns true for the master of a pseudo-terminal, which opens as another pseudo-terminal (pts(4)).
+fn is_pty_master(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        let device = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        device == PTMX
+    })
 }
 
 /// Opens the same pipe or terminal once more: a description of our own, whose `O_NONBLOCK` is not shared (proc(5),

@@ -185,6 +185,54 @@ fn messages_of_a_socket_are_a_datagram_each() {
     }
 }
 
+/// Over a stream there is no boundary to keep, and all of a message goes, whatever its size.
+#[test]
+fn a_message_of_any_size_is_sent_whole() {
+    let message = bytes(150_000);
+    for kind in [SocketType::SEQPACKET, SocketType::DGRAM] {
+        for words in ["", "--no-fast-path", "-C"] {
+            let (process_in, test_in) =
+                socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+            let sent = send(&test_in, &message, SendFlags::empty());
+            assert_eq!(sent.unwrap(), message.len());
+            let (listener, address) = listen();
+            let client = tuplecat("tcp-connect").args(words).to(address);
+            let client = client.stdin(Input::From(process_in)).start();
+            let peer = accept(&listener);
+            let expected = match words {
+                "-C" => tuplecat::framing::CrLf::default().convert(&message),
+                _ => message.clone(),
+            };
+            assert!(read_len(&peer, expected.len()) == expected, "{words}");
+            drop((client, test_in));
+        }
+    }
+}
+
+/// The name of a master in /proc opens another pseudo-terminal.
+#[test]
+fn the_master_of_a_terminal_is_read_and_written_itself() {
+    let (master, slave) = terminal();
+    let mut settings = tcgetattr(&slave).unwrap();
+    settings.make_raw();
+    tcsetattr(&slave, OptionalActions::Now, &settings).unwrap();
+    let (input, output) = (master.try_clone().unwrap(), Output::To(master.into()));
+    let (listener, address) = listen();
+    let client = tuplecat("tcp-connect").to(address);
+    let client = client
+        .stdin(Input::From(input.into()))
+        .stdout(output)
+        .start();
+    let mut peer = accept(&listener);
+    (&slave).write_all(b"question").unwrap();
+    assert_eq!(read_len(&peer, 8), b"question");
+    let answer = bytes(100_000);
+    let screen = Capture::start(slave);
+    peer.write_all(&answer).unwrap();
+    assert!(screen.wait_for_len(answer.len()) == answer);
+    drop(client);
+}
+
 both! {
     /// As with a pipe: its reader wants no more.
     fn a_socket_as_output_whose_reader_has_gone_is_a_closed_output(transport) {

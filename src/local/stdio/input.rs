@@ -123,8 +123,8 @@ impl Input {
             },
         };
         match self.from().filter(|_| !is_pending) {
-            Some(from) => Wait::readable(from.as_fd()),
-            None => Wait::Now,
+            Some(from) if !from.is_pending() => Wait::readable(from.as_fd()),
+            _ => Wait::Now,
         }
     }
 
