@@ -21,7 +21,7 @@ use super::rules::{
     AfterPeerEnd, LEAVE_TIME, MUTE_TIME, OnInputEnd, OnPeerEnd, SILENT_TIME, WAIT_REPORT_TIME,
 };
 use crate::exit::{Exit, Failure};
-use crate::tap::Event;
+use crate::tap::{Event, FailedCall};
 
 /// State of a lane since nothing more comes from its end.
 pub(super) struct Ended {
@@ -292,7 +292,7 @@ impl Pump<'_> {
             Ok(Next::Continue) => {}
             Ok(Next::Stop) => self.on_enough(id),
             Err(error) if is_temporary(&error) => node.outgoing = Outgoing::Finishing,
-            Err(error) => self.break_sink(id, &error),
+            Err(error) => self.break_sink(id, &error, FailedCall::Shutdown),
         }
         // This may have been all that it waited for, or it has a time of its own now.
         self.schedule.run(id);

@@ -8,7 +8,7 @@ use super::end::Close;
 use super::lane::STALL_TIME;
 use super::node::{NodeId, Outgoing, Route};
 use super::rules::{OnInputEnd, WAIT_REPORT_TIME};
-use crate::tap::Event;
+use crate::tap::{Event, FailedCall};
 
 /// Time for which a peer may be silent before a drain ends, and time for which a drain may last.
 const DRAIN_SILENCE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ impl Pump<'_> {
         match node.party.end_mut().health() {
             Ok(0) => return false,
             Ok(left) => self.await_acknowledgement(id, left),
-            Err(error) => self.fail(id, &error),
+            Err(error) => self.fail(id, &error, Some(FailedCall::PendingError)),
         }
         true
     }

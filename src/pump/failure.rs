@@ -10,7 +10,7 @@ use super::node::{NodeId, Party, Silence};
 use super::rules::Seconds;
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::Identity;
-use crate::tap::{Conversation, Event};
+use crate::tap::{Conversation, Event, FailedCall};
 
 /// Pause before a link that seems idle is looked at again, while what has arrived for it is read.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
@@ -21,7 +21,7 @@ impl Pump<'_> {
         match &self.nodes[id].party {
             Party::Shared(_) => self.abandon(Err(Failure::io("cannot read the input", error))),
             Party::Own(_) => {
-                self.fail(self.nodes[id].partner, error);
+                self.fail(self.nodes[id].partner, error, None);
                 self.on_end(id);
             }
             Party::Link(link) if self.nodes.listeners.contains(&id) => {
@@ -30,14 +30,14 @@ impl Pump<'_> {
                 self.leave(Err(failure));
             }
             Party::Link(_) => {
-                self.fail(id, error);
+                self.fail(id, error, Some(FailedCall::Recv));
                 self.on_end(id);
             }
         }
     }
 
     /// Handles a failure to write to an end. What had arrived from it before is still delivered.
-    pub(super) fn break_sink(&mut self, id: NodeId, error: &io::Error) {
+    pub(super) fn break_sink(&mut self, id: NodeId, error: &io::Error, call: FailedCall) {
         let node = &mut self.nodes[id];
         match &node.party {
             Party::Shared(_) => self.abandon(Err(Failure::io("cannot write the output", error))),
@@ -47,7 +47,7 @@ impl Pump<'_> {
                 self.schedule.run(id);
                 self.drain_partner(id);
             }
-            Party::Link(_) => self.fail(id, error),
+            Party::Link(_) => self.fail(id, error, Some(call)),
         }
     }
 
@@ -55,11 +55,11 @@ impl Pump<'_> {
     pub(super) fn break_hung_up(&mut self, id: NodeId) {
         let health = self.nodes[id].party.end_mut().health();
         let error = health.err().unwrap_or(ErrorKind::BrokenPipe.into());
-        self.break_sink(id, &error);
+        self.break_sink(id, &error, FailedCall::PendingError);
     }
 
     /// Notes why a link has failed, and reports it. What had arrived before is still delivered, then the link is removed.
-    pub(super) fn fail(&mut self, id: NodeId, error: &io::Error) {
+    pub(super) fn fail(&mut self, id: NodeId, error: &io::Error, call: Option<FailedCall>) {
         let now = self.clock.now;
         let Some(node) = self.nodes.get_mut(id) else {
             return;
@@ -69,11 +69,14 @@ impl Pump<'_> {
         };
         if node.failure.is_none() {
             let (identity, cause) = (link.identity(), cause_of(error));
+            // Other errors are this program's own.
+            let call = call.filter(|_| error.raw_os_error().is_some());
+            let call = call.map(|call| (call, error));
             let error = cause.as_ref().unwrap_or(error);
             if let Identity::Pair(flow) = &identity {
                 let conn = link.states().first().and_then(|state| state.conn);
                 let name = Conversation { flow, conn };
-                self.taps.emit(&Event::Broken { name, error });
+                self.taps.emit(&Event::Broken { name, error, call });
             }
             node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.
@@ -138,7 +141,7 @@ impl Pump<'_> {
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         } else {
             self.reset_in_the_middle(id);
-            self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
+            self.fail(id, &io::Error::new(ErrorKind::TimedOut, text), None);
             self.on_end(id);
         }
     }
@@ -160,7 +163,7 @@ impl Pump<'_> {
             text = format!("{text} ({})", self.rules.words.client_timeout);
         }
         self.nodes[id].close = Close::Reset;
-        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text));
+        self.fail(id, &io::Error::new(ErrorKind::TimedOut, text), None);
     }
 }
 

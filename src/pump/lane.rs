@@ -11,6 +11,7 @@ use super::node::{InFlight, Load, Node, NodeId, Queue, Route, Silence};
 use super::rules::InputTo;
 use super::splice::SPLICE_START;
 use crate::batch::{Batch, Cursor};
+use crate::tap::FailedCall;
 
 /// Connections that one turn accepts at most, before other nodes have their turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -221,7 +222,11 @@ impl Pump<'_> {
             Ok(_) => is_taken,
             Err(error) if is_temporary(&error) => false,
             Err(error) => {
-                self.break_sink(to, &error);
+                let call = match load {
+                    Load::Batch(_) => FailedCall::Send,
+                    Load::End(_) => FailedCall::Shutdown,
+                };
+                self.break_sink(to, &error, call);
                 true
             }
         }

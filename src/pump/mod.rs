@@ -142,7 +142,7 @@ impl<'a> Pump<'a> {
             self.schedule.run(local);
         }
         if let Err(error) = self.attach(id) {
-            self.fail(id, &error);
+            self.fail(id, &error, None);
             self.remove(id);
         } else if local.is_some_and(|local| self.nodes.has_ended(local)) {
             self.end_input_for(id);

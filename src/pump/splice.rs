@@ -10,6 +10,7 @@ use super::rules::Engine;
 use crate::batch::Shape;
 use crate::flow::Direction;
 use crate::sys::splice::{Blocked, Broken, Splice};
+use crate::tap::FailedCall;
 
 /// Bytes of one read after which a lane is spliced: as much as one read takes, so that more is likely to follow.
 pub(super) const SPLICE_START: usize = 64 << 10;
@@ -160,7 +161,7 @@ impl Pump<'_> {
             {
                 // The end knows more of its descriptor than the kernel says here.
                 let health = self.nodes[to].party.end_mut().health();
-                self.break_sink(to, &health.err().unwrap_or(error));
+                self.break_sink(to, &health.err().unwrap_or(error), FailedCall::Send);
             }
             Broken::Source(error) | Broken::Either(error) => self.break_source(id, &error),
         }

@@ -209,7 +209,7 @@ impl Pump<'_> {
             if self.nodes.listeners.is_empty() || !self.nodes.links.contains(&id) {
                 return Err(failure);
             }
-            self.fail(id, &failure.into());
+            self.fail(id, &failure.into(), None);
         }
         Ok(())
     }

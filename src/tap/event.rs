@@ -185,7 +185,23 @@ pub enum Event<'a> {
         /// The reason.
         #[serde(serialize_with = "reason")]
         error: &'a io::Error,
+        /// The call that has reported it, and its own error; nothing where this program ends the connection.
+        #[serde(skip)]
+        call: Option<(FailedCall, &'a io::Error)>,
     },
+}
+
+/// A call of the sockets API that reports the break of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedCall {
+    /// recv(2).
+    Recv,
+    /// send(2).
+    Send,
+    /// shutdown(2).
+    Shutdown,
+    /// getsockopt(2): it succeeds, and the pending error of the socket (`SO_ERROR`, socket(7)) is the reason.
+    PendingError,
 }
 
 /// The address of an attempt to connect.

@@ -1,14 +1,17 @@
 //! The calls of the sockets API as they happen, each with the name of the socket after it.
 //! A lesson for those who learn or teach: the same run, in the words of the man pages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::SystemTime;
 
 use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, broken, number, size};
-use super::{Call, Console, Data, Event, FinalSegment, PerDirection, SocketState, Tap};
+use super::{
+    Call, Console, Conversation, Data, Event, FailedCall, FinalSegment, PerDirection, SocketState,
+    Tap,
+};
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
 
@@ -26,6 +29,8 @@ pub struct Explain {
     palette: Palette,
     detail: Detail,
     shown: HashMap<Flow, PerDirection<u32>>,
+    /// Connections that their peer has reset.
+    reset: HashSet<Flow>,
     /// True once the socket has its name, from `bind` or from the first datagram it sent.
     is_named: bool,
 }
@@ -39,6 +44,7 @@ impl Explain {
             palette,
             detail,
             shown: HashMap::new(),
+            reset: HashSet::new(),
             is_named: false,
         }
     }
@@ -143,18 +149,69 @@ impl Explain {
         }
     }
 
+    /// Shows the call that has reported a break, in its own words: an end by a limit of this program has none.
+    fn broken(
+        &mut self,
+        name: Conversation<'_>,
+        cause: &io::Error,
+        call: Option<(FailedCall, &io::Error)>,
+    ) {
+        if cause.kind() == ErrorKind::ConnectionReset {
+            self.reset.insert(name.flow.clone());
+        }
+        let Some((call, error)) = call else {
+            return;
+        };
+        let is_stream = name.flow.transport.is_stream();
+        let name = broken(name);
+        let call = match call {
+            FailedCall::Recv if is_stream => "recv()",
+            FailedCall::Recv => "recvfrom()",
+            FailedCall::Send if is_stream => "send()",
+            FailedCall::Send => "sendto()",
+            FailedCall::Shutdown => "shutdown()",
+            FailedCall::PendingError => {
+                let text = format!("{name}  SO_ERROR: {}", describe(error));
+                return self.step("getsockopt()", text);
+            }
+        };
+        self.failed(call, name, error);
+    }
+
     fn closed(&mut self, state: &SocketState) {
         let (name, number) = (&state.identity, number(state.conn));
-        let effect = match (name.transport(), state.final_segment) {
-            (Transport::Udp, _) => "sends nothing: UDP has no end",
-            (Transport::Tcp, FinalSegment::Fin) => "sends a FIN",
-            (Transport::Tcp, FinalSegment::Reset) => "sends a RST: the connection is aborted",
-            (Transport::Tcp, FinalSegment::None) => "sends nothing more",
+        let effect = match name {
+            _ if !name.transport().is_stream() => "sends nothing: UDP has no end".to_owned(),
+            Identity::Pair(flow) => {
+                self.shown.remove(flow);
+                effect_of_close(state, self.reset.remove(flow))
+            }
+            Identity::Socket(..) => "sends nothing".to_owned(),
         };
         self.step("close()", format!("{name}{number}  {effect}"));
-        if let Identity::Pair(flow) = name {
-            self.shown.remove(flow);
+    }
+}
+
+/// Returns what closing a connection does, by the state that the kernel had it in.
+fn effect_of_close(state: &SocketState, was_reset: bool) -> String {
+    let effect = match (state.final_segment, state.path.map(|path| path.state)) {
+        (FinalSegment::Reset, _) => return "sends a RST: the connection is aborted".to_owned(),
+        (FinalSegment::Fin, _) => "sends a FIN",
+        (_, Some("FIN-WAIT-1" | "CLOSING" | "LAST-ACK")) => {
+            "sends no more; no answer to the FIN yet"
         }
+        (_, Some("FIN-WAIT-2")) => "sends no more; the peer has not sent its FIN",
+        (_, Some("TIME-WAIT")) => "sends nothing: both sides have finished",
+        _ if was_reset => "sends nothing: the peer has reset the connection",
+        _ if state.state == "ended" => "sends nothing: both sides have finished",
+        _ => "sends nothing: the kernel has given up; the peer may not know",
+    };
+    match state.unsent {
+        Some(bytes @ 1..) if state.final_segment == FinalSegment::Fin => {
+            let bytes = Bytes(bytes as u64);
+            format!("{effect} after {bytes} that are not acknowledged yet")
+        }
+        _ => effect.to_owned(),
     }
 }
 
@@ -190,7 +247,7 @@ impl Tap for Explain {
             Event::PeerFinished(name) => {
                 self.step("recv()", format!("{name}  0 bytes: the FIN of the peer"));
             }
-            Event::Broken { name, error } => self.failed("recv()", broken(*name), error),
+            Event::Broken { name, error, call } => self.broken(*name, error, *call),
             Event::Unreachable(error) => {
                 let (arrow, reason) = (error.flow.arrow(Direction::Outgoing), error.reason);
                 let text = format!("{arrow}  {reason} (ICMP); the socket goes on");

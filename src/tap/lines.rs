@@ -228,7 +228,7 @@ impl<W: Write> Tap for Lines<W> {
             Event::PeerFinished(name) => {
                 self.line("finished", format!("{name}  by the peer"));
             }
-            Event::Broken { name, error } => {
+            Event::Broken { name, error, .. } => {
                 self.broken(format!("{}  {}", broken(*name), describe(error)));
             }
             Event::Unreachable(error) => self.line("refused", icmp_error(error)),

@@ -19,7 +19,8 @@ mod state;
 pub mod stats;
 
 pub use event::{
-    Call, ChildEnd, Conversation, Data, Event, IcmpError, KernelDrop, Reach, Target, Transfer,
+    Call, ChildEnd, Conversation, Data, Event, FailedCall, IcmpError, KernelDrop, Reach, Target,
+    Transfer,
 };
 pub use sink::{Console, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};

@@ -248,7 +248,7 @@ impl Tap for Pcap {
             Event::PeerFinished(name) => {
                 self.finish(time, name.flow, Direction::Incoming);
             }
-            Event::Broken { name, error } => {
+            Event::Broken { name, error, .. } => {
                 if name.flow.transport.is_stream() && Exit::from(error) == Exit::Reset {
                     self.segment(time, name.flow, Direction::Incoming, Control::Reset, b"");
                 }

@@ -124,7 +124,10 @@ impl SocketState {
     pub fn final_segment(&self, linger: Option<Duration>) -> FinalSegment {
         match self.path.map(|path| path.state) {
             None | Some("CLOSED" | "TIME-WAIT") => FinalSegment::None,
-            _ if self.unread > Some(0) || linger == Some(Duration::ZERO) => FinalSegment::Reset,
+            _ if self.unread > Some(0) => FinalSegment::Reset,
+            // Both FINs are under way (`tcp_need_reset`, net/ipv4/tcp.c).
+            Some("CLOSING" | "LAST-ACK") => FinalSegment::None,
+            _ if linger == Some(Duration::ZERO) => FinalSegment::Reset,
             Some("ESTABLISHED" | "CLOSE-WAIT" | "SYN-RECEIVED") => FinalSegment::Fin,
             Some(_) => FinalSegment::None,
         }

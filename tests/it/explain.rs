@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::net::UdpSocket;
 
+use rustix::event::PollFlags;
 use rustix::process::Signal;
 use tuplecat::flow::Transport;
 
@@ -149,6 +150,68 @@ fn a_refusal_is_a_failed_call_or_a_late_message() {
         step(&client, "recvmsg()").contains("port unreachable (ICMP)"),
         "{client}"
     );
+}
+
+/// Connects with these arguments and a long input to a peer that reads nothing, and closes with what has come unread.
+fn reset_while_sending(client: Launch) -> Done {
+    let (listener, address) = listen();
+    let input = Input::From(with_text(&bytes(8_000_000)));
+    let client = client.to(address).stdin(input).start();
+    let peer = accept(&listener);
+    assert!(is_ready_within(&peer, PollFlags::IN, BOUND));
+    drop(peer);
+    client.wait().exits(7)
+}
+
+#[test]
+fn the_call_that_failed_is_named_and_no_fin_that_did_not_come() {
+    for _ in 0..5 {
+        let done = reset_while_sending(tuplecat("tcp-connect -q --explain"));
+        let failed = |line: &&str| line.contains("  failed: ");
+        let failed: Vec<&str> = done.err.lines().filter(failed).collect();
+        assert_eq!(failed.len(), 1, "{}", done.err);
+        assert!(!done.err.contains("the FIN of the peer"), "{}", done.err);
+        let close = step(&done.err, "close()");
+        assert!(
+            close.ends_with("sends nothing: the peer has reset the connection"),
+            "{close}"
+        );
+    }
+    for words in ["", "--no-fast-path"] {
+        let client = tuplecat("tcp-connect --events /dev/stderr").args(words);
+        let done = reset_while_sending(client);
+        assert!(!done.err.contains("peer-finished"), "{}", done.err);
+        assert!(!done.err.contains("peer finished"), "{}", done.err);
+    }
+}
+
+#[test]
+fn strace_shows_the_failed_call_by_the_same_name() {
+    if !has_strace() {
+        return;
+    }
+    for _ in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let trace = directory.path().join("trace");
+        let client = program("strace", "-f -q -e trace=network -o").arg(&trace);
+        let client = client.arg(env!("CARGO_BIN_EXE_tuplecat"));
+        let done = reset_while_sending(client.args("tcp-connect -q --explain"));
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        let is_failed =
+            |line: &&str| line.contains(" = -1 ECONNRESET") || line.contains(" = -1 EPIPE");
+        let failed = trace.lines().find(is_failed).expect("a failed call");
+        let call = if failed.contains(" recvfrom(") {
+            "recv()"
+        } else {
+            "send()"
+        };
+        let shown = done
+            .err
+            .lines()
+            .find(|line| line.contains("  failed: "))
+            .unwrap();
+        assert!(shown.starts_with(call), "{shown}\n{failed}");
+    }
 }
 
 #[test]

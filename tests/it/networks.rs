@@ -110,6 +110,31 @@ fn a_cut_cable_is_noticed_in_time_with_keepalive() {
 }
 
 #[test]
+fn after_a_cut_cable_close_is_explained_as_the_peer_sees_it() {
+    let Some(cable) = Cable::new() else {
+        return;
+    };
+    let [server, mut timed] = cable.session("--explain", "--explain --user-timeout 1");
+    let [other, mut limited] = cable.session("--explain", "--explain --timeout 2");
+    cable.cut();
+    timed.write("lost");
+    limited.write("lost");
+    let shown = timed.wait().exits(6).err;
+    let line = "sends nothing: the kernel has given up; the peer may not know";
+    assert!(shown.contains(line), "{shown}");
+    let shown = limited.wait().exits(6).err;
+    let closes = |line: &str| line.starts_with("close()") && line.contains(" sends a ");
+    assert!(shown.lines().any(closes), "{shown}");
+    for server in [server, other] {
+        let shown = String::from_utf8(server.err().so_far()).unwrap();
+        assert!(
+            !shown.contains("0 bytes: the FIN") && !shown.contains("failed"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn a_listener_goes_on_without_the_client_behind_a_cut_cable() {
     let Some(cable) = Cable::new() else {
         return;

@@ -35,6 +35,8 @@ pub struct Connection {
     max_bytes: u64,
     is_finished: bool,
     peer_is_finished: bool,
+    /// A call has reported why the connection is no more. From then on, 0 bytes are not the FIN of the peer.
+    is_broken: bool,
     /// Reset that `connect` has met, to be reported behind what had come before it.
     reset: Option<io::Error>,
     /// Place among the clients of a listener, given back when this is dropped.
@@ -65,6 +67,7 @@ impl Connection {
             max_bytes: max_bytes.unwrap_or(u64::MAX),
             is_finished: false,
             peer_is_finished: false,
+            is_broken: false,
             reset: None,
             _client: client,
         }
@@ -79,6 +82,16 @@ impl Connection {
     #[must_use]
     pub fn flow(&self) -> &Flow {
         &self.meter.flow
+    }
+
+    /// Notes an error that ends the connection. A reset after the peer's FIN is a broken pipe (write(2)), so that FIN did come.
+    fn note_break(&mut self, error: &io::Error) {
+        let kinds = [
+            ErrorKind::WouldBlock,
+            ErrorKind::Interrupted,
+            ErrorKind::BrokenPipe,
+        ];
+        self.is_broken |= !kinds.contains(&error.kind());
     }
 
     /// Returns the bytes that may still be received.
@@ -122,6 +135,9 @@ impl End for Connection {
             if let Some(error) = self.reset.take() {
                 return Err(error);
             }
+            if self.is_broken {
+                return Ok(Arrival::End);
+            }
             self.peer_is_finished = true;
             taps.emit(&Event::PeerFinished(self.meter.conversation()));
             return Ok(Arrival::End);
@@ -135,11 +151,12 @@ impl End for Connection {
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         let mut slices = [IoSlice::new(&[]); SEND_SLICES];
         let count = batch.rest(*at, &mut slices);
-        let mut left = match &slices[..count] {
+        let sent = match &slices[..count] {
             // Without a list to read, the kernel is a little faster.
-            [one] => self.socket.send(one)?,
-            many => self.socket.send_vectored(many)?,
+            [one] => self.socket.send(one),
+            many => self.socket.send_vectored(many),
         };
+        let mut left = sent.inspect_err(|error| self.note_break(error))?;
         batch.advance(at, left);
         for slice in &slices[..count] {
             let len = left.min(slice.len());
@@ -178,8 +195,12 @@ impl End for Connection {
 
     fn health(&mut self) -> io::Result<usize> {
         if let Some(error) = self.socket.take_error()? {
+            self.note_break(&error);
             return Err(error);
         }
+        let is_closed = tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED");
+        // Another call has taken the error, such as splice(2).
+        self.is_broken |= is_closed && !self.is_finished;
         if self.meter.sent.bytes == 0 {
             return Ok(0);
         }
@@ -187,7 +208,7 @@ impl End for Connection {
         let fin = usize::from(self.is_finished);
         let count = || unsent(&self.socket).unwrap_or(0).saturating_sub(fin);
         let left = count();
-        if left > 0 && tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED") {
+        if left > 0 && is_closed {
             // It may have closed because the last byte was acknowledged just now; once it has, the count is final.
             return match count() {
                 0 => Ok(0),

@@ -156,7 +156,11 @@ impl End for DatagramChildren {
             let caller = Caller { flow, conn };
             if let Err(error) = &self.start(&caller, datagram) {
                 let name = caller.conversation();
-                taps.emit(&Event::Broken { name, error });
+                taps.emit(&Event::Broken {
+                    name,
+                    error,
+                    call: None,
+                });
             }
         }
         Ok(Next::Continue)
