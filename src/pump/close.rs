@@ -335,6 +335,14 @@ impl Pump<'_> {
         }
     }
 
+    /// Leaves at once, although peers have not acknowledged all that was sent to them.
+    pub(super) fn give_up(&mut self, failure: Failure) {
+        for id in self.nodes.links.clone() {
+            self.reset_in_the_middle(id);
+        }
+        self.abandon(Err(failure));
+    }
+
     /// Leaves at once, and drops what has arrived: it cannot be written.
     pub(super) fn abandon(&mut self, end: Result<(), Failure>) {
         self.ending.leaving = Some((end, None));
@@ -392,8 +400,10 @@ impl Pump<'_> {
         let closed = link.close(node.close, self.taps);
         let is_failed = node.failure.is_some();
         let ended = node.failure.map_or(closed, |failure| Err(*failure));
-        // A listener that has done its work knows nothing of how its connections ended, which may be before it closes.
-        if ended.is_err() || !self.nodes.listeners.contains(&id) {
+        // A listener that has done its work knows nothing of how its connections ended, which may be before it closes. A link that is
+        // reset for the sake of another has not failed itself.
+        let knows_less = self.nodes.listeners.contains(&id) || node.close == Close::Reset;
+        if ended.is_err() || !knows_less {
             self.ending.last_closed = ended;
         }
         self.nodes.unlist(id);

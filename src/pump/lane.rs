@@ -57,8 +57,14 @@ impl Pump<'_> {
     /// Moves one batch from its source to where the lane leads; `ready` is the side that was waited for.
     pub(super) fn move_load(&mut self, id: NodeId, ready: Side) {
         let lane = &self.nodes[id].lane;
-        if lane.ended.is_some() && lane.drain.is_none() {
-            return self.finish_incoming(id);
+        if lane.ended.is_some() {
+            if lane.drain.is_some() {
+                self.fetch(id);
+            }
+            if self.nodes.get(id).is_some() {
+                self.finish_incoming(id);
+            }
+            return;
         }
         if !self.has_audience(id) {
             return;
@@ -239,12 +245,14 @@ impl Pump<'_> {
         }
         self.schedule.touch(id);
         // A failure at the other end may have ended everything.
-        if self
-            .nodes
-            .get(id)
-            .is_some_and(|node| node.lane.ended.is_some())
-        {
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
+        if node.lane.ended.is_some() {
             self.finish_incoming(id);
+        } else if node.failure.is_some() || self.ending.is_leaving() {
+            // It is over as soon as there is nothing more to read.
+            self.schedule.run(id);
         }
     }
 

@@ -191,7 +191,13 @@ impl Pump<'_> {
             && now >= deadline
         {
             let text = format!("timed out after {} ({})", Seconds(limit), words.deadline);
-            self.leave(Err(Failure::new(Exit::TimedOut, text)));
+            let failure = Failure::new(Exit::TimedOut, text);
+            if self.ending.is_leaving() {
+                // Some bytes were sent and are not acknowledged yet.
+                self.give_up(failure);
+            } else {
+                self.leave(Err(failure));
+            }
         }
     }
 

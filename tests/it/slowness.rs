@@ -96,6 +96,19 @@ fn leaving_early_destroys_nothing_that_was_sent() {
     }
 }
 
+/// The time limit of the run holds also while it waits for an acknowledgement that never comes.
+#[test]
+fn leaving_takes_no_longer_than_the_run_may() {
+    for side in SIDES {
+        let words = "--on-stdin-eof quit --timeout 2";
+        let (running, mut peer) = meet(side, words, Input::Bytes(bytes(150_000)));
+        with_small_buffer(&peer);
+        running.wait().exits(6);
+        let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{side:?}");
+    }
+}
+
 /// A run that gives up in the middle resets, so that the peer does not take a part for the whole.
 #[test]
 fn giving_up_in_the_middle_is_a_reset() {

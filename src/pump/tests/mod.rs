@@ -407,3 +407,19 @@ fn a_silent_session_ends_by_its_idle_limit() {
     let (_, end) = run(rules, |local| local, |link| link);
     assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::TimedOut));
 }
+
+#[test]
+fn an_end_that_cannot_finish_yet_is_asked_again() {
+    let (log, end) = run(
+        rules(),
+        |local| local.gives([Give::Bytes("last"), Give::End]),
+        |mut link| {
+            link.finishes
+                .extend([ErrorKind::WouldBlock, ErrorKind::WouldBlock]);
+            link.gives([Give::Nothing, Give::End])
+        },
+    );
+    assert_eq!(of(&log, "link takes"), ["last Stream"]);
+    assert_eq!(of(&log, "link is"), ["finished", "closed"]);
+    assert_eq!(end, Ok(()));
+}

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use pretty_assertions::assert_eq;
 
 use super::{Give, Script, Take, of, rules};
+use crate::exit::{Exit, Failure};
 use crate::pump::{Partner, Pump, Wiring};
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
@@ -14,7 +15,7 @@ use crate::tap::Taps;
 fn relay(
     client: impl FnOnce(Script) -> Script,
     target: impl FnOnce(Script) -> Script,
-) -> (Vec<String>, Result<(), crate::exit::Failure>) {
+) -> (Vec<String>, Result<(), Failure>) {
     let log = std::rc::Rc::default();
     let signals = Signals::new().unwrap();
     let mut taps = Taps::default();
@@ -69,5 +70,5 @@ fn a_reset_is_passed_on_after_what_came_before_it() {
     assert_eq!(of(&log, "client takes"), ["a Stream", "nswer Stream"]);
     assert_eq!(of(&log, "client is"), ["reset"]);
     assert_eq!(of(&log, "target is"), ["closed"]);
-    assert!(end.is_ok() || end.is_err());
+    assert_eq!(end.map_err(|failure| failure.exit), Err(Exit::Reset));
 }
