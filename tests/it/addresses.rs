@@ -108,7 +108,7 @@ both! {
         if !has_ipv6() {
             return;
         }
-        for (words, told, v4, v6) in [
+        for (words, report, v4, v6) in [
             ("* 0", "(every interface, IPv4 and IPv6)", true, true),
             ("-4 * 0", "(every interface, IPv4 only)", true, false),
             ("-6 * 0", "(every interface, IPv6 only)", false, true),
@@ -119,7 +119,7 @@ both! {
                 let server = listens(transport).args(words).start();
                 let address = SocketAddr::new(ip, server.ready().port());
                 assert_eq!(reaches(transport, address), gets_in, "{words} at {address}");
-                server.err().wait_for(told);
+                server.err().wait_for(report);
             }
         }
         // The socket is bound to one address of this machine, and this is another.

@@ -308,12 +308,12 @@ fn datagrams_of_every_size_stay_what_they_are() {
     }
     let done = server.wait().exits(0);
     assert!(done.out == sent);
-    let told: Vec<String> = lines(&done, "received")
+    let columns: Vec<String> = lines(&done, "received")
         .iter()
         .map(|line| line.rsplit_once("  ").unwrap().1.to_owned())
         .collect();
     let expected = sizes.map(|size| format!("{size} byte{}", if size == 1 { "" } else { "s" }));
-    assert_eq!(told, expected);
+    assert_eq!(columns, expected);
 }
 
 #[test]

@@ -152,9 +152,9 @@ fn check(
     let is_wrong = !unreadable.is_empty() || !unwritable.is_empty() && is_answered;
     if is_wrong {
         assert_eq!(done.status, 1, "{case}");
-        let told = done.errors();
+        let found = done.errors();
         assert!(
-            errors != "pipe" || told == input || told == output,
+            errors != "pipe" || found == input || found == output,
             "{case}"
         );
     } else {
@@ -259,9 +259,9 @@ fn too_few_descriptors_are_an_error_that_says_so() {
                 .bare()
                 .limited(&format!("-n {count}"))
                 .run();
-            let told = done.errors();
+            let errors = done.errors();
             assert!(
-                done.status == good || done.status == 1 && told.ends_with("too many open files"),
+                done.status == good || done.status == 1 && errors.ends_with("too many open files"),
                 "{words}, {count}: {done:?}"
             );
             statuses.push(done.status);

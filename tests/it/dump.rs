@@ -265,7 +265,7 @@ fn text2pcap_reads_a_dump_as_the_manual_shows() {
         path
     };
     let expected = |dump: &str| -> Vec<String> {
-        let told = |chunk: Recorded| {
+        let describe = |chunk: Recorded| {
             let time = chunk.time.duration_since(std::time::UNIX_EPOCH).unwrap();
             format!(
                 "{}.{:06}000\t{}",
@@ -274,7 +274,7 @@ fn text2pcap_reads_a_dump_as_the_manual_shows() {
                 hex::encode(chunk.bytes)
             )
         };
-        chunks(dump).into_iter().map(told).collect()
+        chunks(dump).into_iter().map(describe).collect()
     };
     let dump = [150, 1472].map(|len| dump_of("-x", &bytes(len))).concat();
     assert_same!(

@@ -120,7 +120,7 @@ fn silent_from_the_start(side: Side) {
     let notice = running.err().wait_for_line("waiting");
     assert!(
         start.elapsed() >= Duration::from_millis(990),
-        "told too early"
+        "reported too early"
     );
     assert!(notice.contains("for 5 s in all"), "{notice}");
     assert!(notice.contains("--on-peer-eof quit"), "{notice}");

@@ -41,7 +41,7 @@ fn a_child_has_the_addresses_in_its_environment() {
     client.wait().exits(0);
 }
 
-/// Programs for tcpserver believe these variables, whoever has set them.
+/// Programs for tcpserver trust these variables, whatever their origin.
 #[test]
 fn a_child_inherits_no_description_of_another_peer() {
     let environment = "env | grep -E '^(PROTO|TCP|UDP|TUPLECAT_CONN)' | cut -d= -f1 | sort | xargs";

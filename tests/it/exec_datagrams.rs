@@ -163,14 +163,14 @@ fn children_end_with_the_run() {
     takes_less_than(Duration::from_secs(2), || {
         let (server, _address) = answering(
             "",
-            "trap 'echo told > told; exit' HUP; echo $$ > pid; sleep 1000 & wait",
+            "trap 'echo ended > ended; exit' HUP; echo $$ > pid; sleep 1000 & wait",
         );
         let _socket = ask(server.ready(), b"");
         server.wait_for_file(&server.path("pid"));
-        let told = server.path("told");
+        let ended = server.path("ended");
         let start = Instant::now();
         server.signal(Signal::TERM);
-        assert_eq!(server.wait_for_file(&told), "told\n");
+        assert_eq!(server.wait_for_file(&ended), "ended\n");
         server.wait().exits(143);
         start.elapsed()
     });

@@ -93,14 +93,14 @@ fn no_zombie_is_left() {
 
 #[test]
 fn children_and_their_process_groups_end_with_the_run() {
-    let command = "trap 'echo told > told; exit' HUP; sleep 1000 & echo $! $$; wait";
+    let command = "trap 'echo ended > ended; exit' HUP; sleep 1000 & echo $! $$; wait";
     takes_less_than(Duration::from_secs(2), || {
         let (server, client) = meet_child(command);
         let line = read_line(&client);
-        let told = server.path("told");
+        let ended = server.path("ended");
         server.signal(Signal::TERM);
         let mut pids = line.split_whitespace();
-        server.wait_for_file(&told);
+        server.wait_for_file(&ended);
         let start = Instant::now();
         server.wait().exits(143);
         let time = start.elapsed();
@@ -126,12 +126,12 @@ fn a_child_that_ignores_signals_is_killed() {
 #[test]
 fn children_end_with_the_terminal_and_have_time_to() {
     let (server, client) =
-        meet_child("trap 'sleep 0.2; echo told > told; exit' HUP; sleep 1000 & echo $$; wait");
+        meet_child("trap 'sleep 0.2; echo ended > ended; exit' HUP; sleep 1000 & echo $$; wait");
     let line = read_line(&client);
     server.signal(Signal::HUP);
     server.err().wait_for_line("closed");
     server.signal(Signal::HUP);
-    server.wait_for_file(&server.path("told"));
+    server.wait_for_file(&server.path("ended"));
     server.wait().exits(129);
     wait_until("it is gone", || !is_alive(&line));
 }
@@ -256,11 +256,11 @@ fn the_end_of_one_session_does_not_end_another() {
 
 #[test]
 fn the_peer_s_fin_can_end_the_run() {
-    let command = "trap 'echo told > told' HUP; sleep 1000 & wait";
+    let command = "trap 'echo ended > ended' HUP; sleep 1000 & wait";
     let server = shell("tcp-listen --on-peer-eof quit 0", command).start();
     let client = connect(server.ready());
     finish(&client);
     assert_eq!(read_all(&client), b"");
-    server.wait_for_file(&server.path("told"));
+    server.wait_for_file(&server.path("ended"));
     server.wait().exits(0);
 }

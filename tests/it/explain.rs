@@ -38,15 +38,15 @@ fn a_listener_is_explained_from_socket_to_close() {
     let client = client.says("hello").run().exits(0).err;
     let server = server.wait().exits(0).err;
 
-    let mut told = calls(&server);
+    let mut names = calls(&server);
     // The listening socket is closed once its client is there: before or after the first bytes.
-    let closes = told.iter().position(|&call| call == "close()").unwrap();
-    told.remove(closes);
+    let closes = names.iter().position(|&call| call == "close()").unwrap();
+    names.remove(closes);
     let expected = [
         "socket()", "bind()", "listen()", "waiting", "accept()", "waiting", "recv()", "recv()",
         "close()",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(names, expected);
     assert!(step(&server, "socket()").contains("TCP"));
     assert!(step(&server, "bind()").starts_with(&format!("tcp {address}  ")));
     assert!(step(&server, "listen()").contains("4096"));

@@ -137,11 +137,11 @@ fn a_file_arrives_and_both_sides_report_it() {
     assert!(server.out == bytes(300_000));
     let count = "204 datagrams (300000 bytes) and the end";
     let line = server.line("transfer");
-    let told = format!("received {count}: nothing was lost here");
-    assert!(line.contains(" <- ") && line.ends_with(&told), "{line}");
+    let end = format!("received {count}: nothing was lost here");
+    assert!(line.contains(" <- ") && line.ends_with(&end), "{line}");
     let line = client.line("transfer");
-    let told = format!("sent {count}: no error came back");
-    assert!(line.contains(" -> ") && line.ends_with(&told), "{line}");
+    let end = format!("sent {count}: no error came back");
+    assert!(line.contains(" -> ") && line.ends_with(&end), "{line}");
 }
 
 #[test]
@@ -168,11 +168,11 @@ fn the_eof_datagram_arrives_although_others_are_lost() {
     server.signal(Signal::CONT);
     let server = server.wait().exits(0);
     let client = client.wait().exits(0);
-    let told = server.line("transfer");
-    let lost = number_before(told, " lost here");
-    let received = number_before(told, " datagrams");
+    let transfer = server.line("transfer");
+    let lost = number_before(transfer, " lost here");
+    let received = number_before(transfer, " datagrams");
     // A repeated EOF datagram may be among the dropped ones.
-    assert!((1001..1005).contains(&(received + lost)), "{told}");
+    assert!((1001..1005).contains(&(received + lost)), "{transfer}");
     assert!(
         client
             .line("transfer")

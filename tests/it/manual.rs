@@ -87,10 +87,10 @@ fn pages_list_every_value_of_an_option() {
         let text = page(&page_name(&mode));
         for item in items(&text).into_iter().chain(items(&overview)) {
             let option = mode.get_arguments().find(|arg| names(arg) == item.names);
-            let told = words("Cm", &item.text);
+            let described = words("Cm", &item.text);
             for value in option.map(Arg::get_possible_values).unwrap_or_default() {
                 assert!(
-                    told.contains(&value.get_name()),
+                    described.contains(&value.get_name()),
                     "{}: {} {}",
                     page_name(&mode),
                     item.names,
@@ -99,13 +99,17 @@ fn pages_list_every_value_of_an_option() {
             }
         }
     }
-    let told = words("Cm", &overview);
+    let described = words("Cm", &overview);
     let completions = program().find_subcommand("completions").cloned().unwrap();
     for shell in completions
         .get_positionals()
         .flat_map(Arg::get_possible_values)
     {
-        assert!(told.contains(&shell.get_name()), "{}", shell.get_name());
+        assert!(
+            described.contains(&shell.get_name()),
+            "{}",
+            shell.get_name()
+        );
     }
 }
 

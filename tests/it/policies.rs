@@ -140,11 +140,11 @@ fn the_table_and_the_closing_lines_count_for_each_peer() {
     ];
     let total = format!("udp {address}  received 4 datagrams (4 bytes), sent 1 datagram (6 bytes)");
     let expected = [&[total][..], &peers].concat();
-    let told = |word: &str, rows: &[String]| -> Vec<String> {
+    let prefixed = |word: &str, rows: &[String]| -> Vec<String> {
         rows.iter().map(|row| format!("{word:<10} {row}")).collect()
     };
-    assert_eq!(rows("socket "), told("socket", &expected));
-    assert_eq!(rows("peer "), told("peer", &peers));
+    assert_eq!(rows("socket "), prefixed("socket", &expected));
+    assert_eq!(rows("peer "), prefixed("peer", &peers));
 }
 
 /// Datagrams of other peers that were queued before the lock are dropped.
@@ -174,7 +174,7 @@ fn a_lock_holds_for_what_was_queued_before_it() {
         let lines = done.err.lines().filter(|line| line.starts_with("ignored "));
         let lines: Vec<&str> = lines.collect();
         let line = format!("ignored    udp {address} <- {own}  3 bytes from another sender");
-        assert_eq!(lines, [line], "the first of each sender is told");
+        assert_eq!(lines, [line], "only the first of each sender is reported");
         let closed = done.line("closed");
         assert!(
             closed.contains("received 3 datagrams (9 bytes)"),

@@ -187,14 +187,14 @@ fn every_datagram_arrives_or_is_counted() {
             .args(&words)
             .to(server.ready());
         let client = client.says(framed(&sizes)).run().exits(0);
-        let told = client.line("transfer");
-        assert!(told.contains("sent 300 datagrams"), "{told}");
+        let line = client.line("transfer");
+        assert!(line.contains("sent 300 datagrams"), "{line}");
         let done = server.wait().exits(0);
         let count = is_part_of(&done.out, &sizes);
-        let told = done.line("transfer");
-        assert_eq!(number_before(told, " datagram"), count, "{told}");
+        let line = done.line("transfer");
+        assert_eq!(number_before(line, " datagram"), count, "{line}");
         // A repeated EOF datagram may be among the dropped ones.
-        let lost = number_before(told, " lost here");
-        assert!((300..320).contains(&(count + lost)), "{told}");
+        let lost = number_before(line, " lost here");
+        assert!((300..320).contains(&(count + lost)), "{line}");
     });
 }

@@ -55,8 +55,8 @@ fn cannot_accept(words: &str, error: Errno, reason: &str) {
         let server = launch.start();
         let client = connect(server.ready());
         let line = server.err().wait_for_line("waiting");
-        let told = format!("no client can be accepted: {reason}; trying again until one can");
-        assert!(line.ends_with(&told), "{line}");
+        let expected = format!("no client can be accepted: {reason}; trying again until one can");
+        assert!(line.ends_with(&expected), "{line}");
         (server, client)
     };
     let (server, _client) = start("");
@@ -67,10 +67,10 @@ fn cannot_accept(words: &str, error: Errno, reason: &str) {
     let (server, _client) = start("--timeout 2");
     server.wait().exits(6);
     let (server, _client) = start("--accept-timeout 2");
-    let told = server.wait().exits(6).errors();
+    let errors = server.wait().exits(6).errors();
     assert!(
-        told.starts_with("no client connected to 127.0.0.1:"),
-        "{told}"
+        errors.starts_with("no client connected to 127.0.0.1:"),
+        "{errors}"
     );
 }
 
@@ -266,9 +266,12 @@ fn an_end_that_cannot_be_sent_is_an_error() {
     let client = tuplecat("udp-sendto --eof-datagram").to(address);
     let client = client.with_faults(Faults::of(&SEND, Errno::NOBUFS));
     let done = client.run().exits(1);
-    let told = done.errors();
+    let errors = done.errors();
     let reason = "the datagram that stands for the end could not be sent within 1 s";
-    assert!(told.starts_with("udp ") && told.ends_with(reason), "{told}");
+    assert!(
+        errors.starts_with("udp ") && errors.ends_with(reason),
+        "{errors}"
+    );
     assert!(!done.err.contains("and the end"), "{}", done.err);
 }
 
@@ -285,8 +288,11 @@ fn a_socket_that_cannot_be_read_is_an_error() {
             let client = tuplecat("udp-sendto").args(words).to(address).says("hello");
             for launch in [server, client.with_faults(faults())] {
                 let done = launch.run().exits(1);
-                let told = done.errors();
-                assert!(told.starts_with("udp ") && told.ends_with(reason), "{told}");
+                let errors = done.errors();
+                assert!(
+                    errors.starts_with("udp ") && errors.ends_with(reason),
+                    "{errors}"
+                );
             }
         }
     }
@@ -306,10 +312,10 @@ fn a_failure_at_the_start_is_an_error_in_every_mode() {
         ] {
             let launch = tuplecat(words).with_faults(Faults::of(&[SYS_socket], error));
             let done = launch.says("hello").run().exits(1);
-            let told = done.errors();
+            let errors = done.errors();
             assert!(
-                told.ends_with(reason) && told.lines().count() == 1,
-                "{told}"
+                errors.ends_with(reason) && errors.lines().count() == 1,
+                "{errors}"
             );
         }
     }
@@ -386,8 +392,8 @@ fn a_folder_without_room_is_an_error() {
     ));
     assert!(server.has_ended_within(BOUND));
     assert!(std::fs::read(kept).unwrap() == sent[..8192]);
-    let told = server.wait().exits(1).errors();
-    assert!(told.ends_with("in '.': file too large"), "{told}");
+    let errors = server.wait().exits(1).errors();
+    assert!(errors.ends_with("in '.': file too large"), "{errors}");
 }
 
 #[test]

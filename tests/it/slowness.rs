@@ -11,7 +11,7 @@ use crate::common::*;
 /// Time in which a wrong FIN would come. If it is too short, a test can miss a fault, but not report one.
 const A_WHILE: Duration = Duration::from_millis(300);
 
-/// Reads to the end with a pause before each chunk, and says a byte now and then.
+/// Reads to the end with a pause before each chunk, and sends a byte after each.
 fn read_slowly(mut peer: &TcpStream, chunk: usize, pause: Duration) -> std::io::Result<Vec<u8>> {
     let (mut all, mut buffer) = (Vec::new(), vec![0; chunk]);
     loop {
@@ -20,7 +20,7 @@ fn read_slowly(mut peer: &TcpStream, chunk: usize, pause: Duration) -> std::io::
             0 => return Ok(all),
             count => all.extend_from_slice(&buffer[..count]),
         }
-        // Whether it is still heard does not matter here.
+        // The run may be over: then the byte is not received.
         let _ = peer.write_all(b".");
     }
 }

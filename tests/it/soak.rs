@@ -46,7 +46,7 @@ impl Chance {
 
 /// The server's account: the connection of each client, by the client's address, and the sums.
 #[derive(Default)]
-struct Told {
+struct Account {
     closed: HashMap<SocketAddr, [u64; 2]>,
     accepted: u64,
     ended: u64,
@@ -56,7 +56,7 @@ struct Told {
 
 #[derive(Default)]
 struct Ledger {
-    told: Mutex<Told>,
+    account: Mutex<Account>,
     changed: Condvar,
 }
 
@@ -66,17 +66,17 @@ impl Ledger {
         for line in BufReader::new(events).lines() {
             let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
             let figures = ["received", "sent"].map(|way| event[way]["bytes"].as_u64());
-            let mut told = self.told.lock().unwrap();
+            let mut account = self.account.lock().unwrap();
             match event["event"].as_str().unwrap() {
-                "accepted" => told.accepted += 1,
+                "accepted" => account.accepted += 1,
                 "closed" if event["remote"].is_string() => {
                     let remote = event["remote"].as_str().unwrap().parse().unwrap();
                     let figures = figures.map(Option::unwrap);
-                    told.ended += 1;
-                    told.sums = [told.sums[0] + figures[0], told.sums[1] + figures[1]];
-                    told.closed.insert(remote, figures);
+                    account.ended += 1;
+                    account.sums = [account.sums[0] + figures[0], account.sums[1] + figures[1]];
+                    account.closed.insert(remote, figures);
                 }
-                "summary" => told.summary = Some(figures.map(Option::unwrap)),
+                "summary" => account.summary = Some(figures.map(Option::unwrap)),
                 _ => {}
             }
             self.changed.notify_all();
@@ -85,14 +85,14 @@ impl Ledger {
 
     /// Returns the bytes received from a client and sent to it, once its connection has ended.
     fn of(&self, client: SocketAddr) -> [u64; 2] {
-        let told = self.told.lock().unwrap();
-        let is_open = |told: &mut Told| !told.closed.contains_key(&client);
-        let (mut told, _) = self
+        let account = self.account.lock().unwrap();
+        let is_open = |account: &mut Account| !account.closed.contains_key(&client);
+        let (mut account, _) = self
             .changed
-            .wait_timeout_while(told, BOUND, is_open)
+            .wait_timeout_while(account, BOUND, is_open)
             .unwrap();
-        let figures = told.closed.remove(&client);
-        figures.unwrap_or_else(|| panic!("nothing is told of the end of {client}"))
+        let figures = account.closed.remove(&client);
+        figures.unwrap_or_else(|| panic!("nothing is account of the end of {client}"))
     }
 }
 
@@ -275,10 +275,10 @@ fn soak(words: &str) {
     server.signal(Signal::TERM);
     server.wait().exits(143);
     keeper.join().unwrap();
-    let told = ledger.told.lock().unwrap();
-    assert_eq!(told.accepted, told.ended);
-    assert!(told.ended > u64::from(CLIENTS));
-    assert_eq!(told.summary, Some(told.sums));
+    let account = ledger.account.lock().unwrap();
+    assert_eq!(account.accepted, account.ended);
+    assert!(account.ended > u64::from(CLIENTS));
+    assert_eq!(account.summary, Some(account.sums));
 }
 
 #[test]
