@@ -45,12 +45,13 @@ impl Pump<'_> {
     /// Closes a link of which both directions have ended, as soon as its peer has acknowledged everything.
     pub(super) fn close_once_acknowledged(&mut self, id: NodeId) {
         let node = &self.nodes[id];
-        let is_over = node.has_enough || self.ending.is_leaving() && self.ending.is_orderly();
-        // Otherwise close(2) sends the FIN.
-        if (is_over || self.rules.on_input_end == OnInputEnd::Finish)
-            && node.failure.is_none()
-            && node.close == Close::Orderly
-        {
+        let is_complete = if self.ending.is_leaving() {
+            self.ending.is_orderly()
+        } else {
+            node.has_enough || self.rules.on_input_end == OnInputEnd::Finish
+        };
+        // Otherwise close(2) sends the FIN, and nothing says that this was all.
+        if is_complete && node.failure.is_none() && node.close == Close::Orderly {
             self.finish(id);
         }
         let Some(node) = self.nodes.get(id) else {

@@ -123,6 +123,18 @@ fn giving_up_in_the_middle_is_a_reset() {
     }
 }
 
+/// Nor does a sender of datagrams say then that this was all.
+#[test]
+fn giving_up_sends_no_end_datagram() {
+    let (socket, address) = datagrams();
+    let sender = tuplecat("udp-sendto --eof-datagram --timeout 1").to(address);
+    let mut sender = sender.stdin(Input::Held).start();
+    sender.write("part");
+    assert_eq!(receive(&socket).0, b"part");
+    sender.wait().exits(6);
+    assert!(is_silent_for(&socket, A_WHILE), "an end that is none");
+}
+
 /// Without input, the FIN waits for that of a peer that sends: many take an early one for the end of everything.
 #[test]
 fn without_input_the_fin_does_not_come_first() {
