@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Namespace, skip, tuplecat};
+use crate::common::{Namespace, has_strace, program, skip, tuplecat};
 
 fn statements(report: &Value) -> Vec<&Value> {
     let steps = report["steps"].as_array().expect("a list of steps");
@@ -46,6 +46,72 @@ fn json_has_the_same_for_any_number_of_clients() {
     let texts: Vec<String> = statements.iter().map(text).collect();
     assert!(texts.contains(&"6 sockets with the same local port:".to_owned()));
     assert!(texts.iter().any(|text| text.ends_with("#5")), "{texts:?}");
+}
+
+/// Returns the texts of a step on one side, all of which hold.
+fn texts(report: &Value, title: &str, side: &str) -> Vec<String> {
+    let mut steps = report["steps"].as_array().expect("a list of steps").iter();
+    let step = steps.find(|step| step["title"] == title).expect("a step");
+    let statements = step[side].as_array().expect("statements").iter();
+    let held = statements.inspect(|one| assert_eq!(one["holds"], true, "{one}"));
+    held.map(|one| one["text"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_killed_process_ends_its_connection_by_fin_or_by_rst() {
+    let done = tuplecat("compare --json").run().exits(0);
+    let report: Value = serde_json::from_slice(&done.out).unwrap();
+    let tcp = texts(&report, "A client's process is killed", "tcp");
+    assert!(
+        tcp[0].starts_with("nothing unread: the kernel sends FIN"),
+        "{tcp:?}"
+    );
+    assert!(tcp[1].starts_with("with data unread: RST"), "{tcp:?}");
+    assert!(tcp[1].ends_with("connection reset by peer"), "{tcp:?}");
+    let udp = texts(&report, "A client's process is killed", "udp");
+    assert!(
+        udp[0].starts_with("with and without unread data: nothing in"),
+        "{udp:?}"
+    );
+    let udp = texts(&report, "A closed port", "udp");
+    assert!(
+        udp[1].starts_with("unless it asks (IP_RECVERR), as udp-sendto does"),
+        "{udp:?}"
+    );
+}
+
+#[test]
+fn strace_shows_the_killed_processes_and_what_the_server_reads() {
+    if !has_strace() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    let launch = program("strace", "-f -e trace=setsockopt,recvfrom -o").arg(&trace);
+    let launch = launch.arg(env!("CARGO_BIN_EXE_tuplecat")).args("compare");
+    launch.run().exits(0);
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    assert!(
+        !trace.contains("SO_LINGER"),
+        "no reset is made by hand:\n{trace}"
+    );
+    let lines: Vec<&str> = trace.lines().collect();
+    let killed = lines.iter().enumerate();
+    let killed = killed.filter(|(_, line)| line.ends_with("+++ killed by SIGKILL +++"));
+    let reads = killed.map(|(at, _)| {
+        let mut after = lines[at..].iter();
+        let read = after.find(|line| line.contains("recvfrom(")).unwrap();
+        read.rsplit_once(" = ").unwrap().1
+    });
+    let reads: Vec<&str> = reads.collect();
+    assert_eq!(reads.len(), 4, "{trace}");
+    assert_eq!(reads[0], "0");
+    assert!(reads[1].starts_with("-1 ECONNRESET"), "{reads:?}");
+    assert!(
+        reads[2..].iter().all(|read| read.starts_with("-1 EAGAIN")),
+        "{reads:?}"
+    );
 }
 
 #[test]

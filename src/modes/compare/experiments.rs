@@ -5,15 +5,18 @@ use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use socket2::{Socket, Type};
 
 use super::Step;
 use super::scene::{Record, SILENCE, Scene, Server, WAIT_LIMIT, name_of, sink};
 use crate::exit::describe;
 use crate::flow::{Address, Flow};
+use crate::link::udp;
 use crate::pump::Wiring;
 
 /// Sends of each client.
@@ -228,28 +231,72 @@ fn end(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     step
 }
 
-/// Kills a client: it sends nothing more, not even an end.
+/// Kills processes that hold a client, with everything read and with a message unread.
 fn killed(scene: &Scene) -> Result<Step> {
-    let mut step = Step::new("A client is killed");
-    let (listener, name) = scene.bound(Type::STREAM)?;
-    listener.listen(1)?;
-    let client = scene.client(Type::STREAM, name)?;
-    // As the kernel does for a process that dies with unread data.
-    client.set_linger(Some(Duration::ZERO))?;
-    drop(client);
-    let tcp = scene.pump(Server::Listener(listener, 1), sink(), WAIT_LIMIT)?;
-    let reason = tcp.broken.first();
-    let text = reason.map_or("no error", String::as_str);
-    let text = format!("RST arrives, and read fails: {text}");
-    step.tcp(reason.is_some(), text);
+    let mut step = Step::new("A client's process is killed");
+    let [read, unread] =
+        [Unread::Nothing, Unread::Message].map(|unread| kill_client(scene, Type::STREAM, unread));
+    let is_end = matches!(read?, Ok(0));
+    let text = "nothing unread: the kernel sends FIN, and the server reads end of file";
+    step.tcp(is_end, text);
+    let error = unread?.err();
+    let reason = error.as_ref().map_or("no error".to_owned(), describe);
+    let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
+    let text = format!("with data unread: RST, and read fails: {reason}");
+    step.tcp(is_reset, text);
 
-    let (bound, name) = scene.bound(Type::DGRAM)?;
-    drop(scene.client(Type::DGRAM, name)?);
-    let udp = scene.pump(Server::Datagrams(bound), sink(), SILENCE)?;
-    let is_silent = udp.received.is_empty() && udp.broken.is_empty();
-    let text = format!("silence: nothing in {} ms", SILENCE.as_millis());
-    step.udp(is_silent, text);
+    let mut is_silent = true;
+    for unread in [Unread::Nothing, Unread::Message] {
+        let heard = kill_client(scene, Type::DGRAM, unread)?;
+        is_silent &= heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    }
+    let (text, time) = (
+        "with and without unread data: nothing in",
+        SILENCE.as_millis(),
+    );
+    step.udp(is_silent, format!("{text} {time} ms"));
     Ok(step)
+}
+
+/// Data that a client has received and not read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Nothing,
+    Message,
+}
+
+/// Lets a child process hold a client and kills it; returns what the server then reads.
+fn kill_client(scene: &Scene, kind: Type, unread: Unread) -> Result<io::Result<usize>> {
+    let (mut server, name) = scene.bound(kind)?;
+    if kind == Type::STREAM {
+        server.listen(1)?;
+    }
+    let client = scene.client(kind, name)?;
+    if kind == Type::STREAM {
+        (server, _) = server.accept()?;
+        server.set_read_timeout(Some(WAIT_LIMIT))?;
+    } else {
+        server.connect(&client.local_addr()?)?;
+        server.set_read_timeout(Some(SILENCE))?;
+    }
+    let mut space = [MaybeUninit::uninit(); 1];
+    if unread == Unread::Message {
+        server.send(scene.message.as_bytes())?;
+        // It has arrived, and stays unread.
+        client.peek(&mut space)?;
+    }
+    // The child only waits: it reads nothing from standard input, which is the client. No copy of it stays in this process.
+    let mut child = Command::new("/proc/self/exe")
+        .args(["udp-bind", "--recv-only", "--timeout", "1m", "0"])
+        .stdin(OwnedFd::from(client))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let killed = child.kill().and_then(|()| child.wait())?;
+    if killed.signal() != Some(libc::SIGKILL) {
+        bail!("a child process ended before it was killed");
+    }
+    Ok(server.recv(&mut space))
 }
 
 /// Calls a port that no socket has.
@@ -263,19 +310,36 @@ fn absent(scene: &Scene) -> io::Result<Step> {
     step.tcp(is_refused, format!("connect() fails at once: {reason}"));
 
     let address = free(Type::DGRAM)?;
-    let mut space = [MaybeUninit::uninit(); 1];
-    let open = scene.socket(Type::DGRAM)?;
-    let is_sent = open.send_to(b"anybody?", &address.into()).is_ok();
-    open.set_read_timeout(Some(SILENCE))?;
-    let received = open.recv(&mut space).map_err(|error| error.kind());
-    let is_silent = received == Err(ErrorKind::WouldBlock);
-    let text = "sendto() succeeds, and later calls report no error";
-    step.udp(is_sent && is_silent, text);
+    let ask = |socket: &Socket| {
+        let sent = socket.send_to(b"anybody?", &address.into());
+        let received = socket.recv(&mut [MaybeUninit::uninit(); 1]);
+        (sent.is_ok(), received.map_err(|error| error.kind()))
+    };
+    let plain = scene.socket(Type::DGRAM)?;
+    plain.set_read_timeout(Some(SILENCE))?;
+    let is_silent = ask(&plain) == (true, Err(ErrorKind::WouldBlock));
+    let text = "sendto() succeeds, and no later call reports the ICMP error";
+    step.udp(is_silent, text);
+    let refused = (true, Err(ErrorKind::ConnectionRefused));
+    // The socket of udp-sendto, with its options.
+    let asks = scene.socket(Type::DGRAM)?;
+    let _link = udp::Socket::new(asks.try_clone()?, udp::Settings::default())?;
+    asks.set_nonblocking(false)?;
+    asks.set_read_timeout(Some(WAIT_LIMIT))?;
+    let option = if address.is_ipv4() {
+        "IP_RECVERR"
+    } else {
+        "IPV6_RECVERR"
+    };
+    let text = format!(
+        "unless it asks ({option}), as udp-sendto does: the next call fails: connection refused"
+    );
+    step.udp(ask(&asks) == refused, text);
     let connected = scene.client(Type::DGRAM, address)?;
     let is_sent = connected.send(b"anybody?").is_ok();
-    let received = connected.recv(&mut space).map_err(|error| error.kind());
-    let is_refused = received == Err(ErrorKind::ConnectionRefused);
-    let text = "on a connected socket the ICMP error fails the next call: connection refused";
-    step.udp(is_sent && is_refused, text);
+    let received = connected.recv(&mut [MaybeUninit::uninit(); 1]);
+    let received = received.map_err(|error| error.kind());
+    let text = "a connected socket need not ask: it fails the same way";
+    step.udp((is_sent, received) == refused, text);
     Ok(step)
 }

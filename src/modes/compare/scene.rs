@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::address::access::Access;
 use crate::cli::Compare;
-use crate::exit::{Exit, describe};
+use crate::exit::Exit;
 use crate::flow::{Direction, Flow};
 use crate::link::{tcp, udp};
 use crate::local::stdio::Stdio;
@@ -44,8 +44,6 @@ pub(super) struct Record {
     pub(super) received: Vec<(Flow, usize, usize)>,
     /// Connections whose peer sent its FIN.
     pub(super) finished: Vec<Flow>,
-    /// Reasons why connections broke.
-    pub(super) broken: Vec<String>,
     /// Bytes that each client got back after its FIN.
     pub(super) answers: Vec<Vec<u8>>,
 }
@@ -64,8 +62,6 @@ impl Tap for Recorder {
             record.received.push(received);
         } else if let Event::PeerFinished(name) = event {
             record.finished.push(name.flow.clone());
-        } else if let Event::Broken { error, .. } = event {
-            record.broken.push(describe(error));
         }
     }
 }
@@ -154,7 +150,7 @@ impl Scene {
         }
         match pump.run() {
             Err(failure) if matches!(failure.exit, Exit::Signal(_)) => Err(failure.into()),
-            // Some experiments are about a connection that breaks, or about silence.
+            // Some experiments are about silence.
             _ => Ok(record.take()),
         }
     }
