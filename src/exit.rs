@@ -85,7 +85,8 @@ impl Serialize for Exit {
 /// End of a run that is not [`Exit::Done`].
 ///
 /// [`io::Error`] carries it through the ends of the pump, and [`anyhow::Error`] through the modes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     /// The status to exit with.
     #[serde(rename = "status")]
@@ -161,14 +162,6 @@ impl From<Failure> for io::Error {
         Self::other(failure)
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// Returns the text of an I/O error as this program prints it: lower case, no error number.
 #[must_use]

@@ -10,9 +10,10 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::exit::{Exit, Failure};
 
 /// Verdict of a rule on the peers that it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
     /// They are admitted.
+    #[default]
     Allowed,
     /// They are refused.
     Denied,
@@ -27,21 +28,11 @@ pub enum Networks {
     Listed(PathBuf),
 }
 
-/// Access rules, applied to the address of each peer.
-#[derive(Clone, Debug)]
+/// Access rules, applied to the address of each peer. By default they admit every peer.
+#[derive(Clone, Debug, Default)]
 pub struct Access {
     rules: Vec<(Verdict, IpNet)>,
     otherwise: Verdict,
-}
-
-impl Default for Access {
-    /// Admits every peer.
-    fn default() -> Self {
-        Self {
-            rules: Vec::new(),
-            otherwise: Verdict::Allowed,
-        }
-    }
 }
 
 impl Access {

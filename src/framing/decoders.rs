@@ -96,6 +96,7 @@ impl Decoder for Delimited {
 /// Decoder of frames that follow their length, a big-endian number.
 ///
 /// The length comes first, so a frame that is too long for a datagram is refused before it is read.
+#[derive(Default)]
 pub(super) struct LengthPrefixed {
     /// Bytes of a length: 2 or 4.
     width: usize,
@@ -108,8 +109,7 @@ impl LengthPrefixed {
     pub(super) fn new(width: usize) -> Self {
         Self {
             width,
-            digits: 0,
-            len: 0,
+            ..Self::default()
         }
     }
 }

@@ -2,7 +2,6 @@
 //! A header says how many bytes follow, so no byte can be missing unnoticed. Text between chunks is skipped.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::time::SystemTime;
 
 use crate::flow::{Direction, Flow, Transport};
@@ -23,7 +22,8 @@ pub struct Recorded {
 }
 
 /// An error in a dump, with its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {text}")]
 pub struct DumpError {
     /// The line, counted from 1.
     pub line: u64,
@@ -32,15 +32,6 @@ pub struct DumpError {
     /// One clause.
     pub text: String,
 }
-
-impl fmt::Display for DumpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, text } = self;
-        write!(f, "line {line}, column {column}: {text}")
-    }
-}
-
-impl std::error::Error for DumpError {}
 
 /// Takes the lines of a dump one by one, and gives each chunk when it is whole.
 ///

@@ -50,13 +50,12 @@ pub enum Broken {
 }
 
 /// Path through the kernel between two descriptors, neither of which blocks.
-pub struct Splice {
-    path: Path,
-}
-
-enum Path {
+pub enum Splice {
     /// One of the two is a pipe.
-    Pipe { to_pipe: bool },
+    Pipe {
+        /// It is the sink.
+        to_pipe: bool,
+    },
     /// From a regular file to a socket.
     SendFile,
     /// Neither is a pipe: through one of our own, while there is something to move.
@@ -123,24 +122,23 @@ impl Splice {
             FileType::from_raw_mode(from.st_mode),
             FileType::from_raw_mode(to.st_mode),
         );
-        let path = match kinds {
+        Some(match kinds {
             (FileType::Fifo, FileType::Socket) => {
                 enlarge(source);
-                Path::Pipe { to_pipe: false }
+                Self::Pipe { to_pipe: false }
             }
             (FileType::Socket, FileType::Fifo) => {
                 enlarge(sink);
-                Path::Pipe { to_pipe: true }
+                Self::Pipe { to_pipe: true }
             }
             // Files below /proc and /sys have size 0 and content: sendfile sees none of it.
-            (FileType::RegularFile, FileType::Socket) if from.st_size > 0 => Path::SendFile,
+            (FileType::RegularFile, FileType::Socket) if from.st_size > 0 => Self::SendFile,
             (
                 FileType::Socket,
                 FileType::RegularFile | FileType::CharacterDevice | FileType::Socket,
-            ) => Path::Through(None),
+            ) => Self::Through(None),
             _ => return None,
-        };
-        Some(Self { path })
+        })
     }
 
     /// Moves up to `limit` bytes, through one of `spare` where a pipe is needed.
@@ -154,8 +152,8 @@ impl Splice {
         spare: &mut Vec<Pipe>,
     ) -> Result<Moved, Broken> {
         let limit = limit.min(SPLICE_SIZE);
-        match &mut self.path {
-            Path::Pipe { to_pipe } => {
+        match self {
+            Self::Pipe { to_pipe } => {
                 let moved = moved(splice(source, sink, limit), Blocked::Either);
                 let moved = moved.map_err(Broken::Either)?;
                 Ok(if *to_pipe {
@@ -164,11 +162,11 @@ impl Splice {
                     moved
                 })
             }
-            Path::SendFile => {
+            Self::SendFile => {
                 let sent = rustix::fs::sendfile(sink, source, None, limit);
                 moved(sent, Blocked::SinkFull).map_err(Broken::Either)
             }
-            Path::Through(held) => {
+            Self::Through(held) => {
                 let pipe = match held {
                     Some(pipe) => pipe,
                     // The limit for all pipes of one user may be reached.
@@ -185,15 +183,15 @@ impl Splice {
     /// Returns the number of bytes that were read from the source and not written to the sink.
     #[must_use]
     pub fn held(&self) -> usize {
-        match &self.path {
-            Path::Through(Some(pipe)) => pipe.held,
+        match self {
+            Self::Through(Some(pipe)) => pipe.held,
             _ => 0,
         }
     }
 
     /// Moves the bytes that are [held](Self::held) to the front of `space`, and returns their number.
     pub fn reclaim(&mut self, space: &mut [u8]) -> usize {
-        let Path::Through(Some(pipe)) = &mut self.path else {
+        let Self::Through(Some(pipe)) = self else {
             return 0;
         };
         let space = &mut space[..pipe.held];
@@ -212,7 +210,7 @@ impl Splice {
 
     /// Gives a pipe that holds nothing to `spare`.
     pub fn release(&mut self, spare: &mut Vec<Pipe>) {
-        if let Path::Through(pipe) = &mut self.path
+        if let Self::Through(pipe) = self
             && let Some(pipe) = pipe.take_if(|pipe| pipe.held == 0)
             && spare.len() < SPARE_PIPES
         {
@@ -227,14 +225,12 @@ unsafe extern "C" {
 }
 
 /// Reports that the kernel has declined where an urgent byte has stopped it: splice(2) does not take one.
-fn unless_urgent(moved: Moved, source: BorrowedFd<'_>) -> Moved {
+fn unless_urgent(mut moved: Moved, source: BorrowedFd<'_>) -> Moved {
     let has_stopped = matches!(moved.blocked, Some(Blocked::Either | Blocked::SourceEmpty));
-    let blocked = if has_stopped && sockatmark(source.as_raw_fd()) == 1 {
-        Some(Blocked::Declined)
-    } else {
-        moved.blocked
-    };
-    Moved { blocked, ..moved }
+    if has_stopped && sockatmark(source.as_raw_fd()) == 1 {
+        moved.blocked = Some(Blocked::Declined);
+    }
+    moved
 }
 
 fn enlarge(pipe: BorrowedFd<'_>) {
@@ -257,17 +253,11 @@ const DECLINED: Moved = Moved {
 
 /// Interprets the result of a call; `again`: the meaning of `EAGAIN`.
 fn moved(result: rustix::io::Result<usize>, again: Blocked) -> io::Result<Moved> {
-    let blocked = match result {
-        Ok(0) => Blocked::End,
-        Ok(count) => {
-            return Ok(Moved {
-                taken: count,
-                put: count,
-                blocked: None,
-            });
-        }
-        Err(Errno::AGAIN) => again,
-        Err(Errno::INTR) => return Ok(Moved::default()),
+    let (count, blocked) = match result {
+        Ok(0) => (0, Some(Blocked::End)),
+        Ok(count) => (count, None),
+        Err(Errno::AGAIN) => (0, Some(again)),
+        Err(Errno::INTR) => (0, None),
         // A sandbox may forbid the call, and nothing else. The last three are about memory, which copying may not need, or about a
         // disk on either side, and copying tells which.
         Err(
@@ -280,12 +270,12 @@ fn moved(result: rustix::io::Result<usize>, again: Blocked) -> io::Result<Moved>
             | Errno::NOMEM
             | Errno::NOBUFS
             | Errno::IO,
-        ) => Blocked::Declined,
+        ) => (0, Some(Blocked::Declined)),
         Err(error) => return Err(error.into()),
     };
     Ok(Moved {
-        taken: 0,
-        put: 0,
-        blocked: Some(blocked),
+        taken: count,
+        put: count,
+        blocked,
     })
 }
