@@ -29,7 +29,6 @@ pub enum Shape {
 
 impl Shape {
     /// Returns the number of datagrams in `len` bytes, at least 1; bytes of a stream count as one chunk.
-    #[must_use]
     pub fn count(self, len: usize) -> usize {
         match self {
             Self::Stream => 1,
@@ -49,7 +48,6 @@ impl Shape {
 
 impl Run {
     /// Returns the number of datagrams; see [`Shape::count`].
-    #[must_use]
     pub fn count(&self) -> usize {
         self.shape.count(self.len)
     }
@@ -150,31 +148,26 @@ impl Batch {
     }
 
     /// Returns all runs, in order of arrival.
-    #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
     /// Returns the bytes of a run of this batch.
-    #[must_use]
     pub fn bytes(&self, run: &Run) -> &[u8] {
         &self.memory[self.origin + run.start..][..run.len]
     }
 
     /// Returns the total of bytes in flight.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.len).sum()
     }
 
     /// Returns true if nothing is in flight, not even an empty datagram.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// Returns true if everything is taken.
-    #[must_use]
     pub fn is_taken(&self, at: Cursor) -> bool {
         at.run >= self.runs.len()
     }

@@ -113,7 +113,6 @@ const LAST_TIME: Duration = Duration::new(253_402_300_799, 999_999_000);
 
 impl Timestamp {
     /// Returns the seconds since 1970, to the microsecond.
-    #[must_use]
     pub fn unix_seconds(self) -> f64 {
         let micros = self.since_epoch().as_micros();
         #[expect(clippy::cast_precision_loss, reason = "53 bits last until 2255")]

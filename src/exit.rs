@@ -43,7 +43,6 @@ pub enum Exit {
 
 impl Exit {
     /// Returns the number that the process exits with.
-    #[must_use]
     pub fn status(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -107,7 +106,6 @@ impl Failure {
     }
 
     /// Returns the end by a signal, without a message: its sender knows.
-    #[must_use]
     pub fn signal(number: u8) -> Self {
         Self::new(Exit::Signal(number), "")
     }
@@ -115,7 +113,6 @@ impl Failure {
     /// Converts an error of a mode, with the acts that were added to it as context.
     ///
     /// The status is that of the failure in it, or follows from the kind of the [`io::Error`] in it.
-    #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         let text = format!("{error:#}");
         if let Some(failure) = error.downcast_ref::<Self>() {
@@ -134,7 +131,6 @@ impl Failure {
     /// Converts an error of `act` (such as `cannot bind udp 127.0.0.1:53`).
     ///
     /// A failure in the error stays as it is. Otherwise, the status follows from the kind of the error.
-    #[must_use]
     pub fn io(act: impl fmt::Display, error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         let failure: Option<&Self> = inner;
@@ -147,7 +143,6 @@ impl Failure {
 
 impl Failure {
     /// Converts an error of a descriptor or a file of this machine: [`Failure::io`], but never with a status of the network.
-    #[must_use]
     pub fn local(act: impl fmt::Display, error: &io::Error) -> Self {
         let failure = Self::io(act, error);
         match error.get_ref() {
@@ -164,7 +159,6 @@ impl From<Failure> for io::Error {
 }
 
 /// Returns the text of an I/O error as this program prints it: lower case, no error number.
-#[must_use]
 pub fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -184,7 +178,6 @@ pub const NO_FREE_PORT: &str = "no local port is free (net.ipv4.ip_local_port_ra
 /// Returns the text of an error about an address.
 ///
 /// "Invalid argument" is all that the kernel says about a link-local one (RFC 4291, sections 2.5.6 and 2.7) without its interface.
-#[must_use]
 pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6)
@@ -207,7 +200,6 @@ pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
 
 /// Returns true if the process or the system has run out of descriptors, memory or buffers, which it may have again later
 /// (accept(2), socket(2)).
-#[must_use]
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     error
@@ -216,7 +208,6 @@ pub fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Returns the end of a child process as this program prints it: `status 3`, `signal 9 (SIGKILL)`.
-#[must_use]
 pub fn describe_status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (_, Some(number)) => match signal_name(number) {

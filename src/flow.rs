@@ -21,7 +21,6 @@ pub enum Transport {
 
 impl Transport {
     /// Returns true for a byte stream, whose two directions each have an end; false for datagrams.
-    #[must_use]
     pub fn is_stream(self) -> bool {
         self == Self::Tcp
     }
@@ -59,7 +58,6 @@ pub enum Address {
 
 impl Address {
     /// Returns the IP address and port, unless this is a Unix name.
-    #[must_use]
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
@@ -119,7 +117,6 @@ pub struct Flow {
 
 impl Flow {
     /// Joins two addresses.
-    #[must_use]
     pub fn new(transport: Transport, local: Address, remote: Address) -> Self {
         Self {
             transport,
@@ -129,7 +126,6 @@ impl Flow {
     }
 
     /// Returns the one-way form: `udp LOCAL <- SENDER` or `udp LOCAL -> TARGET`.
-    #[must_use]
     pub fn arrow(&self, direction: Direction) -> impl fmt::Display {
         let sign = match direction {
             Direction::Incoming => "<-",
@@ -162,7 +158,6 @@ pub enum Identity {
 
 impl Identity {
     /// Returns the transport of the socket.
-    #[must_use]
     pub fn transport(&self) -> Transport {
         match self {
             Self::Socket(transport, _) => *transport,
@@ -171,7 +166,6 @@ impl Identity {
     }
 
     /// Returns our address.
-    #[must_use]
     pub fn local(&self) -> &Address {
         match self {
             Self::Socket(_, local) => local,
@@ -204,7 +198,6 @@ impl fmt::Display for Identity {
 }
 
 /// Returns the IPv4 form of an IPv4-mapped address, any other address as it is.
-#[must_use]
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {

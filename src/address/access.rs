@@ -56,7 +56,6 @@ impl Access {
     }
 
     /// Returns true if a peer at `address` is admitted. An IPv4-mapped address counts as its IPv4 address (RFC 4291, 2.5.5.2).
-    #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut rules = self.rules.iter();

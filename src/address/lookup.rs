@@ -57,7 +57,6 @@ pub enum Source {
 
 impl Source {
     /// Returns the address to bind before contacting `target`; `None` leaves it to the kernel.
-    #[must_use]
     pub fn towards(self, target: SocketAddr) -> Option<SocketAddr> {
         match self {
             Self::Any => None,
@@ -84,7 +83,6 @@ impl Source {
 
 impl Resolver {
     /// Returns the name that a name server may be asked for, if the host or the source is one.
-    #[must_use]
     pub fn queried_name(self, host: &Host, source: Option<&str>) -> Option<String> {
         let host = match host {
             Host::Named(name) => Some(name.as_str()),
@@ -251,7 +249,6 @@ impl Resolver {
     }
 
     /// Returns the reason if an address is of a family that the user has excluded.
-    #[must_use]
     pub fn excludes(self, ip: IpAddr) -> Option<&'static str> {
         match self.family {
             Family::V4 if ip.is_ipv6() => Some("it is an IPv6 address, but -4 is given"),

@@ -93,7 +93,6 @@ pub enum Item {
 
 impl Ports {
     /// The port, if there is only one.
-    #[must_use]
     pub fn only(&self) -> Option<&Port> {
         match self.0.as_slice() {
             [Item::One(port)] => Some(port),

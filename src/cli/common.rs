@@ -147,7 +147,6 @@ pub struct ProgramOptions {
 
 impl ProgramOptions {
     /// Returns true if a program is the local end.
-    #[must_use]
     pub fn is_given(&self) -> bool {
         !self.exec.is_empty() || self.shell.is_some()
     }
@@ -181,7 +180,6 @@ pub struct AddressOptions {
 
 impl AddressOptions {
     /// Returns a resolver for `transport` that keeps to the restrictions.
-    #[must_use]
     pub fn resolver(&self, transport: Transport) -> Resolver {
         Resolver {
             family: match (self.ipv4, self.ipv6) {

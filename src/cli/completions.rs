@@ -31,7 +31,6 @@ const VALUE_LISTS: [(&str, &str); 4] = [
 
 impl Completions {
     /// Returns the script that clap generates.
-    #[must_use]
     pub fn script(&self) -> String {
         let mut program = Cli::command().mut_subcommands(|mode| mode.mut_args(completed));
         let mut script = Vec::new();

@@ -24,14 +24,12 @@ pub struct DialogueOptions {
 
 impl DialogueOptions {
     /// Returns true if a step waits for data.
-    #[must_use]
     pub fn expects(&self) -> bool {
         let mut steps = self.steps.0.iter();
         steps.any(|step| matches!(step, Step::Expect(_)))
     }
 
     /// Returns true if a step sends data.
-    #[must_use]
     pub fn sends(&self) -> bool {
         let mut steps = self.steps.0.iter();
         steps.any(|step| matches!(step, Step::Send(_)))

@@ -84,7 +84,6 @@ fn pair(text: &str) -> Result<Pair, String> {
 
 impl ResponderOptions {
     /// Returns true if there is an answer.
-    #[must_use]
     pub fn is_given(&self) -> bool {
         self.canned.is_some() || !self.respond.is_empty()
     }
@@ -100,7 +99,6 @@ impl AccessOptions {
     }
 
     /// Returns true if a rule allows peers.
-    #[must_use]
     pub fn allows(&self) -> bool {
         let mut rules = self.0.iter();
         rules.any(|(verdict, _)| *verdict == Verdict::Allowed)

@@ -59,7 +59,6 @@ fn delay(text: &str) -> Result<Delay, String> {
 
 impl FramingOptions {
     /// Returns the line ends to send.
-    #[must_use]
     pub fn ends(&self) -> LineEnds {
         if self.crlf {
             LineEnds::CrLf
@@ -69,7 +68,6 @@ impl FramingOptions {
     }
 
     /// Returns the limit on the rate of the input.
-    #[must_use]
     pub fn pace(&self) -> Option<Pace> {
         let delay = match self.delay {
             Some(Delay::Fixed(time)) => Some(time),
@@ -79,7 +77,6 @@ impl FramingOptions {
     }
 
     /// Returns the times at which to send recorded frames.
-    #[must_use]
     pub fn timing(&self) -> ReplayTiming {
         if self.delay == Some(Delay::Original) {
             ReplayTiming::Original

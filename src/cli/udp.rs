@@ -126,7 +126,6 @@ impl DatagramOptions {
     /// Returns the maximum payload of a datagram to `address`, in bytes.
     ///
     /// The default fills an Ethernet frame of 1,500 bytes without fragments.
-    #[must_use]
     pub fn size_towards(&self, address: Option<SocketAddr>) -> usize {
         let is_ipv6 = address.is_some_and(|address| address.is_ipv6());
         self.datagram_size

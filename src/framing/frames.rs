@@ -54,7 +54,6 @@ pub struct Frames {
 
 impl Frames {
     /// Creates an empty collection without a budget.
-    #[must_use]
     pub fn new(boundaries: Boundaries) -> Self {
         Self {
             boundaries,
@@ -74,20 +73,17 @@ impl Frames {
     }
 
     /// Returns true if the budget is used up.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         let (frames, bytes) = self.totals();
         frames > 0 && frames >= self.budget.frames || bytes > 0 && bytes as u64 >= self.budget.bytes
     }
 
     /// Returns the bytes of the current frame.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.end - self.start + self.excess
     }
 
     /// Returns true if the current frame has no byte yet.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -142,13 +138,11 @@ impl Frames {
     }
 
     /// Returns the number of the current frame, counted from 1.
-    #[must_use]
     pub fn number(&self) -> u64 {
         self.before + self.count + 1
     }
 
     /// Returns the frames and the bytes in this batch.
-    #[must_use]
     pub fn totals(&self) -> (u64, usize) {
         let bytes = match self.boundaries {
             Boundaries::Dropped => self.end,

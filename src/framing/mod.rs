@@ -103,7 +103,6 @@ pub trait Decoder {
 
 impl InputFraming {
     /// Creates a decoder; raw input is cut after `size` bytes. The line ends of raw input are for [`CrLf`] to convert.
-    #[must_use]
     pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
         match (self, ends) {
             (Self::Raw, _) => Box::new(Blocks::new(size, Incomplete::Sent)),

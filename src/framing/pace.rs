@@ -41,7 +41,6 @@ pub struct Pace {
 
 impl Pace {
     /// Creates a pace of `rate` bytes a second with frames at least `delay` apart; `None` without any limit.
-    #[must_use]
     pub fn new(rate: Option<u64>, delay: Option<Duration>) -> Option<Self> {
         let is_limited = rate.is_some() || delay.is_some();
         is_limited.then_some(Self {
@@ -53,7 +52,6 @@ impl Pace {
     }
 
     /// Returns the bytes of a stream that go together.
-    #[must_use]
     pub fn chunk_size(&self) -> usize {
         let rate = self.rate.unwrap_or(u64::MAX);
         let size = (rate / CHUNKS_PER_SECOND).clamp(1, MAX_CHUNK_SIZE);
@@ -61,7 +59,6 @@ impl Pace {
     }
 
     /// Returns the time to wait for, if nothing may go now.
-    #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Instant> {
         match self.due {
             Some(due) if due > now => Some(due.max(now + MIN_WAIT)),
@@ -70,7 +67,6 @@ impl Pace {
     }
 
     /// Returns what may go now, if there is nothing to wait for.
-    #[must_use]
     pub fn budget(&self, now: Instant, boundaries: Boundaries) -> Budget {
         let late = now.saturating_duration_since(self.due.unwrap_or(now));
         let bytes = self.rate.map_or(u64::MAX, |rate| {

@@ -40,7 +40,6 @@ impl Answers {
     }
 
     /// Returns the size of the longest answer, in bytes.
-    #[must_use]
     pub fn longest(&self) -> usize {
         let answers = self.pairs.iter().map(|(_, answer)| answer);
         let lens = answers.chain(&self.fallback).map(|answer| answer.len());
@@ -68,7 +67,6 @@ struct Answer {
 
 impl Responder {
     /// Creates a responder without requests.
-    #[must_use]
     pub fn new(answers: Rc<Answers>) -> Self {
         Self {
             answers,

@@ -69,7 +69,6 @@ pub enum Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Waits until `fd` is readable.
-    #[must_use]
     pub fn readable(fd: BorrowedFd<'a>) -> Self {
         Self::For {
             fd: Some((fd, Way::Readable)),
@@ -78,7 +77,6 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits until `fd` is writable.
-    #[must_use]
     pub fn writable(fd: BorrowedFd<'a>) -> Self {
         Self::For {
             fd: Some((fd, Way::Writable)),
@@ -87,7 +85,6 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits for a time alone.
-    #[must_use]
     pub fn time(until: Instant) -> Self {
         Self::For {
             fd: None,
@@ -96,7 +93,6 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits for the same, but until `time` at the latest.
-    #[must_use]
     pub fn or_until(self, time: Option<Instant>) -> Self {
         match self {
             Self::For { fd, until } => Self::For {
@@ -108,7 +104,6 @@ impl<'a> Wait<'a> {
     }
 
     /// Returns true if it can go on now, or if the time has come.
-    #[must_use]
     pub fn is_now(&self) -> bool {
         match self {
             Self::Now => true,

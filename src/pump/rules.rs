@@ -125,7 +125,6 @@ impl Rules {
     ///
     /// At a terminal the user sees that the peer is gone. A pipe that never gave a byte is most likely only held open by a script
     /// or ssh(1). A producer that has begun is never cut off, however slow it is.
-    #[must_use]
     pub fn after_peer_end(&self, input_has_given: bool) -> AfterPeerEnd {
         match self.on_peer_end {
             OnPeerEnd::Quit => AfterPeerEnd::Leave,
@@ -139,7 +138,6 @@ impl Rules {
 
 impl Words {
     /// Returns the report that a link waits for the end of the input, as long as `after` says.
-    #[must_use]
     pub fn waiting(&self, after: AfterPeerEnd) -> String {
         let until = match after {
             AfterPeerEnd::LeaveAfter(limit) => {

@@ -39,7 +39,6 @@ extern "C" fn note_closed() {
 }
 
 /// Returns true if standard input (0), output (1) or error (2) was closed when the program started.
-#[must_use]
 pub fn was_closed(fd: RawFd) -> bool {
     (0..=2).contains(&fd) && CLOSED.load(Ordering::Relaxed) & 1 << fd != 0
 }
@@ -121,13 +120,11 @@ pub struct Inherited {
 
 impl Inherited {
     /// Standard input.
-    #[must_use]
     pub fn stdin() -> Self {
         Self::new(rustix::stdio::stdin(), OpenOptions::new().read(true))
     }
 
     /// Standard output.
-    #[must_use]
     pub fn stdout() -> Self {
         let mut output = Self::new(rustix::stdio::stdout(), OpenOptions::new().write(true));
         if output.kind == Kind::Pipe {
@@ -185,7 +182,6 @@ impl Inherited {
     }
 
     /// Its kind.
-    #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -237,7 +233,6 @@ impl Inherited {
     }
 
     /// Returns true if a read gives something although the descriptor may not be ready.
-    #[must_use]
     pub fn is_pending(&self) -> bool {
         !self.held.is_empty()
     }
@@ -357,7 +352,6 @@ pub fn take_for_writing(number: RawFd) -> io::Result<File> {
 }
 
 /// Returns true for a descriptor that the service manager has passed to this process (`sd_listen_fds(3)`).
-#[must_use]
 pub fn is_passed(number: RawFd) -> bool {
     let variable = |name| env::var(name).ok()?.parse::<u32>().ok();
     let is_ours = variable("LISTEN_PID") == Some(std::process::id());
@@ -411,7 +405,6 @@ pub fn hide_descriptors() {
 /// Raises the soft limit of open descriptors to the hard one if it is less than `wanted` (getrlimit(2)); returns the limit.
 ///
 /// Programs that this process starts inherit the limit, and some of them go through all descriptors below it.
-#[must_use]
 pub fn allow_descriptors(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

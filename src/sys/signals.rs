@@ -59,13 +59,11 @@ impl Signals {
     }
 
     /// Descriptor that is readable when a signal has come.
-    #[must_use]
     pub fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
     /// Takes the next request, if there is one; a request to end comes first.
-    #[must_use]
     pub fn next(&self) -> Option<Request> {
         let mut bytes = [0; 64];
         // Emptied before the flags are read: a signal in between leaves its byte for the next call.

@@ -114,7 +114,6 @@ impl Pipe {
 
 impl Splice {
     /// Chooses the path from `source` to `sink`, if there is one for their kinds.
-    #[must_use]
     pub fn open(source: BorrowedFd<'_>, sink: BorrowedFd<'_>) -> Option<Self> {
         let from = rustix::fs::fstat(source).ok()?;
         let to = rustix::fs::fstat(sink).ok()?;
@@ -181,7 +180,6 @@ impl Splice {
     }
 
     /// Returns the number of bytes that were read from the source and not written to the sink.
-    #[must_use]
     pub fn held(&self) -> usize {
         match self {
             Self::Through(Some(pipe)) => pipe.held,

@@ -36,7 +36,6 @@ impl Interest {
     }
 
     /// Returns true if there is nothing to wait for.
-    #[must_use]
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
@@ -132,7 +131,6 @@ impl Poller {
     }
 
     /// Descriptor that is readable while any of the set is ready (epoll(7)).
-    #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }

@@ -250,7 +250,6 @@ impl<'a> Data<'a> {
     }
 
     /// Returns the number of datagrams; a chunk of a stream counts as one.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.shape.count(self.len)
     }

@@ -37,7 +37,6 @@ pub struct Explain {
 
 impl Explain {
     /// A writer to `out`; with full `detail` every call that moves data, not only the first ones.
-    #[must_use]
     pub fn new(out: Console, detail: Detail, palette: Palette) -> Self {
         Self {
             out,

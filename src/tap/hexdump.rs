@@ -50,7 +50,6 @@ pub struct Form {
 
 impl HexDump {
     /// A writer to `sink`.
-    #[must_use]
     pub fn new(sink: Sink, form: Form) -> Self {
         Self {
             sink,
@@ -169,7 +168,6 @@ pub(crate) struct HexLines {
 
 impl HexLines {
     /// Lines of `width` bytes, at least 1.
-    #[must_use]
     pub(crate) fn new(width: u8, palette: Palette) -> Self {
         let width = usize::from(width.max(1));
         let columns = digits_end(width - 1) + 3;

@@ -70,7 +70,6 @@ struct Summary<'a> {
 
 impl Events {
     /// A writer to `sink`.
-    #[must_use]
     pub fn new(sink: Sink, payload: Payload) -> Self {
         Self {
             sink,

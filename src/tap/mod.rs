@@ -59,7 +59,6 @@ impl Taps {
     }
 
     /// Returns true if there is no observer.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.taps.is_empty()
     }
@@ -76,7 +75,6 @@ impl Taps {
     }
 
     /// Returns true if an observer needs the payload.
-    #[must_use]
     pub fn wants_bytes(&self) -> bool {
         self.wants_bytes
     }

@@ -54,7 +54,6 @@ enum Control {
 
 impl Pcap {
     /// A writer to `sink`.
-    #[must_use]
     pub fn new(mut sink: Sink) -> Self {
         append_beginning(sink.buffer(), COMMENT);
         Self {

@@ -27,7 +27,6 @@ pub struct Progress {
 
 impl Progress {
     /// Progress for the bar of `console`; `None` if that has no bar.
-    #[must_use]
     pub fn new(console: &Console) -> Option<Self> {
         let bar = console.bar()?.clone();
         let moved = PerDirection::<Arc<AtomicU64>>::default();

@@ -24,7 +24,6 @@ pub struct Console {
 
 impl Console {
     /// Standard error with a bar at the bottom, if it is a terminal. `total` is the position at the end, if that is known.
-    #[must_use]
     pub fn with_bar(total: Option<u64>) -> Self {
         let target = ProgressDrawTarget::stderr();
         let is_seen = !target.is_hidden();
@@ -103,7 +102,6 @@ impl Sink {
     }
 
     /// Standard error.
-    #[must_use]
     pub fn stderr(option: &str, console: &Console) -> Self {
         let name = format!("standard error ({option})");
         Self {
@@ -113,7 +111,6 @@ impl Sink {
     }
 
     /// A descriptor in the place of standard output. A reader that closes it ends the run without a message.
-    #[must_use]
     pub fn stdout(out: impl Write + 'static, option: &str, console: &Console) -> Self {
         let name = format!("standard output ({option})");
         Self {
@@ -197,7 +194,6 @@ type FileId = (u64, u64);
 
 impl UsedFiles {
     /// The files behind the standard descriptors.
-    #[must_use]
     pub fn standard() -> Self {
         let mut used = Self(Vec::new());
         for (file, purpose) in [

@@ -99,7 +99,6 @@ pub enum FinalSegment {
 
 impl SocketState {
     /// A socket without traffic, open since `opened`.
-    #[must_use]
     pub fn new(identity: Identity, opened: Instant) -> Self {
         Self {
             identity,
@@ -120,7 +119,6 @@ impl SocketState {
 
     /// Returns the segment that closing this connection now sends: a RST if data was not read (RFC 1122, 4.2.2.13) or the
     /// `linger` time is zero (socket(7)).
-    #[must_use]
     pub fn final_segment(&self, linger: Option<Duration>) -> FinalSegment {
         match self.path.map(|path| path.state) {
             None | Some("CLOSED" | "TIME-WAIT") => FinalSegment::None,
@@ -149,7 +147,6 @@ pub struct Meter {
 
 impl Meter {
     /// Makes a meter at zero.
-    #[must_use]
     pub fn new(flow: Flow, conn: Option<u64>) -> Self {
         Self {
             flow,
@@ -160,7 +157,6 @@ impl Meter {
     }
 
     /// Returns the name that the connection is reported by.
-    #[must_use]
     pub fn conversation(&self) -> Conversation<'_> {
         Conversation {
             flow: &self.flow,

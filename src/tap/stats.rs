@@ -33,7 +33,6 @@ struct Moved {
 
 impl Stats {
     /// Figures that are written to `out`.
-    #[must_use]
     pub fn new(out: Console, palette: Palette) -> Self {
         Self {
             out,

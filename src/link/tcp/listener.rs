@@ -70,7 +70,6 @@ pub struct Client {
 
 impl Client {
     /// Makes the client of a connection that another process has accepted: the only one.
-    #[must_use]
     pub fn only() -> Self {
         Self {
             number: 1,

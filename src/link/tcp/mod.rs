@@ -79,7 +79,6 @@ impl Connection {
     }
 
     /// The 4-tuple.
-    #[must_use]
     pub fn flow(&self) -> &Flow {
         &self.meter.flow
     }

@@ -39,7 +39,6 @@ impl Pair {
 
 /// Returns the most bytes of payload in a datagram to `target`, or to any address if that is open: what the headers of UDP and
 /// IPv4 leave of the largest packet. IPv6 does not count its own header (RFC 768, RFC 791, RFC 8200).
-#[must_use]
 pub fn longest_payload(target: Option<SocketAddr>) -> usize {
     match target.map(unmapped) {
         Some(SocketAddr::V4(_)) => 65_507,

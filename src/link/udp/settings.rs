@@ -48,7 +48,6 @@ pub struct Settings {
 
 impl Settings {
     /// Returns the settings of a socket that sends first, to `target`, and accepts datagrams of no other sender.
-    #[must_use]
     pub fn towards(target: SocketAddr) -> Self {
         Self {
             audience: Audience::Target(target),

@@ -47,7 +47,6 @@ impl Program {
     }
 
     /// Creates a command for the shell.
-    #[must_use]
     pub fn shell(command: &OsStr) -> Self {
         Self {
             name: "/bin/sh".into(),
@@ -56,13 +55,11 @@ impl Program {
     }
 
     /// Returns the name for reports.
-    #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
     }
 
     /// Returns the command that starts the program for `caller`.
-    #[must_use]
     pub fn command(&self, caller: &Caller) -> Command {
         let mut command = Command::new(&self.name);
         command.args(&self.arguments);
@@ -120,7 +117,6 @@ pub struct Caller {
 
 impl Caller {
     /// Returns the peer of a link that has only one.
-    #[must_use]
     pub fn of(link: &dyn Link) -> Option<Self> {
         match link.identity() {
             Identity::Pair(flow) => {
@@ -132,7 +128,6 @@ impl Caller {
     }
 
     /// Returns it for an event.
-    #[must_use]
     pub fn conversation(&self) -> Conversation<'_> {
         let (flow, conn) = (&self.flow, self.conn);
         Conversation { flow, conn }

@@ -108,13 +108,11 @@ impl Supervisor {
     }
 
     /// Returns true if another child may be started.
-    #[must_use]
     pub fn has_room(&self) -> bool {
         self.0.state.borrow().processes.len() < self.0.limit
     }
 
     /// Queues for room: first come, first served.
-    #[must_use]
     pub fn queue(&self) -> ChildSlot {
         let state = &mut *self.0.state.borrow_mut();
         let number = state.next_number;
@@ -125,7 +123,6 @@ impl Supervisor {
     }
 
     /// Descriptor that is readable while there is room.
-    #[must_use]
     pub fn room(&self) -> BorrowedFd<'_> {
         self.0.room.as_fd()
     }
@@ -208,14 +205,12 @@ impl Supervisor {
 
 impl ChildSlot {
     /// Returns true before the child starts.
-    #[must_use]
     pub fn is_queued(&self) -> bool {
         let state = self.supervisor.0.state.borrow();
         state.queue.contains(&self.number)
     }
 
     /// Returns true if there is room, and no older slot in the queue.
-    #[must_use]
     pub fn is_due(&self) -> bool {
         let first = self.supervisor.0.state.borrow().queue.first().copied();
         self.supervisor.has_room() && first == Some(self.number)

@@ -31,7 +31,6 @@ impl Outcome {
 
 impl Dialogue {
     /// Puts `script` before `inner`, which gets all that comes.
-    #[must_use]
     pub fn new(inner: Box<dyn End>, script: Script) -> (Self, Outcome) {
         let exchange = Rc::new(RefCell::new(Exchange::new(script)));
         let outcome = Outcome(Rc::clone(&exchange));

@@ -54,7 +54,6 @@ impl Pattern {
     }
 
     /// Returns the written form.
-    #[must_use]
     pub fn text(&self) -> &PatternText {
         &self.text
     }

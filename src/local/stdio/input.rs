@@ -49,7 +49,6 @@ pub enum Input {
 
 impl Input {
     /// Reads `from` in the given format.
-    #[must_use]
     pub fn new(from: Inherited, format: &InputFormat) -> Self {
         if format.pace.is_some() || format.ends != LineEnds::Kept {
             return Self::decoded(from, format);
@@ -82,7 +81,6 @@ impl Input {
     }
 
     /// Reads `from`, and gives one empty frame if it is empty.
-    #[must_use]
     pub fn at_least_one(from: Inherited, format: &InputFormat) -> Self {
         let mut input = Self::decoded(from, format);
         if let Self::Decoded(decoded) = &mut input {
@@ -92,7 +90,6 @@ impl Input {
     }
 
     /// Gives these frames, and nothing else.
-    #[must_use]
     pub fn literal(frames: Vec<Vec<u8>>, format: &InputFormat) -> Self {
         let decoder = Box::new(Literal::new(frames));
         Self::Decoded(Box::new(Decoded::new(None, decoder, format)))

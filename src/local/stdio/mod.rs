@@ -37,7 +37,6 @@ enum Destination {
 
 impl Stdio {
     /// Joins an input and an output. Without an input there is nothing to send; without an output, what arrives is dropped.
-    #[must_use]
     pub fn new(input: Option<Input>, output: Option<Output>) -> Self {
         Self {
             input,
@@ -47,13 +46,11 @@ impl Stdio {
     }
 
     /// Shares a terminal with the console.
-    #[must_use]
     pub fn beside(self, console: Console) -> Self {
         Self { console, ..self }
     }
 
     /// Writes whole lines, each behind the addresses that it came over.
-    #[must_use]
     pub fn with_prefix(mut self) -> Self {
         if let Destination::Output(output) = &mut self.destination {
             output.prefix_lines();
@@ -62,7 +59,6 @@ impl Stdio {
     }
 
     /// Writes a file in `dir` for each client, in place of standard output.
-    #[must_use]
     pub fn with_files(self, dir: OpenDir) -> Self {
         let destination = Destination::Files(OutDir::new(dir));
         Self {

@@ -30,7 +30,6 @@ enum Form {
 
 impl Output {
     /// Writes to `to` in the form of `framing`.
-    #[must_use]
     pub fn new(to: Inherited, framing: OutputFraming) -> Self {
         Self {
             to,
