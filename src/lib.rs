@@ -3,8 +3,8 @@
 //!
 //! | | TCP | UDP |
 //! |---|---|---|
-//! | waits for others | `tcp-listen`: socket, bind, listen, accept; every client gets a new socket | `udp-bind`: socket, bind, recvfrom; one socket for every peer |
-//! | initiates | `tcp-connect`: socket, connect | `udp-sendto`: socket, sendto |
+//! | wait for others | `tcp-listen`: socket, bind, listen, accept; every client gets a new socket | `udp-bind`: socket, bind, recvfrom; one socket for every peer |
+//! | speak first | `tcp-connect`: socket, connect | `udp-sendto`: socket, sendto |
 //! | identity | the 4-tuple of the socket: local and remote address and port | the socket has its own address only; each datagram brings its sender |
 //! | boundaries | none: a byte stream | one send is one datagram |
 //! | end | each side ends its own direction (FIN); RST is an error | none: an empty datagram is data, and ends nothing |

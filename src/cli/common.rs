@@ -84,6 +84,9 @@ pub struct EndOptions {
     #[arg(long, value_name = "ACTION")]
     pub on_stdin_eof: Option<OnStdinEof>,
     /// Exit with status 6 after TIME without traffic
+    ///
+    /// Data that a TCP peer acknowledges is traffic. tcp-listen counts from its first client on. With -k each client has a TIME
+    /// of its own, and only that client is disconnected.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub idle_timeout: Option<Duration>,
     /// Exit with status 6 after TIME in any case

@@ -20,6 +20,7 @@ use crate::framing::OutputFraming;
 #[command(
     override_usage = "tuplecat tcp-listen [OPTIONS] [HOST] PORT",
     after_help = TCP_LISTEN_EXAMPLES,
+    mut_arg("idle_timeout", |option| option.help(TCP_LISTEN_IDLE)),
     mut_arg("input", read_as_stream),
     mut_arg("output", written_as_stream)
 )]
@@ -43,6 +44,9 @@ pub struct TcpListen {
     #[command(flatten)]
     pub tcp: TcpOptions,
 }
+
+const TCP_LISTEN_IDLE: &str =
+    "Exit with status 6 after TIME without traffic; with -k, disconnect the client";
 
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
