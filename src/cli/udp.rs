@@ -137,18 +137,17 @@ impl DatagramOptions {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Peers")]
 pub struct PeerOptions {
-    /// Send standard input to WHOM: last, first, all, none or HOST:PORT
+    /// Send standard input to WHOM: last, first, all, none or HOST:PORT [default: last]
     ///
     /// Of the peers that have sent something: the latest sender, the first sender, or every peer. HOST:PORT is an address,
     /// whether it has sent anything or not. With 'none' standard input is not read.
     #[arg(
         long,
         value_name = "WHOM",
-        default_value = "last",
         conflicts_with_all = ["echo", "exec", "shell", "canned", "respond"],
         value_parser = reply_to
     )]
-    pub reply_to: ReplyTo,
+    pub reply_to: Option<ReplyTo>,
     /// Accept datagrams only from the first peer
     #[arg(long)]
     pub lock_first: bool,

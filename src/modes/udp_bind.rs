@@ -57,7 +57,8 @@ fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session
 
 fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {
     let mut traffic = Traffic::datagrams(&options.common, &options.datagrams, towards)?;
-    if options.peers.reply_to == ReplyTo::Last {
+    // With nothing to send, a match of any sender will do; and what a user has chosen stays.
+    if options.peers.reply_to.is_none() && options.common.dialogue.sends() {
         traffic.choose_first_match();
     }
     Ok(traffic)
@@ -117,11 +118,11 @@ fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
 /// Returns the peers that standard input goes to.
 fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<Audience> {
     let endpoint = match &options.peers.reply_to {
-        ReplyTo::Last => return Ok(Audience::Last),
-        ReplyTo::First => return Ok(Audience::First),
-        ReplyTo::All => return Ok(Audience::All),
-        ReplyTo::None => return Ok(Audience::None),
-        ReplyTo::Address(endpoint) => endpoint.clone(),
+        None | Some(ReplyTo::Last) => return Ok(Audience::Last),
+        Some(ReplyTo::First) => return Ok(Audience::First),
+        Some(ReplyTo::All) => return Ok(Audience::All),
+        Some(ReplyTo::None) => return Ok(Audience::None),
+        Some(ReplyTo::Address(endpoint)) => endpoint.clone(),
     };
     let source = (None, None);
     let (_, lists) = session.source_and_targets(Transport::Udp, source, &endpoint.into(), None)?;

@@ -57,7 +57,7 @@ pub(super) fn number(conn: Option<u64>) -> String {
 }
 
 /// A number of datagrams with its unit.
-pub(super) fn datagrams(count: u64) -> String {
+pub(crate) fn datagrams(count: u64) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} datagram{ending}")
 }

@@ -303,3 +303,38 @@ fn a_dialogue_stays_with_its_first_peer() {
     assert!(done.text().starts_with("pingbyebye"), "{}", done.text());
     assert_eq!(receive(&one), (b"!".to_vec(), address));
 }
+
+/// Without anything to send, there is no dialogue with one peer: each expectation may be met by another sender.
+#[test]
+fn any_sender_meets_an_expectation_where_nothing_is_sent() {
+    let both = "--expect hits --expect load";
+    for words in [
+        both,
+        "--reply-to last --send-hex 21 --expect hits --expect load",
+    ] {
+        let server = tuplecat("udp-bind 0").args(words).args(LIMIT);
+        let server = server.start();
+        let address = server.ready();
+        for metric in ["hits:1|c", "load:2|g"] {
+            let (socket, _) = datagrams();
+            socket.send_to(metric.as_bytes(), address).unwrap();
+            server.out().wait_for(metric);
+        }
+        server.wait().exits(0);
+    }
+}
+
+#[test]
+fn a_sender_that_is_not_the_peer_of_the_dialogue_is_named() {
+    let server = tuplecat("udp-bind 0 --expect ping --send pong --expect bye --timeout 1").start();
+    let address = server.ready();
+    let [(one, peer), (other, stranger)] = [datagrams(), datagrams()];
+    one.send_to(b"ping", address).unwrap();
+    assert_eq!(receive(&one).0, b"pong");
+    other.send_to(b"bye", address).unwrap();
+    let error = server.wait().exits(8).err;
+    let line = format!(
+        "ignored:  1 datagram of other senders, the last of {stranger}: the dialogue is with {peer}"
+    );
+    assert!(error.contains(&line), "{error}");
+}

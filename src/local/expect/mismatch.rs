@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use super::pattern::{Pattern, PatternText};
 use crate::escape::Escaped;
+use crate::flow::Address;
 use crate::tap::hexdump::HexLines;
 use crate::tap::lines::Palette;
-use crate::tap::phrases::Bytes;
+use crate::tap::phrases::{Bytes, datagrams};
 
 /// Bytes of the received data that are kept for the report.
 const KEPT_SIZE: usize = 4096;
@@ -27,11 +28,15 @@ pub(super) struct Received {
     /// Size of the stream or of the last datagram.
     len: u64,
     datagrams: u64,
+    /// Datagrams that do not count, as their sender is not the peer of the dialogue.
+    others: u64,
+    /// The sender of the last of these, and the peer.
+    other: Option<(Address, Address)>,
 }
 
 impl Received {
     pub(super) fn is_nothing(&self) -> bool {
-        self.len == 0 && self.datagrams == 0
+        self.len == 0 && self.datagrams == 0 && self.others == 0
     }
 
     pub(super) fn add_stream(&mut self, bytes: &[u8]) {
@@ -45,6 +50,11 @@ impl Received {
         self.len = 0;
         self.add_stream(bytes);
         self.datagrams += 1;
+    }
+
+    pub(super) fn add_other(&mut self, sender: &Address, peer: &Address) {
+        self.others += 1;
+        self.other = Some((sender.clone(), peer.clone()));
     }
 
     fn size(&self) -> String {
@@ -80,6 +90,13 @@ pub(super) fn explain(pattern: &Pattern, received: &Received, reason: &str) -> S
     let _ = write!(text, "\nreceived: {}", received.size());
     if !received.first.is_empty() {
         append_rows(&mut text, &received.first, from, mark);
+    }
+    if let Some((sender, peer)) = &received.other {
+        let count = datagrams(received.others);
+        let _ = write!(
+            text,
+            "\nignored:  {count} of other senders, the last of {sender}: the dialogue is with {peer}"
+        );
     }
     text
 }

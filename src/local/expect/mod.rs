@@ -211,11 +211,12 @@ impl Exchange {
 
     /// Searches a datagram, which meets one step at most.
     fn search_datagram(&mut self, bytes: &[u8], flow: Option<&Flow>) {
-        let is_other = match (&self.chosen_peer, flow) {
-            (Some(chosen), Some(flow)) => chosen.remote != flow.remote,
-            _ => false,
-        };
-        let Some(pattern) = self.expected().filter(|_| !is_other) else {
+        if let (Some(chosen), Some(flow)) = (&self.chosen_peer, flow)
+            && chosen.remote != flow.remote
+        {
+            return self.received.add_other(&flow.remote, &chosen.remote);
+        }
+        let Some(pattern) = self.expected() else {
             return;
         };
         match pattern.search().feed(bytes) {
