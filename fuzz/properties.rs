@@ -18,7 +18,7 @@ use tuplecat::framing::{Boundaries, Frames, InputFraming, LineEnds, OutputFramin
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
-use tuplecat::tap::{Console, Data, Event, Sink, Tap};
+use tuplecat::tap::{Data, Event, Sink, Tap};
 
 /// The name of a property, also that of its fuzz target and of its corpus directory, and the function that checks it.
 pub(crate) type Property = (&'static str, fn(&[u8]));
@@ -198,7 +198,7 @@ struct Memory(Rc<RefCell<Vec<u8>>>);
 
 impl Memory {
     fn sink(&self) -> Sink {
-        Sink::stdout(self.clone(), "memory", &Console::default())
+        Sink::memory(self.clone())
     }
 }
 

@@ -2,15 +2,21 @@
 //! A script learns from the status alone how a run ended.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
-use crate::sys::inherited::{BlockingWriter, was_closed};
+use crate::sys::inherited::{BlockingWriter, Inherited, was_closed};
+use crate::sys::wait::{Interest, Wakeup, wait};
+
+/// Time for which an error waits for room on standard error.
+const ERROR_TIME: Duration = Duration::from_millis(500);
 
 /// End of a run. The numbers are a promise to scripts (tuplecat(1), EXIT STATUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +240,25 @@ pub fn print(text: &str) -> Result<(), Failure> {
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Failure::new(Exit::OutputClosed, ""),
         _ => Failure::local(ACT, &error),
     })
+}
+
+/// Writes the error of a run to standard error. If that has no reader or no room in time, the status has to say it all.
+pub fn print_error(text: &str) {
+    let mut stderr = Inherited::stderr();
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match stderr.write(&[IoSlice::new(rest)]) {
+            Ok(count @ 1..) => rest = &rest[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let until = Some(Instant::now() + ERROR_TIME);
+                let woken = wait(&[(stderr.as_fd(), Interest::WRITE)], None, until);
+                if !matches!(woken, Ok(Wakeup::Ready(_))) {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
 }
 
 #[cfg(test)]

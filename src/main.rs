@@ -2,14 +2,13 @@
 //! Everything else is in the library.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anstream::{AutoStream, ColorChoice};
 use tuplecat::cli::Cli;
 use tuplecat::escape::Escaped;
-use tuplecat::exit::{Exit, Failure, print};
+use tuplecat::exit::{Exit, Failure, print, print_error};
 use tuplecat::modes;
 
 fn main() -> ExitCode {
@@ -27,8 +26,7 @@ fn explain(error: &clap::Error) -> Exit {
     if error.use_stderr() {
         let text = text.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        // The status says it too, if standard error is closed.
-        let _ = write!(std::io::stderr(), "tuplecat: {}", shown("", text));
+        print_error(&format!("tuplecat: {}", shown("", text)));
         return Exit::Usage;
     }
     let is_plain = AutoStream::choice(&std::io::stdout()) == ColorChoice::Never;
@@ -46,8 +44,7 @@ fn status(ended: Result<(), Failure>) -> Exit {
         return Exit::Done;
     };
     let lines = shown("tuplecat: ", &failure.message);
-    // The status says it too, if standard error is closed.
-    let _ = std::io::stderr().write_all(lines.as_bytes());
+    print_error(&lines);
     failure.exit
 }
 

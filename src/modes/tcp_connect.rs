@@ -26,7 +26,7 @@ use crate::socket::open;
 use crate::tap::{Event, Taps};
 
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
-    let mut session = session(options, observers)?;
+    let mut session = session(options, observers);
     session.local = LocalEnd::of_client(&options.common.program)?;
     if options.connect.probe {
         return probe::run(options, session);
@@ -56,11 +56,11 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     session.run(Box::new(connection))
 }
 
-fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Result<Session<'a>> {
+fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Session<'a> {
     let traffic = Traffic::stream(&options.common);
-    let mut session = Session::new(&options.common, Side::Client, traffic, observers)?;
+    let mut session = Session::new(&options.common, Side::Client, traffic, observers);
     session.choose_peer_end(options.tcp.on_peer_eof);
-    Ok(session)
+    session
 }
 
 /// Resolves the name once, and lets `connect_to` use a [`Connector`] on the addresses of each port.
@@ -85,7 +85,7 @@ pub(super) fn connect<T>(
     let source = (connect.source.as_deref(), connect.source_port.as_ref());
     let (source, lists) =
         session.source_and_targets(Transport::Tcp, source, &options.target.0, deadline)?;
-    let signals = &session.signals;
+    let signals = session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| open::connecting(remote, source, options, taps),
         limits,

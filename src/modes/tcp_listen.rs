@@ -30,7 +30,7 @@ use crate::socket::open;
 use crate::tap::{Conversation, Event};
 
 pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
-    let mut session = session(options, observers)?;
+    let mut session = session(options, observers);
     let place = place(options, &session)?;
     session.local = local_end(options)?;
     let settings = settings(options)?;
@@ -53,13 +53,13 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
 }
 
 /// Prepares a session with the rules of a server, which may have many clients.
-fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Result<Session<'a>> {
+fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> {
     let clients = &options.clients;
     let mut traffic = Traffic::stream(&options.common);
     if clients.stdin_to == StdinTo::None {
         traffic.leave_stdin();
     }
-    let mut session = Session::new(&options.common, Side::Server, traffic, observers)?;
+    let mut session = Session::new(&options.common, Side::Server, traffic, observers);
     session.choose_peer_end(options.tcp.on_peer_eof);
     let rules = &mut session.rules;
     if clients.keep_open {
@@ -77,7 +77,7 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Result<Sessi
     if clients.broker && rules.on_peer_end == OnPeerEnd::Auto {
         rules.on_peer_end = OnPeerEnd::Quit;
     }
-    Ok(session)
+    session
 }
 
 /// Place to listen at.

@@ -52,7 +52,12 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
 
 fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session<'a>> {
     let traffic = traffic(options, None)?;
-    Session::new(&options.common, Side::Receiver, traffic, observers)
+    Ok(Session::new(
+        &options.common,
+        Side::Receiver,
+        traffic,
+        observers,
+    ))
 }
 
 fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {

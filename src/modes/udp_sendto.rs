@@ -41,7 +41,7 @@ pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
 
 fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Session<'a>> {
     let traffic = traffic(options, None)?;
-    let mut session = Session::new(&options.common, Side::Sender, traffic, observers)?;
+    let mut session = Session::new(&options.common, Side::Sender, traffic, observers);
     if options.sendto.probe
         && let Some(lines) = lines(&options.common.report, &session.console)?
     {

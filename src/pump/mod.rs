@@ -173,6 +173,10 @@ impl<'a> Pump<'a> {
         while !self.is_over() {
             // As many turns as there are now: what becomes runnable meanwhile waits for a look at the descriptors.
             for _ in 0..self.schedule.len() {
+                // The reader of a record has to keep up with the traffic.
+                if self.taps.is_full() {
+                    break;
+                }
                 let Some(id) = self.schedule.next() else {
                     break;
                 };

@@ -11,11 +11,12 @@ use super::rules::Seconds;
 use super::{Plan, Pump};
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::{Request, Signals};
-use crate::sys::wait::{Interest, Poller, Ready};
+use crate::sys::wait::{Interest, Poller, Ready, Wakeup, wait};
 use crate::tap::Event;
 
-/// Token of the signals; nodes follow, with two tokens each.
+/// Token of the signals, and that of an observer whose output had no room; nodes follow, with two tokens each.
 const SIGNALS: usize = 0;
+const OBSERVER: usize = 1;
 
 /// Time for which what has arrived is looked at before an idle limit ends the run.
 const LAST_LOOK: Duration = Duration::from_millis(100);
@@ -90,7 +91,8 @@ impl Pump<'_> {
     /// Waits for descriptors, signals and times, and lets what they concern go on.
     pub(super) fn wait(&mut self) -> Result<(), Failure> {
         let timeout = self.timeout();
-        if timeout != Some(Duration::ZERO)
+        let is_full = self.taps.is_full();
+        if (timeout != Some(Duration::ZERO) || is_full)
             && let Err(failure) = self.taps.flush()
             && failure.exit == Exit::OutputClosed
             && !self.ending.is_leaving()
@@ -100,13 +102,27 @@ impl Pump<'_> {
             self.leave(Err(failure));
             return Ok(());
         }
+        if self.taps.is_full() {
+            return self.wait_for_record();
+        }
+        let poller = &mut self.watch.poller;
+        match self.taps.backlog() {
+            Some(backlog) => poller
+                .set(OBSERVER, backlog.fd, Interest::WRITE)
+                .map_err(|error| cannot_wait(&error))?,
+            None => poller.forget(OBSERVER),
+        }
         let mut ready = std::mem::take(&mut self.watch.ready);
         let waited = self.watch.poller.wait(timeout, &mut ready);
-        waited.map_err(|error| Failure::io("cannot wait for descriptors", &error))?;
+        waited.map_err(|error| cannot_wait(&error))?;
         self.clock.now = Instant::now();
         for &ready in &ready {
             match ready.token.checked_sub(source_token(0)) {
-                None => self.obey_signals(),
+                None if ready.token == SIGNALS => {
+                    let request = self.watch.signals.next();
+                    self.obey(request);
+                }
+                None => {}
                 Some(token) => self.wake(token / 2, ready),
             }
         }
@@ -121,15 +137,36 @@ impl Pump<'_> {
         Ok(())
     }
 
+    /// Waits until a record has room again. Nothing goes on meanwhile but signals and the limits of the run.
+    fn wait_for_record(&mut self) -> Result<(), Failure> {
+        self.watch.poller.forget(OBSERVER);
+        let Some(backlog) = self.taps.backlog() else {
+            return Ok(());
+        };
+        let watched = [(backlog.fd, Interest::WRITE)];
+        let woken = wait(&watched, Some(self.watch.signals), self.next_limit());
+        if let Wakeup::Signal(request) = woken.map_err(|error| cannot_wait(&error))? {
+            self.obey(Some(request));
+        }
+        self.clock.now = Instant::now();
+        Ok(())
+    }
+
+    /// Returns the next time at which a limit of the run may have passed.
+    fn next_limit(&self) -> Option<Instant> {
+        // While leaving, the limits of the run lie in the past.
+        match self.ending.leaves_by() {
+            Some(until) => Some(until),
+            None => self.rules.deadline.map(|(deadline, _)| deadline),
+        }
+    }
+
     /// Returns the time for which nothing needs to be done, `None` for ever.
     fn timeout(&self) -> Option<Duration> {
         if self.schedule.len() > 0 {
             return Some(Duration::ZERO);
         }
-        let limit = match self.ending.leaves_by() {
-            Some(until) => Some(until),
-            None => self.rules.deadline.map(|(deadline, _)| deadline),
-        };
+        let limit = self.next_limit();
         let next = limit.into_iter().chain(self.schedule.first_time()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -164,8 +201,8 @@ impl Pump<'_> {
         }
     }
 
-    fn obey_signals(&mut self) {
-        match self.watch.signals.next() {
+    fn obey(&mut self, request: Option<Request>) {
+        match request {
             Some(Request::End(number)) if self.ending.is_leaving() => {
                 self.abandon(Err(Failure::signal(number)));
             }
@@ -260,6 +297,10 @@ impl Pump<'_> {
     }
 }
 
+fn cannot_wait(error: &io::Error) -> Failure {
+    Failure::io("cannot wait for descriptors", error)
+}
+
 fn interest(wait: Wait<'_>, is_wanted: bool) -> Interest {
     let way = wait.fd().filter(|_| is_wanted).map(|(_, way)| way);
     Interest {
@@ -279,7 +320,7 @@ fn is_same<A: AsRawFd, B: AsRawFd>(one: Option<(A, Way)>, other: Option<(B, Way)
 
 /// Token of the descriptor that a node is read from, or of both where they are the same.
 fn source_token(id: NodeId) -> usize {
-    SIGNALS + 1 + 2 * id
+    OBSERVER + 1 + 2 * id
 }
 
 /// Token of the descriptor that a node is written to.

@@ -122,7 +122,7 @@ impl Session<'_> {
         let deadline = self.rules.deadline.into_iter().chain(deadline).min();
         let until = deadline.map(|(until, _)| until);
         let background = Background::start(move || work(resolver))?;
-        background.wait(until, &self.signals)?.unwrap_or_else(|_| {
+        background.wait(until, self.signals)?.unwrap_or_else(|_| {
             let limit = deadline.map_or(0.0, |(_, limit)| limit.as_secs_f64());
             let text = format!("cannot resolve host '{name}': timed out after {limit} s");
             Err(Failure::new(Exit::TimedOut, text))

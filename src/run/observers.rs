@@ -3,14 +3,18 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::time::Instant;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 
+use super::background::wait_for;
 use super::ready::Ready;
 use crate::cli::{CommonOptions, DumpOptions, Place, Report, ReportOptions};
 use crate::exit::{Exit, Failure};
-use crate::sys::inherited::BlockingWriter;
+use crate::sys::signals::{Request, Signals};
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::explain::Explain;
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::json::{Events, Payload};
@@ -18,12 +22,20 @@ use crate::tap::lines::{Detail, Lines, Palette};
 use crate::tap::pcap::Pcap;
 use crate::tap::progress::Progress;
 use crate::tap::stats::Stats;
-use crate::tap::{Console, Event, Sink, Tap, Taps, UsedFiles};
+use crate::tap::{Console, Content, Event, Sink, Tap, Taps, UsedFiles};
+
+/// Time for which the rest of the reports waits for a reader that takes nothing.
+const READER_TIME: Duration = Duration::from_millis(500);
+
+/// Pause between two attempts to open a FIFO that has no reader.
+const READER_PAUSE: Duration = Duration::from_millis(20);
 
 /// Observers of a run, and what else is there before it begins.
 pub(crate) struct Observers<'a> {
     /// Start of the run: when the command line was read.
     pub(super) start: Instant,
+    /// Signals, caught from here on.
+    pub(super) signals: &'a Signals,
     /// Scripts to notify of the socket.
     pub(super) ready: Ready,
     /// Observers that see every event.
@@ -40,38 +52,84 @@ pub(crate) fn observe<T>(
     mode: impl FnOnce(&T, Observers<'_>) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
     let ready = Ready::new(&common.report)?;
-    let console = if common.report.progress {
-        Console::with_bar(stdin_size())
-    } else {
-        Console::default()
-    };
+    let signals = Signals::new();
+    let signals = &signals.map_err(|error| Failure::io("cannot catch signals", &error))?;
+    let mut console = Console::stderr();
+    if common.report.progress {
+        console = console.with_bar(stdin_size());
+    }
     let detail = detail(&common.report)?;
-    let mut taps = taps(common, &console)?;
+    let deadline = common.ends.timeout.map(|limit| start + limit);
+    let mut taps = taps(common, &console, (signals, deadline))?;
     let observers = Observers {
         start,
+        signals,
         ready,
         taps: &mut taps,
         console,
     };
     let ended = mode(options, observers);
-    let mut ended = ended.map_err(|error| Failure::of(&error));
+    let ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
         taps.emit(&Event::Failed(failure));
     }
     // A run is done if everything is recorded as well.
-    let recorded = taps.flush();
+    let recorded = write_rest(&mut taps, signals, deadline, &ended);
+    let mut ended = match (ended, recorded) {
+        (Err(ended), Err(cut)) if ended.message.is_empty() => {
+            Err(Failure::new(ended.exit, cut.message))
+        }
+        (ended, recorded) => ended.and(recorded),
+    };
     if let (Err(failure), None) = (&mut ended, detail) {
         failure.message.clear();
     }
-    let ended = ended.and(recorded);
     taps.emit(&Event::Ended {
         exit: ended
             .as_ref()
             .map_or_else(|failure| failure.exit, |()| Exit::Done),
         lasted: start.elapsed(),
     });
-    let recorded = taps.flush();
+    let recorded = write_rest(&mut taps, signals, deadline, &ended);
     ended.and(recorded)
+}
+
+/// Writes what the observers have no room for yet.
+///
+/// A record is complete unless a signal or a limit ends the run. Reports are given up when nobody reads them.
+fn write_rest(
+    taps: &mut Taps,
+    signals: &Signals,
+    deadline: Option<Instant>,
+    ended: &Result<(), Failure>,
+) -> Result<(), Failure> {
+    let cut = |exit| {
+        Err(Failure::new(
+            exit,
+            "a record is incomplete: nobody reads it",
+        ))
+    };
+    loop {
+        let flushed = taps.flush();
+        let Some(backlog) = taps.backlog() else {
+            return flushed;
+        };
+        let is_record = backlog.content > Content::Reports;
+        let grace = Some(Instant::now() + READER_TIME);
+        let until = match ended {
+            Ok(()) if is_record => deadline.max(deadline.and(grace)),
+            _ => grace,
+        };
+        match wait(&[(backlog.fd, Interest::WRITE)], Some(signals), until) {
+            Ok(Wakeup::Ready(_) | Wakeup::Signal(Request::Show)) => {}
+            Ok(Wakeup::Signal(Request::End(number))) if is_record => {
+                return cut(Exit::Signal(number));
+            }
+            Ok(Wakeup::TimedOut) if is_record => return cut(Exit::TimedOut),
+            Ok(_) => return flushed,
+            Err(error) => return Err(Failure::io("cannot wait", &error)),
+        }
+    }
 }
 
 /// Returns lines on standard error, unless the options forbid them.
@@ -83,10 +141,16 @@ pub(crate) fn lines(
     Ok(detail.map(|detail| Lines::new(console.clone(), detail, palette(report.color))))
 }
 
-fn taps(common: &CommonOptions, console: &Console) -> Result<Taps, Failure> {
+fn taps(
+    common: &CommonOptions,
+    console: &Console,
+    (signals, deadline): (&Signals, Option<Instant>),
+) -> Result<Taps, Failure> {
     let mut builder = Builder {
         taps: Taps::default(),
         console,
+        signals,
+        deadline,
         palette: palette(common.report.color),
         used: UsedFiles::standard(),
     };
@@ -98,12 +162,17 @@ fn taps(common: &CommonOptions, console: &Console) -> Result<Taps, Failure> {
     if let Some(progress) = Progress::new(console) {
         builder.add(progress);
     }
+    if !builder.taps.is_empty() {
+        builder.add(console.clone());
+    }
     Ok(builder.taps)
 }
 
 struct Builder<'a> {
     taps: Taps,
     console: &'a Console,
+    signals: &'a Signals,
+    deadline: Option<Instant>,
     palette: Palette,
     used: UsedFiles,
 }
@@ -134,7 +203,7 @@ impl Builder<'_> {
                 Payload::Counted
             };
             let sink = self.sink(place, "--events")?;
-            self.add(Events::new(sink, payload));
+            self.add(Events::new(sink.lossy(), payload));
         }
         Ok(())
     }
@@ -171,7 +240,38 @@ impl Builder<'_> {
     fn sink(&mut self, place: &Place, option: &'static str) -> Result<Sink, Failure> {
         match place {
             Place::Standard => Ok(Sink::stderr(option, self.console)),
-            Place::File(path) => Sink::file(path, option, self.console, &mut self.used),
+            Place::File(path) => {
+                let _reader = self.wait_for_reader(path, option)?;
+                Sink::file(path, option, self.console, &mut self.used)
+            }
+        }
+    }
+
+    /// Waits until a FIFO has a reader, within the limit on the run, and holds it open.
+    fn wait_for_reader(&self, path: &Path, option: &str) -> Result<Option<File>, Failure> {
+        let is_fifo = path
+            .metadata()
+            .is_ok_and(|there| there.file_type().is_fifo());
+        let mut options = File::options();
+        options
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        if !is_fifo {
+            return Ok(None);
+        }
+        loop {
+            match options.open(path) {
+                // Without a reader (fifo(7)).
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
+                opened => return Ok(opened.ok()),
+            }
+            let next = Instant::now() + READER_PAUSE;
+            if self.deadline.is_some_and(|deadline| deadline < next) {
+                let path = path.display();
+                let text = format!("'{path}' ({option}) had no reader in time (--timeout)");
+                return Err(Failure::new(Exit::TimedOut, text));
+            }
+            wait_for(None, self.signals, Some(next))?;
         }
     }
 }
@@ -204,10 +304,7 @@ fn stdout(option: &str, console: &Console) -> Result<Sink, Failure> {
         let text = format!("{act}: it is a terminal, and this is binary");
         return Err(Failure::new(Exit::Failed, text));
     }
-    let owned = stdout.try_clone_to_owned();
-    let owned = owned.map_err(|error| Failure::io(act, &error))?;
-    let writer = BlockingWriter(File::from(owned));
-    Ok(Sink::stdout(writer, option, console))
+    Ok(Sink::stdout(option, console))
 }
 
 /// Returns colors as the option, `NO_COLOR` and `CLICOLOR_FORCE` say; otherwise, if standard error is a terminal.

@@ -89,12 +89,12 @@ impl Session<'_> {
         let until = self.rules.deadline.map(|(until, _)| until);
         let notice = Instant::now() + READER_NOTICE;
         let notice = until.map_or(notice, |until| until.min(notice));
-        let background = match background.wait(Some(notice), &self.signals)? {
+        let background = match background.wait(Some(notice), self.signals)? {
             Ok(written) => return Ok(written),
             Err(background) => background,
         };
         self.taps.emit(&Event::Waiting { socket, text });
-        background.wait(until, &self.signals)?.map_err(|_| {
+        background.wait(until, self.signals)?.map_err(|_| {
             let limit = self
                 .rules
                 .deadline

@@ -79,7 +79,7 @@ impl Retry<'_> {
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         self.attempts += 1;
         self.previous = Some(failure);
-        wait_for(None, &session.signals, Some(Instant::now() + pause)).map(drop)
+        wait_for(None, session.signals, Some(Instant::now() + pause)).map(drop)
     }
 
     /// Returns true for a failure of a kind that may pass.

@@ -33,7 +33,7 @@ pub(crate) struct Session<'a> {
     /// Observers that the options ask for.
     pub(crate) taps: &'a mut Taps,
     /// Signals, caught from here on.
-    pub(crate) signals: Signals,
+    pub(crate) signals: &'a Signals,
     /// Limits and choices, for the mode to adjust.
     pub(crate) rules: Rules,
     /// Bytes to send and to expect.
@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
         side: Side,
         traffic: Traffic,
         observers: Observers<'a>,
-    ) -> Result<Self> {
+    ) -> Self {
         let (ends, engine) = (&common.ends, &common.engine);
         let stdin = traffic.stdin_kind();
         let rules = Rules {
@@ -99,18 +99,18 @@ impl<'a> Session<'a> {
             words: WORDS,
             ..Rules::default()
         };
-        Ok(Self {
+        Self {
             common,
             start: observers.start,
             taps: observers.taps,
-            signals: Signals::new().context("cannot catch signals")?,
+            signals: observers.signals,
             rules,
             traffic,
             local: LocalEnd::Stdio(ClientOutput::Plain),
             is_sandboxed: !engine.no_sandbox,
             ready: observers.ready,
             console: observers.console,
-        })
+        }
     }
 
     /// Adopts the choice for the end of a peer, where there is one.
@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
             rules.input_is_terminal = false;
             rules.on_input_end = self.common.ends.on_stdin_eof.into();
         }
-        let pump = Pump::new(wiring, rules, &self.signals, self.taps);
+        let pump = Pump::new(wiring, rules, self.signals, self.taps);
         let mut pump = pump.context("cannot wait for descriptors")?;
         let children = self.local.children();
         if let Some(children) = children {
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
             None => end,
         };
         match children {
-            Some(children) => children.settle(end, &self.signals, self.taps),
+            Some(children) => children.settle(end, self.signals, self.taps),
             None => Ok(end?),
         }
     }

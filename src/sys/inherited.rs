@@ -133,6 +133,12 @@ impl Inherited {
         output
     }
 
+    /// Standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::new(rustix::stdio::stderr(), OpenOptions::new().write(true))
+    }
+
     fn new(fd: BorrowedFd<'static>, options: &mut OpenOptions) -> Self {
         let kind = Kind::of(fd);
         let own = match kind {
@@ -382,7 +388,10 @@ pub fn notify_ready(status: &str) -> io::Result<()> {
         None => SocketAddr::from_pathname(&path)?,
     };
     let text = format!("READY=1\nSTATUS={status}\n");
-    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &manager)?;
+    let socket = UnixDatagram::unbound()?;
+    // A manager that does not read is no reason to wait.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text.as_bytes(), &manager)?;
     Ok(())
 }
 

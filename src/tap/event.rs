@@ -146,6 +146,11 @@ pub enum Event<'a> {
         /// The reason, the time limit, and the option that changes it.
         text: String,
     },
+    /// Reports that were left out because nobody read them.
+    Omitted {
+        /// The number of lines or events.
+        reports: u64,
+    },
     /// A value below the one that an option asks for, because of a limit of the system.
     Capped {
         /// The option, the value and the limit.

@@ -266,7 +266,7 @@ impl Tap for Explain {
             Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
             | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
             | Event::Dropped(_)
-            | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+            | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}
         }

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Effects, Style};
 
 use super::lines::Palette;
 use super::phrases::Bytes;
-use super::{Data, Event, PerDirection, Sink, Tap};
+use super::{Backlog, Data, Event, PerDirection, Sink, Tap};
 use crate::escape::Timestamp;
 use crate::exit::Failure;
 use crate::flow::{Direction, Flow, Identity};
@@ -138,7 +138,7 @@ impl Tap for HexDump {
             | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. }
-            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_)
             | Event::Failed(_) | Event::Ended { .. } => {}
         }
@@ -150,6 +150,10 @@ impl Tap for HexDump {
 
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
+    }
+
+    fn backlog(&self) -> Option<Backlog<'_>> {
+        self.sink.backlog()
     }
 }
 

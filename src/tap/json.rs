@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Conversation, Count, Data, Event, PerDirection, Sink, Tap};
+use super::{Backlog, Conversation, Count, Data, Event, PerDirection, Sink, Tap};
 use crate::escape::{Timestamp, append_json};
 use crate::exit::{Exit, Failure, describe};
 
@@ -90,6 +90,7 @@ impl Events {
         let out = self.sink.buffer();
         append_json(out, &line);
         out.push(b'\n');
+        self.sink.end_report();
     }
 
     /// Writes an event for each datagram, or for the chunk of a stream.
@@ -150,7 +151,7 @@ impl Tap for Events {
             | Event::PeerFinished(_) | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. }
-            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Exited(_) | Event::Closed(_) | Event::Failed(_) => self.put(time, event),
         }
         self.sink.end_event();
@@ -162,6 +163,14 @@ impl Tap for Events {
 
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
+    }
+
+    fn backlog(&self) -> Option<Backlog<'_>> {
+        self.sink.backlog()
+    }
+
+    fn take_omitted(&mut self) -> u64 {
+        self.sink.take_omitted()
     }
 }
 

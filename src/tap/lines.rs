@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use anstyle::{AnsiColor, Style};
 
 use super::phrases::{
-    self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, size, totals, transfer,
+    self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, omitted, size, totals,
+    transfer,
 };
 use super::{Data, Event, SocketState, Tap, Target};
 use crate::escape::Escaped;
@@ -177,6 +178,16 @@ impl<W: Write> Lines<W> {
         is_first || self.reports_all()
     }
 
+    fn oversized(&mut self, flow: &Flow, [bytes, limit]: [usize; 2], datagrams: u64) {
+        let flow = flow.arrow(Direction::Outgoing);
+        let so_far = match datagrams {
+            1 => String::new(),
+            many => format!(", {many} so far"),
+        };
+        let text = format!("{flow}  {bytes} bytes, more than {limit} (--datagram-size){so_far}");
+        self.line("oversized", text);
+    }
+
     /// Lists the peers that were heard last; with full detail, all of them.
     fn peers(&mut self, states: &[SocketState]) {
         let most = match self.detail {
@@ -247,16 +258,10 @@ impl<W: Write> Tap for Lines<W> {
                 bytes,
                 limit,
                 datagrams,
-            } => {
-                let flow = flow.arrow(Direction::Outgoing);
-                let text = format!("{flow}  {bytes} bytes, more than {limit} (--datagram-size)");
-                match datagrams {
-                    1 => self.line("oversized", text),
-                    _ => self.line("oversized", format!("{text}, {datagrams} so far")),
-                }
-            }
+            } => self.oversized(flow, [*bytes, *limit], *datagrams),
             Event::Dropped(drop) => self.line("dropped", kernel_drop(drop)),
             Event::Waiting { socket, text } => self.line("waiting", format!("{socket}  {text}")),
+            Event::Omitted { reports } => self.line("omitted", omitted(*reports)),
             Event::Capped { text } => self.line("capped", text),
             Event::Transferred(sum) => self.line("transfer", transfer(sum)),
             Event::Peers(states) => self.peers(states),
@@ -284,7 +289,7 @@ fn detail_of(event: &Event<'_>) -> Detail {
         #[rustfmt::skip]
         Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-        | Event::Oversized { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+        | Event::Oversized { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
         | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
@@ -312,7 +317,7 @@ fn style_of(word: &str) -> Style {
     let color = match word {
         call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "retrying" | "capped" | "broken" | "rejected" | "refused" | "truncated"
-        | "dropped" | "ignored" | "oversized" => AnsiColor::Yellow,
+        | "dropped" | "ignored" | "omitted" | "oversized" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::exit::Failure;
 
+mod console;
 mod event;
 pub mod explain;
 pub mod hexdump;
@@ -18,11 +19,12 @@ pub(crate) mod sink;
 mod state;
 pub mod stats;
 
+pub use console::Console;
 pub use event::{
     Call, ChildEnd, Conversation, Data, Event, FailedCall, IcmpError, KernelDrop, Reach, Target,
     Transfer,
 };
-pub use sink::{Console, Sink, UsedFiles};
+pub use sink::{Backlog, Content, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};
 
 /// An observer.
@@ -41,6 +43,16 @@ pub trait Tap {
     /// [`Exit::OutputClosed`](crate::exit::Exit) ends the run.
     fn flush(&mut self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Returns what waits for room, if something does.
+    fn backlog(&self) -> Option<Backlog<'_>> {
+        None
+    }
+
+    /// Takes the number of reports that were left out, once there is room to say so.
+    fn take_omitted(&mut self) -> u64 {
+        0
     }
 }
 
@@ -79,11 +91,35 @@ impl Taps {
         self.wants_bytes
     }
 
-    /// Flushes every observer.
+    /// Flushes every observer, and reports how many reports were left out, if there is room now.
     ///
     /// Errors: an event could not be recorded, now or before, and a message has said so.
     pub fn flush(&mut self) -> Result<(), Failure> {
+        let flushed = self.flush_each();
+        let reports: u64 = self.taps.iter_mut().map(|tap| tap.take_omitted()).sum();
+        if reports == 0 {
+            return flushed;
+        }
+        self.emit(&Event::Omitted { reports });
+        self.flush_each()
+    }
+
+    fn flush_each(&mut self) -> Result<(), Failure> {
         let flushed = self.taps.iter_mut().map(|tap| tap.flush());
         flushed.fold(Ok(()), Result::and)
+    }
+
+    /// Returns the most important of what waits for room.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog<'_>> {
+        let backlogs = self.taps.iter().filter_map(|tap| tap.backlog());
+        backlogs.max_by_key(|backlog| backlog.content)
+    }
+
+    /// Returns true if the traffic has to wait for the reader of a record.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let backlog = self.backlog();
+        backlog.is_some_and(|backlog| backlog.content == Content::FullRecord)
     }
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOptionElement};
 
 use super::pcapng::{append_beginning, append_packet};
-use super::{Conversation, Event, FinalSegment, PerDirection, Sink, SocketState, Tap};
+use super::{Backlog, Conversation, Event, FinalSegment, PerDirection, Sink, SocketState, Tap};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow, Identity};
 
@@ -260,7 +260,7 @@ impl Tap for Pcap {
             | Event::Unreachable(_) | Event::Ignored { .. } | Event::Rejected { .. }
             | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
             | Event::Dropped(_)
-            | Event::Waiting { .. } | Event::Capped { .. } | Event::Transferred(_)
+            | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}
         }
@@ -273,5 +273,9 @@ impl Tap for Pcap {
 
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
+    }
+
+    fn backlog(&self) -> Option<Backlog<'_>> {
+        self.sink.backlog()
     }
 }

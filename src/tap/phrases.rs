@@ -198,6 +198,12 @@ pub(super) fn kernel_drop(drop: &KernelDrop<'_>) -> String {
     format!("{socket}  {least}{count} lost, the receive buffer was full")
 }
 
+/// Reports that were left out.
+pub(super) fn omitted(reports: u64) -> String {
+    let ending = if reports == 1 { "" } else { "s" };
+    format!("{reports} report{ending} that nobody read in time")
+}
+
 /// The end of a child process.
 pub(super) fn child_end(end: &ChildEnd<'_>) -> String {
     let (name, program) = (end.name, end.program);

@@ -1,72 +1,117 @@
-//! Outputs of the taps: standard error, which they share with a progress bar, and records in files or in memory.
+//! Outputs of the taps: records on standard error, in files or in memory.
 //! A record is complete, or known not to be: a failed write is reported at once and fails the run at its end.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 
+use super::Console;
 use crate::escape::Escaped;
 use crate::exit::{Exit, Failure, describe};
-use crate::sys::inherited::BlockingWriter;
+use crate::sys::inherited::Inherited;
 
-/// Bytes gathered before they are written.
-const BUFFER_SIZE: usize = 128 << 10;
+/// Bytes gathered before they are written, and bytes of reports that wait for a reader. Later reports are left out.
+pub(super) const BUFFER_SIZE: usize = 128 << 10;
 
-/// Standard error, shared by lines, dumps, events and the progress bar. The bar is hidden during each write.
-#[derive(Clone, Default)]
-pub struct Console {
-    bar: Option<ProgressBar>,
+/// Descriptor that an observer has to write to, and has no room for now.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog<'a> {
+    /// The descriptor.
+    pub fd: BorrowedFd<'a>,
+    /// The bytes that wait for room.
+    pub content: Content,
 }
 
-impl Console {
-    /// Standard error with a bar at the bottom, if it is a terminal. `total` is the position at the end, if that is known.
-    pub fn with_bar(total: Option<u64>) -> Self {
-        let target = ProgressDrawTarget::stderr();
-        let is_seen = !target.is_hidden();
-        Self {
-            bar: is_seen.then(|| ProgressBar::with_draw_target(total, target)),
-        }
-    }
+/// Content of a backlog, in the order of its importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// Reports, which may be left out.
+    Reports,
+    /// A record, which is lossless.
+    Record,
+    /// So much of a record that the traffic has to wait for its reader.
+    FullRecord,
+}
 
-    /// Removes the bar for good, because drawing it would wipe out what is typed or received on the same terminal.
-    pub fn remove_bar(&self) {
-        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
-            bar.finish_and_clear();
+impl Content {
+    /// Returns the content of so many bytes.
+    pub(super) fn of_len(self, len: usize) -> Self {
+        match self {
+            Self::Record if len >= BUFFER_SIZE => Self::FullRecord,
+            other => other,
         }
-    }
-
-    /// Returns the bar, if there is one.
-    pub(super) fn bar(&self) -> Option<&ProgressBar> {
-        self.bar.as_ref()
     }
 }
 
-impl Write for Console {
+/// Writes bytes while there is room for them, and removes them. After an error all are removed.
+pub(super) fn drain(
+    bytes: &mut Vec<u8>,
+    mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut written = 0;
+    let ended = loop {
+        if written == bytes.len() {
+            break Ok(());
+        }
+        match write(&bytes[written..]) {
+            Ok(0) => break Err(ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bytes.drain(..written);
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    bytes.clear();
+    ended
+}
+
+/// Destination of a sink. None of them makes the caller wait.
+enum Out {
+    Console(Console),
+    Stdout(Inherited),
+    /// A file of our own, with `O_NONBLOCK`.
+    File(File),
+    /// It always has room, as memory has.
+    Roomy(Box<dyn Write>),
+}
+
+impl Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stderr = BlockingWriter(io::stderr());
-        match &self.bar {
-            Some(bar) => bar.suspend(|| stderr.write(bytes)),
-            None => stderr.write(bytes),
+        match self {
+            Self::Console(console) => console.record(bytes),
+            Self::Stdout(stdout) => stdout.write(&[IoSlice::new(bytes)]),
+            Self::File(file) => file.write(bytes),
+            Self::Roomy(out) => out.write(bytes),
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Stdout(stdout) => Some(stdout.as_fd()),
+            Self::File(file) => Some(file.as_fd()),
+            Self::Console(_) | Self::Roomy(_) => None,
+        }
     }
 }
 
 /// A record that grows: an events file, a dump or a capture.
 pub struct Sink {
-    out: Box<dyn Write>,
+    out: Out,
     /// The name of the output in messages.
     name: String,
-    /// True if each event is written at once, because others write to the same place.
-    writes_each_event: bool,
+    content: Content,
     buffer: Vec<u8>,
+    /// Bytes of whole reports at the beginning of the buffer, and the reports that were left out.
+    whole: usize,
+    omitted: u64,
     console: Console,
     /// The result of a run whose output has lost its reader.
     abandoned: Exit,
@@ -88,6 +133,7 @@ impl Sink {
         // It is emptied only when it is known to be no other file of this run.
         let mut options = File::options();
         options.write(true).create(true).truncate(false);
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let emptied = options.open(path).and_then(|file| {
             if let Some(id) = regular(&file) {
                 used.claim(id, option)?;
@@ -96,7 +142,7 @@ impl Sink {
             Ok(file)
         });
         match emptied {
-            Ok(file) => Ok(Self::new(file, name, console)),
+            Ok(file) => Ok(Self::new(Out::File(file), name, console)),
             Err(error) => Err(Failure::io(format!("cannot write to {name}"), &error)),
         }
     }
@@ -104,31 +150,42 @@ impl Sink {
     /// Standard error.
     pub fn stderr(option: &str, console: &Console) -> Self {
         let name = format!("standard error ({option})");
-        Self {
-            writes_each_event: true,
-            ..Self::new(console.clone(), name, console)
-        }
+        Self::new(Out::Console(console.clone()), name, console)
     }
 
-    /// A descriptor in the place of standard output. A reader that closes it ends the run without a message.
-    pub fn stdout(out: impl Write + 'static, option: &str, console: &Console) -> Self {
+    /// Standard output. A reader that closes it ends the run without a message.
+    pub fn stdout(option: &str, console: &Console) -> Self {
         let name = format!("standard output ({option})");
         Self {
             abandoned: Exit::OutputClosed,
-            ..Self::new(out, name, console)
+            ..Self::new(Out::Stdout(Inherited::stdout()), name, console)
         }
     }
 
-    fn new(out: impl Write + 'static, name: String, console: &Console) -> Self {
+    /// A destination that always has room, such as memory.
+    pub fn memory(out: impl Write + 'static) -> Self {
+        let out = Out::Roomy(Box::new(out));
+        Self::new(out, "memory".to_owned(), &Console::default())
+    }
+
+    fn new(out: Out, name: String, console: &Console) -> Self {
         Self {
-            out: Box::new(out),
+            out,
             name,
-            writes_each_event: false,
+            content: Content::Record,
             buffer: Vec::with_capacity(BUFFER_SIZE),
+            whole: 0,
+            omitted: 0,
             console: console.clone(),
             abandoned: Exit::Failed,
             broken: None,
         }
+    }
+
+    /// Leaves reports out while nobody reads them.
+    pub fn lossy(self) -> Self {
+        let content = Content::Reports;
+        Self { content, ..self }
     }
 
     /// Returns the buffer, for at most some kilobytes more. A full buffer is written first.
@@ -139,14 +196,23 @@ impl Sink {
         &mut self.buffer
     }
 
-    /// Marks the end of an event.
+    /// Marks the end of a report, and leaves it out if too much waits for the reader.
+    pub(super) fn end_report(&mut self) {
+        if self.content == Content::Reports && self.whole > BUFFER_SIZE {
+            self.buffer.truncate(self.whole);
+            self.omitted += 1;
+        }
+        self.whole = self.buffer.len();
+    }
+
+    /// Marks the end of an event. It is written at once where others write to the same place.
     pub fn end_event(&mut self) {
-        if self.writes_each_event {
+        if matches!(self.out, Out::Console(_)) {
             self.write();
         }
     }
 
-    /// Writes the buffer.
+    /// Writes what there is room for.
     ///
     /// Errors: a write has failed, now or before, and a message has said so. [`Exit::OutputClosed`] ends the run.
     pub fn flush(&mut self) -> Result<(), Failure> {
@@ -157,13 +223,44 @@ impl Sink {
         }
     }
 
+    /// Returns what waits for room, if something does.
+    pub fn backlog(&self) -> Option<Backlog<'_>> {
+        if let Out::Console(console) = &self.out {
+            return console.backlog_of(self.content);
+        }
+        let content = self.content.of_len(self.buffer.len());
+        let fd = self.out.fd().filter(|_| !self.buffer.is_empty())?;
+        Some(Backlog { fd, content })
+    }
+
+    /// Takes the number of reports that were left out, once there is room to say so.
+    pub(super) fn take_omitted(&mut self) -> u64 {
+        match &self.out {
+            Out::Console(console) => console.omitted(),
+            _ if self.buffer.is_empty() => mem::take(&mut self.omitted),
+            _ => 0,
+        }
+    }
+
     fn write(&mut self) {
-        if self.broken.is_none()
-            && let Err(error) = self.out.write_all(&self.buffer)
-        {
+        let Self { out, buffer, .. } = self;
+        let written = match (out, self.broken) {
+            (_, Some(_)) => {
+                buffer.clear();
+                Ok(())
+            }
+            (Out::Console(console), _) if self.content == Content::Reports => {
+                console.report(buffer);
+                buffer.clear();
+                Ok(())
+            }
+            (Out::Console(console), _) if buffer.is_empty() => console.write_pending(),
+            (out, _) => drain(buffer, |bytes| out.write(bytes)),
+        };
+        self.whole = self.buffer.len();
+        if let Err(error) = written {
             self.give_up(&error);
         }
-        self.buffer.clear();
     }
 
     fn give_up(&mut self, error: &io::Error) {
@@ -179,9 +276,8 @@ impl Sink {
         self.broken = Some(Exit::Failed);
         let (name, reason) = (&self.name, describe(error));
         let text = format!("cannot write to {name}: {reason}; nothing more goes there");
-        let text = format!("tuplecat: {}\n", Escaped(text));
-        // Standard error itself may be closed; the exit status still reports the failure.
-        let _ = self.console.write_all(text.as_bytes());
+        self.console
+            .report(format!("tuplecat: {}\n", Escaped(text)).as_bytes());
     }
 }
 
@@ -225,6 +321,7 @@ fn regular(file: impl AsFd) -> Option<FileId> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::RefCell;
+    use std::io::Write;
     use std::rc::Rc;
 
     use super::*;
@@ -236,7 +333,7 @@ pub(crate) mod tests {
     impl Memory {
         /// A sink that writes here.
         pub(crate) fn sink(&self) -> Sink {
-            Sink::stdout(self.clone(), "memory", &Console::default())
+            Sink::memory(self.clone())
         }
 
         /// The record as text, with bytes that are not UTF-8 replaced.

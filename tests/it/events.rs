@@ -306,6 +306,7 @@ fn other_events(tap: &mut dyn Tap) {
         tap,
         &[
             Event::Capped { text: "less" },
+            Event::Omitted { reports: 1 },
             Event::Closed(&tcp),
             Event::Peers(&[udp]),
             Event::Sockets(&[tcp.clone(), bound]),

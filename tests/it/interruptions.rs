@@ -1,8 +1,9 @@
 //! Interruptions of a run that waits for a name server, for the reader of a FIFO, or for an answer: signals and limits.
 //! Signals that the process ignores from the start stay ignored.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
@@ -116,7 +117,149 @@ both! {
     }
 }
 
-/// Reports are complete, so an unread report delays the run. A signal ends that wait.
+/// A record is complete, so an unread one delays the run, but no signal and no limit.
+#[test]
+fn an_unread_record_delays_neither_a_signal_nor_the_limit() {
+    for (words, signal, status) in [
+        ("udp-bind -q 0 -x", Some(Signal::TERM), 143),
+        ("udp-bind -q 0 -x --timeout 2", None, 6),
+        ("udp-bind -q 0 --timeout 2 --hex-file", None, 6),
+        ("udp-bind -q 0 --hex-file", Some(Signal::TERM), 143),
+        ("udp-bind -q 0 --pcap", Some(Signal::TERM), 143),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(directory.path());
+        let (stderr, writer) = std::io::pipe().unwrap();
+        let record = read_side(&path);
+        let launch = tuplecat(words).stderr(Output::To(writer.into()));
+        let is_file = !words.contains("-x");
+        let server = if is_file { launch.arg(&path) } else { launch }.start();
+        if is_file {
+            fill(&server, &record);
+        } else {
+            fill(&server, &stderr);
+        }
+        let start = Instant::now();
+        if let Some(signal) = signal {
+            server.signal(Signal::USR1);
+            server.signal(signal);
+        }
+        server.wait().exits(status);
+        assert!(
+            start.elapsed() < Duration::from_secs(6),
+            "{words}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+/// Sends more than a pipe and the buffers before it have room for.
+fn fill(server: &Running, record: &impl AsFd) {
+    let (socket, _) = datagrams();
+    let full = || ioctl_fionread(record).unwrap() > 20_000;
+    for _ in 0..200 {
+        socket.send_to(&[0; 1000], server.ready()).unwrap();
+    }
+    wait_until("the pipe fills", full);
+}
+
+/// A FIFO that nobody opens delays neither a signal nor the limit on the run.
+#[test]
+fn a_record_without_a_reader_delays_neither_a_signal_nor_the_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = fifo(directory.path());
+    for option in ["--events", "--hex-file", "--pcap"] {
+        let done = tuplecat("udp-bind 0 --timeout 300ms")
+            .arg(option)
+            .arg(&path)
+            .run();
+        let text = format!(
+            "'{}' ({option}) had no reader in time (--timeout)",
+            path.display()
+        );
+        done.fails(6, &text);
+        let server = tuplecat("tcp-listen 0").arg(option).arg(&path).start();
+        assert!(!server.has_ended_within(A_WHILE));
+        server.signal(Signal::TERM);
+        server.wait().exits(143);
+    }
+}
+
+/// Reports that nobody reads hold up neither clients nor signals. They are left out, and counted once there is room.
+#[test]
+fn unread_reports_hold_up_nothing() {
+    let (mut stderr, writer) = std::io::pipe().unwrap();
+    let server = tuplecat("tcp-listen -k -v --echo 0").stderr(Output::To(writer.into()));
+    let server = server.start();
+    for _ in 0..2000 {
+        let mut peer = connect(server.ready());
+        peer.write_all(b"x").unwrap();
+        finish(&peer);
+        assert_eq!(read_all(&peer), b"x");
+    }
+    // What is read makes room for the count, and for later reports.
+    let mut text = Vec::new();
+    let mut space = vec![0; 65536];
+    while !String::from_utf8_lossy(&text).contains("\nomitted    ") {
+        let count = stderr.read(&mut space).unwrap();
+        text.extend_from_slice(&space[..count]);
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(
+        text.contains(" reports that nobody read in time\n"),
+        "{text}"
+    );
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// The same of events, whose lines stay whole.
+#[test]
+fn unread_events_hold_up_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = fifo(directory.path());
+    let mut events = read_side(&path);
+    let server = tuplecat("tcp-listen -k -q --echo 0 --events")
+        .arg(&path)
+        .start();
+    for _ in 0..1000 {
+        let mut peer = connect(server.ready());
+        peer.write_all(b"x").unwrap();
+        finish(&peer);
+        assert_eq!(read_all(&peer), b"x");
+    }
+    let mut text = Vec::new();
+    let mut space = vec![0; 65536];
+    while !String::from_utf8_lossy(&text).contains("\"event\":\"omitted\",\"reports\":") {
+        let count = events.read(&mut space).unwrap();
+        text.extend_from_slice(&space[..count]);
+    }
+    server.err().wait_for_line("omitted");
+    let text = String::from_utf8(text).unwrap();
+    let (whole, _) = text.rsplit_once('\n').unwrap();
+    for line in whole.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+    server.signal(Signal::TERM);
+    server.wait().exits(143);
+}
+
+/// A failure is no reason to wait for a reader of its message.
+#[test]
+fn an_unread_error_does_not_delay_the_end() {
+    let (stderr, writer) = std::io::pipe().unwrap();
+    push(writer.try_clone().unwrap(), &vec![b'x'; 1 << 20]);
+    let done = tuplecat("tcp-listen 0 --timeout 100ms").stderr(Output::To(writer.into()));
+    done.run().exits(6);
+    drop(stderr);
+}
+
 #[test]
 fn unread_reports_do_not_delay_a_signal() {
     let directory = tempfile::tempdir().unwrap();
