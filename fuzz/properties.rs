@@ -315,7 +315,10 @@ pub(crate) fn cidr(data: &[u8]) {
         return;
     };
     assert_eq!(parse_network(&network.to_string()), Ok(network));
-    let access = Access::new(&[(Verdict::Allowed, Networks::One(network))]).unwrap();
+    let access = Access::new(&[(Verdict::Allowed, Networks::One(network))], &|_| {
+        Ok(Vec::new())
+    })
+    .unwrap();
     for address in [network.addr(), network.network(), network.broadcast()] {
         // A network wider than ::ffff:0:0/96 is an IPv6 network; its mapped addresses are IPv4.
         let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
@@ -324,7 +327,10 @@ pub(crate) fn cidr(data: &[u8]) {
             assert!(access.admits(IpAddr::V6(v4.to_ipv6_mapped())));
         }
     }
-    let denied = Access::new(&[(Verdict::Denied, Networks::One(network))]).unwrap();
+    let denied = Access::new(&[(Verdict::Denied, Networks::One(network))], &|_| {
+        Ok(Vec::new())
+    })
+    .unwrap();
     for address in [IpAddr::V6(Ipv6Addr::LOCALHOST), network.addr()] {
         assert_ne!(access.admits(address), denied.admits(address));
     }

@@ -1,4 +1,4 @@
-//! Access rules of a socket that serves others: networks that are allowed or denied.
+//! Access rules of a socket that serves others: networks and hosts that are allowed or denied.
 //! The first rule that matches decides; without a match a peer is admitted, unless there is a rule that allows others.
 
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::exit::{Exit, Failure};
+use crate::tap::Reach;
 
 /// Verdict of a rule on the peers that it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,9 @@ pub enum Verdict {
 pub enum Networks {
     /// A single network.
     One(IpNet),
-    /// The networks in a file, one a line.
+    /// All addresses of a host, looked up at the start.
+    Named(String),
+    /// The networks and hosts in a file.
     Listed(PathBuf),
 }
 
@@ -36,10 +39,10 @@ pub struct Access {
 }
 
 impl Access {
-    /// Takes rules in their order, and reads the files that they name.
+    /// Takes rules in their order, reads the files that they name, and looks host names up by `resolve`.
     ///
-    /// Errors: a file that cannot be read, or a line in it that is no network, with the number of the line.
-    pub fn new(given: &[(Verdict, Networks)]) -> Result<Self, Failure> {
+    /// Errors: a file that cannot be read, an entry in it that is no network, with the number of the line, or those of `resolve`.
+    pub fn new(given: &[(Verdict, Networks)], resolve: &Resolve) -> Result<Self, Failure> {
         let mut access = Self::default();
         for (verdict, networks) in given {
             if *verdict == Verdict::Allowed {
@@ -47,12 +50,23 @@ impl Access {
             }
             let networks = match networks {
                 Networks::One(network) => vec![*network],
-                Networks::Listed(path) => read_list(path)?,
+                Networks::Named(name) => addresses(name, resolve)?,
+                Networks::Listed(path) => read_list(path, resolve)?,
             };
             let rules = networks.into_iter().map(|network| (*verdict, network));
             access.rules.extend(rules);
         }
         Ok(access)
+    }
+
+    /// Returns true if not every peer that reaches a socket of this reach is admitted by default: some are allowed, or all denied.
+    pub fn is_restrictive(&self, reach: Reach, address: IpAddr) -> bool {
+        let denies_all = |is_v4: bool| {
+            let mut rules = self.rules.iter();
+            rules.any(|(_, network)| network.prefix_len() == 0 && network.addr().is_ipv4() == is_v4)
+        };
+        self.otherwise == Verdict::Denied
+            || denies_all(address.is_ipv4()) && (reach != Reach::DualStack || denies_all(true))
     }
 
     /// Returns true if a peer at `address` is admitted. An IPv4-mapped address counts as its IPv4 address (RFC 4291, 2.5.5.2).
@@ -81,24 +95,58 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     Ok(mapped.map_or(network, IpNet::V4))
 }
 
-const NETWORK_FORM: &str = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
+/// Parses an entry of the rules: a network, an address, or the name of a host.
+///
+/// Errors: as those of [`parse_network`].
+pub fn parse_entry(text: &str) -> Result<Networks, String> {
+    let is_letter = |letter: char| letter.is_ascii_alphabetic();
+    let is_named = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    match parse_network(text) {
+        Ok(network) => Ok(Networks::One(network)),
+        Err(_) if text.chars().all(is_named) && text.contains(is_letter) => {
+            Ok(Networks::Named(text.to_owned()))
+        }
+        Err(expected) => Err(expected),
+    }
+}
+
+const NETWORK_FORM: &str =
+    "expected an address, a network such as 192.0.2.0/24 or 2001:db8::/32, or a host name";
 
 /// Length of the prefix that IPv4-mapped addresses share.
 const MAPPED_BITS: u8 = 96;
 
-/// Reads a list: a network a line; a `#` begins a comment.
-fn read_list(path: &Path) -> Result<Vec<IpNet>, Failure> {
+/// Look-up of all addresses of a host.
+pub type Resolve<'a> = dyn Fn(&str) -> Result<Vec<IpAddr>, Failure> + 'a;
+
+fn addresses(name: &str, resolve: &Resolve) -> Result<Vec<IpNet>, Failure> {
+    let found = resolve(name)?.into_iter();
+    Ok(found.map(|ip| IpNet::from(ip.to_canonical())).collect())
+}
+
+/// Reads a list: entries between blanks, commas and line ends; a `#` begins a comment.
+fn read_list(path: &Path, resolve: &Resolve) -> Result<Vec<IpNet>, Failure> {
     let shown = path.display();
     let text = fs::read_to_string(path)
-        .map_err(|error| Failure::io(format!("cannot read the list '{shown}'"), &error))?;
+        .map_err(|error| Failure::local(format!("cannot read the list '{shown}'"), &error))?;
     let mut networks = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        let entry = line.split('#').next().unwrap_or_default().trim();
-        if !entry.is_empty() {
-            networks.push(parse_network(entry).map_err(|expected| {
-                let message = format!("'{shown}', line {number}: '{entry}': {expected}");
-                Failure::new(Exit::Failed, message)
-            })?);
+        let line = line.split('#').next().unwrap_or_default();
+        let entries = line.split(|letter: char| letter == ',' || letter.is_whitespace());
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            let place = format!("'{shown}', line {number}");
+            let failed =
+                |expected| Failure::new(Exit::Failed, format!("{place}: '{entry}': {expected}"));
+            match parse_entry(entry).map_err(failed)? {
+                Networks::One(network) => networks.push(network),
+                Networks::Named(name) => {
+                    let failed = |failure: Failure| {
+                        Failure::new(failure.exit, format!("{place}: {failure}"))
+                    };
+                    networks.extend(addresses(&name, resolve).map_err(failed)?);
+                }
+                Networks::Listed(_) => {}
+            }
         }
     }
     Ok(networks)
@@ -111,6 +159,10 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+
+    fn unknown(name: &str) -> Result<Vec<IpAddr>, Failure> {
+        Err(Failure::new(Exit::Unresolved, format!("no '{name}'")))
+    }
 
     /// Rules as they would be given: `+` allows, `-` denies.
     fn access(rules: &[&str]) -> Access {
@@ -125,7 +177,7 @@ mod tests {
                 (verdict, Networks::One(parse_network(network).unwrap()))
             })
             .collect();
-        Access::new(&rules).unwrap()
+        Access::new(&rules, &unknown).unwrap()
     }
 
     fn admits(access: &Access, address: &str) -> bool {
@@ -193,21 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_a_network_a_line() {
+    fn blanks_commas_and_lines_separate_the_entries_of_a_list() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"# ours\n\n 10.0.0.0/8 # all of it\n::1\n")
+        file.write_all(b"# ours\n\n 10.0.0.0/8,11.0.0.0/8 , 12.0.0.1\t12.0.0.2 # all\n::1\n")
             .unwrap();
-        let listed =
-            |path: &Path| Access::new(&[(Verdict::Allowed, Networks::Listed(path.into()))]);
+        let listed = |path: &Path| {
+            Access::new(
+                &[(Verdict::Allowed, Networks::Listed(path.into()))],
+                &unknown,
+            )
+        };
         let access = listed(file.path()).unwrap();
-        assert!(admits(&access, "10.9.9.9") && admits(&access, "::1"));
+        for address in ["10.9.9.9", "11.0.0.1", "12.0.0.1", "12.0.0.2", "::1"] {
+            assert!(admits(&access, address), "{address}");
+        }
         assert!(!admits(&access, "192.0.2.1"));
-        file.write_all(b"ten\n").unwrap();
-        let failure = listed(file.path()).unwrap_err();
-        assert!(
-            failure.message.contains("line 5: 'ten': expected"),
-            "{failure}"
-        );
+        for (entry, message) in [
+            ("ten", "line 5: no 'ten'"),
+            ("1.2/8", "line 6: '1.2/8': expected"),
+        ] {
+            let before = std::fs::read_to_string(file.path()).unwrap();
+            writeln!(file, "{entry}").unwrap();
+            let failure = listed(file.path()).unwrap_err();
+            assert!(failure.message.contains(message), "{failure}");
+            std::fs::write(file.path(), before + "# 1\n").unwrap();
+        }
         let failure = listed(Path::new("/nonexistent")).unwrap_err();
         assert_eq!(
             failure.message,

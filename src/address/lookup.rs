@@ -166,6 +166,13 @@ impl Resolver {
         })
     }
 
+    /// Returns all addresses of a host, of both families.
+    pub fn addresses(self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        let family = Family::Any;
+        let found = Self { family, ..self }.host(host, 0)?.into_iter();
+        Ok(found.map(|address| address.ip()).collect())
+    }
+
     fn loopback(self, port: u16) -> SocketAddr {
         match self.family {
             Family::V6 => (Ipv6Addr::LOCALHOST, port).into(),

@@ -26,7 +26,7 @@ const NETCAT: [(&str, &str); 8] = [
 const NEEDED: [(&str, &str); 7] = [
     (
         "--keep-open",
-        "--max-clients --stdin-to --client-timeout --prefix --out-dir --broker",
+        "--max-clients --over-limit --stdin-to --client-timeout --prefix --out-dir --broker",
     ),
     ("--exec", "--max-children"),
     ("--probe", "--any"),

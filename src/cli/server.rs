@@ -9,8 +9,7 @@ use clap::{Args, ValueEnum};
 use super::common::STDIO;
 use super::dialogue::DIALOGUE;
 use super::values::{self, Ordered, Sequence, whole};
-use crate::address::access::{Access, Networks, Verdict, parse_network};
-use crate::exit::Failure;
+use crate::address::access::{Networks, Verdict, parse_entry};
 
 /// The options of `tcp-listen` and `udp-bind`.
 #[derive(Clone, Debug, Args)]
@@ -93,15 +92,13 @@ impl ResponderOptions {
 pub type AccessOptions = Ordered<RuleOptions>;
 
 impl AccessOptions {
-    /// Reads the files that the rules name.
-    pub fn access(&self) -> Result<Access, Failure> {
-        Access::new(&self.0)
-    }
-
-    /// Returns true if a rule allows peers.
-    pub fn allows(&self) -> bool {
-        let mut rules = self.0.iter();
-        rules.any(|(verdict, _)| *verdict == Verdict::Allowed)
+    /// Returns the first name to look up, of a host or of a file that may have some.
+    pub fn name(&self) -> Option<String> {
+        self.0.iter().find_map(|(_, networks)| match networks {
+            Networks::One(_) => None,
+            Networks::Named(name) => Some(name.clone()),
+            Networks::Listed(path) => Some(format!("@{}", path.display())),
+        })
     }
 }
 
@@ -112,8 +109,9 @@ impl AccessOptions {
 pub struct RuleOptions {
     /// Serve only peers in CIDR; repeatable
     ///
-    /// CIDR is a network or an address; @FILE is the networks in FILE, one a line. Of --allow and --deny, the first that matches
-    /// a peer decides, in the order given. A peer that none matches is served, unless there is an --allow.
+    /// CIDR is a network, an address, or a host name, which is looked up once, at the start. @FILE is those in FILE, separated by
+    /// blanks, commas or line ends. Of --allow and --deny, the first that matches a peer decides, in the order given. A peer that
+    /// none matches is served, unless there is an --allow.
     #[arg(long, value_name = "CIDR", value_parser = |text: &str| rule(Verdict::Allowed, text))]
     allow: Vec<(Verdict, Networks)>,
     /// Do not serve peers in CIDR; repeatable
@@ -130,7 +128,7 @@ fn rule(verdict: Verdict, text: &str) -> Result<(Verdict, Networks), String> {
     let networks = match text.strip_prefix('@') {
         Some("") => return Err("expected the name of a file after '@'".to_owned()),
         Some(path) => Networks::Listed(path.into()),
-        None => Networks::One(parse_network(text)?),
+        None => parse_entry(text)?,
     };
     Ok((verdict, networks))
 }
@@ -146,9 +144,17 @@ pub struct ClientOptions {
     pub keep_open: bool,
     /// Serve at most N clients at once
     ///
-    /// Other clients wait in the backlog until one leaves. The default is what the limit on open descriptors allows.
-    #[arg(long, value_name = "N", requires = "keep_open", value_parser = whole::<u64>(1, u64::MAX))]
+    /// Other clients wait until one leaves (--over-limit). The default is what the limit on open descriptors allows.
+    #[arg(long, value_name = "N", requires = "keep_open", value_parser = whole::<u64>(0, u64::MAX))]
     pub max_clients: Option<u64>,
+    /// Treatment of further clients
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "wait",
+        requires = "keep_open"
+    )]
+    pub over_limit: OverLimit,
     /// Clients that get standard input
     #[arg(
         long,
@@ -193,6 +199,15 @@ pub struct ClientOptions {
 
 /// The options that replace standard input and output.
 const LOCAL_ENDS: [&str; 5] = ["echo", "exec", "shell", "canned", "respond"];
+
+/// The treatment of clients beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverLimit {
+    /// They wait in the backlog until a client leaves
+    Wait,
+    /// Their connections are closed at once
+    Reject,
+}
 
 /// The clients that get standard input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -239,7 +254,7 @@ mod tests {
         let Command::UdpBind(options) = Cli::read(line.split_whitespace()).unwrap().command else {
             panic!("not udp-bind");
         };
-        let network = |text| Networks::One(parse_network(text).unwrap());
+        let network = |text| parse_entry(text).unwrap();
         let expected = vec![
             (Verdict::Denied, network("10.0.0.1")),
             (Verdict::Allowed, network("10.0.0.0/8")),
@@ -251,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_bad_network_is_a_usage_error() {
-        for line in ["tuplecat tl 0 --allow host", "tuplecat ub 0 --deny @"] {
+        for line in ["tuplecat tl 0 --allow 10.0.0/8", "tuplecat ub 0 --deny @"] {
             let error = Cli::read(line.split_whitespace())
                 .map(|_| line)
                 .unwrap_err();

@@ -14,10 +14,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 
 use crate::address::BindAddress;
-use crate::cli::{BindPoint, StdinTo, TcpListen};
+use crate::address::access::Access;
+use crate::cli::{BindPoint, OverLimit, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
-use crate::link::tcp::{Client, Clients, Connection, Listener, Settings};
+use crate::link::tcp::{Client, Clients, Connection, Excess, Listener, Settings};
 use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
@@ -27,13 +28,14 @@ use crate::run::{
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
-use crate::tap::{Conversation, Event};
+use crate::tap::{Conversation, Event, Rejection};
 
 pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
-    let place = place(options, &session)?;
+    let access = session.access(Transport::Tcp, &options.server.access)?;
+    let place = place(options, &session, &access)?;
     session.local = local_end(options)?;
-    let settings = settings(options)?;
+    let settings = settings(options, access);
     let (socket, reach) = match place {
         Place::Addresses(addresses) => open::listening(&addresses, options, session.taps)?,
         Place::Passed(Stream::Listening(socket, reach)) => (socket, reach),
@@ -88,7 +90,7 @@ enum Place {
     Passed(Stream),
 }
 
-fn place(options: &TcpListen, session: &Session<'_>) -> Result<Place> {
+fn place(options: &TcpListen, session: &Session<'_>, access: &Access) -> Result<Place> {
     let endpoint = match &options.bind.0 {
         BindPoint::At(endpoint) => endpoint,
         BindPoint::Passed(name) => {
@@ -102,8 +104,8 @@ fn place(options: &TcpListen, session: &Session<'_>) -> Result<Place> {
         }
     };
     let addresses = session.bind_addresses(Transport::Tcp, endpoint)?;
-    let (program, server) = (&options.common.program, &options.server);
-    refuse_open_program(program, server, &endpoint.host, &addresses)?;
+    let program = &options.common.program;
+    refuse_open_program(program, access, &endpoint.host, &addresses)?;
     Ok(Place::Addresses(addresses))
 }
 
@@ -129,10 +131,10 @@ fn local_end(options: &TcpListen) -> Result<LocalEnd> {
     )
 }
 
-fn settings(options: &TcpListen) -> Result<Settings> {
+fn settings(options: &TcpListen, access: Access) -> Settings {
     let (common, clients) = (&options.common, &options.clients);
     let most = clients.max_clients;
-    Ok(Settings {
+    Settings {
         clients: if !clients.keep_open {
             Clients::First(1)
         } else if common.program.is_given() {
@@ -145,8 +147,12 @@ fn settings(options: &TcpListen) -> Result<Settings> {
         },
         accept_timeout: options.listen.accept_timeout,
         max_bytes: common.ends.max_bytes,
-        access: options.server.access.access()?,
-    })
+        over_limit: match clients.over_limit {
+            OverLimit::Wait => Excess::Waits,
+            OverLimit::Reject => Excess::Rejected,
+        },
+        access,
+    }
 }
 
 /// Serves the one client whose connection systemd has accepted.
@@ -160,8 +166,12 @@ fn serve_accepted(
         .context("cannot use the connection")?;
     let flow = connection.flow();
     if !settings.access.admits(remote.ip()) {
-        let datagrams = None;
-        session.taps.emit(&Event::Rejected { flow, datagrams });
+        let (datagrams, reason) = (None, Rejection::Denied);
+        session.taps.emit(&Event::Rejected {
+            flow,
+            datagrams,
+            reason,
+        });
         return Ok(());
     }
     let conn = Some(1);

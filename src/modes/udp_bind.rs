@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 
 use super::udp_sendto;
+use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
 use crate::exit::{Exit, Failure};
@@ -25,7 +26,8 @@ use crate::tap::{Event, Reach};
 
 pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
-    let place = place(options, &session)?;
+    let access = session.access(Transport::Udp, &options.server.access)?;
+    let place = place(options, &session, &access)?;
     let audience = audience(options, &session, &place)?;
     let towards = match (audience, place.first()) {
         (Audience::Target(target), _) => Some(target),
@@ -34,7 +36,7 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     };
     session.traffic = traffic(options, towards)?;
     session.local = local_end(options, towards)?;
-    let settings = settings(options, &session, &place, audience)?;
+    let settings = settings(options, &session, &place, audience, access);
     let (socket, reach) = match place {
         Place::Addresses(addresses) => open::receiving(&addresses, options, session.taps)?,
         Place::Passed(socket, bound) => (socket, bound.reach),
@@ -94,7 +96,7 @@ impl Place {
     }
 }
 
-fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
+fn place(options: &UdpBind, session: &Session<'_>, access: &Access) -> Result<Place> {
     let endpoint = match &options.bind.0 {
         BindPoint::At(endpoint) => endpoint,
         BindPoint::Passed(name) => {
@@ -115,8 +117,8 @@ fn place(options: &UdpBind, session: &Session<'_>) -> Result<Place> {
     if let (Host::Unstated, Some(group)) = (&endpoint.host, group) {
         addresses = vec![group];
     }
-    let (program, server) = (&options.common.program, &options.server);
-    refuse_open_program(program, server, &endpoint.host, &addresses)?;
+    let program = &options.common.program;
+    refuse_open_program(program, access, &endpoint.host, &addresses)?;
     Ok(Place::Addresses(addresses))
 }
 
@@ -153,10 +155,11 @@ fn settings(
     session: &Session<'_>,
     place: &Place,
     audience: Audience,
-) -> Result<Settings> {
+    access: Access,
+) -> Settings {
     let (peers, datagrams) = (&options.peers, &options.datagrams);
     let defaults = Settings::default();
-    Ok(Settings {
+    Settings {
         audience: if session.local.replaces_stdin() {
             Audience::Named
         } else {
@@ -167,7 +170,7 @@ fn settings(
         } else {
             Accepts::Anyone
         },
-        access: options.server.access.access()?,
+        access,
         owner: match place {
             Place::Addresses(_) => Owner::Run,
             Place::Passed(..) => Owner::Others,
@@ -182,5 +185,5 @@ fn settings(
         max_bytes: options.common.ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
         ..defaults
-    })
+    }
 }

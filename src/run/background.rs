@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::session::Session;
-use crate::address::{BindAddress, Endpoint, Host, Port, Resolver, Source, Targets};
+use crate::address::access::Access;
+use crate::address::{BindAddress, Endpoint, Port, Resolver, Source, Targets};
+use crate::cli::AccessOptions;
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::sys::signals::{Request, Signals};
@@ -82,8 +84,9 @@ impl Session<'_> {
         endpoint: &Endpoint,
     ) -> Result<Vec<BindAddress>, Failure> {
         let bound = endpoint.clone();
-        let hosts = (&endpoint.host, None);
-        self.look_up(transport, hosts, None, move |resolver| {
+        let resolver = self.common.address.resolver(transport);
+        let name = resolver.queried_name(&endpoint.host, None);
+        self.look_up(resolver, name, None, move |resolver| {
             resolver.bind_addresses(&bound)
         })
     }
@@ -96,10 +99,11 @@ impl Session<'_> {
         targets: &Targets,
         deadline: Option<Deadline>,
     ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
-        let hosts = (&targets.host, source.0);
+        let resolver = self.common.address.resolver(transport);
+        let name = resolver.queried_name(&targets.host, source.0);
         let targets = targets.clone();
         let (host, port) = (source.0.map(str::to_owned), source.1.cloned());
-        self.look_up(transport, hosts, deadline, move |resolver| {
+        self.look_up(resolver, name, deadline, move |resolver| {
             let source = resolver.source(host.as_deref(), port.as_ref())?;
             let lists = resolver.target_lists(&targets)?.into_iter();
             let lists = lists.map(|list| source.reachable(list));
@@ -107,16 +111,28 @@ impl Session<'_> {
         })
     }
 
-    /// Runs `work`, in a thread if a name server may be asked for one of these hosts.
-    fn look_up<T: Send + 'static>(
+    /// Reads the access rules, and looks up the names in them.
+    pub(crate) fn access(
         &self,
         transport: Transport,
-        (target, source): (&Host, Option<&str>),
+        options: &AccessOptions,
+    ) -> Result<Access, Failure> {
+        let resolver = self.common.address.resolver(transport);
+        let (name, rules) = (options.name(), options.0.clone());
+        self.look_up(resolver, name, None, move |resolver| {
+            Access::new(&rules, &|name| resolver.addresses(name))
+        })
+    }
+
+    /// Runs `work`, in a thread if a name server may be asked for `name`.
+    fn look_up<T: Send + 'static>(
+        &self,
+        resolver: Resolver,
+        name: Option<String>,
         deadline: Option<Deadline>,
         work: impl FnOnce(Resolver) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let resolver = self.common.address.resolver(transport);
-        let Some(name) = resolver.queried_name(target, source) else {
+        let Some(name) = name else {
             return work(resolver);
         };
         let deadline = self.rules.deadline.into_iter().chain(deadline).min();

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
+use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::batch::Shape;
 use crate::cli::{ProgramOptions, ResponderOptions, ServerOptions};
@@ -223,19 +224,21 @@ pub(crate) fn affordable(wanted: u64, each: u64) -> u64 {
     wanted.min(most.max(1))
 }
 
-/// Refuses to run a program for any remote host. `--allow` restricts its clients, and so does one HOST to bind.
+/// Refuses to run a program for any remote host. `--allow` restricts its clients, and so does one HOST to bind, or a
+/// `--deny` for everyone.
 pub(crate) fn refuse_open_program(
     program: &ProgramOptions,
-    server: &ServerOptions,
+    access: &Access,
     host: &Host,
     addresses: &[BindAddress],
 ) -> Result<(), Failure> {
     let is_named = matches!(host, Host::Named(_));
     let is_open = addresses.iter().any(|bind| {
         let ip = bind.address.ip();
-        ip.is_unspecified() || !(is_named || ip.is_loopback())
+        let is_open = ip.is_unspecified() || !(is_named || ip.is_loopback());
+        is_open && !access.is_restrictive(bind.reach, ip)
     });
-    if program.is_given() && is_open && !server.access.allows() {
+    if program.is_given() && is_open {
         let text = "refusing to run a program for any remote host: restrict clients with --allow CIDR, or bind one HOST";
         return Err(Failure::new(Exit::Usage, text));
     }

@@ -103,7 +103,7 @@ pub enum Event<'a> {
         /// The size of the datagram.
         bytes: usize,
     },
-    /// A connection that was closed, or datagrams that were discarded, because the access rules deny the peer.
+    /// A connection that was closed, or datagrams that were discarded, because the access rules or the limit exclude the peer.
     Rejected {
         /// Our socket and the peer.
         #[serde(flatten)]
@@ -111,6 +111,8 @@ pub enum Event<'a> {
         /// The number of datagrams; nothing for a connection.
         #[serde(skip_serializing_if = "Option::is_none")]
         datagrams: Option<usize>,
+        /// The reason.
+        reason: Rejection,
     },
     /// A peer that left the full table of peers, because it was idle longest.
     Forgotten(&'a Flow),
@@ -346,6 +348,26 @@ pub enum Call {
     AwaitReplies(Identity),
     /// close(2) of a listening socket: no more clients are accepted; connections stay.
     Close(Identity),
+}
+
+/// The reason to reject a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rejection {
+    /// The access rules deny it.
+    Denied,
+    /// As many clients are there as may be.
+    OverLimit,
+}
+
+impl Rejection {
+    /// Returns the reason for people.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Denied => "not allowed here (--allow, --deny)",
+            Self::OverLimit => "too many clients (--max-clients)",
+        }
+    }
 }
 
 /// The machines that can reach a bound socket.

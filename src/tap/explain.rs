@@ -257,8 +257,12 @@ impl Tap for Explain {
                 let text = format!("{arrow}  {size}, not from our target: ignored");
                 self.step("recvfrom()", text);
             }
-            Event::Rejected { flow, datagrams } if datagrams.is_none() => {
-                self.step("accept()", format!("{flow}  not allowed here"));
+            Event::Rejected {
+                flow,
+                datagrams: None,
+                reason,
+            } => {
+                self.step("accept()", format!("{flow}  {}", reason.text()));
                 self.step("close()", format!("{flow}  at once"));
             }
             Event::Closed(state) => self.closed(state),

@@ -12,7 +12,7 @@ use super::phrases::{
     self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, omitted, size, totals,
     transfer,
 };
-use super::{Data, Event, SocketState, Tap, Target};
+use super::{Data, Event, Rejection, SocketState, Tap, Target};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
 use crate::flow::{Direction, Flow};
@@ -135,8 +135,8 @@ impl<W: Write> Lines<W> {
     }
 
     /// Reports every rejected connection, but only the first datagrams of a peer.
-    fn rejected(&mut self, flow: &Flow, datagrams: Option<usize>) {
-        let why = "not allowed here (--allow, --deny)";
+    fn rejected(&mut self, flow: &Flow, datagrams: Option<usize>, reason: Rejection) {
+        let why = reason.text();
         match datagrams {
             None => self.line("rejected", format!("{flow}  {why}")),
             Some(count) if self.is_news(flow, Direction::Incoming) => {
@@ -244,7 +244,11 @@ impl<W: Write> Tap for Lines<W> {
             }
             Event::Unreachable(error) => self.line("refused", icmp_error(error)),
             Event::Ignored { flow, bytes } => self.ignored(flow, *bytes),
-            Event::Rejected { flow, datagrams } => self.rejected(flow, *datagrams),
+            Event::Rejected {
+                flow,
+                datagrams,
+                reason,
+            } => self.rejected(flow, *datagrams, *reason),
             Event::Forgotten(flow) => {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line("forgotten", format!("{flow}  idle longest of the peers"));

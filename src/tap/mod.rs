@@ -21,8 +21,8 @@ pub mod stats;
 
 pub use console::Console;
 pub use event::{
-    Call, ChildEnd, Conversation, Data, Event, FailedCall, IcmpError, KernelDrop, Reach, Target,
-    Transfer,
+    Call, ChildEnd, Conversation, Data, Event, FailedCall, IcmpError, KernelDrop, Reach, Rejection,
+    Target, Transfer,
 };
 pub use sink::{Backlog, Content, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};

@@ -112,15 +112,46 @@ both! {
         assert_eq!(served(transport, &rules).text(), "h1 h2 ");
     }
 
+    /// All addresses of a name count. It is looked up at the start, and blanks and commas separate the entries of a file.
+    fn names_are_looked_up(transport) {
+        let done = served(transport, "--allow localhost");
+        assert_eq!(done.text(), "h1 h2 ");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "192.0.2.1, localhost\t192.0.2.0/24\n").unwrap();
+        let done = served(transport, &format!("--allow @{}", file.path().display()));
+        assert_eq!(done.text(), "h1 h2 ");
+        for words in ["0 --deny no-such-host.invalid", "0 -n --allow localhost"] {
+            let done = waits(transport, words).run().exits(3);
+            assert!(done.errors().starts_with("cannot resolve host '"), "{}", done.err);
+        }
+        std::fs::write(file.path(), "192.0.2.1,no-such-host.invalid\n").unwrap();
+        let done = waits(transport, "0").arg("--deny").arg(format!("@{}", file.path().display())).run();
+        let place = format!("'{}', line 1: cannot resolve host 'no-such-host.invalid'", file.path().display());
+        assert!(done.exits(3).errors().starts_with(&place));
+    }
+
+    /// A program is run for nobody then.
+    fn everyone_may_be_denied(transport) {
+        for words in ["--deny 0.0.0.0/0 --deny ::/0", "-4 --deny 0.0.0.0/0"] {
+            let words = format!("* 0 {words} --exec cat");
+            let server = waits(transport, &words).start();
+            let address = SocketAddr::new(LOOPBACK.ip(), server.ready().port());
+            speak(transport, HOME, address, "word");
+            server.err().wait_for_line("rejected");
+        }
+        let done = waits(transport, "* 0 --deny ::/0 --exec cat").run().exits(2);
+        assert!(done.err.contains("refusing to run a program for any remote host"), "{}", done.err);
+    }
+
     /// A bad rule is an error before anything is opened.
     fn a_bad_rule_is_an_error(transport) {
-        let done = waits(transport, "0 --allow ten").run().exits(2);
-        assert!(done.err.contains("expected an address or a network"), "{}", done.err);
+        let done = waits(transport, "0 --allow 10.0.0.0/33").run().exits(2);
+        assert!(done.err.contains("expected an address, a network"), "{}", done.err);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "10.0.0.0/8\n10.0.0.0/99\n").unwrap();
         let name = file.path().display();
         let done = waits(transport, "0").arg("--deny").arg(format!("@{name}")).run();
-        let expected = "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32";
+        let expected = "expected an address, a network such as 192.0.2.0/24 or 2001:db8::/32, or a host name";
         done.fails(1, &format!("'{name}', line 2: '10.0.0.0/99': {expected}"));
         waits(transport, "0 --allow @/nonexistent")
             .run()

@@ -16,8 +16,8 @@ use tuplecat::exit::{Exit, Failure};
 use tuplecat::flow::{Direction, Flow, Identity, Transport};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{
-    ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Sink,
-    SocketState, Tap, Target, Transfer, UsedFiles,
+    ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Rejection,
+    Sink, SocketState, Tap, Target, Transfer, UsedFiles,
 };
 
 use crate::common::*;
@@ -260,7 +260,7 @@ fn stream_events(tap: &mut dyn Tap) {
         Event::Open { flow, after },
         Event::Connected { flow, after },
         Event::Accepted(name),
-        Event::Rejected { flow, datagrams: None },
+        Event::Rejected { flow, datagrams: None, reason: Rejection::OverLimit },
         Event::HalfClosed(name),
         Event::PeerFinished(name),
         Event::Broken { name, error: &reset, call: None },
@@ -284,7 +284,7 @@ fn datagram_events(tap: &mut dyn Tap) {
         Event::Bound { socket, reach: Reach::DualStack },
         data(Direction::Incoming),
         data(Direction::Outgoing),
-        Event::Rejected { flow, datagrams: Some(2) },
+        Event::Rejected { flow, datagrams: Some(2), reason: Rejection::Denied },
         Event::Unreachable(IcmpError { flow, reason: "port unreachable", reported_by }),
         Event::Ignored { flow, bytes: 3 },
         Event::Forgotten(flow),

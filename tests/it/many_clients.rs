@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use pretty_assertions::assert_eq;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
@@ -331,4 +332,38 @@ fn a_listener_for_one_client_refuses_others() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     drop(client);
     server.wait().exits(0);
+}
+
+#[test]
+fn no_client_at_all_may_be_served() {
+    for words in ["--max-clients 0", "--max-clients 0 --exec cat"] {
+        let words = format!("tcp-listen -k 0 --accept-timeout 300ms {words}");
+        let server = tuplecat(&words).start();
+        let address = server.ready();
+        let client = connect(address);
+        assert!(is_silent_for(&client, Duration::from_millis(100)));
+        let message = format!("no client connected to {address} within 0.3 s (--accept-timeout)");
+        server.wait().fails(6, &message);
+    }
+}
+
+/// Those that are there are served, and a further one knows at once that it is not.
+#[test]
+fn clients_over_the_limit_are_rejected_on_request() {
+    let words = "tcp-listen -k --echo --max-clients 1 --over-limit reject 0";
+    let server = tuplecat(words).start();
+    let mut first = connect(server.ready());
+    first.write_all(b"first").unwrap();
+    assert_eq!(read_len(&first, 5), b"first");
+    let further = connect(server.ready());
+    assert_eq!(read_all(&further), b"");
+    let line = server.err().wait_for_line("rejected");
+    assert!(line.ends_with("too many clients (--max-clients)"), "{line}");
+    first.write_all(b"again").unwrap();
+    assert_eq!(read_len(&first, 5), b"again");
+    drop(first);
+    server.err().wait_for_line("closed");
+    let mut next = connect(server.ready());
+    next.write_all(b"next").unwrap();
+    assert_eq!(read_len(&next, 4), b"next");
 }

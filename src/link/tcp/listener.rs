@@ -17,7 +17,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Flow, Identity, Transport, unmapped};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
-use crate::tap::{Call, Conversation, Event, SocketState, Taps};
+use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
 
 /// Listening socket, whose `recv` returns connections.
 pub struct Listener {
@@ -47,6 +47,8 @@ pub struct Settings {
     pub accept_timeout: Option<Duration>,
     /// Bytes to receive over each connection at most.
     pub max_bytes: Option<u64>,
+    /// Treatment of clients beyond those at once.
+    pub over_limit: Excess,
     /// Addresses that may connect; the connections of others are closed at once.
     pub access: Access,
 }
@@ -58,6 +60,15 @@ pub enum Clients {
     First(u64),
     /// This many at once; others wait in the backlog.
     AtOnce(u64),
+}
+
+/// Treatment of clients beyond [`Clients::AtOnce`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// They wait in the backlog.
+    Waits,
+    /// Their connections are closed at once.
+    Rejected,
 }
 
 /// Client of a listener.
@@ -105,7 +116,10 @@ impl Listener {
             opened: Instant::now(),
             accepted: 0,
             alone_since: None,
-            next_check: None,
+            // Without room for a client nothing else asks for the first check.
+            next_check: (settings.accept_timeout)
+                .filter(|_| settings.clients == Clients::AtOnce(0))
+                .map(|_| Instant::now()),
             paused_until: None,
             shortage: None,
             place: Rc::new(()),
@@ -116,6 +130,11 @@ impl Listener {
     /// Returns the number of clients that are there.
     fn clients(&self) -> u64 {
         Rc::strong_count(&self.place) as u64 - 1
+    }
+
+    /// Returns true if further clients wait.
+    fn is_waited_for(&self) -> bool {
+        self.settings.over_limit == Excess::Waits && self.is_full()
     }
 
     /// Returns true if as many clients are there as may be.
@@ -176,10 +195,17 @@ impl Listener {
             self.local
         };
         let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
-        if !self.settings.access.admits(remote.ip()) {
+        let is_admitted = self.settings.access.admits(remote.ip());
+        let reason = if is_admitted {
+            self.is_full().then_some(Rejection::OverLimit)
+        } else {
+            Some(Rejection::Denied)
+        };
+        if let Some(reason) = reason {
             taps.emit(&Event::Rejected {
                 flow: &flow,
                 datagrams: None,
+                reason,
             });
             return Ok(Arrival::Nothing);
         }
@@ -205,7 +231,8 @@ impl End for Listener {
         if self.settings.clients == Clients::First(self.accepted) {
             return Ok(Arrival::Enough);
         }
-        if self.is_full() {
+        if self.is_waited_for() {
+            self.check_accept_timeout()?;
             return Ok(Arrival::Nothing);
         }
         self.paused_until = None;
@@ -240,7 +267,7 @@ impl End for Listener {
     fn readiness(&self) -> Readiness<'_> {
         let recv = match self.paused_until {
             _ if self.settings.clients == Clients::First(self.accepted) => Wait::Now,
-            _ if self.is_full() => Wait::Never,
+            _ if self.is_waited_for() => self.next_check.map_or(Wait::Never, Wait::time),
             Some(until) => Wait::time(until),
             None => Wait::readable(self.socket.as_fd()),
         };

@@ -18,7 +18,7 @@ use crate::tap::{Event, Meter, SocketState, Taps};
 
 mod listener;
 
-pub use listener::{Client, Clients, Listener, Settings};
+pub use listener::{Client, Clients, Excess, Listener, Settings};
 
 /// Bytes asked for in one recv(2).
 const RECV_SIZE: usize = 64 << 10;

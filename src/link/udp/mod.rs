@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure, NO_FREE_PORT};
 use crate::flow::{Direction, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
-use crate::tap::{Call, Event, IcmpError, SocketState, Taps, Transfer};
+use crate::tap::{Call, Event, IcmpError, Rejection, SocketState, Taps, Transfer};
 
 mod addresses;
 mod ends;
@@ -130,7 +130,11 @@ impl Socket {
         if !self.settings.access.admits(pair.remote.ip()) {
             self.receiver.ignored += shape.count(kept) as u64;
             let datagrams = Some(shape.count(kept));
-            return taps.emit(&Event::Rejected { flow, datagrams });
+            return taps.emit(&Event::Rejected {
+                flow,
+                datagrams,
+                reason: Rejection::Denied,
+            });
         }
         if !self.accepts(pair.remote) {
             let shape = Shape::Datagrams(meta.stride.unwrap_or(meta.len).max(1));

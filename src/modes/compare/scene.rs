@@ -138,6 +138,7 @@ impl Scene {
                     clients: tcp::Clients::First(clients as u64),
                     accept_timeout: None,
                     max_bytes: None,
+                    over_limit: tcp::Excess::Waits,
                     access: Access::default(),
                 };
                 pump.listen(Box::new(tcp::Listener::new(socket, settings)?));
