@@ -57,7 +57,8 @@ impl Explain {
     }
 
     fn called(&mut self, call: &Call) {
-        match call {
+        self.is_named |= matches!(call, Call::Bind(_) | Call::Connect(_));
+        let (call, text) = match call {
             Call::Socket(transport, address) => {
                 let family = match address.inet() {
                     Some(inet) if inet.is_ipv4() => "IPv4",
@@ -69,45 +70,34 @@ impl Explain {
                     Transport::Udp => "a datagram socket (UDP)",
                 };
                 let text = format!("{kind} for {family}, without a name yet");
-                self.step("socket()", text);
+                ("socket()", text)
             }
-            Call::Bind(name) => {
-                self.is_named = true;
-                self.step("bind()", format!("{name}  its own address and port"));
-            }
+            Call::Bind(name) => ("bind()", format!("{name}  its own address and port")),
             Call::Listen(name, backlog) => {
                 // Linux lets one more wait than the backlog says (`sk_acceptq_is_full`, net/sock.h).
                 let most = u64::from(*backlog) + 1;
                 let text = format!("the kernel answers; backlog {backlog}: {most} may wait");
-                self.step("listen()", format!("{name}  {text} for accept()"));
+                ("listen()", format!("{name}  {text} for accept()"))
             }
             Call::Connect(name) => {
-                self.is_named = true;
-                self.step(
-                    "connect()",
-                    format!("{name}  sets the one peer; nothing is sent"),
-                );
+                let text = format!("{name}  sets the one peer; nothing is sent");
+                ("connect()", text)
             }
             Call::AwaitReplies(name) => {
-                self.step(
-                    "waiting",
-                    format!("in recvfrom() for replies; {name} sends no more"),
-                );
+                let text = format!("in recvfrom() for replies; {name} sends no more");
+                ("waiting", text)
             }
             Call::Close(name) => {
-                self.step(
-                    "close()",
-                    format!("{name}  no more clients; connections stay"),
-                );
+                let text = format!("{name}  no more clients; connections stay");
+                ("close()", text)
             }
-        }
+        };
+        self.step(call, text);
     }
 
     /// Shows a call that has moved data.
     fn moved(&mut self, data: &Data<'_>) {
-        let &Data {
-            direction, flow, ..
-        } = data;
+        let (direction, flow) = (data.direction, data.flow);
         let is_new = !self.shown.contains_key(flow);
         if is_new && self.shown.len() >= SHOWN_FLOWS {
             return;
@@ -238,10 +228,8 @@ impl Tap for Explain {
             }
             Event::Data(data) => self.moved(data),
             Event::HalfClosed(name) => {
-                self.step(
-                    "shutdown()",
-                    format!("{name}  sends a FIN; can still receive"),
-                );
+                let text = format!("{name}  sends a FIN; can still receive");
+                self.step("shutdown()", text);
             }
             Event::PeerFinished(name) => {
                 self.step("recv()", format!("{name}  0 bytes: the FIN of the peer"));

@@ -37,13 +37,6 @@ struct Attempt {
     is_ready: bool,
 }
 
-/// Result of starting an attempt.
-enum Started {
-    Won(Established),
-    Runs,
-    Failed,
-}
-
 impl Attempt {
     fn established(self, reset: Option<io::Error>) -> Established {
         Established {
@@ -56,13 +49,10 @@ impl Attempt {
 
     /// Returns the result of a finished attempt: a connection, and the reset that has come since, if any.
     fn outcome(&self) -> io::Result<Option<io::Error>> {
-        let error = self.socket.take_error()?;
-        if let Some(error) = error {
-            return if is_of_a_connection(&error) {
-                Ok(Some(error))
-            } else {
-                Err(error)
-            };
+        match self.socket.take_error()? {
+            Some(error) if is_of_a_connection(&error) => return Ok(Some(error)),
+            Some(error) => return Err(error),
+            None => {}
         }
         let local = self.socket.local_addr()?.as_socket();
         if local == Some(self.remote) {
@@ -124,11 +114,8 @@ impl Race {
             let local = attempt.socket.local_addr().ok();
             let local = local.and_then(|local| local.as_socket());
             let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-            let flow = Flow::new(
-                Transport::Tcp,
-                local.unwrap_or(unknown).into(),
-                attempt.remote.into(),
-            );
+            let local = local.unwrap_or(unknown).into();
+            let flow = Flow::new(Transport::Tcp, local, attempt.remote.into());
             SocketState {
                 state: "connecting",
                 ..SocketState::new(Identity::Pair(flow), attempt.began)
@@ -157,21 +144,18 @@ impl Race {
         open: &mut Open<'_>,
         taps: &mut Taps,
     ) -> Option<Result<Established, Failure>> {
-        if let Some(winner) = self.take_finished(now, taps) {
-            return Some(Ok(self.end_with(winner, taps)));
-        }
         loop {
+            if let Some(winner) = self.take_finished(now, taps) {
+                return Some(Ok(self.end_with(winner, taps)));
+            }
             if let Some((_, limit)) = self.deadline.filter(|(deadline, _)| *deadline <= now) {
                 return Some(Err(self.time_out(limit, taps)));
             }
             if (self.running.is_empty() || self.next_start <= now)
                 && let Some(remote) = self.waiting.pop_front()
             {
-                match self.start(remote, open, taps) {
-                    Started::Won(winner) => return Some(Ok(self.end_with(winner, taps))),
-                    Started::Runs => self.next_start = now + ATTEMPT_DELAY,
-                    Started::Failed => self.next_start = now,
-                }
+                let is_started = self.start(remote, open, taps);
+                self.next_start = if is_started { now + ATTEMPT_DELAY } else { now };
             } else if self.running.is_empty() {
                 return Some(Err(self.verdict()));
             } else {
@@ -193,34 +177,32 @@ impl Race {
         winner
     }
 
-    /// Starts an attempt.
-    fn start(&mut self, remote: SocketAddr, open: &mut Open<'_>, taps: &mut Taps) -> Started {
+    /// Starts an attempt; returns false if it has failed already.
+    fn start(&mut self, remote: SocketAddr, open: &mut Open<'_>, taps: &mut Taps) -> bool {
         let socket = match open(remote, taps) {
             Ok(socket) => socket,
             Err(failure) => {
                 self.failures.push(failure);
-                return Started::Failed;
+                return false;
             }
         };
         taps.emit(&Event::Connecting(target(remote)));
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             socket,
             remote,
             began: Instant::now(),
-            is_ready: false,
+            is_ready: true,
         };
-        let connected = attempt.socket.connect(&remote.into());
-        match connected.and_then(|()| attempt.outcome()) {
-            Ok(reset) => Started::Won(attempt.established(reset)),
-            Err(error) if is_under_way(&error) => {
-                self.running.push(attempt);
-                Started::Runs
-            }
+        match attempt.socket.connect(&remote.into()) {
+            Ok(()) => {}
+            Err(error) if is_under_way(&error) => attempt.is_ready = false,
             Err(error) => {
                 self.fail(&attempt, &error, taps);
-                Started::Failed
+                return false;
             }
         }
+        self.running.push(attempt);
+        true
     }
 
     /// Takes out the attempts that have finished. The first connection wins; after a failure the next attempt may start at once.
