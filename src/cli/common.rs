@@ -65,11 +65,10 @@ impl CommonOptions {
 pub(super) const INPUT: [&str; 5] = ["input", "crlf", "rate", "delay", "on_stdin_eof"];
 
 /// Options about standard input and output that a program, an echo or a responder replaces.
-pub(super) const STDIO: [&str; 8] = [
+pub(super) const STDIO: [&str; 7] = [
     "stdin",
     "input",
     "output",
-    "crlf",
     "rate",
     "delay",
     "send_only",

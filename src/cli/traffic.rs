@@ -30,7 +30,8 @@ pub struct FramingOptions {
     pub output: OutputFraming,
     /// End lines with CR LF
     ///
-    /// A line feed without a carriage return before it gets one. With '--in line' every datagram ends with both.
+    /// A line feed without a carriage return before it gets one, in standard input or in the output of a program. With '--in line'
+    /// every datagram ends with both.
     #[arg(short = 'C', long)]
     pub crlf: bool,
     /// Send at most SIZE bytes a second

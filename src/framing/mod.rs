@@ -62,6 +62,13 @@ pub enum LineEnds {
     CrLf,
 }
 
+impl LineEnds {
+    /// Returns the converter of raw bytes, if they do not stay as they are.
+    pub fn converter(self) -> Option<CrLf> {
+        (self == Self::CrLf).then(CrLf::default)
+    }
+}
+
 /// Splits input into frames.
 pub trait Decoder {
     /// Moves some bytes from the front of `text` into `frames`, and returns their number; 0 if the next frame is not due yet.

@@ -27,7 +27,7 @@ use crate::tap::{Event, Taps};
 
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
-    session.local = LocalEnd::of_client(&options.common.program)?;
+    session.local = LocalEnd::of_client(&options.common)?;
     if options.connect.probe {
         return probe::run(options, session);
     }

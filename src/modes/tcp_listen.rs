@@ -123,7 +123,7 @@ fn local_end(options: &TcpListen) -> Result<LocalEnd> {
         None => ClientOutput::Plain,
     };
     Ok(
-        match LocalEnd::of_server(&common.program, server, children, usize::MAX)? {
+        match LocalEnd::of_server(common, server, children, usize::MAX)? {
             LocalEnd::Stdio(_) if clients.broker => LocalEnd::Broker(output),
             LocalEnd::Stdio(_) => LocalEnd::Stdio(output),
             other => other,

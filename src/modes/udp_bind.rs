@@ -147,7 +147,7 @@ fn local_end(options: &UdpBind, towards: Option<SocketAddr>) -> Result<LocalEnd>
     let (common, server) = (&options.common, &options.server);
     let scope = ChildScope::Datagram(options.datagrams.size_towards(towards));
     let children = (server.max_children, scope);
-    LocalEnd::of_server(&common.program, server, children, longest_payload(towards))
+    LocalEnd::of_server(common, server, children, longest_payload(towards))
 }
 
 fn settings(

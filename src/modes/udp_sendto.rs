@@ -31,7 +31,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
-    session.local = LocalEnd::of_client(&options.common.program)?;
+    session.local = LocalEnd::of_client(&options.common)?;
     session.retry(&options.retry, |session, deadline| {
         let (source, target) = look_up(options, session, deadline)?;
         let ended = exchange(options, session, deadline, (source, target));

@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::batch::Shape;
-use crate::cli::{ProgramOptions, ResponderOptions, ServerOptions};
+use crate::cli::{CommonOptions, ProgramOptions, ResponderOptions, ServerOptions};
 use crate::exit::{Exit, Failure};
 use crate::flow::Flow;
+use crate::framing::LineEnds;
 use crate::local::exec::Caller;
 use crate::local::exec::child::Child;
 use crate::local::exec::datagrams::DatagramChildren;
@@ -58,6 +59,8 @@ pub(crate) enum ClientOutput {
 pub(crate) struct Children {
     supervisor: Supervisor,
     pub(crate) scope: ChildScope,
+    /// Treatment of the line ends in their output.
+    ends: LineEnds,
 }
 
 /// Peers and data that one child is for.
@@ -75,12 +78,12 @@ pub(crate) enum ChildScope {
 
 impl LocalEnd {
     /// Returns the local end of a client: one program for its one peer, or standard input and output.
-    pub(crate) fn of_client(program: &ProgramOptions) -> Result<Self> {
-        Self::new(program, 1, ChildScope::OnlyConnection)
+    pub(crate) fn of_client(common: &CommonOptions) -> Result<Self> {
+        Self::new(common, 1, ChildScope::OnlyConnection)
     }
 
-    fn new(program: &ProgramOptions, max_children: u64, scope: ChildScope) -> Result<Self> {
-        let Some(program) = program.program()? else {
+    fn new(common: &CommonOptions, max_children: u64, scope: ChildScope) -> Result<Self> {
+        let Some(program) = common.program.program()? else {
             return Ok(Self::Stdio(ClientOutput::Plain));
         };
         let most = affordable(max_children, DESCRIPTORS_PER_CHILD);
@@ -88,12 +91,13 @@ impl LocalEnd {
         Ok(Self::Children(Children {
             supervisor: supervisor.context("cannot prepare for children")?,
             scope,
+            ends: common.framing.ends(),
         }))
     }
 
     /// Returns the local end of a server. No fixed answer is longer than `limit` bytes.
     pub(crate) fn of_server(
-        program: &ProgramOptions,
+        common: &CommonOptions,
         server: &ServerOptions,
         (max_children, scope): (u64, ChildScope),
         limit: usize,
@@ -101,7 +105,7 @@ impl LocalEnd {
         Ok(match answers(&server.responder, limit)? {
             Some(answers) => Self::Answers(answers),
             None if server.echo => Self::Echo,
-            None => Self::new(program, max_children, scope)?,
+            None => Self::new(common, max_children, scope)?,
         })
     }
 
@@ -172,11 +176,11 @@ impl Children {
                 (Caller { flow, conn }, Shape::Datagrams(*size))
             }
             ChildScope::Datagram(size) => {
-                let children = DatagramChildren::new(&self.supervisor, *size)?;
+                let children = DatagramChildren::new(&self.supervisor, *size, self.ends)?;
                 return Ok(Box::new(children));
             }
         };
-        let child = Child::new(&self.supervisor, caller, shape)?;
+        let child = Child::new(&self.supervisor, caller, shape, self.ends)?;
         Ok(Box::new(child))
     }
 

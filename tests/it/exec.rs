@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use tuplecat::flow::Transport;
+
 use crate::common::*;
 
 /// A time in which a wrong event would happen. If it is too short, a test can miss a fault, but not report one.
@@ -406,6 +408,19 @@ fn other_tools_talk_to_a_child() {
                 client.wait().exits(0).text() == text.to_uppercase(),
                 "{name}"
             );
+        }
+    }
+}
+
+both! {
+    /// The output of a program takes the place of standard input.
+    fn lines_of_a_program_can_end_in_crlf(transport) {
+        let command = "cat > /dev/null; printf 'a\\nb\\r\\n\\n'; sleep 0.1; printf 'c\\r'; sleep 0.1; printf '\\nd'";
+        for words in ["-C", "-C --no-fast-path"] {
+            let server = waits(transport, "0").args(words).arg("--shell").arg(command).start();
+            let client = speaks(transport, server.ready()).says("question");
+            let text = client.run().exits(0).text();
+            assert_eq!(text, "a\r\nb\r\n\r\nc\r\nd", "{words}");
         }
     }
 }

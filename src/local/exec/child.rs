@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::Caller;
 use super::supervisor::{ChildPipes, ChildSlot, Supervisor};
 use crate::batch::{Batch, Cursor, Shape};
+use crate::framing::{CrLf, LineEnds};
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Spliceable, Wait};
 use crate::tap::Taps;
 
@@ -18,6 +19,8 @@ pub struct Child {
     slot: ChildSlot,
     caller: Caller,
     shape: Shape,
+    /// Converter of the line ends in its output.
+    crlf: Option<CrLf>,
     /// The peer sends nothing more.
     peer_has_finished: bool,
     /// Its pipes once it has started. Its standard input is open until the peer has finished.
@@ -29,11 +32,17 @@ pub struct Child {
 
 impl Child {
     /// Starts a child for `caller`, as soon as there is room for it. Its output has the boundaries of `shape`.
-    pub fn new(supervisor: &Supervisor, caller: Caller, shape: Shape) -> io::Result<Self> {
+    pub fn new(
+        supervisor: &Supervisor,
+        caller: Caller,
+        shape: Shape,
+        ends: LineEnds,
+    ) -> io::Result<Self> {
         let mut child = Self {
             slot: supervisor.queue(),
             caller,
             shape,
+            crlf: ends.converter(),
             peer_has_finished: false,
             pipes: None,
             room: None,
@@ -71,10 +80,15 @@ impl End for Child {
             Shape::Stream => PIPE_READ_SIZE,
             Shape::Datagrams(size) => (PIPE_READ_SIZE / size).max(1) * size,
         };
-        let len = pipes.output.read(&mut batch.space(size)[..size])?;
+        let mut len = pipes.output.read(&mut batch.space(size)[..size])?;
         if len == 0 {
             self.slot.stdout_closed();
             return Ok(Arrival::End);
+        }
+        if let Some(crlf) = &mut self.crlf {
+            let text = crlf.convert(&batch.space(len)[..len]);
+            len = text.len();
+            batch.space(len)[..len].copy_from_slice(&text);
         }
         batch.push_front(len, self.shape, None);
         Ok(Arrival::Data)
@@ -117,7 +131,7 @@ impl End for Child {
         let Some(pipes) = &self.pipes else {
             return Spliceable::default();
         };
-        let is_stream = self.shape == Shape::Stream;
+        let is_stream = self.shape == Shape::Stream && self.crlf.is_none();
         Spliceable {
             source: is_stream.then_some((pipes.output.as_fd(), usize::MAX)),
             sink: pipes.input.as_ref().map(AsFd::as_fd),

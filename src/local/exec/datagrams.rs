@@ -15,6 +15,7 @@ use super::child::PIPE_READ_SIZE;
 use super::supervisor::{ChildSlot, Supervisor};
 use crate::batch::{Batch, Cursor, Shape};
 use crate::flow::Flow;
+use crate::framing::{CrLf, LineEnds};
 use crate::pump::end::{Arrival, End, Finish, Next, Readiness, Wait};
 use crate::sys::wait::{Interest, Poller, Ready};
 use crate::tap::{Event, Taps};
@@ -24,6 +25,7 @@ pub struct DatagramChildren {
     supervisor: Supervisor,
     /// Most bytes in a datagram of a reply.
     size: usize,
+    ends: LineEnds,
     /// Number of datagrams so far.
     count: u64,
     replies: Slab<Reply>,
@@ -40,6 +42,7 @@ pub struct DatagramChildren {
 struct Reply {
     flow: Flow,
     output: ChildStdout,
+    crlf: Option<CrLf>,
     /// Bytes that do not fill a datagram yet.
     rest: Vec<u8>,
     slot: ChildSlot,
@@ -47,10 +50,11 @@ struct Reply {
 
 impl DatagramChildren {
     /// Starts without children. Replies are cut into datagrams of `size` bytes.
-    pub fn new(supervisor: &Supervisor, size: usize) -> io::Result<Self> {
+    pub fn new(supervisor: &Supervisor, size: usize, ends: LineEnds) -> io::Result<Self> {
         Ok(Self {
             supervisor: supervisor.clone(),
             size: size.max(1),
+            ends,
             count: 0,
             replies: Slab::new(),
             poller: Poller::new()?,
@@ -71,6 +75,7 @@ impl DatagramChildren {
         entry.insert(Reply {
             flow: caller.flow.clone(),
             output: pipes.output,
+            crlf: self.ends.converter(),
             rest: Vec::new(),
             slot,
         });
@@ -89,10 +94,16 @@ impl DatagramChildren {
     fn read(&mut self, key: usize, batch: &mut Batch) -> io::Result<()> {
         let reply = &mut self.replies[key];
         let held = reply.rest.len();
-        let space = batch.space(held + PIPE_READ_SIZE);
-        space[..held].copy_from_slice(&reply.rest);
+        let mut space = batch.space(held + PIPE_READ_SIZE);
         let len = reply.output.read(&mut space[held..])?;
-        let total = held + len;
+        let mut total = held + len;
+        if let Some(crlf) = &mut reply.crlf {
+            let text = crlf.convert(&space[held..total]);
+            total = held + text.len();
+            space = batch.space(total);
+            space[held..total].copy_from_slice(&text);
+        }
+        space[..held].copy_from_slice(&reply.rest);
         let full = match len {
             0 => total,
             _ => total - total % self.size,

@@ -8,7 +8,7 @@ use super::input::{InputFormat, STREAM_READ_SIZE, datagrams_read_size, read};
 use crate::batch::Batch;
 use crate::exit::Failure;
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, Budget, CrLf, Decoder, Frames, InputFraming, LineEnds};
+use crate::framing::{Boundaries, Budget, CrLf, Decoder, Frames, InputFraming};
 use crate::pump::end::Arrival;
 use crate::sys::inherited::Inherited;
 
@@ -47,8 +47,7 @@ impl Decoded {
             frames: Frames::new(format.boundaries),
             boundaries: format.boundaries,
             pace: format.pace.clone(),
-            crlf: (format.framing == InputFraming::Raw && format.ends == LineEnds::CrLf)
-                .then(CrLf::default),
+            crlf: (format.ends.converter()).filter(|_| format.framing == InputFraming::Raw),
             text: Vec::new(),
             taken: 0,
             read_size: match format.framing {
