@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{Endpoint, Family, Host, Item, Port, Targets};
 use crate::exit::{Exit, Failure, describe};
@@ -219,6 +220,9 @@ impl Resolver {
             let message = format!("cannot resolve host '{host}': {reason}");
             Failure::new(Exit::Unresolved, message)
         };
+        if let Some(zoned) = self.zoned(host, port) {
+            return zoned.map(|address| vec![address]).map_err(unresolved);
+        }
         let found = getaddrinfo(Some(host), None, Some(self.hints(self.family)))
             .map_err(|error| unresolved(self.explain(host, error)))?;
         let mut addresses = Vec::new();
@@ -234,6 +238,22 @@ impl Resolver {
             }
         }
         Ok(addresses)
+    }
+
+    /// Returns the address of a literal with a zone (RFC 4007, section 11), which getaddrinfo(3) knows for link-local ones only.
+    fn zoned(self, host: &str, port: u16) -> Option<Result<SocketAddr, String>> {
+        let (literal, zone) = host.split_once('%')?;
+        let ip: Ipv6Addr = literal.parse().ok()?;
+        if let Some(reason) = self.excludes(ip.into()) {
+            return Some(Err(reason.to_owned()));
+        }
+        if !ip.is_unicast_link_local() && !ip.is_multicast() {
+            let text = "only a link-local or multicast address takes a zone";
+            return Some(Err(text.to_owned()));
+        }
+        let index = interface_index(zone);
+        let index = index.map_err(|_| format!("no network interface '{zone}'"));
+        Some(index.map(|index| SocketAddrV6::new(ip, port, 0, index).into()))
     }
 
     fn hints(self, family: Family) -> AddrInfoHints {
@@ -266,20 +286,9 @@ impl Resolver {
 
     /// Explains a failed look-up by the text of the host, or else in the words of the name service.
     fn explain(self, host: &str, error: LookupError) -> String {
-        let (literal, scope) = match host.split_once('%') {
-            Some((literal, scope)) => (literal, Some(scope)),
-            None => (host, None),
-        };
-        let ip = literal.parse::<IpAddr>().ok();
+        let ip = host.parse::<IpAddr>().ok();
         if let Some(reason) = ip.and_then(|ip| self.excludes(ip)) {
             return reason.to_owned();
-        }
-        if let (Some(IpAddr::V6(ip)), Some(scope)) = (ip, scope) {
-            return if ip.is_unicast_link_local() || ip.is_multicast() {
-                format!("no network interface '{scope}'")
-            } else {
-                "only a link-local address takes a scope".to_owned()
-            };
         }
         let is_unknown = matches!(
             error.kind(),
@@ -300,6 +309,21 @@ impl Resolver {
         };
         text.to_owned()
     }
+}
+
+/// Returns the index of an interface, which `zone` names or is.
+pub fn interface_index(zone: &str) -> io::Result<u32> {
+    match (if_nametoindex(zone), zone.parse()) {
+        (Err(_), Ok(index)) if interface_name(index).is_some() => Ok(index),
+        (index, _) => Ok(index?),
+    }
+}
+
+/// Returns the name of the interface with this index. The function of nix returns an empty one where there is none.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?.into_string().ok()?;
+    Some(name).filter(|name| !name.is_empty())
 }
 
 fn has_ipv6() -> bool {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub mod access;
 mod lookup;
 
-pub use lookup::{BindAddress, Names, Resolver, Source};
+pub use lookup::{BindAddress, Names, Resolver, Source, interface_index, interface_name};
 
 /// Address family that a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ PORT or HOST PORT to bind [default HOST: loopback]
 
 PORT is a number, a service name, or 0 for a port that the kernel chooses. HOST is an address of this machine, a name for \
 one, or '*' for every interface. Without HOST only this machine can reach the socket (127.0.0.1, with -6 ::1). As one word: \
-HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may have a scope, as in fe80::1%eth0. 'systemd' is the socket that a \
+HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may have a zone, as in fe80::1%eth0. 'systemd' is the socket that a \
 systemd unit passes; 'systemd:NAME' is the one of that name.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
@@ -59,7 +59,7 @@ impl FromWords for Endpoint {
 HOST PORT or HOST:PORT to send to
 
 HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
-have a scope, as in fe80::1%eth0.";
+have a zone, as in fe80::1%eth0.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
         address::parse_target(words)
@@ -72,7 +72,7 @@ impl FromWords for Targets {
 HOST PORT or HOST:PORT to connect to
 
 HOST is a name or an address, PORT a number or a service name. As one word: HOST:PORT or [IPV6]:PORT. An IPv6 address may \
-have a scope, as in fe80::1%eth0. With --probe, PORT may be a list such as 22,80,8000-8010.";
+have a zone, as in fe80::1%eth0. With --probe, PORT may be a list such as 22,80,8000-8010.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
         address::parse_targets(words)

@@ -29,9 +29,10 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     let access = session.access(Transport::Udp, &options.server.access)?;
     let place = place(options, &session, &access)?;
     let audience = audience(options, &session, &place)?;
-    let towards = match (audience, place.first()) {
-        (Audience::Target(target), _) => Some(target),
-        (_, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
+    let target = target_of(audience);
+    let towards = match (target, place.first()) {
+        (Some(target), _) => Some(target),
+        (None, Some(bind)) if bind.reach != Reach::DualStack => Some(bind.address),
         _ => None,
     };
     session.traffic = traffic(options, towards)?;
@@ -41,6 +42,7 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
         Place::Addresses(addresses) => open::receiving(&addresses, options, session.taps)?,
         Place::Passed(socket, bound) => (socket, bound.reach),
     };
+    multicast::obey_zone(&socket, &options.groups, target)?;
     session.report_shortfalls(&socket)?;
     let socket = Socket::new(socket, settings).context("cannot use the socket")?;
     let identity = socket.identity();
@@ -142,6 +144,13 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
     Ok(Audience::Target(target))
 }
 
+fn target_of(audience: Audience) -> Option<SocketAddr> {
+    match audience {
+        Audience::Target(target) => Some(target),
+        _ => None,
+    }
+}
+
 /// Returns the local end that all peers share.
 fn local_end(options: &UdpBind, towards: Option<SocketAddr>) -> Result<LocalEnd> {
     let (common, server) = (&options.common, &options.server);
@@ -179,7 +188,7 @@ fn settings(
         max_peers: Some(peers.max_peers.try_into().unwrap_or(usize::MAX)),
         max_sent: datagrams.datagram_size,
         max_datagram: datagrams.max_datagram,
-        multicast_if: options.groups.multicast_if.clone(),
+        multicast_if: multicast::output_interface(&options.groups, target_of(audience)),
         fail_on_loss: datagrams.fail_on_loss,
         wanted: datagrams.count,
         max_bytes: options.common.ends.max_bytes,

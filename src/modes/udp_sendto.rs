@@ -22,7 +22,7 @@ use crate::flow::{Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
 use crate::run::{ChildScope, Deadline, LocalEnd, Observers, Session, Side, Traffic, lines};
-use crate::socket::open;
+use crate::socket::{multicast, open};
 use crate::tap::stats::FirstReply;
 use crate::tap::{Call, Event};
 
@@ -148,7 +148,7 @@ fn settings(
         },
         engine: session.rules.engine,
         max_datagram: datagrams.max_datagram,
-        multicast_if: options.groups.multicast_if.clone(),
+        multicast_if: multicast::output_interface(&options.groups, Some(target)),
         fail_on_loss: datagrams.fail_on_loss,
         wanted: if sendto.probe {
             Some(1)

@@ -4,12 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
-use nix::net::if_::if_nametoindex;
 use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::Socket;
 
 use super::{IpVersions, check};
-use crate::address::BindAddress;
+use crate::address::{BindAddress, interface_index, interface_name};
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
 use crate::sys::sockopt::join_group;
@@ -32,7 +31,7 @@ pub(super) fn apply(
         check("--multicast-ttl", ttl, result, "")?;
     }
     if let Some(name) = &options.multicast_if {
-        let index = index_of(name);
+        let index = interface_index(name);
         let result = index.and_then(|index| {
             versions.set(
                 || send_through(socket, index),
@@ -78,7 +77,7 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
         let text = format!("--join {membership}: not an {family} socket");
         return Err(Failure::new(Exit::Failed, text));
     }
-    let index = interface.as_deref().map_or(Ok(0), index_of);
+    let index = interface.as_deref().map_or(Ok(0), interface_index);
     let result = index.and_then(|index| join_group(socket, group, membership.source, index));
     let hint = match interface {
         None => "no route says on which interface: name it, as in --join GROUP%eth0",
@@ -87,8 +86,44 @@ fn join(socket: &Socket, versions: IpVersions, membership: &Membership) -> Resul
     check("--join", membership, result, hint)
 }
 
-fn index_of(interface: &str) -> std::io::Result<u32> {
-    Ok(if_nametoindex(interface)?)
+/// Returns the index of the interface that a group is sent to through, where its zone says so.
+fn zone_of(target: SocketAddr) -> Option<u32> {
+    match target {
+        SocketAddr::V6(v6) if v6.ip().is_multicast() && v6.scope_id() != 0 => Some(v6.scope_id()),
+        _ => None,
+    }
+}
+
+/// Makes a socket send to the group `target` through the interface that its zone names.
+///
+/// The kernel itself obeys the zone of link-local groups only (`__ipv6_addr_needs_scope_id`).
+pub(crate) fn obey_zone(
+    socket: &Socket,
+    options: &GroupOptions,
+    target: Option<SocketAddr>,
+) -> Result<(), Failure> {
+    let Some((target, zone)) = target.and_then(|target| Some((target, zone_of(target)?))) else {
+        return Ok(());
+    };
+    if let Some(name) = &options.multicast_if
+        && interface_index(name).is_ok_and(|index| index != zone)
+    {
+        let text = format!("--multicast-if {name}: the zone of {target} is another interface");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let result = socket.set_multicast_if_v6(zone);
+    check("the zone of", target, result, "")
+}
+
+/// Returns the name of the interface that groups are sent to through, if the zone of `target` or an option says so.
+pub(crate) fn output_interface(
+    options: &GroupOptions,
+    target: Option<SocketAddr>,
+) -> Option<String> {
+    let option = options.multicast_if.as_deref();
+    let index = target.and_then(zone_of);
+    let index = index.or_else(|| interface_index(option?).ok())?;
+    interface_name(index)
 }
 
 /// Returns the address to bind to receive from groups, if no host is given.
@@ -105,7 +140,7 @@ pub(crate) fn bind_address(options: &GroupOptions, port: u16) -> Option<BindAddr
     };
     let mut address = SocketAddr::new(ip, port);
     if let (SocketAddr::V6(v6), true) = (&mut address, is_one) {
-        let index = first.interface.as_deref().map(index_of);
+        let index = first.interface.as_deref().map(interface_index);
         v6.set_scope_id(index.and_then(Result::ok).unwrap_or(0));
     }
     Some(BindAddress { address, reach })

@@ -86,6 +86,7 @@ pub(crate) fn sending(
     options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
     options::apply_udp(&socket, &options.common.socket);
     multicast::apply(&socket, IpVersions::of(remote), &options.groups)?;
+    multicast::obey_zone(&socket, &options.groups, Some(remote))?;
     bind_source(Transport::Udp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }

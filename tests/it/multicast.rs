@@ -321,3 +321,59 @@ fn an_address_without_its_scope_is_answered_all_the_same() {
     let refused = ask();
     assert_eq!(refused.status, 5, "{}", refused.err);
 }
+
+/// A group of any scope has a zone, the name or the number of an interface (RFC 4007, section 11).
+#[test]
+fn a_zone_names_the_interface_by_name_or_by_number() {
+    let Some(network) = network() else {
+        return;
+    };
+    network.run("ip -6 address add fd78::1/64 dev veth1 nodad");
+    // Without a zone, the groups are sent through the other interface, and from its address.
+    network.run("ip -6 route add ff00::/8 dev veth0 table local metric 1");
+    let shown = program("ip", "-o link show veth1")
+        .within(&network)
+        .run()
+        .exits(0)
+        .text();
+    let number = shown.split(':').next().unwrap();
+    for zone in ["veth1", number] {
+        for (words, from) in [("", ""), ("--connected", ""), ("", "udp-bind 0 --reply-to")] {
+            let member = format!("udp-bind --join ff05::c%{zone} --count 1 0");
+            let member = network.tuplecat(&member).start();
+            let port = member.ready().port();
+            let client = if from.is_empty() {
+                let client = network.tuplecat("udp-sendto --reply-timeout 0").args(words);
+                client.arg(format!("ff05::c%{zone}")).arg(port.to_string())
+            } else {
+                let client = network.tuplecat("udp-bind --timeout 1 * 0 --reply-to");
+                client.arg(format!("[ff05::c%{zone}]:{port}"))
+            };
+            let client = client.says("hello").run();
+            let done = member.wait().exits(0);
+            assert_eq!(done.text(), "hello");
+            assert!(
+                done.err.contains(" <- [fd78::1]:"),
+                "{}{}",
+                done.err,
+                client.err
+            );
+        }
+    }
+    let refused = network
+        .tuplecat("udp-sendto --multicast-if veth0 ff05::c%veth1 9")
+        .run();
+    let error = refused.exits(2).err;
+    assert!(error.contains("the zone of [ff05::c%"), "{error}");
+    for (target, reason) in [
+        ("ff05::c%nosuch", "no network interface 'nosuch'"),
+        ("ff05::c%99", "no network interface '99'"),
+        (
+            "fd77::9%veth0",
+            "only a link-local or multicast address takes a zone",
+        ),
+    ] {
+        let client = network.tuplecat("udp-sendto").arg(target).arg("9").run();
+        client.fails(3, &format!("cannot resolve host '{target}': {reason}"));
+    }
+}
