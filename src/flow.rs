@@ -131,13 +131,8 @@ impl Flow {
             Direction::Incoming => "<-",
             Direction::Outgoing => "->",
         };
-        fmt::from_fn(move |f| {
-            write!(
-                f,
-                "{} {} {sign} {}",
-                self.transport, self.local, self.remote
-            )
-        })
+        let (transport, local, remote) = (self.transport, &self.local, &self.remote);
+        fmt::from_fn(move |f| write!(f, "{transport} {local} {sign} {remote}"))
     }
 }
 
@@ -199,11 +194,8 @@ impl fmt::Display for Identity {
 
 /// Returns the IPv4 form of an IPv4-mapped address, any other address as it is.
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
-            None => address,
-        },
-        SocketAddr::V4(_) => address,
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => (v4, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }

@@ -37,14 +37,9 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
         })
     })?;
     session.report_shortfalls(&established.socket)?;
-    let remote = established.remote;
-    let mut connection = Connection::new(
-        established.socket,
-        remote,
-        None,
-        options.common.ends.max_bytes,
-    )
-    .with_context(|| format!("cannot use the connection to {remote}"))?;
+    let (remote, max_bytes) = (established.remote, options.common.ends.max_bytes);
+    let mut connection = Connection::new(established.socket, remote, None, max_bytes)
+        .with_context(|| format!("cannot use the connection to {remote}"))?;
     if let Some(error) = established.reset {
         connection.note_reset(error);
     }

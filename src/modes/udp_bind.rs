@@ -55,13 +55,8 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
 }
 
 fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session<'a>> {
-    let traffic = traffic(options, None)?;
-    Ok(Session::new(
-        &options.common,
-        Side::Receiver,
-        traffic,
-        observers,
-    ))
+    let (traffic, side) = (traffic(options, None)?, Side::Receiver);
+    Ok(Session::new(&options.common, side, traffic, observers))
 }
 
 fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {

@@ -103,12 +103,8 @@ fn write_rest(
     deadline: Option<Instant>,
     ended: &Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let cut = |exit| {
-        Err(Failure::new(
-            exit,
-            "a record is incomplete: nobody reads it",
-        ))
-    };
+    let text = "a record is incomplete: nobody reads it";
+    let cut = |exit| Err(Failure::new(exit, text));
     loop {
         let flushed = taps.flush();
         let Some(backlog) = taps.backlog() else {

@@ -44,12 +44,8 @@ impl Traffic {
     /// Returns the traffic of a byte stream.
     pub(crate) fn stream(common: &CommonOptions) -> Self {
         // A connection shows that a peer is there: its silence is a wrong answer.
-        Self::new(
-            common,
-            Boundaries::Dropped,
-            STREAM_READ_SIZE,
-            Exit::Unexpected,
-        )
+        let silence = Exit::Unexpected;
+        Self::new(common, Boundaries::Dropped, STREAM_READ_SIZE, silence)
     }
 
     /// Returns the traffic of datagrams to or from `address`.
@@ -71,12 +67,8 @@ impl Traffic {
         check_sends(&common.dialogue.steps.0, limit)?;
         let size = datagrams.size_towards(address);
         // Without a connection, silence is no answer.
-        Ok(Self::new(
-            common,
-            Boundaries::Kept { limit },
-            size,
-            Exit::TimedOut,
-        ))
+        let (boundaries, silence) = (Boundaries::Kept { limit }, Exit::TimedOut);
+        Ok(Self::new(common, boundaries, size, silence))
     }
 
     fn new(common: &CommonOptions, boundaries: Boundaries, size: usize, silence: Exit) -> Self {

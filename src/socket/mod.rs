@@ -59,9 +59,7 @@ fn check(
             "" => String::new(),
             hint => format!(" ({hint})"),
         };
-        Failure::new(
-            Exit::Failed,
-            format!("{}: {reason}{hint}", given.trim_end()),
-        )
+        let text = format!("{}: {reason}{hint}", given.trim_end());
+        Failure::new(Exit::Failed, text)
     })
 }

@@ -10,7 +10,7 @@ use socket2::{Socket, TcpKeepalive};
 use super::{IpVersions, check};
 use crate::cli::{Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::Failure;
-use crate::sys::sockopt::{set_fast_open_connect, set_fast_open_listen};
+use crate::sys::sockopt::set_fast_open_listen;
 
 /// Receive buffer of a UDP socket where the user asks for no other, in bytes.
 ///
@@ -106,7 +106,11 @@ pub(super) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
     }
     if options.fastopen {
         let result = match role {
-            Role::Connects => set_fast_open_connect(socket),
+            // With a cookie of the peer, `connect` returns before anything is sent (tcp(7), RFC 7413).
+            Role::Connects => {
+                let set = setsockopt(socket, sockopt::TcpFastOpenConnect, &true);
+                set.map_err(io::Error::from)
+            }
             Role::Listens => set_fast_open_listen(socket, FAST_OPEN_QUEUE),
         };
         check("--fastopen", "", result, "see net.ipv4.tcp_fastopen")?;

@@ -399,16 +399,9 @@ pub fn notify_ready(status: &str) -> io::Result<()> {
 ///
 /// Descriptors that this program opens are never passed on. Before Linux 5.11, others that it inherits are.
 pub fn hide_descriptors() {
-    let (first, last) = (3, libc::c_uint::MAX);
+    let (first, last, flags) = (3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     // SAFETY: it only sets a flag of descriptors, which has no effect on what they are used for here.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            last,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
-    }
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
 }
 
 /// Raises the soft limit of open descriptors to the hard one if it is less than `wanted` (getrlimit(2)); returns the limit.

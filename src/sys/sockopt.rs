@@ -15,16 +15,9 @@ fn set<T: Copy>(
     value: &T,
 ) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
+    let (place, size) = (std::ptr::from_ref(value).cast(), size_of_value::<T>());
     // SAFETY: `value` lives through the call, and no more than its `size_of` is read.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of_value::<T>(),
-        )
-    };
+    let result = unsafe { libc::setsockopt(fd, level, option, place, size) };
     check(result)
 }
 
@@ -56,14 +49,6 @@ fn check(result: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// Lets a socket put the first data into its SYN, once it has a cookie of the peer's (TCP Fast Open, RFC 7413).
-///
-/// With a cookie, `connect` returns before anything is sent: a connection on which nothing is written is never made (tcp(7)).
-pub fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &on)
 }
 
 /// Lets a listening socket take data from a SYN; `backlog` bounds the clients whose handshake is not complete (RFC 7413, 5.1).

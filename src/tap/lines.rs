@@ -196,10 +196,8 @@ impl<W: Write> Lines<W> {
         };
         let skipped = states.len().saturating_sub(most);
         if skipped > 0 {
-            self.line(
-                "peer",
-                format!("{skipped} more, idle longer (-v shows them)"),
-            );
+            let text = format!("{skipped} more, idle longer (-v shows them)");
+            self.line("peer", text);
         }
         for state in &states[skipped..] {
             self.line("peer", totals(state));

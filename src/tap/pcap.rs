@@ -129,12 +129,10 @@ impl Pcap {
         let (from, to) = ends(flow, direction);
         let header = tcp_header((from, to), control, sequence.next, acknowledgment);
         let takes_number = header.syn || header.fin;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a segment is less than 64 KiB"
-        )]
-        let len = data.len() as u32 + u32::from(takes_number);
+        // A segment is less than 64 KiB.
+        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
         sequence.next = sequence.next.wrapping_add(len);
+        sequence.next = sequence.next.wrapping_add(takes_number.into());
         sequence.unacknowledged += data.len();
         let packet = ip(from, to).tcp_header(header);
         let size = packet.size(data.len());

@@ -54,18 +54,14 @@ pub(super) fn append_packet(
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_micros();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the halves of 64 bits, a packet of at most 64 KiB"
-    )]
-    let (high, low, len) = ((micros >> 32) as u32, micros as u32, len as u32);
+    let [high, low] = [micros >> 32, micros & 0xffff_ffff].map(word);
     let flags: u32 = match direction {
         Direction::Incoming => 1,
         Direction::Outgoing => 2,
     };
     block(out, PACKET, |out| {
-        for field in [0, high, low, len, len] {
-            out.extend_from_slice(&field.to_le_bytes());
+        for field in [[0; 4], high, low, word(len), word(len)] {
+            out.extend_from_slice(&field);
         }
         write(out);
         pad(out);
@@ -83,18 +79,19 @@ fn block(out: &mut Vec<u8>, kind: u32, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     write(out);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a block has little more than 64 KiB"
-    )]
-    let len = ((out.len() + 4 - start) as u32).to_le_bytes();
+    let len = word(out.len() + 4 - start);
     out.extend_from_slice(&len);
     out[start + 4..start + 8].copy_from_slice(&len);
 }
 
+/// Returns a number as it stands in the file, in 32 bits: a block has little more than 64 KiB.
+fn word(number: impl TryInto<u32>) -> [u8; 4] {
+    number.try_into().unwrap_or(u32::MAX).to_le_bytes()
+}
+
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
-    #[expect(clippy::cast_possible_truncation, reason = "at most a line of text")]
-    let len = value.len() as u16;
+    // At most a line of text.
+    let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(value);

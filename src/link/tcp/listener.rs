@@ -163,11 +163,8 @@ impl Listener {
         if now < deadline {
             return Ok(());
         }
-        let text = format!(
-            "no client connected to {} within {} s (--accept-timeout)",
-            self.local,
-            limit.as_secs_f64()
-        );
+        let (local, limit) = (self.local, limit.as_secs_f64());
+        let text = format!("no client connected to {local} within {limit} s (--accept-timeout)");
         Err(Failure::new(Exit::TimedOut, text).into())
     }
 

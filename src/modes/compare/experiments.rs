@@ -185,11 +185,9 @@ fn boundaries(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     };
     let mut step = Step::new(format!("{SENDS} sends of {len} bytes from each client"));
     let mut accepted = tcp.accepted.iter();
-    let are_merged = accepted.all(|flow| reads(flow) == [SENDS * len]);
-    let text = format!(
-        "one read of {} bytes: a stream has no boundaries",
-        SENDS * len
-    );
+    let all = SENDS * len;
+    let are_merged = accepted.all(|flow| reads(flow) == [all]);
+    let text = format!("one read of {all} bytes: a stream has no boundaries");
     step.tcp(are_merged, text);
     let (bytes, datagrams) = totals(udp);
     let is_kept = bytes == scene.clients * SENDS * len && datagrams == scene.clients * (SENDS + 1);
