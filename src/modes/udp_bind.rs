@@ -109,6 +109,12 @@ fn place(options: &UdpBind, session: &Session<'_>, access: &Access) -> Result<Pl
         return Err(Failure::new(Exit::Usage, text).into());
     }
     let mut addresses = session.bind_addresses(Transport::Udp, endpoint)?;
+    let mut ips = addresses.iter().map(|bind| bind.address.ip());
+    if let Some(group) = ips.find(|ip| ip.is_multicast() && options.groups.join.is_empty()) {
+        let text =
+            format!("{group} is a multicast group: --join {group} receives what is sent to it");
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
     let port = addresses.first().map_or(0, |bind| bind.address.port());
     let group = multicast::bind_address(&options.groups, port);
     if let (Host::Unstated, Some(group)) = (&endpoint.host, group) {

@@ -58,7 +58,14 @@ pub(crate) fn receiving(
         }
         multicast::apply(socket, versions, groups)
     };
-    first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps)
+    let bound = first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps);
+    bound.map_err(|mut failure| {
+        let is_alone = !groups.join.is_empty() && !common.reuse_port;
+        if is_alone && failure.message.ends_with("address already in use") {
+            failure.message += " (--reuse-port shares the port of a group)";
+        }
+        failure
+    })
 }
 
 /// For `tcp-connect`: calls `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
@@ -233,6 +240,10 @@ fn is_lacking(error: &io::Error) -> bool {
 fn unbindable(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         ErrorKind::AddrNotAvailable => "not an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied if (1..1024).contains(&address.port()) => {
+            let advice = "a port below 1024 needs root, or CAP_NET_BIND_SERVICE";
+            format!("{} ({advice})", describe_at(error, address))
+        }
         _ => describe_at(error, address),
     }
 }

@@ -264,3 +264,28 @@ fn the_peer_s_fin_can_end_the_run() {
     server.wait_for_file(&server.path("ended"));
     server.wait().exits(0);
 }
+
+/// In a container nothing else does.
+#[test]
+fn process_1_reaps_the_orphans_of_its_children() {
+    let words = "--pid --fork --mount-proc --kill-child";
+    if !is_installed("unshare") || program("unshare", words).arg("true").run().status != 0 {
+        return skip("no namespace of processes can be made here");
+    }
+    let command = "(sleep 0.01 < /dev/null > /dev/null &); sleep 0.2; grep -l '^State:.Z' /proc/[0-9]*/status";
+    let server = program("unshare", words)
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .args("tcp-listen -k 0 --ready-file ready --shell")
+        .arg(command)
+        .start();
+    let line = server.wait_for_file(&server.path("ready"));
+    let address = line
+        .trim_end()
+        .strip_prefix("tcp ")
+        .unwrap()
+        .parse()
+        .unwrap();
+    for _ in 0..3 {
+        assert_eq!(String::from_utf8(read_all(&connect(address))).unwrap(), "");
+    }
+}

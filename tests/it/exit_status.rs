@@ -144,7 +144,8 @@ both! {
             return skip("the right to bind any port cannot be given up here");
         }
         let done = program("setpriv", words).arg(binary).args(listens).arg("7").run();
-        done.fails(4, &format!("{} 127.0.0.1:7: permission denied", bind_act(transport)));
+        let reason = "permission denied (a port below 1024 needs root, or CAP_NET_BIND_SERVICE)";
+        done.fails(4, &format!("{} 127.0.0.1:7: {reason}", bind_act(transport)));
     }
 
     /// Command-line errors come before all others.

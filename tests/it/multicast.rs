@@ -68,8 +68,26 @@ fn a_group_is_shared_with_other_programs() {
     // Without `--reuse-port` nothing is shared.
     let (_taken, address) = datagrams_at("239.77.7.1:0".parse().unwrap());
     let server = tuplecat("udp-bind --join 239.77.7.1%lo").arg(address.port().to_string());
-    let message = format!("cannot bind udp {address}: address already in use");
-    server.run().fails(4, &message);
+    let reason = "address already in use (--reuse-port shares the port of a group)";
+    server
+        .run()
+        .fails(4, &format!("cannot bind udp {address}: {reason}"));
+}
+
+/// A socket that is bound to a group and has not joined it receives nothing.
+#[test]
+fn a_group_to_bind_has_to_be_joined() {
+    let message = "239.77.7.2 is a multicast group: --join 239.77.7.2 receives what is sent to it";
+    tuplecat("udp-bind 239.77.7.2 0").run().fails(2, message);
+}
+
+#[test]
+fn a_broadcast_without_a_default_route_says_so() {
+    let Some(network) = network() else { return };
+    let client = network.tuplecat("udp-sendto --broadcast 255.255.255.255 9 --send x");
+    let advice = "(no default route; a network has a broadcast address of its own)";
+    let message = format!("cannot send to 255.255.255.255:9: network is unreachable {advice}");
+    client.run().fails(1, &message);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Error queue (`MSG_ERRQUEUE`, recv(2)): ICMP errors, each with the address that the datagram had been sent to.
 //! An error is about one datagram, but the kernel also fails a later, unrelated call with it: drain the queue, and try again.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
 use libc::{SO_EE_ORIGIN_ICMP as V4, SO_EE_ORIGIN_ICMP6 as V6, sock_extended_err};
@@ -106,6 +106,10 @@ impl ErrorQueue {
             }
             (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
                 let advice = "(no route for multicast; --multicast-if names an interface)";
+                format!("network is unreachable {advice}")
+            }
+            (Errno::ENETUNREACH, _) if target.ip() == Ipv4Addr::BROADCAST => {
+                let advice = "(no default route; a network has a broadcast address of its own)";
                 format!("network is unreachable {advice}")
             }
             _ => explain_denial(&handle.socket, target, &error.into()),

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid,
+};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level;
 
@@ -188,6 +190,9 @@ impl Supervisor {
             }
             false
         });
+        if std::process::id() == 1 {
+            reap_orphans(state);
+        }
         if !had_room && state.processes.len() < self.0.limit {
             // The counter is 0, so it has room for 1.
             let _ = rustix::io::write(&self.0.room, &1_u64.to_ne_bytes());
@@ -200,6 +205,19 @@ impl Supervisor {
         });
         state.next_signal = times.min();
         state.next_signal
+    }
+}
+
+/// Reaps what process 1 of a container inherits: processes whose own parent has exited (`pid_namespaces(7)`).
+fn reap_orphans(state: &State) {
+    let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let numbers = listed.split_whitespace().filter_map(|pid| pid.parse().ok());
+    for pid in numbers.filter_map(Pid::from_raw) {
+        let mut processes = state.processes.values();
+        if !processes.any(|process| process.child.id() == pid.as_raw_nonzero().get().unsigned_abs())
+        {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
     }
 }
 
