@@ -20,8 +20,8 @@ const SHOWN_CALLS: u32 = 10;
 /// Conversations whose calls are shown.
 const SHOWN_FLOWS: usize = 4096;
 
-/// The call in which a session over a connection waits.
-const BOTH: &str = "in poll() for standard input and for the peer";
+/// Things that a session over a connection waits for. The call is `epoll_wait`, for all descriptors at once.
+const BOTH: &str = "for something to receive or to send";
 
 /// Writer of calls as lines.
 pub struct Explain {
@@ -84,7 +84,7 @@ impl Explain {
                 ("connect()", text)
             }
             Call::AwaitReplies(name) => {
-                let text = format!("in recvfrom() for replies; {name} sends no more");
+                let text = format!("for replies; {name} sends no more");
                 ("waiting", text)
             }
             Call::Close(name) => {
@@ -208,13 +208,13 @@ impl Tap for Explain {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         match event {
             Event::Called(call) => self.called(call),
-            Event::Listening { .. } => self.step("waiting", "in accept() for a client"),
+            Event::Listening { .. } => self.step("waiting", "for a client"),
             Event::Bound { .. } => {
-                self.step("waiting", "in recvfrom() for a datagram from any sender");
+                self.step("waiting", "for a datagram from any sender");
             }
             Event::Connecting(target) => {
                 self.step("connect()", format!("{target}  sends a SYN"));
-                self.step("waiting", "in connect() for the answer");
+                self.step("waiting", "for the answer");
             }
             Event::ConnectFailed { target, error, .. } => self.failed("connect()", target, error),
             Event::Connected { flow, .. } => {

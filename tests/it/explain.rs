@@ -50,7 +50,7 @@ fn a_listener_is_explained_from_socket_to_close() {
     assert!(step(&server, "socket()").contains("TCP"));
     assert!(step(&server, "bind()").starts_with(&format!("tcp {address}  ")));
     assert!(step(&server, "listen()").contains("4096"));
-    assert_eq!(step(&server, "waiting"), "in accept() for a client");
+    assert_eq!(step(&server, "waiting"), "for a client");
     assert!(step(&server, "accept()").contains("a new socket, same local port"));
     assert!(step(&server, "recv()").ends_with("5 bytes"));
 
@@ -211,6 +211,46 @@ fn strace_shows_the_failed_call_by_the_same_name() {
             .find(|line| line.contains("  failed: "))
             .unwrap();
         assert!(shown.starts_with(call), "{shown}\n{failed}");
+    }
+}
+
+/// Every call that is named is in the trace, as often and in that order. What is waited for has no call of its own.
+#[test]
+fn strace_shows_every_explained_call_in_the_same_order() {
+    if !has_strace() {
+        return;
+    }
+    let (listener, address) = listen();
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    let calls_of_interest = "trace=socket,bind,connect,sendto,recvfrom,shutdown,close";
+    let client = program("strace", "-q -e")
+        .arg(calls_of_interest)
+        .arg("-o")
+        .arg(&trace);
+    let client = client.arg(env!("CARGO_BIN_EXE_tuplecat"));
+    let client = client
+        .args("tcp-connect -q --explain --source 127.0.0.1")
+        .to(address);
+    let client = client.says("hello").start();
+    let peer = accept(&listener);
+    assert_eq!(read_all(&peer), b"hello");
+    drop(peer);
+    let shown = client.wait().exits(0).err;
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let mut traced = trace.lines();
+    let mut named = calls(&shown);
+    named.retain(|&call| call != "waiting");
+    // connect() has a line before the call, and one with its result.
+    named.dedup();
+    for call in named {
+        let name = match call {
+            "send()" => "sendto(",
+            "recv()" => "recvfrom(",
+            call => call.trim_end_matches(')'),
+        };
+        let is_next = |line: &str| line.contains(name) && !line.contains("EAGAIN");
+        assert!(traced.any(is_next), "no {call}:\n{shown}\n{trace}");
     }
 }
 
