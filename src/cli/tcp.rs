@@ -74,9 +74,9 @@ impl TcpListen {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 pub struct ListenOptions {
-    /// Let up to N clients wait to be accepted
+    /// Backlog of listen(2): N clients may wait, and one more
     ///
-    /// The kernel allows at most net.core.somaxconn.
+    /// The kernel allows at most net.core.somaxconn. Linux lets one client more than that wait to be accepted.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = whole::<i32>(1, MAX_INT))]
     pub backlog: i32,
     /// Exit with status 6 after TIME without a client
