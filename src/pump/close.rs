@@ -191,9 +191,12 @@ impl Pump<'_> {
         let Some(input) = self.nodes.get(node.partner) else {
             return;
         };
-        let (Some(link), Some(ended), None) =
-            (node.party.link(), &node.lane.ended, &input.lane.ended)
-        else {
+        let (Some(link), Some(ended), None, false) = (
+            node.party.link(),
+            &node.lane.ended,
+            &input.lane.ended,
+            node.has_enough,
+        ) else {
             return;
         };
         // A partner of its own knows that the peer has finished, and takes the time it needs.
@@ -201,7 +204,7 @@ impl Pump<'_> {
         if !is_shared && self.rules.on_peer_end != OnPeerEnd::Quit {
             return;
         }
-        let after = self.rules.after_peer_end(input.lane.last_given.is_some());
+        let after = self.rules.after_peer_end(input.lane.has_given);
         let since = ended.since;
         if !ended.is_reported && after != AfterPeerEnd::Leave {
             let due = since.max(self.clock.last_moved) + WAIT_REPORT_TIME;
@@ -254,10 +257,12 @@ impl Pump<'_> {
         }
         let input = self.nodes.get(node.partner);
         let since = input.and_then(|input| input.lane.ended.as_ref().map(|ended| ended.since));
-        let end = match (node.lane.last_given, since) {
-            (Some(last), _) => last + SILENT_TIME,
-            (None, Some(since)) => since.max(node.silence.since()) + MUTE_TIME,
-            (None, None) => self.clock.now,
+        let last = node.silence.since();
+        let end = match since {
+            // Nothing is sent, so what has moved has come.
+            _ if node.lane.has_given => last + SILENT_TIME,
+            Some(since) => since.max(last) + MUTE_TIME,
+            None => self.clock.now,
         };
         if self.clock.now < end {
             self.schedule.run_at(id, end);

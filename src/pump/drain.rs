@@ -45,6 +45,11 @@ impl Pump<'_> {
     /// Closes a link of which both directions have ended, as soon as its peer has acknowledged everything.
     pub(super) fn close_once_acknowledged(&mut self, id: NodeId) {
         let node = &self.nodes[id];
+        if node.has_enough || self.ending.is_leaving() {
+            // Input that waits for room is not sent any more.
+            self.release_queue(id);
+        }
+        let node = &self.nodes[id];
         let is_complete = if self.ending.is_leaving() {
             self.ending.is_orderly()
         } else {
@@ -90,7 +95,7 @@ impl Pump<'_> {
                 now
             }
         };
-        if !ended.is_last && !node.has_enough {
+        if !ended.is_last {
             // A peer that still sends may not read before it is read.
             let drain = &mut node.lane.drain;
             drain.get_or_insert_with(|| Box::new(Drain::new(now)));
@@ -98,8 +103,9 @@ impl Pump<'_> {
         }
         let ended = node.lane.end(now);
         let silence = now - since;
-        // A run that leaves does not wait for a peer for ever.
-        let last_limit = self.ending.is_leaving().then_some(STALL_TIME);
+        // A run that is over does not wait for a peer for ever.
+        let is_over = node.has_enough || self.ending.is_leaving();
+        let last_limit = is_over.then_some(STALL_TIME);
         if let Some(limit) = self.rules.client_timeout.or(last_limit)
             && silence >= limit
         {

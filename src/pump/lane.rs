@@ -82,7 +82,7 @@ impl Pump<'_> {
             let node = &mut self.nodes[id];
             node.silence = Silence::new(self.clock.now);
             let lane = &mut node.lane;
-            lane.last_given = Some(self.clock.now);
+            lane.has_given = true;
             lane.is_bulk = batch.len() >= SPLICE_START;
             self.deliver(id, batch);
         }

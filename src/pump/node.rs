@@ -104,8 +104,8 @@ pub(super) struct Lane {
     pub(super) splicing: Splicing,
     /// Whether the last read or splice moved so much that splicing pays.
     pub(super) is_bulk: bool,
-    /// Time at which something last came from here, if only an empty datagram.
-    pub(super) last_given: Option<Instant>,
+    /// Whether anything has come from here, if only an empty datagram.
+    pub(super) has_given: bool,
     /// Drain, where what comes is dropped.
     pub(super) drain: Option<Box<Drain>>,
     /// State since nothing more comes from here.
@@ -151,7 +151,7 @@ pub(super) struct Queue {
 pub(super) struct Silence {
     since: Instant,
     /// Bytes that were not acknowledged when that was last asked.
-    unacknowledged: Option<usize>,
+    unacknowledged: Option<u32>,
 }
 
 impl Silence {
@@ -178,7 +178,7 @@ impl Silence {
         if now < middle {
             return Some(middle);
         }
-        let left = unacknowledged();
+        let left = u32::try_from(unacknowledged()).unwrap_or(u32::MAX);
         let before = self.unacknowledged.replace(left);
         match before {
             Some(before) if left < before => {

@@ -58,7 +58,7 @@ impl Pump<'_> {
         };
         if moved.taken > 0 {
             lane.is_bulk = moved.taken >= SPLICE_STOP;
-            lane.last_given = Some(self.clock.now);
+            lane.has_given = true;
             from.silence = Silence::new(self.clock.now);
             if let Some(meter) = source_end.meter {
                 meter.note(Direction::Incoming, moved.taken, None, self.taps);

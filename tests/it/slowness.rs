@@ -96,6 +96,27 @@ fn leaving_early_destroys_nothing_that_was_sent() {
     }
 }
 
+/// What was sent before a limit or the end of a dialogue arrives as well, and the end is one, not a reset.
+#[test]
+fn having_enough_destroys_nothing_that_was_sent() {
+    let sent = bytes(64 << 20);
+    for words in ["--max-bytes 4", "--expect stop"] {
+        for side in SIDES {
+            let (running, mut peer) = meet(side, words, Input::Bytes(sent.clone()));
+            with_small_buffer(&peer);
+            assert_eq!(read_len(&peer, 1), sent[..1]);
+            peer.write_all(b"stop").unwrap();
+            let got = read_slowly(&peer, 1 << 20, Duration::from_millis(10));
+            let got = got.unwrap_or_else(|error| panic!("{side:?} {words}: {error}"));
+            assert!(sent[1..].starts_with(&got), "{side:?} {words}");
+            drop(peer);
+            let done = running.wait().exits(0);
+            assert_eq!(done.text(), "stop", "{side:?} {words}");
+            assert!(!done.err.contains("broken"), "{}", done.err);
+        }
+    }
+}
+
 /// The time limit of the run holds also while it waits for an acknowledgement that never comes.
 #[test]
 fn leaving_takes_no_longer_than_the_run_may() {

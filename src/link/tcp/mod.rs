@@ -99,6 +99,17 @@ impl Connection {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
+    /// Reads and drops what comes after the last byte that is wanted, once our FIN is sent.
+    fn discard(&mut self, batch: &mut Batch) -> io::Result<Arrival> {
+        if !self.is_finished {
+            return Ok(Arrival::Enough);
+        }
+        match (&self.socket).read(batch.space(RECV_SIZE))? {
+            0 => Ok(Arrival::End),
+            _ => Ok(Arrival::Nothing),
+        }
+    }
+
     /// Names the state as reports call it, by the directions that have ended (RFC 9293, 3.6).
     fn state(&self) -> &'static str {
         match (self.is_finished, self.peer_is_finished) {
@@ -127,7 +138,7 @@ impl End for Connection {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         let limit = self.wanted().min(RECV_SIZE);
         if limit == 0 {
-            return Ok(Arrival::Enough);
+            return self.discard(batch);
         }
         let len = (&self.socket).read(&mut batch.space(RECV_SIZE)[..limit])?;
         if len == 0 {
@@ -183,7 +194,7 @@ impl End for Connection {
         let fd = self.socket.as_fd();
         Readiness {
             recv: match self.wanted() {
-                0 => Wait::Now,
+                0 if !self.is_finished => Wait::Now,
                 _ => Wait::readable(fd),
             },
             send: Wait::writable(fd),
