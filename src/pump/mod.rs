@@ -5,9 +5,10 @@ use std::io;
 
 use crate::batch::Batch;
 use crate::exit::Failure;
+use crate::flow::Identity;
 use crate::sys::signals::Signals;
 use crate::sys::splice::Pipe;
-use crate::tap::Taps;
+use crate::tap::{Conversation, Event, Taps};
 
 mod close;
 mod drain;
@@ -144,8 +145,26 @@ impl<'a> Pump<'a> {
         if let Err(error) = self.attach(id) {
             self.fail(id, &error, None);
             self.remove(id);
-        } else if local.is_some_and(|local| self.nodes.has_ended(local)) {
+        } else if let Some(local) = local
+            && self.nodes.has_ended(local)
+        {
+            self.note_no_input(id, local);
             self.end_input_for(id);
+        }
+    }
+
+    /// Reports the first link that comes after the end of an input that others have got.
+    fn note_no_input(&mut self, id: NodeId, local: NodeId) {
+        let had_data = self.nodes[local].lane.has_given;
+        let text = &mut self.rules.words.input_is_over;
+        let link = self.nodes[id].party.link();
+        let Some(link) = link.filter(|_| had_data && !text.is_empty()) else {
+            return;
+        };
+        if let Identity::Pair(flow) = &link.identity() {
+            let conn = link.states().first().and_then(|state| state.conn);
+            let (name, text) = (Conversation { flow, conn }, std::mem::take(text));
+            self.taps.emit(&Event::NoInput { name, text });
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Words {
     pub idle_timeout: &'static str,
     /// Option that sets [`Rules::deadline`].
     pub deadline: &'static str,
+    /// What is said of a link that comes after the end of the input.
+    pub input_is_over: &'static str,
     /// What is said while a link waits for the end of the input, without the time.
     pub input_still_open: &'static str,
     /// What changes how long that is.

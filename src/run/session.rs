@@ -66,6 +66,7 @@ const WORDS: Words = Words {
     client_timeout: "--client-timeout",
     idle_timeout: "--idle-timeout",
     deadline: "--timeout",
+    input_is_over: "standard input has ended: this client gets nothing of it",
     input_still_open: "the peer has finished, standard input has not",
     input_still_open_advice: "--recv-only leaves at once",
 };

@@ -86,6 +86,14 @@ pub enum Event<'a> {
     },
     /// A client's connection, on its own new socket.
     Accepted(Conversation<'a>),
+    /// A connection that came after the end of an input that others have got. Only the first one is reported.
+    NoInput {
+        /// The connection.
+        #[serde(flatten)]
+        name: Conversation<'a>,
+        /// The input.
+        text: &'a str,
+    },
     /// Bytes that moved.
     #[serde(skip)]
     Data(Data<'a>),

@@ -256,7 +256,7 @@ impl Tap for Explain {
             Event::Closed(state) => self.closed(state),
             #[rustfmt::skip]
             Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
-            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_)
             | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)

@@ -137,7 +137,7 @@ impl Tap for HexDump {
             | Event::Accepted(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
             | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-            | Event::Oversized { .. }
+            | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_)
             | Event::Failed(_) | Event::Ended { .. } => {}

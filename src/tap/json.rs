@@ -150,7 +150,7 @@ impl Tap for Events {
             | Event::Connected { .. } | Event::Accepted(_) | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-            | Event::Oversized { .. }
+            | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Exited(_) | Event::Closed(_) | Event::Failed(_) => self.put(time, event),
         }

@@ -261,6 +261,7 @@ impl<W: Write> Tap for Lines<W> {
                 limit,
                 datagrams,
             } => self.oversized(flow, [*bytes, *limit], *datagrams),
+            Event::NoInput { name, text } => self.line("late", format!("{name}  {text}")),
             Event::Dropped(drop) => self.line("dropped", kernel_drop(drop)),
             Event::Waiting { socket, text } => self.line("waiting", format!("{socket}  {text}")),
             Event::Omitted { reports } => self.line("omitted", omitted(*reports)),
@@ -291,7 +292,7 @@ fn detail_of(event: &Event<'_>) -> Detail {
         #[rustfmt::skip]
         Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-        | Event::Oversized { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
+        | Event::Oversized { .. } | Event::NoInput { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
         | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }

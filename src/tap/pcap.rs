@@ -256,7 +256,7 @@ impl Tap for Pcap {
             | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
             | Event::Open { .. } | Event::ProbeFailed(_)
             | Event::Unreachable(_) | Event::Ignored { .. } | Event::Rejected { .. }
-            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_)
             | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)

@@ -74,7 +74,7 @@ impl Tap for Progress {
             | Event::Open { .. } | Event::ProbeFailed(_) | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
-            | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. }
             | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
             | Event::Closed(_) | Event::Sockets(_) | Event::Failed(_) => {}

@@ -118,7 +118,7 @@ impl Tap for Stats {
             | Event::ProbeFailed(_) | Event::Connected { .. } | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
-            | Event::Truncated { .. } | Event::Oversized { .. }
+            | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. }
             | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
             | Event::Sockets(_) | Event::Failed(_) => {}

@@ -266,6 +266,7 @@ fn stream_events(tap: &mut dyn Tap) {
         Event::Broken { name, error: &reset, call: None },
         Event::Broken { name, error: &timed_out, call: None },
         Event::Waiting { socket, text: "for the input".to_owned() },
+        Event::NoInput { name, text: "the input has ended" },
         exited(3 << 8),
         exited(9),
     ]);

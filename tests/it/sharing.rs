@@ -349,3 +349,22 @@ fn a_finished_client_that_reads_nothing_is_dropped() {
     next.write_all(b"next").unwrap();
     assert_eq!(read_len(&next, 4), b"next");
 }
+
+/// The first client has got all of it, and the others should not wait.
+#[test]
+fn a_client_that_comes_after_the_end_of_the_input_is_reported_once() {
+    let server = tuplecat("tcp-listen -k 0").says("for the first").start();
+    for number in 1..=3 {
+        let client = connect(server.ready());
+        let expected: &[u8] = if number == 1 { b"for the first" } else { b"" };
+        assert_eq!(read_all(&client), expected);
+    }
+    server.signal(Signal::TERM);
+    let done = server.wait().exits(143);
+    let line = done.line("late");
+    assert!(
+        line.ends_with("#2  standard input has ended: this client gets nothing of it"),
+        "{line}"
+    );
+    assert_eq!(done.err.matches("late ").count(), 1, "{}", done.err);
+}
