@@ -25,14 +25,12 @@ pub struct DialogueOptions {
 impl DialogueOptions {
     /// Returns true if a step waits for data.
     pub fn expects(&self) -> bool {
-        let mut steps = self.steps.0.iter();
-        steps.any(|step| matches!(step, Step::Expect(_)))
+        self.steps.0.iter().any(Step::expects)
     }
 
     /// Returns true if a step sends data.
     pub fn sends(&self) -> bool {
-        let mut steps = self.steps.0.iter();
-        steps.any(|step| matches!(step, Step::Send(_)))
+        self.steps.0.iter().any(|step| !step.expects())
     }
 
     /// Returns the reason why the options are not valid beside those that shape the input.
@@ -126,7 +124,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Step::Send(bytes) => format!("say {}", bytes.escape_ascii()),
-                Step::Expect(pattern) => match pattern.text() {
+                Step::Expect(pattern) => match &pattern.text {
                     PatternText::Bytes(bytes) => format!("hear {}", bytes.escape_ascii()),
                     PatternText::Regex(text) => format!("hear /{text}/"),
                 },

@@ -171,11 +171,6 @@ impl HexText {
         }
     }
 
-    fn check_whole(&self) -> Result<(), Failure> {
-        let error = || self.error("the second hexadecimal digit of a byte is missing");
-        self.high.map_or(Ok(()), |_| Err(error()))
-    }
-
     fn error(&self, text: &str) -> Failure {
         let Self { line, column, .. } = self;
         let text = format!("cannot read the input: line {line}, column {column}: {text}");
@@ -207,7 +202,9 @@ impl Decoder for HexText {
     }
 
     fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
-        self.check_whole()?;
+        if self.high.is_some() {
+            return Err(self.error("the second hexadecimal digit of a byte is missing"));
+        }
         frames.cut()
     }
 

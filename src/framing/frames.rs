@@ -40,7 +40,8 @@ impl Budget {
 #[derive(Debug)]
 pub struct Frames {
     boundaries: Boundaries,
-    budget: Budget,
+    /// Limit of the current batch.
+    pub budget: Budget,
     batch: Batch,
     /// Place in the batch where the current frame starts, and of its next byte.
     start: usize,
@@ -65,11 +66,6 @@ impl Frames {
             count: 0,
             before: 0,
         }
-    }
-
-    /// Sets the limit of the current batch.
-    pub fn set_budget(&mut self, budget: Budget) {
-        self.budget = budget;
     }
 
     /// Returns true if the budget is used up.
@@ -101,12 +97,10 @@ impl Frames {
             && self.len() + bytes.len() > limit
         {
             self.excess += bytes.len();
-            return match self.len() {
-                len if len > MEASURE_LIMIT => {
-                    Err(self.too_long("more than ", MEASURE_LIMIT, limit))
-                }
-                _ => Ok(()),
-            };
+            if self.len() > MEASURE_LIMIT {
+                return Err(self.too_long("more than ", MEASURE_LIMIT, limit));
+            }
+            return Ok(());
         }
         let end = self.end + bytes.len();
         self.batch.grow(end)[self.end..end].copy_from_slice(bytes);
@@ -247,14 +241,14 @@ mod tests {
             frames: 3,
             bytes: 4,
         };
-        frames.set_budget(budget);
+        frames.budget = budget;
         assert!(!frames.is_full());
         frames.extend(b"abcd").unwrap();
         assert!(!frames.is_full(), "before the boundary nothing counts");
         frames.cut().unwrap();
         assert!(frames.is_full());
         frames.flush(&mut batch);
-        frames.set_budget(budget);
+        frames.budget = budget;
         for _ in 0..3 {
             assert!(!frames.is_full());
             frames.cut().unwrap();

@@ -139,7 +139,7 @@ pub(super) mod tests {
         budget: Budget,
     ) -> (Vec<Vec<u8>>, Option<Failure>) {
         let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
-        frames.set_budget(budget);
+        frames.budget = budget;
         let (mut batch, mut found) = (Batch::default(), Vec::new());
         let mut pieces = text.chunks(step.min(text.len()).max(1));
         let mut piece: &[u8] = &[];

@@ -150,11 +150,7 @@ fn settings(
         max_datagram: datagrams.max_datagram,
         multicast_if: multicast::output_interface(&options.groups, Some(target)),
         fail_on_loss: datagrams.fail_on_loss,
-        wanted: if sendto.probe {
-            Some(1)
-        } else {
-            sendto.replies.or(datagrams.count)
-        },
+        wanted: (sendto.probe.then_some(1)).or(sendto.replies.or(datagrams.count)),
         max_bytes: common.ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
         ..defaults

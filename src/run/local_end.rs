@@ -57,7 +57,8 @@ pub(crate) enum ClientOutput {
 /// Program to start, and the children that run it.
 #[derive(Clone)]
 pub(crate) struct Children {
-    supervisor: Supervisor,
+    /// The end that reaps the children, for the pump to attend to.
+    pub(super) supervisor: Supervisor,
     pub(crate) scope: ChildScope,
     /// Treatment of the line ends in their output.
     ends: LineEnds,
@@ -182,11 +183,6 @@ impl Children {
         };
         let child = Child::new(&self.supervisor, caller, shape, self.ends)?;
         Ok(Box::new(child))
-    }
-
-    /// Returns the end that reaps children, for the pump to attend to.
-    pub(super) fn supervisor(&self) -> Supervisor {
-        self.supervisor.clone()
     }
 
     /// Waits for all children after the pump has ended with `end`; a failed child may fail the run.

@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
         let mut pump = pump.context("cannot wait for descriptors")?;
         let children = self.local.children();
         if let Some(children) = children {
-            pump.attend(Box::new(children.supervisor()));
+            pump.attend(Box::new(children.supervisor.clone()));
         }
         begin(&mut pump);
         // A program would inherit the sandbox, and not know why its calls fail.

@@ -236,12 +236,7 @@ impl ChildSlot {
 
     /// Starts the child for `caller` while there is room. Its standard input is `input`, or else a pipe.
     pub fn start(&self, caller: Caller, input: Option<File>) -> io::Result<ChildPipes> {
-        let Inner {
-            program,
-            room,
-            state,
-            ..
-        } = &*self.supervisor.0;
+        let (program, state) = (&self.supervisor.0.program, &self.supervisor.0.state);
         state.borrow_mut().queue.remove(&self.number);
         let mut command = program.command(&caller);
         command
@@ -260,7 +255,7 @@ impl ChildSlot {
         };
         state.borrow_mut().processes.insert(self.number, process);
         if !self.supervisor.has_room() {
-            rustix::io::read(room, &mut [0; 8])?;
+            rustix::io::read(self.supervisor.room(), &mut [0; 8])?;
         }
         let output = output.ok_or(ErrorKind::BrokenPipe)?;
         if let Some(input) = &input {

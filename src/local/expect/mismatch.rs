@@ -69,7 +69,7 @@ impl Received {
 
 /// Returns several lines: the pattern and the reason, then the expected and the received data in hexadecimal.
 pub(super) fn explain(pattern: &Pattern, received: &Received, reason: &str) -> String {
-    let mut text = match pattern.text() {
+    let mut text = match &pattern.text {
         PatternText::Bytes(bytes) => format!("--expect '{}': {reason}", title(&typed(bytes))),
         PatternText::Regex(regex) => {
             let regex = Escaped(regex).to_string();
@@ -78,7 +78,7 @@ pub(super) fn explain(pattern: &Pattern, received: &Received, reason: &str) -> S
     };
     let mut from = 0;
     let mut mark = None;
-    if let PatternText::Bytes(expected) = pattern.text() {
+    if let PatternText::Bytes(expected) = &pattern.text {
         let (start, same) = best_start(expected, &received.first);
         // Both are shown from the row in which they differ.
         let row = same.saturating_sub(1) / ROW_SIZE * ROW_SIZE;

@@ -24,6 +24,13 @@ pub enum Step {
     Expect(Pattern),
 }
 
+impl Step {
+    /// Returns true if it waits for data.
+    pub fn expects(&self) -> bool {
+        matches!(self, Self::Expect(_))
+    }
+}
+
 /// Description of a dialogue.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -131,8 +138,7 @@ impl Exchange {
     /// Moves on to the expectation at `step` or after it.
     fn expect_from(&mut self, step: usize) {
         let steps = &self.script.steps;
-        let is_expect = |step: &Step| matches!(step, Step::Expect(_));
-        let next = steps.iter().skip(step).position(is_expect);
+        let next = steps.iter().skip(step).position(Step::expects);
         self.met = next.map_or(steps.len(), |at| step + at);
         self.search = self.expected().map(Pattern::search);
         self.received = Received::default();
@@ -150,23 +156,17 @@ impl Exchange {
         let mut steps = self.script.steps.iter().enumerate().skip(self.sent);
         let next = steps.find(|(_, step)| matches!(step, Step::Send(_)));
         let expects = self.search.is_some();
+        let ends_early = self.script.half_close == HalfClose::AfterSending;
         match (next, self.script.input) {
             (Some((at, _)), _) if at < self.met => Action::Send(at),
             _ if expects && self.peer == Peer::Finished => Action::End,
             (_, StdinUse::DuringScript) if expects && !self.input_has_ended => Action::Read,
-            (None, _) if expects && self.script.half_close == HalfClose::AfterSending => {
-                Action::End
-            }
+            (None, _) if expects && ends_early => Action::End,
             _ if expects => Action::Wait,
             (_, StdinUse::AfterScript) => Action::Read,
-            _ if self.has_expectations() => Action::Leave,
+            _ if self.script.steps.iter().any(Step::expects) => Action::Leave,
             _ => Action::End,
         }
-    }
-
-    fn has_expectations(&self) -> bool {
-        let mut steps = self.script.steps.iter();
-        steps.any(|step| matches!(step, Step::Expect(_)))
     }
 
     /// Puts the data of a step into `batch`.

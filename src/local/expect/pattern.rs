@@ -14,7 +14,8 @@ const AUTOMATON_SIZE: usize = 1 << 20;
 /// Pattern of bytes to find.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    text: PatternText,
+    /// The pattern as it is written.
+    pub text: PatternText,
     automaton: Arc<DFA>,
 }
 
@@ -51,11 +52,6 @@ impl Pattern {
             automaton: compile(text)?,
             text: PatternText::Regex(text.to_owned()),
         })
-    }
-
-    /// Returns the written form.
-    pub fn text(&self) -> &PatternText {
-        &self.text
     }
 
     /// Starts a search.
@@ -118,11 +114,7 @@ pub(super) enum Progress {
 impl Search {
     /// Searches the next chunk. A match ends as early as possible: `[0-9]+` matches the first digit.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Progress {
-        let Self {
-            automaton,
-            cache,
-            state,
-        } = self;
+        let (automaton, cache, state) = (&self.automaton, &mut self.cache, &mut self.state);
         for (at, &byte) in bytes.iter().enumerate() {
             *state = state.and_then(|state| automaton.next_state(cache, state, byte).ok());
             match *state {

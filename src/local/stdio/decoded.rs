@@ -124,8 +124,7 @@ impl Decoded {
     /// Decodes as many frames as may go now.
     fn decode(&mut self, batch: &mut Batch, now: Instant) -> Result<(), Failure> {
         let pace = self.pace.as_ref();
-        let budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.boundaries));
-        self.frames.set_budget(budget);
+        self.frames.budget = pace.map_or(Budget::ALL, |pace| pace.budget(now, self.boundaries));
         let mut text = &self.text[self.taken..];
         let result = if !text.is_empty() || !self.has_ended {
             self.decoder.decode(&mut text, &mut self.frames)

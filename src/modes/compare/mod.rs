@@ -60,7 +60,7 @@ impl Step {
 
 pub(super) fn run(options: &Compare) -> Result<()> {
     let scene = Scene::new(options)?;
-    let address = scene.ip().to_string();
+    let address = scene.ip.to_string();
     let steps = experiments::all(&scene).context("an experiment failed");
     let mut steps = steps.with_context(|| format!("cannot compare on {address}"))?;
     steps.push(speed::measure(&scene).context("a measurement failed")?);

@@ -29,7 +29,8 @@ pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Scene of all experiments.
 pub(super) struct Scene {
-    ip: IpAddr,
+    /// Our address.
+    pub(super) ip: IpAddr,
     signals: Signals,
     pub(super) clients: usize,
     pub(super) message: String,
@@ -88,11 +89,6 @@ impl Scene {
             clients: options.clients.into(),
             message: options.message.clone(),
         })
-    }
-
-    /// Returns our address.
-    pub(super) fn ip(&self) -> IpAddr {
-        self.ip
     }
 
     /// Returns our address with a port.
