@@ -1,7 +1,7 @@
 //! One line an event on standard error, for people.
 //! Every line names its socket: a listening socket by its address, a connection by its 4-tuple, a datagram by its sender.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::phrases::{
     self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, omitted, size, totals,
     transfer,
 };
-use super::{Data, Event, Rejection, SocketState, Tap, Target};
+use super::{Data, Event, IcmpError, Rejection, SocketState, Tap, Target};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
 use crate::flow::{Direction, Flow};
@@ -49,6 +49,8 @@ pub struct Lines<W> {
     detail: Detail,
     palette: Palette,
     announced: HashSet<(Flow, Direction)>,
+    /// ICMP errors for each target, by their text.
+    refused: HashMap<(Flow, String), u64>,
     /// Failed attempts, reported if another one succeeds: if none does, the error of the run names them all.
     failed: Vec<String>,
     /// With errors only, the breaks that the error of the run may name as well.
@@ -65,6 +67,7 @@ impl<W: Write> Lines<W> {
             detail,
             palette,
             announced: HashSet::new(),
+            refused: HashMap::new(),
             failed: Vec::new(),
             broken: Vec::new(),
             retry_is_reported: false,
@@ -178,6 +181,35 @@ impl<W: Write> Lines<W> {
         is_first || self.reports_all()
     }
 
+    /// Reports the first ICMP error for each target; the others are counted.
+    fn refused(&mut self, error: &IcmpError<'_>) {
+        let has_room = self.refused.len() < ANNOUNCED_MAX;
+        let key = (error.flow.clone(), error.reason.to_owned());
+        let count = match self.refused.get_mut(&key) {
+            Some(count) => count,
+            None if has_room => self.refused.entry(key).or_default(),
+            None => return,
+        };
+        *count += 1;
+        if *count == 1 || self.reports_all() {
+            self.line("refused", icmp_error(error));
+        }
+    }
+
+    fn closed(&mut self, state: &SocketState) {
+        if !state.identity.transport().is_stream() && !self.reports_all() {
+            for ((flow, reason), count) in std::mem::take(&mut self.refused) {
+                if count > 1 {
+                    let flow = flow.arrow(Direction::Outgoing);
+                    self.line("refused", format!("{flow}  {reason}, {count} in all"));
+                }
+            }
+        }
+        if self.reports(Detail::Events) {
+            self.line("closed", totals(state));
+        }
+    }
+
     fn oversized(&mut self, flow: &Flow, [bytes, limit]: [usize; 2], datagrams: u64) {
         let flow = flow.arrow(Direction::Outgoing);
         let so_far = match datagrams {
@@ -207,7 +239,10 @@ impl<W: Write> Lines<W> {
     /// Lists every socket, and below it what its buffers hold.
     fn table(&mut self, states: &[SocketState]) {
         for state in states {
-            self.line("socket", format!("{}  {}", totals(state), state.state));
+            match state.state {
+                "peer" => self.line("peer", totals(state)),
+                word => self.line("socket", format!("{}  {word}", totals(state))),
+            }
             if state.unsent.is_some() {
                 self.line("", buffers(state));
             }
@@ -240,7 +275,7 @@ impl<W: Write> Tap for Lines<W> {
             Event::Broken { name, error, .. } => {
                 self.broken(format!("{}  {}", broken(*name), describe(error)));
             }
-            Event::Unreachable(error) => self.line("refused", icmp_error(error)),
+            Event::Unreachable(error) => self.refused(error),
             Event::Ignored { flow, bytes } => self.ignored(flow, *bytes),
             Event::Rejected {
                 flow,
@@ -269,7 +304,7 @@ impl<W: Write> Tap for Lines<W> {
             Event::Transferred(sum) => self.line("transfer", transfer(sum)),
             Event::Peers(states) => self.peers(states),
             Event::Exited(end) => self.line("exited", child_end(end)),
-            Event::Closed(state) => self.line("closed", totals(state)),
+            Event::Closed(state) => self.closed(state),
             Event::Sockets(states) => self.table(states),
             Event::Failed(failure) if !failure.message.is_empty() => self.broken.clear(),
             Event::Called(_) | Event::Failed(_) | Event::Ended { .. } => {}
@@ -293,11 +328,11 @@ fn detail_of(event: &Event<'_>) -> Detail {
         Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
         | Event::Oversized { .. } | Event::NoInput { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
-        | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_) => Detail::Errors,
+        | Event::Exited(_) | Event::Sockets(_) | Event::Closed(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
         | Event::Retrying { .. } | Event::Open { .. } | Event::Connected { .. }
-        | Event::Accepted(_) | Event::Data(_) | Event::Peers(_) | Event::Closed(_)
+        | Event::Accepted(_) | Event::Data(_) | Event::Peers(_)
         | Event::Ended { .. } => Detail::Events,
         #[rustfmt::skip]
         Event::Connecting(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
@@ -394,9 +429,9 @@ mod tests {
             ],
         );
         let expected = "\
-listening  tcp 127.0.0.1:9000 (loopback only; '*' 9000 listens on every interface)
+listening  tcp 127.0.0.1:9000 (this machine only)
 accepted   tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1
-closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  received 12, sent 0 bytes in 0.00 s
+closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  in 12 B, out 0 B, 0.00 s
 ";
         assert_eq!(text, expected);
     }

@@ -67,6 +67,11 @@ fn datagrams_with_bytes(count: Count) -> String {
     format!("{} ({})", datagrams(count.chunks), Bytes(count.bytes))
 }
 
+/// The same, for closing lines.
+fn datagrams_and_bytes(count: Count) -> String {
+    format!("{} ({} B)", datagrams(count.chunks), count.bytes)
+}
+
 /// The size of bytes that moved together.
 pub(super) fn size(data: &Data<'_>) -> String {
     let bytes = Bytes(data.len as u64);
@@ -84,12 +89,7 @@ pub(super) fn at_least(is_minimum: bool) -> &'static str {
 /// The name of a bound socket, its reach, and how to change that.
 pub(super) fn bound(socket: &Identity, reach: Reach) -> String {
     let reach = match reach {
-        Reach::Loopback => {
-            let port = socket.local().inet().map_or(0, |local| local.port());
-            let is_stream = socket.transport().is_stream();
-            let verb = if is_stream { "listens" } else { "receives" };
-            &format!(" (loopback only; '*' {port} {verb} on every interface)")
-        }
+        Reach::Loopback => " (this machine only)",
         Reach::Address => "",
         Reach::EveryIpv4 => " (every interface, IPv4 only)",
         Reach::EveryIpv6 => " (every interface, IPv6 only)",
@@ -110,13 +110,13 @@ pub(super) fn totals(state: &SocketState) -> String {
     };
     let (received, sent) = (state.received, state.sent);
     let (received, sent) = if name.transport().is_stream() {
-        (received.bytes.to_string(), Bytes(sent.bytes).to_string())
+        (format!("{} B", received.bytes), format!("{} B", sent.bytes))
     } else {
-        (datagrams_with_bytes(received), datagrams_with_bytes(sent))
+        (datagrams_and_bytes(received), datagrams_and_bytes(sent))
     };
     let seconds = state.lasted.as_secs_f64();
     // Writing to memory does not fail; here and below.
-    let _ = write!(text, "  received {received}, sent {sent} in {seconds:.2} s");
+    let _ = write!(text, "  in {received}, out {sent}, {seconds:.2} s");
     if state.ignored > 0 {
         let _ = write!(text, ", {} ignored", state.ignored);
     }

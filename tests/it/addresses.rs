@@ -112,8 +112,8 @@ both! {
             ("* 0", "(every interface, IPv4 and IPv6)", true, true),
             ("-4 * 0", "(every interface, IPv4 only)", true, false),
             ("-6 * 0", "(every interface, IPv6 only)", false, true),
-            ("-6 0", "(loopback only; ", false, true),
-            ("0", "(loopback only; ", true, false),
+            ("-6 0", "(this machine only)", false, true),
+            ("0", "(this machine only)", true, false),
         ] {
             for (ip, gets_in) in [(V4, v4), (V6, v6)] {
                 let server = listens(transport).args(words).start();

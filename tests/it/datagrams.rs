@@ -149,14 +149,8 @@ fn the_target_is_a_peer_from_the_first_datagram_on() {
     let rows: Vec<&str> = rows.map(|row| row.split(" in ").next().unwrap()).collect();
     let row = |remote, counts| format!("peer       udp {sender} <- {remote}  {counts}");
     let expected = [
-        row(
-            own,
-            "received 1 datagram (4 bytes), sent 1 datagram (1 byte)",
-        ),
-        row(
-            strange,
-            "received 1 datagram (3 bytes), sent 0 datagrams (0 bytes)",
-        ),
+        row(own, "in 1 datagram (4 B), out 1 datagram (1 B)"),
+        row(strange, "in 1 datagram (3 B), out 0 datagrams (0 B)"),
     ];
     assert_eq!(rows, expected);
 }
@@ -172,7 +166,7 @@ fn a_connected_socket_is_named_by_its_4_tuple() {
     assert_eq!(done.text(), "answer");
     // The kernel rejects the stranger's datagram, so it is not reported.
     assert!(!done.err.contains("ignored"), "{}", done.err);
-    let pair = format!("udp {sender} <-> {own}  received 1 datagram (6 bytes)");
+    let pair = format!("udp {sender} <-> {own}  in 1 datagram (6 B)");
     assert!(done.line("closed").contains(&pair), "{}", done.err);
 }
 

@@ -199,7 +199,7 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
         .fails(1, "cannot write to standard output: file too large");
     assert!(fs::read(&path).unwrap() == sent[..8192]);
     // The bytes that were written were received before, and count.
-    let received = number_before(done.line("closed"), ", sent");
+    let received = number_before(done.line("closed"), " B, out");
     assert!(received >= 8192, "{}", done.err);
 
     let server = tuplecat("udp-bind 0").limited("-f 16");

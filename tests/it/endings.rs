@@ -296,7 +296,7 @@ fn a_signal_leaves_time_to_write_what_has_arrived() {
             "{side:?}: {} of 20000 bytes",
             done.out.len()
         );
-        assert!(done.line("closed").contains("received 20000, sent 0 bytes"));
+        assert!(done.line("closed").contains("in 20000 B, out 0 B"));
     }
 }
 

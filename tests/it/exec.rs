@@ -124,7 +124,7 @@ fn ten_megabytes_come_back_as_they_went() {
         );
         let done = server.wait().exits(0);
         let count = sent.len();
-        let totals = format!("received {count}, sent {count} bytes");
+        let totals = format!("in {count} B, out {count} B");
         assert!(done.line("closed").contains(&totals), "{}", done.err);
     }
 }

@@ -103,7 +103,7 @@ fn no_output_is_no_answer() {
     let done = server.wait().exits(0);
     assert!(is_silent_for(&quiet, Duration::ZERO));
     assert!(
-        done.line("closed").contains("sent 1 datagram (5 bytes)"),
+        done.line("closed").contains("out 1 datagram (5 B)"),
         "{}",
         done.err
     );

@@ -137,8 +137,8 @@ fn normalized(text: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let (tail, marker) = if let Some(tail) = rest.strip_prefix("'*' ") {
             (tail, "'*' PORT")
-        } else if let Some(tail) = rest.strip_prefix(" in ") {
-            (tail, " in T")
+        } else if let Some(tail) = rest.strip_prefix(", ") {
+            (tail, ", T")
         } else if let Some(tail) = rest.strip_prefix(':') {
             (tail, ":PORT")
         } else {
@@ -160,10 +160,8 @@ fn normalized(text: &str) -> String {
 
 #[test]
 fn variable_parts_are_replaced() {
-    let line =
-        "closed     tcp 127.0.0.1:40001 <-> [::1]:50312  #1  received 0, sent 3 bytes in 0.01 s";
-    let expected =
-        "closed     tcp 127.0.0.1:PORT <-> [::1]:PORT  #1  received 0, sent 3 bytes in T s";
+    let line = "closed     tcp 127.0.0.1:40001 <-> [::1]:50312  #1  in 0 B, out 3 B, 0.01 s";
+    let expected = "closed     tcp 127.0.0.1:PORT <-> [::1]:PORT  #1  in 0 B, out 3 B, T s";
     assert_eq!(normalized(line), expected);
 }
 

@@ -136,6 +136,6 @@ fn an_output_that_is_not_read_leaves_datagrams_to_the_kernel() {
     let done = server.wait().exits(130);
     let closed = done.line("closed");
     let written = arrived.finish().len() as u64;
-    assert_eq!(number_before(closed, " bytes)"), written, "{closed}");
+    assert_eq!(number_before(closed, " B)"), written, "{closed}");
     nothing_uncounted(closed, sent);
 }

@@ -130,15 +130,15 @@ fn the_table_and_the_closing_lines_count_for_each_peer() {
             .collect()
     };
     let count = |peer: &str, received: &str, sent: &str| {
-        format!("udp {address} <- {peer}  received {received}, sent {sent}")
+        format!("udp {address} <- {peer}  in {received}, out {sent}")
     };
-    let none = "0 datagrams (0 bytes)";
+    let none = "0 datagrams (0 B)";
     let peers = [
-        count(&own[0], "1 datagram (1 byte)", none),
-        count(&own[2], "1 datagram (1 byte)", none),
-        count(&own[1], "2 datagrams (2 bytes)", "1 datagram (6 bytes)"),
+        count(&own[0], "1 datagram (1 B)", none),
+        count(&own[2], "1 datagram (1 B)", none),
+        count(&own[1], "2 datagrams (2 B)", "1 datagram (6 B)"),
     ];
-    let total = format!("udp {address}  received 4 datagrams (4 bytes), sent 1 datagram (6 bytes)");
+    let total = format!("udp {address}  in 4 datagrams (4 B), out 1 datagram (6 B)");
     let expected = [&[total][..], &peers].concat();
     let prefixed = |word: &str, rows: &[String]| -> Vec<String> {
         rows.iter().map(|row| format!("{word:<10} {row}")).collect()
@@ -176,10 +176,7 @@ fn a_lock_holds_for_what_was_queued_before_it() {
         let line = format!("ignored    udp {address} <- {own}  3 bytes from another sender");
         assert_eq!(lines, [line], "only the first of each sender is reported");
         let closed = done.line("closed");
-        assert!(
-            closed.contains("received 3 datagrams (9 bytes)"),
-            "{closed}"
-        );
+        assert!(closed.contains("in 3 datagrams (9 B)"), "{closed}");
         assert!(closed.ends_with(", 3 ignored"), "{closed}");
     }
 }

@@ -99,14 +99,14 @@ both! {
         let server = server.wait().exits(0);
         match transport {
             Transport::Tcp => {
-                assert!(server.line("closed").contains("received 12, sent 0 bytes in "));
-                assert!(client.line("closed").contains("received 0, sent 12 bytes in "));
+                assert!(server.line("closed").contains("in 12 B, out 0 B, "));
+                assert!(client.line("closed").contains("in 0 B, out 12 B, "));
             }
             // The EOF datagram counts as a datagram.
             Transport::Udp => {
-                let received = "received 2 datagrams (12 bytes), sent ";
+                let received = "in 2 datagrams (12 B), out ";
                 assert!(server.line("closed").contains(received), "{}", server.err);
-                let sent = ", sent 2 datagrams (12 bytes) in ";
+                let sent = ", out 2 datagrams (12 B), ";
                 assert!(client.line("closed").contains(sent), "{}", client.err);
             }
         }
@@ -121,7 +121,7 @@ both! {
         server.signal(Signal::USR1);
         let row = server.err().wait_for_line("socket");
         assert!(row.contains(&format!("{transport} {}", server.ready())), "{row}");
-        assert!(row.contains("received 1"), "{row}");
+        assert!(row.contains("in 1 "), "{row}");
         client.write("y");
         server.out().wait_for("xy");
         server.close_stdin();
@@ -214,7 +214,7 @@ both! {
             let server = launch.start();
             let report = if on_terminal { Capture::start(person) } else { server.err().clone() };
             server.ready();
-            report.wait_for("loopback only");
+            report.wait_for("this machine only");
             let text = report.so_far();
             assert_eq!(text.contains(&0x1b), is_coloured, "{words} {variable:?} {on_terminal}");
         }
@@ -301,7 +301,7 @@ fn a_connection_is_in_the_table_with_its_state() {
     client.signal(Signal::USR1);
     let row = client.err().wait_for_line("socket");
     assert!(
-        row.contains(&format!("tcp {own} <-> {address}  received 0, sent 1 byte")),
+        row.contains(&format!("tcp {own} <-> {address}  in 0 B, out 1 B")),
         "{row}"
     );
     assert!(row.ends_with("  half-closed"), "{row}");
@@ -317,8 +317,8 @@ fn every_peer_of_a_socket_is_in_the_table() {
     two.0.send_to(b"22", address).unwrap();
     server.out().wait_for("122");
     server.signal(Signal::USR1);
-    for (peer, bytes) in [(one.1, "1 byte"), (two.1, "2 bytes")] {
-        let text = format!("udp {address} <- {peer}  received 1 datagram ({bytes})");
+    for (peer, bytes) in [(one.1, "1 B"), (two.1, "2 B")] {
+        let text = format!("udp {address} <- {peer}  in 1 datagram ({bytes})");
         server.err().wait_for(&text);
     }
 }

@@ -34,7 +34,7 @@ fn the_client_mode_prints_what_the_tutorial_server_writes() {
         let client = tuplecat("tcp-connect --on-peer-eof quit").to(address);
         let done = client.stdin(input).run().exits(0);
         assert_eq!(done.out, GREETING);
-        assert!(done.line("closed").contains("received 12, sent 0 bytes"));
+        assert!(done.line("closed").contains("in 12 B, out 0 B"));
         server.join().unwrap().unwrap();
     }
 }
@@ -44,7 +44,7 @@ fn the_listen_mode_greets_the_tutorial_client() {
     let server = tuplecat("tcp-listen 0").says(GREETING).start();
     assert_eq!(read_once(server.ready()).unwrap(), GREETING);
     let done = server.wait().exits(0);
-    assert!(done.line("closed").contains("received 0, sent 12 bytes"));
+    assert!(done.line("closed").contains("in 0 B, out 12 B"));
 }
 
 #[test]
