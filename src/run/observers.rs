@@ -66,12 +66,15 @@ pub(crate) fn observe<T>(
         signals,
         ready,
         taps: &mut taps,
-        console,
+        console: console.clone(),
     };
     let ended = mode(options, observers);
     let ended = ended.map_err(|error| Failure::of(&error));
     if let Err(failure) = &ended {
         taps.emit(&Event::Failed(failure));
+        if !failure.message.is_empty() && detail.is_some() {
+            console.begin_line();
+        }
     }
     // A run is done if everything is recorded as well.
     let recorded = write_rest(&mut taps, signals, deadline, &ended);

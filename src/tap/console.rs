@@ -1,8 +1,8 @@
 //! Standard error, which lines, dumps, events and a progress bar share.
 //! Nothing waits for its reader: reports that have no room are left out and counted, records are kept until they have.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice, Write};
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice, IsTerminal, Write};
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -28,6 +28,10 @@ pub struct Console {
 struct Stderr {
     /// The descriptor to wait for.
     fd: BorrowedFd<'static>,
+    /// True if standard output is the same terminal.
+    is_shared: bool,
+    /// True if the output on the same terminal has ended within a line.
+    is_mid_line: Cell<bool>,
     state: RefCell<Pending>,
 }
 
@@ -48,6 +52,8 @@ impl Console {
         };
         let stderr = Stderr {
             fd: rustix::stdio::stderr(),
+            is_shared: is_one_terminal(),
+            is_mid_line: Cell::new(false),
             state: RefCell::new(state),
         };
         Self {
@@ -71,6 +77,22 @@ impl Console {
         }
     }
 
+    /// Notes how the output on a terminal has ended, so that the next report begins a line.
+    pub fn note_output(&self, is_at_line_start: bool) {
+        if let Some(stderr) = self.stderr.as_ref().filter(|stderr| stderr.is_shared) {
+            stderr.is_mid_line.set(!is_at_line_start);
+        }
+    }
+
+    /// Ends the line that the output has begun on the same terminal.
+    pub fn begin_line(&self) {
+        if let Some(stderr) = &self.stderr
+            && stderr.is_mid_line.replace(false)
+        {
+            stderr.state.borrow_mut().bytes.push(b'\n');
+        }
+    }
+
     /// Returns the bar, if there is one.
     pub(super) fn bar(&self) -> Option<&ProgressBar> {
         self.bar.as_ref()
@@ -79,6 +101,7 @@ impl Console {
     /// Writes whole reports, or leaves them out if too much waits for the reader.
     pub(super) fn report(&self, bytes: &[u8]) {
         let Some(stderr) = &self.stderr else { return };
+        self.begin_line();
         // A failed write to standard error cannot be reported, and the traffic matters more.
         let _ = self.write_pending();
         let mut pending = stderr.state.borrow_mut();
@@ -94,6 +117,7 @@ impl Console {
 
     /// Writes a part of a record.
     pub(super) fn record(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.begin_line();
         if let Some(stderr) = &self.stderr {
             stderr.state.borrow_mut().bytes.extend_from_slice(bytes);
         }
@@ -154,6 +178,13 @@ impl Tap for Console {
     fn take_omitted(&mut self) -> u64 {
         self.omitted()
     }
+}
+
+/// Returns true if standard output and standard error are the same terminal.
+fn is_one_terminal() -> bool {
+    let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
+    let device = |fd| rustix::fs::fstat(fd).map(|status| status.st_rdev);
+    stdout.is_terminal() && stderr.is_terminal() && device(stdout) == device(stderr)
 }
 
 impl Write for Console {

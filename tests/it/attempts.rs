@@ -53,7 +53,7 @@ fn data_before_an_early_reset_is_kept() {
             let done = done.exits(7);
             assert_eq!(done.text(), "busy");
             assert!(done.errors().starts_with("tcp "), "{}", done.err);
-            assert!(done.line("closed").contains("received 4, "));
+            assert!(done.line("closed").contains("in 4 B, "));
         }
     }
 }

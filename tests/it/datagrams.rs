@@ -146,7 +146,7 @@ fn the_target_is_a_peer_from_the_first_datagram_on() {
     stranger.send_to(b"two", sender).unwrap();
     let done = running.wait().exits(0);
     let rows = lines(&done, "peer").into_iter();
-    let rows: Vec<&str> = rows.map(|row| row.split(" in ").next().unwrap()).collect();
+    let rows: Vec<&str> = rows.map(|row| row.rsplit_once(", ").unwrap().0).collect();
     let row = |remote, counts| format!("peer       udp {sender} <- {remote}  {counts}");
     let expected = [
         row(own, "in 1 datagram (4 B), out 1 datagram (1 B)"),

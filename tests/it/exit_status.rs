@@ -57,7 +57,7 @@ both! {
             server.signal(signal);
             let done = server.wait().exits(status);
             assert_eq!(done.text(), "before");
-            assert!(done.line("closed").contains("received "));
+            assert!(done.line("closed").contains("  in "));
             client.signal(signal);
             client.wait().exits(status);
         }

@@ -154,7 +154,7 @@ fn blocks_of_a_file_have_the_same_boundaries_on_every_path() {
                 taker.join().unwrap().iter().eq(text.chunks(size)),
                 "{words}"
             );
-            let total = format!("sent {} datagrams ({} bytes)", count + 1, text.len());
+            let total = format!("out {} datagrams ({} B)", count + 1, text.len());
             assert!(done.line("closed").contains(&total), "{}", done.err);
         }
     }

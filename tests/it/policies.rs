@@ -126,7 +126,7 @@ fn the_table_and_the_closing_lines_count_for_each_peer() {
     let rows = |word: &str| -> Vec<String> {
         let lines = done.err.lines().filter(|line| line.starts_with(word));
         lines
-            .map(|line| line.split(" in ").next().unwrap().to_owned())
+            .map(|line| line.rsplit_once(", ").unwrap().0.to_owned())
             .collect()
     };
     let count = |peer: &str, received: &str, sent: &str| {
@@ -139,12 +139,13 @@ fn the_table_and_the_closing_lines_count_for_each_peer() {
         count(&own[1], "2 datagrams (2 B)", "1 datagram (6 B)"),
     ];
     let total = format!("udp {address}  in 4 datagrams (4 B), out 1 datagram (6 B)");
-    let expected = [&[total][..], &peers].concat();
     let prefixed = |word: &str, rows: &[String]| -> Vec<String> {
         rows.iter().map(|row| format!("{word:<10} {row}")).collect()
     };
-    assert_eq!(rows("socket "), prefixed("socket", &expected));
-    assert_eq!(rows("peer "), prefixed("peer", &peers));
+    assert_eq!(rows("socket "), prefixed("socket", &[total]));
+    // In the table, then at the end.
+    let twice = [&peers[..], &peers].concat();
+    assert_eq!(rows("peer "), prefixed("peer", &twice));
 }
 
 /// Datagrams of other peers that were queued before the lock are dropped.

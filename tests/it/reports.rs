@@ -281,6 +281,117 @@ fn a_failure_is_reported_once_in_a_pipe() {
     assert!(line.ends_with(&name), "{line}");
 }
 
+/// A report begins a line, although what was received on the same terminal ended within one.
+#[test]
+fn a_report_begins_a_line() {
+    for words in ["", "-q"] {
+        let (person, process) = terminal();
+        let both = [process.try_clone().unwrap(), process];
+        let [stdout, stderr] = both.map(|file| Output::To(file.into()));
+        let server = tuplecat("tcp-listen --color never 0")
+            .args(words)
+            .stdout(stdout)
+            .stderr(stderr);
+        let server = server.stdin(Input::Held).start();
+        let seen = Capture::start(person);
+        let mut peer = connect(server.ready());
+        peer.write_all(b"Hello world").unwrap();
+        seen.wait_for("Hello world");
+        socket2::SockRef::from(&peer)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+        drop(peer);
+        server.wait().exits(7);
+        let next = if words.is_empty() {
+            "broken"
+        } else {
+            "tuplecat: "
+        };
+        seen.wait_for(&format!("Hello world\r\n{next}"));
+    }
+}
+
+/// One socket has one name from its first line to its last, and its peers stand below it.
+#[test]
+fn one_socket_has_one_name() {
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --reply-timeout 0.2")
+        .to(address)
+        .says("x")
+        .start();
+    let (_, own) = receive(&socket);
+    let done = client.wait().exits(0);
+    assert!(
+        done.line("sent").contains(&format!("udp {own} -> ")),
+        "{}",
+        done.err
+    );
+    assert!(
+        done.line("closed")
+            .starts_with(&format!("closed     udp {own}  in 0")),
+        "{}",
+        done.err
+    );
+    assert!(!done.err.contains("0.0.0.0"), "{}", done.err);
+
+    let server = tuplecat("udp-bind 0").start();
+    let peer = datagrams();
+    peer.0.send_to(b"1", server.ready()).unwrap();
+    server.out().wait_for("1");
+    server.signal(Signal::USR1);
+    let address = server.ready();
+    server.err().wait_for(&format!(
+        "peer       udp {address} <- {}  in 1 datagram",
+        peer.1
+    ));
+    let text = String::from_utf8(server.err().so_far()).unwrap();
+    assert_eq!(
+        text.lines()
+            .filter(|line| line.starts_with("socket "))
+            .count(),
+        1,
+        "{text}"
+    );
+}
+
+/// A failed probe of one port is one line; ICMP errors have one for each target, and a count.
+#[test]
+fn a_refusal_is_reported_once() {
+    let (_nobody, address) = refusing(Transport::Tcp);
+    let done = tuplecat("tcp-connect --probe").to(address).run().exits(5);
+    assert_eq!(
+        done.err,
+        format!("tuplecat: cannot connect to {address}: connection refused\n")
+    );
+    let (_nobody, address) = refusing(Transport::Udp);
+    let client = tuplecat("udp-sendto --in line --delay 5ms --reply-timeout 0").to(address);
+    let err = client.says("x\n".repeat(100)).run().err;
+    let lines: Vec<_> = err
+        .lines()
+        .filter(|line| line.starts_with("refused "))
+        .collect();
+    assert_eq!(lines.len(), 2, "{err}");
+    assert!(lines[1].ends_with(" in all"), "{err}");
+}
+
+/// Lines about one IPv4 socket or conversation fit 80 columns; only closing lines may be longer.
+#[test]
+fn a_line_fits_80_columns() {
+    let server = tuplecat("tcp-listen -v 0").start();
+    speaks(Transport::Tcp, server.ready())
+        .says("x")
+        .run()
+        .exits(0);
+    let udp = tuplecat("udp-bind -v --count 1 0").start();
+    let client = tuplecat("udp-sendto --reply-timeout 0").to(udp.ready());
+    client.says("x").run().exits(0);
+    for done in [server.wait().exits(0), udp.wait().exits(0)] {
+        for line in done.err.lines().filter(|line| !line.starts_with("closed")) {
+            assert!(line.len() <= 80, "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_listener_without_clients_is_in_the_table() {
     let server = tuplecat("tcp-listen 0").start();

@@ -213,7 +213,7 @@ fn stays(running: Running, reason: &str) {
     let done = running.wait().exits(6);
     assert_eq!(lines(done.err.as_bytes(), "waiting"), 1, "{}", done.err);
     assert!(
-        done.line("closed").contains("sent 0 datagrams"),
+        done.line("closed").contains("out 0 datagrams"),
         "{}",
         done.err
     );

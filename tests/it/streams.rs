@@ -217,7 +217,7 @@ fn closed_input_and_output_are_kinds_too() {
             .wait()
             .exits(0)
             .line("closed")
-            .contains("received 10000000,")
+            .contains("in 10000000 B,")
     );
 
     // Nothing arrives, so a closed standard output does not matter.

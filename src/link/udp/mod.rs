@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure, NO_FREE_PORT};
-use crate::flow::{Direction, Flow, Identity};
+use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
 use crate::tap::{Call, Event, IcmpError, Rejection, SocketState, Taps, Transfer};
@@ -461,8 +461,16 @@ impl End for Socket {
 }
 
 impl Link for Socket {
+    /// Returns the addresses that it has in every report: with one target, its own is the one that it sends from.
     fn identity(&self) -> Identity {
-        self.handle.identity()
+        match (&self.settings.audience, self.sender.first_flow()) {
+            (Audience::Target(_), Some(pair)) if self.handle.remote.is_none() => {
+                let port = self.handle.bound.port();
+                let own = SocketAddr::new(pair.local.ip(), port);
+                Identity::Socket(Transport::Udp, own.into())
+            }
+            _ => self.handle.identity(),
+        }
     }
 
     fn states(&self) -> Vec<SocketState> {

@@ -95,6 +95,9 @@ impl End for Stdio {
                     self.console.remove_bar();
                 }
                 let sent = output.send(batch, at);
+                if output.is_terminal() {
+                    self.console.note_output(output.is_at_line_start());
+                }
                 sent.map_err(|error| named("cannot write to standard output", error))?;
             }
             Destination::Files(files) => files.send(batch, at)?,

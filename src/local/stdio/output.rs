@@ -20,6 +20,8 @@ pub struct Output {
     /// Text of chunks that are taken, and how much of it is written.
     text: Vec<u8>,
     written: usize,
+    /// The last byte that was written.
+    last: Option<u8>,
 }
 
 /// Form of what is written.
@@ -36,6 +38,7 @@ impl Output {
             form: Form::Framed(framing),
             text: Vec::new(),
             written: 0,
+            last: None,
         }
     }
 
@@ -55,7 +58,11 @@ impl Output {
             }
             match &mut self.form {
                 Form::Framed(OutputFraming::Raw) => {
-                    return batch.write_with(at, |slices| write(&mut self.to, slices));
+                    return batch.write_with(at, |slices| {
+                        let count = write(&mut self.to, slices)?;
+                        self.last = last_of(slices, count);
+                        Ok(count)
+                    });
                 }
                 Form::Framed(framing) => framing.encode(batch, at, &mut self.text),
                 Form::Prefixed(lines) => lines.encode(batch, at, &mut self.text)?,
@@ -76,11 +83,18 @@ impl Output {
     fn flush(&mut self) -> io::Result<()> {
         while self.written < self.text.len() {
             let rest = [IoSlice::new(&self.text[self.written..])];
-            self.written += write(&mut self.to, &rest)?;
+            let count = write(&mut self.to, &rest)?;
+            self.last = last_of(&rest, count);
+            self.written += count;
         }
         self.text.clear();
         self.written = 0;
         Ok(())
+    }
+
+    /// Returns true unless the last byte that was written is within a line.
+    pub(super) fn is_at_line_start(&self) -> bool {
+        self.last.is_none_or(|byte| byte == b'\n')
     }
 
     /// Returns the descriptor to wait for.
@@ -120,6 +134,12 @@ impl Output {
             && matches!(self.to.kind(), Kind::Pipe | Kind::Regular | Kind::Null);
         is_plain.then(|| self.to.as_fd())
     }
+}
+
+/// Returns the last of the first `count` bytes.
+fn last_of(slices: &[IoSlice<'_>], count: usize) -> Option<u8> {
+    let bytes = slices.iter().flat_map(|slice| slice.iter());
+    bytes.copied().nth(count.checked_sub(1)?)
 }
 
 /// Writes some of the bytes.
