@@ -64,8 +64,8 @@ struct Chunk<'a> {
 struct Summary<'a> {
     #[serde(flatten)]
     event: &'a Event<'a>,
-    received: Count,
-    sent: Count,
+    #[serde(flatten)]
+    totals: PerDirection<Count>,
 }
 
 impl Events {
@@ -134,13 +134,8 @@ impl Tap for Events {
                 }
             }
             Event::Ended { .. } => {
-                let PerDirection { received, sent } = self.totals;
-                let summary = Summary {
-                    event,
-                    received,
-                    sent,
-                };
-                self.put(time, summary);
+                let totals = self.totals;
+                self.put(time, Summary { event, totals });
             }
             Event::Failed(failure) if failure.message.is_empty() => {}
             Event::Called(_) | Event::ProbeFailed(_) => {}

@@ -29,7 +29,7 @@ impl Count {
 }
 
 /// A value for each direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PerDirection<T> {
     /// From the network.
     pub received: T,
@@ -139,10 +139,8 @@ pub struct Meter {
     pub flow: Flow,
     /// Number of the connection, if it has one.
     pub conn: Option<u64>,
-    /// Bytes from the network.
-    pub received: Count,
-    /// Bytes to the network.
-    pub sent: Count,
+    /// Bytes that went through it.
+    pub totals: PerDirection<Count>,
 }
 
 impl Meter {
@@ -151,8 +149,7 @@ impl Meter {
         Self {
             flow,
             conn,
-            received: Count::default(),
-            sent: Count::default(),
+            totals: PerDirection::default(),
         }
     }
 
@@ -172,10 +169,7 @@ impl Meter {
         bytes: Option<&[u8]>,
         taps: &mut Taps,
     ) {
-        match direction {
-            Direction::Incoming => self.received.add(len, 1),
-            Direction::Outgoing => self.sent.add(len, 1),
-        }
+        self.totals.of(direction).add(len, 1);
         taps.emit(&Event::Data(Data {
             direction,
             flow: &self.flow,

@@ -95,7 +95,9 @@ impl Connection {
 
     /// Returns the bytes that may still be received.
     fn wanted(&self) -> usize {
-        let left = self.max_bytes.saturating_sub(self.meter.received.bytes);
+        let left = self
+            .max_bytes
+            .saturating_sub(self.meter.totals.received.bytes);
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
@@ -124,8 +126,8 @@ impl Connection {
         SocketState {
             conn: self.meter.conn,
             state: self.state(),
-            received: self.meter.received,
-            sent: self.meter.sent,
+            received: self.meter.totals.received,
+            sent: self.meter.totals.sent,
             unread: unread(&self.socket),
             unsent: unsent(&self.socket),
             path: tcp_info(&self.socket),
@@ -211,7 +213,7 @@ impl End for Connection {
         let is_closed = tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED");
         // Another call has taken the error, such as splice(2).
         self.is_broken |= is_closed && !self.is_finished;
-        if self.meter.sent.bytes == 0 {
+        if self.meter.totals.sent.bytes == 0 {
             return Ok(0);
         }
         // A FIN counts as one byte.
