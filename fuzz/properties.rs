@@ -138,10 +138,7 @@ pub(crate) fn frames(data: &[u8]) {
         1 => (InputFraming::Len32, OutputFraming::Len32),
         2 => (InputFraming::Nul, OutputFraming::Nul),
         3 => (InputFraming::Line, OutputFraming::Line),
-        4 => (
-            InputFraming::Dump(Direction::Incoming),
-            OutputFraming::Len32,
-        ),
+        4 => (InputFraming::DumpReceived, OutputFraming::Len32),
         _ => (InputFraming::Block(3), OutputFraming::Raw),
     };
     check_round_trip(input, output, data);

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, Command, Error};
+use clap::{Arg, Command, Error, ValueEnum};
 
 use super::values;
-use crate::flow::Direction;
 use crate::framing::pace::Pace;
 use crate::framing::{InputFraming, LineEnds, OutputFraming, ReplayTiming};
 
@@ -94,7 +93,7 @@ impl FramingOptions {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = matches!(self.input, InputFraming::Raw | InputFraming::Line);
-        let has_times = matches!(self.input, InputFraming::Dump(_));
+        let has_times = matches!(self.input, InputFraming::Dump | InputFraming::DumpReceived);
         if self.crlf && !has_lines {
             Some("--crlf is for '--in raw' and '--in line'")
         } else if self.delay == Some(Delay::Original) && !has_times {
@@ -127,19 +126,15 @@ enum InputForms {
     Stream,
 }
 
-/// The names of the formats of input, with their help.
-const FORMS: [(&str, &str); 9] = [
-    ("raw", "As it is; --datagram-size limits a datagram"),
-    ("line", "A line, without its line feed"),
-    ("nul", "Bytes up to a NUL, without it"),
-    ("len16", "Bytes after a 16-bit big-endian length"),
-    ("len32", "Bytes after a 32-bit big-endian length"),
-    ("hex", "Hex digits and spaces; a line is a datagram"),
-    ("dump", "Chunks that a dump (--hex) shows as sent"),
-    ("dump-received", "Chunks that a dump shows as received"),
-    (BLOCK, "N bytes; only the last datagram may have fewer"),
+/// The formats that make a stream.
+const STREAM_FORMATS: [InputFraming; 4] = [
+    InputFraming::Raw,
+    InputFraming::Hex,
+    InputFraming::Dump,
+    InputFraming::DumpReceived,
 ];
 
+/// The format of input that has a value of its own.
 const BLOCK: &str = "block:N";
 
 impl TypedValueParser for InputForms {
@@ -157,31 +152,25 @@ impl TypedValueParser for InputForms {
         let name = size.map_or(value, |_| OsStr::new(BLOCK));
         let values = self.possible_values().into_iter().flatten();
         let name = PossibleValuesParser::new(values).parse_ref(command, option, name)?;
-        Ok(match (name.as_str(), size) {
-            (_, Some(size)) => InputFraming::Block(values::payload(size).map_err(|error| {
-                let text = format!("invalid value '{text}' for '--in <FRAMING>': {error}");
-                Error::raw(ErrorKind::ValueValidation, text).format(&mut command.clone())
-            })?),
-            ("line", _) => InputFraming::Line,
-            ("nul", _) => InputFraming::Nul,
-            ("len16", _) => InputFraming::Len16,
-            ("len32", _) => InputFraming::Len32,
-            ("hex", _) => InputFraming::Hex,
-            ("dump", _) => InputFraming::Dump(Direction::Outgoing),
-            ("dump-received", _) => InputFraming::Dump(Direction::Incoming),
-            _ => InputFraming::Raw,
-        })
+        let Some(size) = size else {
+            return Ok(InputFraming::from_str(&name, false).unwrap_or_default());
+        };
+        let size = values::payload(size).map_err(|error| {
+            let text = format!("invalid value '{text}' for '--in <FRAMING>': {error}");
+            Error::raw(ErrorKind::ValueValidation, text).format(&mut command.clone())
+        })?;
+        Ok(InputFraming::Block(size))
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let is_offered = |name: &str| match self {
-            Self::Datagrams => true,
-            Self::Stream => ["raw", "hex", "dump", "dump-received"].contains(&name),
+        let formats = match self {
+            Self::Datagrams => InputFraming::value_variants(),
+            Self::Stream => &STREAM_FORMATS,
         };
-        let forms = FORMS.iter().filter(move |(name, _)| is_offered(name));
-        Some(Box::new(
-            forms.map(|&(name, help)| PossibleValue::new(name).help(help)),
-        ))
+        let help = "N bytes; only the last datagram may have fewer";
+        let block = (*self == Self::Datagrams).then(|| PossibleValue::new(BLOCK).help(help));
+        let formats = formats.iter().filter_map(ValueEnum::to_possible_value);
+        Some(Box::new(formats.chain(block)))
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use clap::ValueEnum;
+
 use crate::exit::Failure;
 use crate::flow::Direction;
 
@@ -21,25 +23,28 @@ use decoders::{Blocks, Delimited, HexText, Incomplete, LengthPrefixed};
 use replay::Replay;
 
 /// Form of the input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum InputFraming {
-    /// The result of one read is a frame.
+    /// As it is; --datagram-size limits a datagram
     #[default]
     Raw,
-    /// A line is a frame, without its line feed.
+    /// A line, without its line feed
     Line,
-    /// Bytes up to a NUL are a frame, without the NUL.
+    /// Bytes up to a NUL, without it
     Nul,
-    /// A frame follows its length in two bytes, big-endian.
+    /// Bytes after a 16-bit big-endian length
     Len16,
-    /// A frame follows its length in four bytes, big-endian.
+    /// Bytes after a 32-bit big-endian length
     Len32,
-    /// A frame has this many bytes; only the last one may have fewer.
-    Block(usize),
-    /// A line of hexadecimal digits is a frame.
+    /// Hex digits and spaces; a line is a datagram
     Hex,
-    /// A chunk that a dump shows in this direction is a frame.
-    Dump(Direction),
+    /// Chunks that a dump (--hex) shows as sent
+    Dump,
+    /// Chunks that a dump shows as received
+    DumpReceived,
+    /// A frame has this many bytes; only the last one may have fewer.
+    #[value(skip)]
+    Block(usize),
 }
 
 /// Times at which recorded frames are sent.
@@ -119,7 +124,8 @@ impl InputFraming {
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
             (Self::Hex, _) => Box::new(HexText::new()),
-            (Self::Dump(direction), _) => Box::new(Replay::new(direction, timing)),
+            (Self::Dump, _) => Box::new(Replay::new(Direction::Outgoing, timing)),
+            (Self::DumpReceived, _) => Box::new(Replay::new(Direction::Incoming, timing)),
         }
     }
 }
