@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -181,25 +181,22 @@ pub fn describe(error: &io::Error) -> String {
 /// Reason where the kernel was to choose a port, and every port is in use (ip(7)).
 pub const NO_FREE_PORT: &str = "no local port is free (net.ipv4.ip_local_port_range)";
 
+fn needs_scope(address: SocketAddrV6) -> bool {
+    let first = address.ip().segments()[0];
+    let is_link_local = matches!(first, 0xfe80..=0xfebf | 0xff01 | 0xff02 | 0xff11 | 0xff12);
+    is_link_local && address.scope_id() == 0
+}
+
 /// Returns the text of an error about an address.
 ///
 /// "Invalid argument" is all that the kernel says about a link-local one (RFC 4291, sections 2.5.6 and 2.7) without its interface.
 pub fn describe_at(error: &io::Error, address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V6(v6)
-            if error.kind() == ErrorKind::InvalidInput
-                && v6.scope_id() == 0
-                && matches!(
-                    v6.ip().segments()[0],
-                    0xfe80..=0xfebf | 0xff01 | 0xff02 | 0xff11 | 0xff12
-                ) =>
-        {
+    match (error.kind(), address) {
+        (ErrorKind::InvalidInput, SocketAddr::V6(v6)) if needs_scope(v6) => {
             let ip = v6.ip();
             format!("a link-local address needs its interface, as in '{ip}%eth0'")
         }
-        address if error.kind() == ErrorKind::AddrInUse && address.port() == 0 => {
-            NO_FREE_PORT.to_owned()
-        }
+        (ErrorKind::AddrInUse, address) if address.port() == 0 => NO_FREE_PORT.to_owned(),
         _ => describe(error),
     }
 }

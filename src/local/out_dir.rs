@@ -39,10 +39,8 @@ impl OpenDir {
             let access = Access::WRITE_OK | Access::EXEC_OK;
             rustix::fs::accessat(&dir, ".", access, AtFlags::empty()).map(|()| dir)
         });
-        let dir = opened.map_err(|error| {
-            let (path, reason) = (path.display(), describe(&error.into()));
-            Failure::new(Exit::Failed, format!("--out-dir '{path}': {reason}"))
-        })?;
+        let act = format!("--out-dir '{}'", path.display());
+        let dir = opened.map_err(|error| Failure::io(act, &error.into()))?;
         Ok(Self {
             path: path.to_owned(),
             descriptor: Rc::new(dir),

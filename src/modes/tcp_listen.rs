@@ -23,8 +23,8 @@ use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
 use crate::run::{
-    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Session, Side, Traffic,
-    affordable, refuse_open_program,
+    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Payload, Session, Side,
+    Traffic, affordable, refuse_open_program,
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
@@ -59,7 +59,7 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> 
     let clients = &options.clients;
     let mut traffic = Traffic::stream(&options.common);
     if clients.stdin_to == StdinTo::None {
-        traffic.leave_stdin();
+        traffic.replace_stdin(Payload::Nothing);
     }
     let mut session = Session::new(&options.common, Side::Server, traffic, observers);
     session.choose_peer_end(options.tcp.on_peer_eof);

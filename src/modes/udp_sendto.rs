@@ -21,7 +21,9 @@ use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
 use crate::flow::{Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
-use crate::run::{ChildScope, Deadline, LocalEnd, Observers, Session, Side, Traffic, lines};
+use crate::run::{
+    ChildScope, Deadline, LocalEnd, Observers, Payload, Session, Side, Traffic, lines,
+};
 use crate::socket::{multicast, open};
 use crate::tap::stats::FirstReply;
 use crate::tap::{Call, Event};
@@ -55,7 +57,7 @@ fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Sessi
 fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, Failure> {
     let mut traffic = Traffic::datagrams(&options.common, &options.datagrams, target)?;
     if options.sendto.probe {
-        traffic.send_at_least_one();
+        traffic.replace_stdin(Payload::Question);
     }
     Ok(traffic)
 }

@@ -16,4 +16,4 @@ pub(crate) use local_end::{
 pub(crate) use observers::{Observers, lines, observe};
 pub(crate) use retry::ATTEMPT_TIMEOUT;
 pub(crate) use session::{Session, Side};
-pub(crate) use traffic::Traffic;
+pub(crate) use traffic::{Payload, Traffic};

@@ -29,7 +29,7 @@ pub(crate) struct Traffic {
 
 /// Bytes to send.
 #[derive(Clone)]
-enum Payload {
+pub(crate) enum Payload {
     /// Nothing, beside what a script sends.
     Nothing,
     /// Standard input.
@@ -88,17 +88,10 @@ impl Traffic {
         }
     }
 
-    /// Leaves standard input alone.
-    pub(crate) fn leave_stdin(&mut self) {
+    /// Sends something else where standard input would be sent.
+    pub(crate) fn replace_stdin(&mut self, payload: Payload) {
         if matches!(self.payload, Payload::Stdin) {
-            self.payload = Payload::Nothing;
-        }
-    }
-
-    /// Sends an empty datagram where standard input gives nothing.
-    pub(crate) fn send_at_least_one(&mut self) {
-        if matches!(self.payload, Payload::Stdin) {
-            self.payload = Payload::Question;
+            self.payload = payload;
         }
     }
 

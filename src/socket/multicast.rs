@@ -55,10 +55,8 @@ pub(super) fn apply(
         );
         check("--join", "", result, "")?;
     }
-    options
-        .join
-        .iter()
-        .try_for_each(|membership| join(socket, versions, membership))
+    let mut memberships = options.join.iter();
+    memberships.try_for_each(|membership| join(socket, versions, membership))
 }
 
 fn send_through(socket: &Socket, index: u32) -> std::io::Result<()> {

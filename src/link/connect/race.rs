@@ -283,14 +283,14 @@ impl Race {
 /// Returns true for an error that only an established connection meets: a reset of an attempt is a refusal (RFC 9293, 3.10.7.3). A
 /// reset after the peer's FIN is reported as a broken pipe (write(2)).
 fn is_of_a_connection(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    code == Some(Errno::CONNRESET.raw_os_error()) || code == Some(Errno::PIPE.raw_os_error())
+    let error = Errno::from_io_error(error);
+    matches!(error, Some(Errno::CONNRESET | Errno::PIPE))
 }
 
 /// Returns true if `connect` goes on in the background (connect(2)).
 fn is_under_way(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    code == Some(Errno::INPROGRESS.raw_os_error()) || code == Some(Errno::INTR.raw_os_error())
+    let error = Errno::from_io_error(error);
+    matches!(error, Some(Errno::INPROGRESS | Errno::INTR))
 }
 
 fn target(remote: SocketAddr) -> Target {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::fs::Access;
 
-use crate::exit::{Exit, Failure, describe};
+use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Identity};
 use crate::pump::end::Link;
 use crate::tap::Conversation;
@@ -84,10 +84,8 @@ impl Program {
 fn find(name: &OsStr) -> Result<(), Failure> {
     let act = format!("cannot run '{}'", name.display());
     if name.as_encoded_bytes().contains(&b'/') {
-        return check_executable(Path::new(name)).map_err(|error| {
-            let text = format!("{act}: {}", describe(&error));
-            Failure::new(Exit::Failed, text)
-        });
+        let checked = check_executable(Path::new(name));
+        return checked.map_err(|error| Failure::io(act, &error));
     }
     let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut paths = env::split_paths(&folders).map(|folder| folder.join(name));
