@@ -111,7 +111,7 @@ impl Pump<'_> {
 
     /// Ends a link over which nothing has moved for as long as the limit allows, or the run, if there can be no other link.
     pub(super) fn check_idle(&mut self, id: NodeId) {
-        let (Some(limit), false) = (self.rules.idle_timeout, self.ending.is_leaving()) else {
+        let Some(limit) = self.rules.idle_timeout else {
             return;
         };
         if self.nodes.listeners.contains(&id) {
@@ -137,7 +137,10 @@ impl Pump<'_> {
         }
         let (limit, option) = (Seconds(limit), self.rules.words.idle_timeout);
         let text = format!("nothing was sent or received for {limit} ({option})");
-        if self.nodes.listeners.is_empty() {
+        if self.ending.is_leaving() {
+            // It waits for an acknowledgement.
+            self.give_up(Failure::new(Exit::TimedOut, text));
+        } else if self.nodes.listeners.is_empty() {
             self.leave(Err(Failure::new(Exit::TimedOut, text)));
         } else {
             self.reset_in_the_middle(id);

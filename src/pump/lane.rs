@@ -330,6 +330,10 @@ impl Pump<'_> {
         let is_done = self.hand_over(to, &in_flight.load, &mut at);
         if is_done || at != before {
             self.clock.moved();
+            if let Some(node) = self.nodes.get_mut(from) {
+                // Nothing is read from it meanwhile, but what was read from it goes on.
+                node.silence = Silence::new(self.clock.now);
+            }
         }
         let (Some(node), now) = (self.nodes.get_mut(to), self.clock.now) else {
             return;

@@ -68,6 +68,7 @@ impl Pump<'_> {
             if let Some(meter) = sink_end.meter {
                 meter.note(Direction::Outgoing, moved.put, None, self.taps);
             }
+            from.silence = Silence::new(self.clock.now);
             sink.silence = Silence::new(self.clock.now);
             self.clock.moved();
         }

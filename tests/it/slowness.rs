@@ -46,6 +46,36 @@ fn a_slow_reader_is_not_idle() {
     }
 }
 
+/// Nor is one whose bytes a slow reader of the output takes.
+#[test]
+fn a_slow_reader_of_output_is_not_idle() {
+    let sent = bytes(400_000);
+    for side in SIDES {
+        let (mut running, mut peer) = meet_with(side, "--idle-timeout 1", |launch| {
+            launch.stdin(Input::Held).stdout(Output::Held)
+        });
+        let mut out = running.take_stdout();
+        let expected = sent.clone();
+        let writer = thread::spawn(move || {
+            let _ = peer.write_all(&expected);
+            finish(&peer);
+            peer
+        });
+        let (mut got, mut chunk) = (Vec::new(), [0; 16 << 10]);
+        while got.len() < sent.len() {
+            thread::sleep(Duration::from_millis(150));
+            match out.read(&mut chunk).unwrap() {
+                0 => break,
+                count => got.extend_from_slice(&chunk[..count]),
+            }
+        }
+        assert!(got == sent, "{side:?}: {} of {}", got.len(), sent.len());
+        drop(writer.join().unwrap());
+        running.close_stdin();
+        running.wait();
+    }
+}
+
 /// A client of many is served to the end by each kind of local end as long as it acknowledges something.
 #[test]
 fn a_slow_client_is_served_to_the_end() {
@@ -120,8 +150,11 @@ fn having_enough_destroys_nothing_that_was_sent() {
 /// The time limit of the run holds also while it waits for an acknowledgement that never comes.
 #[test]
 fn leaving_takes_no_longer_than_the_run_may() {
-    for side in SIDES {
-        let words = "--on-stdin-eof quit --timeout 2";
+    for (side, limit) in SIDES
+        .into_iter()
+        .flat_map(|side| [(side, "--timeout 2"), (side, "--idle-timeout 2")])
+    {
+        let words = &format!("--on-stdin-eof quit {limit}");
         let (running, mut peer) = meet(side, words, Input::Bytes(bytes(150_000)));
         with_small_buffer(&peer);
         running.wait().exits(6);
