@@ -68,7 +68,10 @@ fn probe(
         let is_last = deadline.is_none() && ports.len() > 1;
         let round = if is_last { Round::Last } else { Round::Other };
         let mut reported = 0;
-        connector.connect_each(&lists, max_probes(&lists), &mut |number, ended, taps| {
+        // A port without a descriptor would seem to be closed.
+        let each = lists.iter().map(Vec::len).max().unwrap_or(1).max(1) as u64;
+        let most = usize::try_from(affordable(MAX_PROBES, each)).unwrap_or(1);
+        connector.connect_each(&lists, most, &mut |number, ended, taps| {
             let at = numbers[number];
             ports[at] = Port::from(ended);
             while reported < ports.len() && report(&mut ports[reported], round, taps) {
@@ -84,12 +87,6 @@ fn probe(
             ControlFlow::Continue(())
         })
     })
-}
-
-/// Returns how many ports are probed at once. A port without a descriptor would seem to be closed.
-fn max_probes(lists: &[Vec<SocketAddr>]) -> usize {
-    let each = lists.iter().map(Vec::len).max().unwrap_or(1).max(1) as u64;
-    usize::try_from(affordable(MAX_PROBES, each)).unwrap_or(1)
 }
 
 /// Reports a port that is open, and one that is not after the last round; returns true if its state is known.

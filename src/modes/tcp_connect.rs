@@ -40,9 +40,7 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     let (remote, max_bytes) = (established.remote, options.common.ends.max_bytes);
     let mut connection = Connection::new(established.socket, remote, None, max_bytes)
         .with_context(|| format!("cannot use the connection to {remote}"))?;
-    if let Some(error) = established.reset {
-        connection.note_reset(error);
-    }
+    connection.reset = established.reset;
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
         after: established.after,

@@ -99,9 +99,7 @@ impl HexDump {
 
     fn body(&mut self, mut offset: u64, bytes: &[u8]) {
         let limit = self.form.limit.unwrap_or(u64::MAX);
-        let shown = bytes
-            .len()
-            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let shown = usize::try_from(limit).map_or(bytes.len(), |limit| bytes.len().min(limit));
         let size = LINES_AT_ONCE * usize::from(self.form.width.max(1));
         for portion in bytes[..shown].chunks(size) {
             self.lines.append(self.sink.buffer(), offset, portion);

@@ -38,7 +38,7 @@ pub struct Connection {
     /// A call has reported why the connection is no more. From then on, 0 bytes are not the FIN of the peer.
     is_broken: bool,
     /// Reset that `connect` has met, to be reported behind what had come before it.
-    reset: Option<io::Error>,
+    pub reset: Option<io::Error>,
     /// Place among the clients of a listener, given back when this is dropped.
     _client: Option<Client>,
 }
@@ -71,11 +71,6 @@ impl Connection {
             reset: None,
             _client: client,
         }
-    }
-
-    /// Notes a reset that the socket has already reported. What had come before is received first.
-    pub fn note_reset(&mut self, error: io::Error) {
-        self.reset = Some(error);
     }
 
     /// The 4-tuple.
