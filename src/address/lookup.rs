@@ -320,7 +320,6 @@ pub fn interface_index(zone: &str) -> io::Result<u32> {
 }
 
 /// Returns the name of the interface with this index. The function of nix returns an empty one where there is none.
-#[must_use]
 pub fn interface_name(index: u32) -> Option<String> {
     let name = if_indextoname(index).ok()?.into_string().ok()?;
     Some(name).filter(|name| !name.is_empty())

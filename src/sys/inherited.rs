@@ -134,7 +134,6 @@ impl Inherited {
     }
 
     /// Standard error.
-    #[must_use]
     pub fn stderr() -> Self {
         Self::new(rustix::stdio::stderr(), OpenOptions::new().write(true))
     }

@@ -110,14 +110,12 @@ impl Taps {
     }
 
     /// Returns the most important of what waits for room.
-    #[must_use]
     pub fn backlog(&self) -> Option<Backlog<'_>> {
         let backlogs = self.taps.iter().filter_map(|tap| tap.backlog());
         backlogs.max_by_key(|backlog| backlog.content)
     }
 
     /// Returns true if the traffic has to wait for the reader of a record.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         let backlog = self.backlog();
         backlog.is_some_and(|backlog| backlog.content == Content::FullRecord)
