@@ -80,10 +80,13 @@ impl Clock {
     /// Returns true if it is known that nothing has moved since that time. After a time in which this process did not run, what has
     /// arrived meanwhile is looked at first, but not for long: all of it may be ignored.
     pub(super) fn has_looked(&mut self, since: Instant, is_runnable: bool) -> bool {
-        let overdue = self.overdue.filter(|&(begin, _)| begin == since);
-        let overdue = overdue.unwrap_or((since, self.now));
-        self.overdue = Some(overdue);
-        !is_runnable || self.now >= overdue.1 + LAST_LOOK
+        match self.overdue {
+            Some((begin, first)) if begin == since => !is_runnable || self.now >= first + LAST_LOOK,
+            _ => {
+                self.overdue = Some((since, self.now));
+                false
+            }
+        }
     }
 }
 
