@@ -1,5 +1,5 @@
 //! Dialogues: data to send (`--send`) and data to expect (`--expect`), in one order.
-//! [`Script`] is the plain data that the command line describes; [`Exchange`] is how far it has come; [`Dialogue`] acts on it.
+//! [`Script`] is the plain data that the command line describes; `Exchange` is how far it has come; [`Dialogue`] acts on it.
 
 use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::{Exit, Failure};
