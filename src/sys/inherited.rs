@@ -237,6 +237,11 @@ impl Inherited {
         Ok(len)
     }
 
+    /// Returns true for a socket of messages: a read gives one of them.
+    pub fn keeps_messages(&self) -> bool {
+        self.method == Method::Messages
+    }
+
     /// Returns true if a read gives something although the descriptor may not be ready.
     pub fn is_pending(&self) -> bool {
         !self.held.is_empty()

@@ -1,7 +1,7 @@
 //! Standard input: read as it is, or split into frames by a decoder, at a pace if there is one.
 //! Raw input needs no search for boundaries, so it is read straight into the batch.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -17,6 +17,9 @@ pub const STREAM_READ_SIZE: usize = 64 << 10;
 
 /// Bytes of datagrams that are read at once, about: one read and one send serve many of them.
 const DATAGRAMS_READ_SIZE: usize = 512 << 10;
+
+/// Bytes of messages after which no more of them are read at once.
+const MESSAGES_READ_SIZE: usize = 64 << 10;
 
 /// Datagrams, and their bytes, that the kernel cuts from one piece (`UDP_SEGMENT`, udp(7)).
 const SEGMENTS: usize = 64;
@@ -67,6 +70,7 @@ impl Input {
             block,
             held: Vec::new(),
             has_ended: false,
+            failure: None,
         })
     }
 
@@ -113,7 +117,7 @@ impl Input {
     /// Returns what to wait for before the next read.
     pub(super) fn wait(&self) -> Wait<'_> {
         let is_pending = match self {
-            Self::Raw(raw) => raw.has_ended,
+            Self::Raw(raw) => raw.has_ended || raw.failure.is_some(),
             Self::Decoded(decoded) => match decoded.due {
                 Some(due) => return Wait::time(due),
                 None => decoded.is_pending(),
@@ -151,15 +155,23 @@ pub struct Raw {
     /// Beginning of a block.
     held: Vec<u8>,
     has_ended: bool,
+    /// Error of a read that came after others in the same batch.
+    failure: Option<io::Error>,
 }
 
 impl Raw {
     fn recv(&mut self, batch: &mut Batch) -> io::Result<Arrival> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         if self.has_ended {
             return Ok(Arrival::End);
         }
         let read_size = match self.shape {
             Shape::Stream => STREAM_READ_SIZE,
+            Shape::Datagrams(size) if self.block.is_none() && self.from.keeps_messages() => {
+                return self.recv_messages(size, batch);
+            }
             Shape::Datagrams(size) => datagrams_read_size(size),
         };
         let space = &mut batch.space(read_size)[..read_size];
@@ -182,6 +194,38 @@ impl Raw {
         }
         batch.push_front(len, self.shape, None);
         Ok(Arrival::Data)
+    }
+
+    /// Reads the messages that are there, each into datagrams of its own of at most `size` bytes.
+    fn recv_messages(&mut self, size: usize, batch: &mut Batch) -> io::Result<Arrival> {
+        let read_size = datagrams_read_size(size);
+        let mut end = 0;
+        while end < MESSAGES_READ_SIZE {
+            // Room for as much with each read: what is too long for one is cut at whole datagrams.
+            let space = &mut batch.space(MESSAGES_READ_SIZE + read_size)[end..][..read_size];
+            match read(&mut self.from, space) {
+                Ok(0) => {
+                    self.has_ended = true;
+                    break;
+                }
+                Ok(count) => {
+                    for start in (0..count).step_by(size.max(1)) {
+                        batch.push_datagram(end + start, size.max(1).min(count - start));
+                    }
+                    end += count;
+                }
+                Err(error) if end == 0 => return Err(error),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(match end {
+            0 => Arrival::End,
+            _ => Arrival::Data,
+        })
     }
 }
 
