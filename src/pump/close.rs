@@ -26,11 +26,11 @@ use crate::tap::{Event, FailedCall};
 /// State of a lane since nothing more comes from its end.
 pub(super) struct Ended {
     since: Instant,
-    /// Whether a shared end has been given the end of this stream.
+    /// True once a shared end has been given the end of this stream.
     is_delivered: bool,
-    /// Whether the user knows what is being waited for.
+    /// True once the user knows what is being waited for.
     pub(super) is_reported: bool,
-    /// Whether the peer has ended it, so that nothing is left to be read.
+    /// True once the peer has ended it, so that nothing is left to be read.
     pub(super) is_last: bool,
     /// Bytes that the peer had not acknowledged when that was last asked, and the time since which there have not been fewer.
     pub(super) unacknowledged: Option<(usize, Instant)>,

@@ -136,7 +136,7 @@ pub struct Readiness<'a> {
     pub recv: Wait<'a>,
     /// Before `send` or `finish` is asked again. [`Wait::Never`]: no peer can be sent to, so nothing is read for it either.
     pub send: Wait<'a>,
-    /// Whether the end breaks as soon as the descriptor for sending hangs up (`POLLHUP`, `POLLERR`, poll(2)), although nothing
+    /// True if the end breaks as soon as the descriptor for sending hangs up (`POLLHUP`, `POLLERR`, poll(2)), although nothing
     /// is being sent. The reason is then asked of [`End::health`].
     pub watch: bool,
 }

@@ -31,7 +31,7 @@ pub(super) struct Node {
     pub(super) outgoing: Outgoing,
     /// Silence of a link in both directions.
     pub(super) silence: Silence,
-    /// Whether it has returned [`Arrival::Enough`](super::end::Arrival::Enough).
+    /// True once it has returned [`Arrival::Enough`](super::end::Arrival::Enough).
     pub(super) has_enough: bool,
     /// Reason why nothing more can be sent to it.
     pub(super) failure: Option<Box<Failure>>,
@@ -99,12 +99,12 @@ impl Party {
 pub(super) struct Lane {
     /// Load that some have not taken yet.
     pub(super) in_flight: Option<Box<InFlight>>,
-    /// Whether it stands in the queue of its sink without a load, to read when the sink has room.
+    /// True while it stands in the queue of its sink without a load, to read when the sink has room.
     pub(super) waits_for_sink: bool,
     pub(super) splicing: Splicing,
-    /// Whether the last read or splice moved so much that splicing pays.
+    /// True if the last read or splice moved so much that splicing pays.
     pub(super) is_bulk: bool,
-    /// Whether anything has come from here, if only an empty datagram.
+    /// True once anything has come from here, if only an empty datagram.
     pub(super) has_given: bool,
     /// Drain, where what comes is dropped.
     pub(super) drain: Option<Box<Drain>>,

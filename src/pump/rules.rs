@@ -57,7 +57,7 @@ pub struct Rules {
     pub input_to: InputTo,
     /// Time for which a link may take nothing of what is sent to it, before it is closed for the sake of the others.
     pub client_timeout: Option<Duration>,
-    /// Whether the input is typed.
+    /// True if the input is typed.
     pub input_is_terminal: bool,
     /// Time without a byte in either direction after which the run ends.
     pub idle_timeout: Option<Duration>,

@@ -33,7 +33,7 @@ struct Attempt {
     socket: Socket,
     remote: SocketAddr,
     began: Instant,
-    /// Whether its socket is writable: connected, or failed.
+    /// True once its socket is writable: connected, or failed.
     is_ready: bool,
 }
 

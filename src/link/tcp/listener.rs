@@ -31,7 +31,7 @@ pub struct Listener {
     next_check: Option<Instant>,
     /// Time before which no client is accepted: the system has run out of what one needs.
     paused_until: Option<Instant>,
-    /// What the system has run out of, once that is reported.
+    /// Resource that the system has run out of, once that is reported.
     shortage: Option<Errno>,
     /// Held once here, and once by each client that is there.
     place: Rc<()>,

@@ -40,7 +40,7 @@ pub(super) struct Limits {
     silent_since: Instant,
     /// The local end has nothing more to send.
     pub(super) is_finished: bool,
-    /// Why nothing more is received.
+    /// Reason that nothing more is received.
     pub(super) over: Option<Over>,
 }
 

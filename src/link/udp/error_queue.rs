@@ -24,7 +24,7 @@ pub(super) struct ErrorQueue {
     pub(super) count: u64,
     /// One was about a repeated empty datagram: the peer has received an earlier one, and has gone.
     pub(super) has_peer_gone: bool,
-    /// Why the target cannot be reached, if nothing has come from it since, and the number of datagrams sent by then.
+    /// Reason that the target cannot be reached, if nothing has come from it since, and the number of datagrams sent by then.
     pub(super) unreachable: Option<(Failure, u64)>,
     /// The limit of the path for the latest datagram that was too long for it, in bytes with headers.
     path_mtu: Option<u32>,
