@@ -13,7 +13,9 @@ use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
 use tuplecat::escape::Escaped;
 use tuplecat::flow::{Direction, Flow, Transport};
-use tuplecat::framing::dump::{DumpError, DumpReader, Recorded};
+use tuplecat::framing::dump::{DumpReader, Recorded};
+use tuplecat::framing::hex_text::hexadecimal;
+use tuplecat::framing::lines::TextError;
 use tuplecat::framing::{Boundaries, Frames, InputFraming, LineEnds, OutputFraming, ReplayTiming};
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
@@ -112,13 +114,14 @@ pub(crate) fn escapes(data: &[u8]) {
     assert!(!Escaped(text).to_string().contains(char::is_control));
 }
 
-/// Hexadecimal digits decode to the same bytes on the command line and in the input, where each line is a frame.
+/// Bytes in hexadecimal decode to the same bytes on the command line and in the input, where each line is a frame.
 pub(crate) fn hex(data: &[u8]) {
     if let Some((text, _)) = text(data)
-        && let Ok(bytes) = values::hexadecimal(text)
+        && let Ok(bytes) = hexadecimal(text)
     {
-        let digits: String = text.split_whitespace().collect();
-        assert_eq!(hex_digits(&bytes), digits.to_ascii_lowercase());
+        let digits = text.to_ascii_lowercase().replace("0x", "");
+        let digits: String = digits.chars().filter(char::is_ascii_hexdigit).collect();
+        assert_eq!(hex_digits(&bytes), digits);
     }
     check_round_trip(InputFraming::Hex, OutputFraming::Hex, data);
 }
@@ -224,7 +227,7 @@ fn datagram(bytes: &[u8], flow: Option<Flow>) -> Batch {
 /// The chunks of a dump survive another dump, at any width, with and without colours.
 pub(crate) fn dump(data: &[u8]) {
     let width = data.first().copied().unwrap_or_default().max(1);
-    let read = |text: &[u8]| -> Result<Vec<Recorded>, DumpError> {
+    let read = |text: &[u8]| -> Result<Vec<Recorded>, TextError> {
         let mut reader = DumpReader::default();
         let mut chunks = Vec::new();
         for line in text.split_inclusive(|&byte| byte == b'\n') {

@@ -5,6 +5,7 @@ use clap::{ArgGroup, Args};
 
 use super::FramingOptions;
 use super::values::{self, Ordered, Sequence};
+use crate::framing::hex_text::hexadecimal;
 use crate::local::expect::{Pattern, Step};
 
 /// The steps of a dialogue, and the use of standard input beside it.
@@ -59,6 +60,8 @@ pub struct StepOptions {
     #[arg(long, value_name = "TEXT", value_parser = send, allow_hyphen_values = true)]
     send: Vec<Step>,
     /// Send bytes given in hexadecimal
+    ///
+    /// Blanks, ',', ':' and '-' may stand between bytes, and '0x' or '\x' before them.
     #[arg(long, value_name = "HEX", value_parser = send_hex)]
     send_hex: Vec<Step>,
     /// Wait for TEXT; exit with 0 once all is met, or 8
@@ -87,7 +90,7 @@ fn send(text: &str) -> Result<Step, String> {
 }
 
 fn send_hex(text: &str) -> Result<Step, String> {
-    values::hexadecimal(text).map(Step::Send)
+    hexadecimal(text).map(Step::Send)
 }
 
 fn expect(text: &str) -> Result<Step, String> {
@@ -95,7 +98,7 @@ fn expect(text: &str) -> Result<Step, String> {
 }
 
 fn expect_hex(text: &str) -> Result<Step, String> {
-    Pattern::bytes(values::hexadecimal(text)?).map(Step::Expect)
+    Pattern::bytes(hexadecimal(text)?).map(Step::Expect)
 }
 
 fn expect_regex(text: &str) -> Result<Step, String> {

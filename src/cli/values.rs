@@ -163,16 +163,6 @@ fn escaped(rest: &mut &[u8]) -> Result<u8, String> {
     })
 }
 
-/// Parses hexadecimal digits; white space is ignored.
-pub fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
-    let digits: String = text.split_whitespace().collect();
-    if let Some(other) = digits.chars().find(|letter| !letter.is_ascii_hexdigit()) {
-        let other = other.escape_debug();
-        return Err(format!("'{other}' is not a hexadecimal digit"));
-    }
-    hex::decode(&digits).map_err(|_| "the second digit of a byte is missing".to_owned())
-}
-
 /// Parses a size that fits into a C int.
 pub fn kernel_size(text: &str) -> Result<usize, String> {
     match size(text)? {
@@ -356,15 +346,6 @@ mod tests {
         }
         for given in [r"\", r"a\", r"\q", r"\x", r"\x1", r"\x1g", "\\\u{e9}"] {
             assert!(text(given).is_err(), "{given}");
-        }
-    }
-
-    #[test]
-    fn bytes_as_digits() {
-        assert_eq!(hexadecimal("61 6 2\tFf"), Ok(b"ab\xff".to_vec()));
-        assert_eq!(hexadecimal(""), Ok(Vec::new()));
-        for given in ["6", "616", "6g", "0x61", "\u{e9}"] {
-            assert!(hexadecimal(given).is_err(), "{given}");
         }
     }
 

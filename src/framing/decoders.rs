@@ -1,4 +1,4 @@
-//! Decoders that split input by a delimiter, by a length in front of each frame, by size, or as hexadecimal text.
+//! Decoders that split input by a delimiter, by a length in front of each frame, or by size.
 //! Each one keeps only its place in the frame that has begun, so it can stop and continue anywhere.
 
 use std::collections::VecDeque;
@@ -150,66 +150,6 @@ impl Decoder for LengthPrefixed {
 
     fn has_more(&self) -> bool {
         self.digits > 0
-    }
-}
-
-/// Decoder of hexadecimal digits, a line a frame. It ignores white space within a line, even between the two digits of a byte.
-pub(super) struct HexText {
-    /// Place of the next character, counted from 1.
-    line: u64,
-    column: u64,
-    /// First digit of a pair.
-    high: Option<u8>,
-}
-
-impl HexText {
-    pub(super) fn new() -> Self {
-        Self {
-            line: 1,
-            column: 1,
-            high: None,
-        }
-    }
-
-    fn error(&self, text: &str) -> Failure {
-        let Self { line, column, .. } = self;
-        let text = format!("cannot read the input: line {line}, column {column}: {text}");
-        Failure::new(Exit::Failed, text)
-    }
-}
-
-impl Decoder for HexText {
-    fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure> {
-        let Some(&letter) = text.first() else {
-            return Ok(0);
-        };
-        if letter == b'\n' {
-            self.finish(frames)?;
-            (self.line, self.column) = (self.line + 1, 0);
-        } else if !letter.is_ascii_whitespace() {
-            let digit = char::from(letter).to_digit(16);
-            let Some(digit) = digit.and_then(|digit| u8::try_from(digit).ok()) else {
-                let letter = letter.escape_ascii();
-                return Err(self.error(&format!("'{letter}' is not a hexadecimal digit")));
-            };
-            match self.high.take() {
-                None => self.high = Some(digit),
-                Some(high) => frames.extend(&[high << 4 | digit])?,
-            }
-        }
-        self.column += 1;
-        Ok(1)
-    }
-
-    fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
-        if self.high.is_some() {
-            return Err(self.error("the second hexadecimal digit of a byte is missing"));
-        }
-        frames.cut()
-    }
-
-    fn has_more(&self) -> bool {
-        self.high.is_some()
     }
 }
 
@@ -413,56 +353,5 @@ mod tests {
             bytes: 1,
         };
         assert_eq!(decoded(&mut frames(), b"", 1, one).unwrap().len(), 3);
-    }
-
-    fn hex(text: &str) -> Result<Vec<String>, Failure> {
-        texts(&mut HexText::new(), text.as_bytes())
-    }
-
-    #[test]
-    fn white_space_means_nothing_and_a_line_is_a_frame() {
-        assert_eq!(
-            hex("61 62\t6 3\r\n\n64\n  \n6F").unwrap(),
-            ["abc", "", "d", "", "o"]
-        );
-        assert_eq!(hex("61  ").unwrap(), ["a"]);
-        assert_eq!(hex("  ").unwrap(), Vec::<String>::new());
-        is_the_same_in_pieces(|| Box::new(HexText::new()), b"61 62\n\n 6\t3\n64 ");
-    }
-
-    #[test]
-    fn an_error_names_its_place() {
-        let message = |text| hex(text).unwrap_err().message;
-        assert_eq!(
-            message("61\n62 6g\n"),
-            r"cannot read the input: line 2, column 5: 'g' is not a hexadecimal digit"
-        );
-        assert_eq!(
-            message("61\n\u{e9}"),
-            r"cannot read the input: line 2, column 1: '\xc3' is not a hexadecimal digit"
-        );
-        let missing = "the second hexadecimal digit of a byte is missing";
-        assert_eq!(
-            message("6\n61"),
-            format!("cannot read the input: line 1, column 2: {missing}")
-        );
-        assert_eq!(
-            message("61\n616"),
-            format!("cannot read the input: line 2, column 4: {missing}")
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn hex_lists_survive(list in vec(vec(any::<u8>(), 0..9), 0..9), step in 1_usize..9) {
-            let text: String = list.iter().map(|frame| hex::encode(frame) + "\n").collect();
-            let found = decoded(&mut HexText::new(), text.as_bytes(), step, Budget::ALL);
-            prop_assert_eq!(found.unwrap(), list);
-        }
-
-        #[test]
-        fn hex_text_never_panics(text in vec(any::<u8>(), 0..99), step in 1_usize..9) {
-            let _ = decoded(&mut HexText::new(), &text, step, Budget::ALL);
-        }
     }
 }

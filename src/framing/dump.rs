@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use super::lines::{Flaw, TextError};
 use crate::flow::{Direction, Flow, Transport};
 
 /// A chunk that a dump has recorded.
@@ -19,18 +20,6 @@ pub struct Recorded {
     pub number: u64,
     /// Content; empty for an empty datagram.
     pub bytes: Vec<u8>,
-}
-
-/// An error in a dump, with its place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {text}")]
-pub struct DumpError {
-    /// The line, counted from 1.
-    pub line: u64,
-    /// The byte in that line, counted from 1.
-    pub column: usize,
-    /// One clause.
-    pub text: String,
 }
 
 /// Takes the lines of a dump one by one, and gives each chunk when it is whole.
@@ -51,14 +40,11 @@ struct Open {
     line: u64,
 }
 
-/// An error in a line: its place, counted from 0, and one clause.
-type Flaw = (usize, String);
-
 impl DumpReader {
     /// Takes the next line, with or without its line feed.
     ///
     /// Errors: a header or a hex line that cannot be read, a hex line without a header, or a chunk that is not whole.
-    pub fn line(&mut self, line: &[u8]) -> Result<Option<Recorded>, DumpError> {
+    pub fn line(&mut self, line: &[u8]) -> Result<Option<Recorded>, TextError> {
         self.line += 1;
         let line = without_colors(line);
         // Bytes that are no text are as good as any text.
@@ -75,27 +61,19 @@ impl DumpReader {
                 Err(_) => self.check_whole().map(|()| None),
             }
         };
-        taken.map_err(|flaw| self.error(flaw))
+        taken.map_err(|flaw| flaw.at(self.line))
     }
 
     /// Checks at the end of the input that the last chunk is whole.
-    pub fn end(&self) -> Result<(), DumpError> {
-        self.check_whole().map_err(|flaw| self.error(flaw))
-    }
-
-    fn error(&self, (place, text): Flaw) -> DumpError {
-        DumpError {
-            line: self.line,
-            column: place + 1,
-            text,
-        }
+    pub fn end(&self) -> Result<(), TextError> {
+        self.check_whole().map_err(|flaw| flaw.at(self.line))
     }
 
     fn check_whole(&self) -> Result<(), Flaw> {
         self.open.as_ref().map_or(Ok(()), |open| {
             let (there, len, line) = (open.chunk.bytes.len(), open.len, open.line);
             let text = format!("only {there} of the {len} bytes that line {line} announces");
-            Err((0, text))
+            Err(Flaw::new(0, text))
         })
     }
 
@@ -113,16 +91,16 @@ impl DumpReader {
     /// Takes a hex line: the offset, pairs of digits, and the column of characters.
     fn take_bytes(&mut self, text: &str) -> Result<Option<Recorded>, Flaw> {
         let Some(open) = &mut self.open else {
-            return Err((0, "bytes that belong to no header".to_owned()));
+            return Err(Flaw::new(0, "bytes that belong to no header"));
         };
         let digits = text.split('|').next().unwrap_or_default();
         for (place, pair) in words(digits).skip(1) {
             let mut byte = [0];
             hex::decode_to_slice(pair, &mut byte)
-                .map_err(|_| (place, "not two hexadecimal digits".to_owned()))?;
+                .map_err(|_| Flaw::new(place, "not two hexadecimal digits"))?;
             if open.chunk.bytes.len() == open.len {
                 let text = format!("more than the {} bytes of the header", open.len);
-                return Err((place, text));
+                return Err(Flaw::new(place, text));
             }
             open.chunk.bytes.extend(byte);
         }
@@ -186,7 +164,7 @@ fn next_word<'a, T>(
     read: impl FnOnce(&'a str) -> Option<T>,
 ) -> Result<T, Flaw> {
     let (place, word) = words.next().unwrap_or_default();
-    read(word).ok_or_else(|| (place, format!("'{word}' where {wanted} should be")))
+    read(word).ok_or_else(|| Flaw::new(place, format!("'{word}' where {wanted} should be")))
 }
 
 #[cfg(test)]
@@ -205,7 +183,7 @@ mod tests {
     use crate::tap::sink::tests::Memory;
     use crate::tap::{Data, Event, Tap};
 
-    fn read(text: &str) -> Result<Vec<Recorded>, DumpError> {
+    fn read(text: &str) -> Result<Vec<Recorded>, TextError> {
         let mut reader = DumpReader::default();
         let mut chunks = Vec::new();
         for line in text.lines() {

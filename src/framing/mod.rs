@@ -11,6 +11,8 @@ use crate::flow::Direction;
 mod decoders;
 pub mod dump;
 mod frames;
+pub mod hex_text;
+pub mod lines;
 mod output;
 pub mod pace;
 mod replay;
@@ -19,7 +21,8 @@ pub use decoders::{CrLf, Literal};
 pub use frames::{Boundaries, Budget, Frames};
 pub use output::OutputFraming;
 
-use decoders::{Blocks, Delimited, HexText, Incomplete, LengthPrefixed};
+use decoders::{Blocks, Delimited, Incomplete, LengthPrefixed};
+use hex_text::HexText;
 use replay::Replay;
 
 /// Form of the input.
@@ -36,7 +39,7 @@ pub enum InputFraming {
     Len16,
     /// Bytes after a 32-bit big-endian length
     Len32,
-    /// Hex digits and spaces; a line is a datagram
+    /// Bytes in hexadecimal; a line is a datagram
     Hex,
     /// Chunks that a dump (--hex) shows as sent
     Dump,
@@ -123,7 +126,7 @@ impl InputFraming {
             (Self::Len16, _) => Box::new(LengthPrefixed::new(2)),
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
-            (Self::Hex, _) => Box::new(HexText::new()),
+            (Self::Hex, _) => Box::new(HexText::default()),
             (Self::Dump, _) => Box::new(Replay::new(Direction::Outgoing, timing)),
             (Self::DumpReceived, _) => Box::new(Replay::new(Direction::Incoming, timing)),
         }

@@ -3,16 +3,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use memchr::memchr;
-
-use super::dump::{DumpError, DumpReader, Recorded};
+use super::dump::{DumpReader, Recorded};
 use super::frames::Frames;
+use super::lines::{Lines, unreadable};
 use super::{Decoder, ReplayTiming};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::Direction;
-
-/// Most bytes in a line.
-const MAX_LINE_SIZE: usize = 1 << 20;
 
 /// Longest pause that the recording clock is trusted with after it was set back. A longer one counts from the latest time before.
 const CLOCK_JUMP: Duration = Duration::from_hours(1);
@@ -22,8 +18,7 @@ pub(super) struct Replay {
     reader: DumpReader,
     direction: Direction,
     timing: ReplayTiming,
-    /// Beginning of a line.
-    line: Vec<u8>,
+    lines: Lines,
     /// Chunk to give next.
     next: Option<Recorded>,
     /// There was a line, and there was a chunk of this direction.
@@ -43,7 +38,7 @@ impl Replay {
             reader: DumpReader::default(),
             direction,
             timing,
-            line: Vec::new(),
+            lines: Lines::default(),
             next: None,
             has_lines: false,
             has_chunks: false,
@@ -70,10 +65,9 @@ impl Replay {
 
     /// Reads the line, which is complete.
     fn end_line(&mut self) -> Result<(), Failure> {
-        let chunk = self.reader.line(&self.line);
-        self.line.clear();
+        let (_, line) = self.lines.end();
         self.has_lines = true;
-        match chunk.map_err(|error| failure(&error))? {
+        match self.reader.line(&line)? {
             Some(chunk) if chunk.direction == self.direction => {
                 self.has_chunks = true;
                 self.next = Some(chunk);
@@ -98,8 +92,7 @@ impl Replay {
                 "it shows nothing as received; for what it shows as sent ({count}) there is --in dump"
             ),
         };
-        let text = format!("cannot read the input: {text}");
-        Err(Failure::new(Exit::Failed, text))
+        Err(unreadable(&text))
     }
 }
 
@@ -107,14 +100,10 @@ impl Decoder for Replay {
     fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure> {
         let mut taken = 0;
         if self.next.is_none() {
-            let end = memchr(b'\n', text);
-            taken = end.map_or(text.len(), |at| at + 1);
-            self.line.extend_from_slice(&text[..taken]);
-            if end.is_some() {
+            let is_whole;
+            (taken, is_whole) = self.lines.take(text)?;
+            if is_whole {
                 self.end_line()?;
-            } else if self.line.len() > MAX_LINE_SIZE {
-                let text = "cannot read the input: a line is too long for a dump";
-                return Err(Failure::new(Exit::Failed, text));
             }
         }
         self.give(frames)?;
@@ -122,18 +111,18 @@ impl Decoder for Replay {
     }
 
     fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
-        if self.next.is_none() && !self.line.is_empty() {
+        if self.next.is_none() && !self.lines.is_blank() {
             self.end_line()?;
         }
         if self.next.is_some() {
             return self.give(frames);
         }
-        self.reader.end().map_err(|error| failure(&error))?;
+        self.reader.end()?;
         self.check_found()
     }
 
     fn has_more(&self) -> bool {
-        let is_open = self.next.is_some() || !self.line.is_empty() || self.reader.end().is_err();
+        let is_open = self.next.is_some() || !self.lines.is_blank() || self.reader.end().is_err();
         is_open || self.check_found().is_err()
     }
 
@@ -150,10 +139,6 @@ impl Decoder for Replay {
         };
         due.checked_add(pause)
     }
-}
-
-fn failure(error: &DumpError) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot read the input: {error}"))
 }
 
 #[cfg(test)]

@@ -126,7 +126,8 @@ received: {size}
             ("--send", r"\q", "is not one of"),
             ("--send-hex", "4g", "not a hexadecimal digit"),
             ("--expect", "", "empty pattern"),
-            ("--expect-hex", "123", "second digit"),
+            ("--send-hex", "0000  61 62", "line 1, column 1: this looks like the offset of a dump"),
+            ("--expect-hex", "123", "column 4: the second hexadecimal digit of a byte is missing"),
             ("--expect-regex", "(", "unclosed group"),
             ("--expect-regex", "", "empty pattern"),
         ] {

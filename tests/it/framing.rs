@@ -110,6 +110,9 @@ fn each_form_of_input_becomes_datagrams() {
     assert_eq!(sent("--in block:3", b"abcdefgh", 3), ["abc", "def", "gh"]);
     assert_eq!(sent("--in hex", b"61 62\n\n0aFf", 3), ["ab", "", r"\n\xff"]);
     assert_eq!(sent("--in raw", b"a\n", 1), [r"a\n"]);
+    let hex = br"0x61, 0x62\n\x61\x62\n61:62-63";
+    let lines = String::from_utf8_lossy(hex).replace(r"\n", "\n");
+    assert_eq!(sent("--in hex", lines.as_bytes(), 3), ["ab", "ab", "abc"]);
 }
 
 /// The file is read from its middle, and its last block is short. On a connected socket the kernel divides it (GSO).
@@ -294,13 +297,16 @@ fn bad_input_is_reported_with_its_position() {
     let long = format!("ok\n{}\n", "x".repeat(70_000)).into_bytes();
     let too_long = "cannot send frame 2: it has 70000 bytes, and a datagram holds at most 65507";
     let short = "the input has ended, and it";
-    let cases: [(&str, &[u8], usize, String); 7] = [
+    let offset = "this looks like the offset of a dump, which --in hexdump reads";
+    let cases: [(&str, &[u8], usize, String); 9] = [
         ("line", &long, 1, too_long.to_owned()),
         ("len32", b"\0\0\0\x01a\0\0\xff\xe4", 1, "cannot send frame 2: it has 65508 bytes, and a datagram holds at most 65507".to_owned()),
         ("len16", b"\0\x01a\xff\xff", 1, "cannot send frame 2: it has 65535 bytes, and a datagram holds at most 65507".to_owned()),
         ("len16", b"\0\x01a\0\x03bc", 1, format!("cannot send frame 2: {short} has only 2 of its 3 bytes")),
         ("len32", b"\0\0", 0, format!("cannot send frame 1: {short} ends within its length")),
         ("hex", b"61\n62 6x\n", 1, "cannot read the input: line 2, column 5: 'x' is not a hexadecimal digit".to_owned()),
+        ("hex", b"61\n000000 61 62\n", 1, format!("cannot read the input: line 2, column 1: {offset}")),
+        ("hex", b"00000000: 6162", 0, format!("cannot read the input: line 1, column 1: {offset}")),
         ("hex", b"6", 0, "cannot read the input: line 1, column 2: the second hexadecimal digit of a byte is missing".to_owned()),
     ];
     for (form, input, before, message) in cases {
