@@ -7,7 +7,7 @@ use super::Pump;
 use super::end::Close;
 use super::lane::STALL_TIME;
 use super::node::{NodeId, Outgoing, Route};
-use super::rules::{OnInputEnd, WAIT_REPORT_TIME};
+use super::rules::{OnInputEnd, Seconds, WAIT_REPORT_TIME};
 use crate::tap::{Event, FailedCall};
 
 /// Time for which a peer may be silent before a drain ends, and time for which a drain may last.
@@ -106,19 +106,22 @@ impl Pump<'_> {
         // A run that is over does not wait for a peer for ever.
         let is_over = node.has_enough || self.ending.is_leaving();
         let last_limit = is_over.then_some(STALL_TIME);
-        if let Some(limit) = self.rules.client_timeout.or(last_limit)
-            && silence >= limit
-        {
+        let limit = self.rules.client_timeout.or(last_limit);
+        if let Some(limit) = limit.filter(|limit| silence >= *limit) {
             return self.fail_stalled(id, limit);
         }
         if silence >= WAIT_REPORT_TIME
             && let Some(link) = node.party.link()
             && !std::mem::replace(&mut ended.is_reported, true)
         {
-            let text = "the peer has not acknowledged all that was sent: waiting until it does";
+            let end = limit.map_or(String::new(), |limit| {
+                format!(", or acknowledges nothing for {}", Seconds(limit))
+            });
             self.taps.emit(&Event::Waiting {
                 socket: &link.identity(),
-                text: text.to_owned(),
+                text: format!(
+                    "the peer has not acknowledged all that was sent: waiting until it does{end}"
+                ),
             });
         }
         let [shortest, longest] = ACK_PAUSES;

@@ -43,9 +43,7 @@ pub(crate) enum Payload {
 impl Traffic {
     /// Returns the traffic of a byte stream.
     pub(crate) fn stream(common: &CommonOptions) -> Self {
-        // A connection shows that a peer is there: its silence is a wrong answer.
-        let silence = Exit::Unexpected;
-        Self::new(common, Boundaries::Dropped, STREAM_READ_SIZE, silence)
+        Self::new(common, Boundaries::Dropped, STREAM_READ_SIZE)
     }
 
     /// Returns the traffic of datagrams to or from `address`.
@@ -66,16 +64,14 @@ impl Traffic {
         }
         check_sends(&common.dialogue.steps.0, limit)?;
         let size = datagrams.size_towards(address);
-        // Without a connection, silence is no answer.
-        let (boundaries, silence) = (Boundaries::Kept { limit }, Exit::TimedOut);
-        Ok(Self::new(common, boundaries, size, silence))
+        Ok(Self::new(common, Boundaries::Kept { limit }, size))
     }
 
-    fn new(common: &CommonOptions, boundaries: Boundaries, size: usize, silence: Exit) -> Self {
+    fn new(common: &CommonOptions, boundaries: Boundaries, size: usize) -> Self {
         let framing = &common.framing;
         Self {
             output: framing.output,
-            script: script(common, silence),
+            script: script(common),
             format: InputFormat {
                 framing: framing.input,
                 ends: framing.ends(),
@@ -159,7 +155,7 @@ fn payload(common: &CommonOptions) -> Payload {
 }
 
 /// Returns the script, if there is more to it than bytes to send in the place of standard input.
-fn script(common: &CommonOptions, silence: Exit) -> Option<Script> {
+fn script(common: &CommonOptions) -> Option<Script> {
     let dialogue = &common.dialogue;
     let is_needed = dialogue.expects() || dialogue.sends() && dialogue.stdin;
     is_needed.then(|| Script {
@@ -175,7 +171,6 @@ fn script(common: &CommonOptions, silence: Exit) -> Option<Script> {
             Some(OnStdinEof::Shutdown) => HalfClose::AfterSending,
             Some(OnStdinEof::Keep | OnStdinEof::Quit) | None => HalfClose::AfterExpected,
         },
-        silence,
         peer: PeerChoice::Any,
     })
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use socket2::SockRef;
 use tuplecat::flow::Transport;
 
 use crate::common::*;
@@ -111,12 +112,11 @@ received: {size}
         asks(transport).to(address).args("--send x --expect y --timeout 10").run().exits(5);
     }
 
-    /// Silence on a connection is a wrong answer. Without a connection it is a timeout.
+    /// Silence is a time limit, and no wrong answer.
     fn silence_has_its_status(transport) {
         let server = answers(transport).stdin(Input::Held).start();
         let client = asks(transport).to(server.ready()).args("--send x --expect y --timeout 200ms");
-        let status = match transport { Transport::Tcp => 8, Transport::Udp => 6 };
-        let done = client.run().exits(status);
+        let done = client.run().exits(6);
         assert!(done.errors().ends_with("received: nothing"), "{}", done.err);
     }
 
@@ -193,10 +193,11 @@ fn a_datagram_is_sent_whole() {
 #[test]
 fn a_fin_before_the_answer_is_no_answer() {
     let (listener, address) = listen();
-    for words in [
-        "--expect y",
-        "--send x --expect y",
-        "--send x --expect y --stdin",
+    for (words, answer) in [
+        ("--expect y", ".."),
+        ("--send x --expect y", ".."),
+        ("--send x --expect y", ""),
+        ("--send x --expect y --stdin", ".."),
     ] {
         let client = asks(Transport::Tcp)
             .to(address)
@@ -204,7 +205,7 @@ fn a_fin_before_the_answer_is_no_answer() {
             .stdin(Input::Held);
         let client = client.start();
         let mut peer = accept(&listener);
-        peer.write_all(b"..").unwrap();
+        peer.write_all(answer.as_bytes()).unwrap();
         peer.shutdown(std::net::Shutdown::Write).unwrap();
         let done = client.wait().exits(8);
         assert!(
@@ -282,6 +283,19 @@ fn a_complete_dialogue_ends_the_run_in_the_middle_of_sending() {
     // What was sent by then arrives, and is followed by the end.
     assert!(bytes(64 << 20).starts_with(&read_all(&peer)));
     client.wait().exits(0);
+}
+
+#[test]
+fn a_peer_that_does_not_read_fails_a_complete_dialogue() {
+    let (listener, address) = listen();
+    SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+    let text = "x".repeat(100_000);
+    let client = asks(Transport::Tcp).to(address).arg("--send").arg(text);
+    let client = client.args("--expect stop --timeout 1").start();
+    let peer = accept(&listener);
+    (&peer).write_all(b"stop").unwrap();
+    let done = client.wait().exits(6);
+    assert_eq!(done.errors(), "timed out after 1 s (--timeout)");
 }
 
 /// Datagrams of other peers are no answers, and nothing is sent to them.

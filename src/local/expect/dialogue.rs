@@ -165,7 +165,6 @@ mod tests {
             steps,
             input,
             half_close: HalfClose::AfterExpected,
-            silence: Exit::TimedOut,
             peer: PeerChoice::Any,
         };
         Dialogue::new(Box::new(Other), script).0
@@ -295,9 +294,11 @@ mod tests {
         assert_eq!(status(&waiting, reset()), Exit::Reset);
         assert_eq!(status(&waiting, unread()), Exit::OutputClosed);
         takes(&mut waiting, "a", Shape::Stream);
-        for end in [timed_out(), reset(), unread(), Ok(())] {
+        for end in [reset(), unread(), Ok(())] {
             assert_eq!(status(&waiting, end), Exit::Done);
         }
+        // The peer has not acknowledged what was sent.
+        assert_eq!(status(&waiting, timed_out()), Exit::TimedOut);
         let failed = Err(Failure::new(Exit::Failed, "the disk is full"));
         assert_eq!(status(&waiting, failed), Exit::Failed);
     }

@@ -40,8 +40,6 @@ pub struct Script {
     pub input: StdinUse,
     /// Time at which the sending direction ends.
     pub half_close: HalfClose,
-    /// Exit status if a peer that is there has sent nothing at all.
-    pub silence: Exit,
     /// Peer of the dialogue, if several may send datagrams.
     pub peer: PeerChoice,
 }
@@ -232,41 +230,42 @@ impl Exchange {
     /// Converts the end of the run.
     ///
     /// Unmet expectations are a failure, whether the peer, a limit or the data ended the wait. Once all are met, the way in which
-    /// the peer or the reader of the output goes does not matter.
+    /// the peer or the reader of the output goes does not matter. A time limit does: the peer has not acknowledged everything.
     fn verdict(&self, end: Result<(), Failure>) -> Result<(), Failure> {
         let is_over = self.next_action() == Action::Leave;
         match end {
             Ok(()) => {
-                let reason = match self.peer {
-                    _ if self.is_hopeless => "no match is possible any more",
-                    Peer::Finished => "the peer has finished",
-                    Peer::Absent | Peer::Present => "nothing more came",
+                let (reason, silence) = match self.peer {
+                    _ if self.is_hopeless => ("no match is possible any more", Exit::Unexpected),
+                    Peer::Finished => ("the peer has finished", Exit::Unexpected),
+                    Peer::Absent | Peer::Present => ("nothing more came", Exit::TimedOut),
                 };
-                self.unmet(reason).map_or(Ok(()), Err)
+                self.unmet(reason, silence).map_or(Ok(()), Err)
             }
-            Err(Failure {
-                exit: Exit::TimedOut | Exit::Reset | Exit::OutputClosed,
-                ..
-            }) if is_over => Ok(()),
-            Err(failure) if failure.exit == Exit::TimedOut => {
-                Err(self.unmet(&failure.message).unwrap_or(failure))
-            }
+            Err(failure) if is_over && failure.exit != Exit::TimedOut => match failure.exit {
+                Exit::Reset | Exit::OutputClosed => Ok(()),
+                _ => Err(failure),
+            },
+            Err(failure) if failure.exit == Exit::TimedOut => Err(self
+                .unmet(&failure.message, Exit::TimedOut)
+                .unwrap_or(failure)),
             Err(failure) if failure.exit == Exit::Reset => {
-                let unmet = self.unmet(&failure.message);
+                let unmet = self.unmet(&failure.message, Exit::Reset);
                 Err(unmet.map_or(failure, |unmet| Failure::new(Exit::Reset, unmet.message)))
             }
             end => end,
         }
     }
 
-    /// Returns the failure of the pattern that is still expected, if there is one; `reason` is why the wait has ended.
-    fn unmet(&self, reason: &str) -> Option<Failure> {
+    /// Returns the failure of the pattern that is still expected, if there is one. `reason` is why the wait has ended, `silence` the status if
+    /// nothing came.
+    fn unmet(&self, reason: &str, silence: Exit) -> Option<Failure> {
         let pattern = self.expected()?;
         let text = mismatch::explain(pattern, &self.received, reason);
-        let exit = match self.received.is_nothing() {
-            true if self.peer == Peer::Absent => Exit::TimedOut,
-            true => self.script.silence,
-            false => Exit::Unexpected,
+        let exit = if self.received.is_nothing() {
+            silence
+        } else {
+            Exit::Unexpected
         };
         Some(Failure::new(exit, text))
     }
