@@ -271,9 +271,10 @@ fn event(chunk: &Recorded) -> Event<'_> {
         flow: &chunk.flow,
         conn: None,
         len,
-        shape: match chunk.flow.transport {
-            Transport::Tcp => Shape::Stream,
-            Transport::Udp => Shape::Datagrams(len.max(1)),
+        shape: if chunk.flow.transport.has_boundaries() {
+            Shape::Datagrams(len.max(1))
+        } else {
+            Shape::Stream
         },
         bytes: Some(&chunk.bytes),
     })

@@ -11,7 +11,7 @@
 //!
 //! Start with one of the [`modes`]. The table at the head of the file shows where socket, bind, listen, accept, recv, send,
 //! shutdown and close are called. The four files have one shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ.
-//! Then read [`pump::end`], the interface between sockets and the pump; [`link::tcp`] and [`link::udp`], which implement it;
+//! Then read [`pump::end`], the interface between sockets and the pump; [`link::stream`] and [`link::udp`], which implement it;
 //! and [`pump`], the loop that drives them.
 //!
 //! A map of the source, in the order in which a run uses it:
@@ -23,7 +23,7 @@
 //! modes/            tcp_listen, tcp_connect, udp_bind, udp_sendto; probe; compare/
 //! run/              what the modes share: observers, session, retries, ready line, local end
 //! socket/           open and bind; socket options, multicast, sockets passed by systemd
-//! link/             the ends on the network: connect/ (RFC 8305), tcp/, udp/
+//! link/             the ends on the network: connect/ (RFC 8305), stream/, udp/
 //! local/            the ends on this side: stdio/, exec/ (programs), expect/ (dialogues),
 //!                   responder, --prefix, --out-dir
 //! framing/          input into datagrams, received chunks into output; pace; replay of a dump

@@ -268,8 +268,8 @@ impl Resolver {
                 Family::V6 => libc::AF_INET6,
             },
             socktype: match self.transport {
-                Transport::Tcp => libc::SOCK_STREAM,
                 Transport::Udp => libc::SOCK_DGRAM,
+                _ => libc::SOCK_STREAM,
             },
             protocol: 0,
         }

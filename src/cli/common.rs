@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgGroup, ValueEnum};
 
 use super::dialogue::DIALOGUE;
 use super::values::{self, MAX_INT, whole};
-use super::{DialogueOptions, FramingOptions, SocketOptions};
+use super::{BufferOptions, DialogueOptions, FramingOptions, SocketOptions};
 use crate::address::{Family, Names, Resolver};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
@@ -33,9 +33,6 @@ pub struct CommonOptions {
     /// A program as the local end.
     #[command(flatten)]
     pub program: ProgramOptions,
-    /// Restrictions on addresses and names.
-    #[command(flatten)]
-    pub address: AddressOptions,
     /// Reports about the run.
     #[command(flatten)]
     pub report: ReportOptions,
@@ -45,9 +42,9 @@ pub struct CommonOptions {
     /// The ways to move bytes.
     #[command(flatten)]
     pub engine: EngineOptions,
-    /// Socket options of both transports.
+    /// Buffers of the socket.
     #[command(flatten)]
-    pub socket: SocketOptions,
+    pub buffers: BufferOptions,
 }
 
 impl CommonOptions {
@@ -165,8 +162,19 @@ impl ProgramOptions {
     }
 }
 
-/// Restrictions on addresses and names.
+/// The options of the modes whose sockets have an IP address.
 #[derive(Clone, Debug, clap::Args)]
+pub struct NetworkOptions {
+    /// Restrictions on addresses and names.
+    #[command(flatten)]
+    pub address: AddressOptions,
+    /// Socket options of both transports.
+    #[command(flatten)]
+    pub socket: SocketOptions,
+}
+
+/// Restrictions on addresses and names. By default there are none.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Addresses")]
 pub struct AddressOptions {
     /// Use IPv4 only

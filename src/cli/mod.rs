@@ -24,7 +24,7 @@ pub use completions::Completions;
 pub use dialogue::{DialogueOptions, StepOptions};
 pub use endpoint::{BindPoint, FromWords, Positional};
 pub use server::*;
-pub use socket::{GroupOptions, Membership, SocketOptions};
+pub use socket::{BufferOptions, GroupOptions, Membership, SocketOptions};
 pub use tcp::*;
 pub use traffic::{Delay, FramingOptions};
 pub use udp::*;

@@ -11,7 +11,7 @@ use super::dialogue::DIALOGUE;
 use super::values::{self, Ordered, Sequence, whole};
 use crate::address::access::{Networks, Verdict, parse_entry};
 
-/// The options of `tcp-listen` and `udp-bind`.
+/// The local ends of the modes that wait for others.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Local end")]
 pub struct ServerOptions {
@@ -31,9 +31,6 @@ pub struct ServerOptions {
     /// Fixed answers.
     #[command(flatten)]
     pub responder: ResponderOptions,
-    /// Rules about peers.
-    #[command(flatten)]
-    pub access: AccessOptions,
 }
 
 /// Fixed answers, in the place of standard input and output.
@@ -261,7 +258,7 @@ mod tests {
             (Verdict::Denied, Networks::Listed("list".into())),
             (Verdict::Allowed, network("::1")),
         ];
-        assert_eq!(options.server.access.0, expected);
+        assert_eq!(options.access.0, expected);
     }
 
     #[test]

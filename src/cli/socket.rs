@@ -6,16 +6,22 @@ use std::net::IpAddr;
 
 use super::values::{self, whole};
 
-/// Options of any socket (socket(7), ip(7)).
+/// Sizes of the buffers of a socket (socket(7)).
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Socket")]
-pub struct SocketOptions {
+pub struct BufferOptions {
     /// Request a receive buffer of SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub rcvbuf: Option<usize>,
     /// Request a send buffer of SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
     pub sndbuf: Option<usize>,
+}
+
+/// Options of a socket that sends packets (socket(7), ip(7)).
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Socket")]
+pub struct SocketOptions {
     /// Set the time to live (hop limit) of packets
     #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 255))]
     pub ttl: Option<u32>,

@@ -11,7 +11,9 @@ use super::dialogue::DIALOGUE;
 use super::endpoint::{BindPoint, Positional};
 use super::traffic::{read_as_stream, written_as_stream};
 use super::values::{self, MAX_INT, whole};
-use super::{ClientOptions, CommonOptions, Place, RetryOptions, ServerOptions};
+use super::{
+    AccessOptions, ClientOptions, CommonOptions, NetworkOptions, Place, RetryOptions, ServerOptions,
+};
 use crate::address::{Port, Targets};
 use crate::framing::OutputFraming;
 
@@ -37,9 +39,18 @@ pub struct TcpListen {
     /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
+    /// Rules about peers.
+    #[command(flatten)]
+    pub access: AccessOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Addresses and socket options.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+    /// The FIN of the peer.
+    #[command(flatten)]
+    pub peer_end: PeerEndOptions,
     /// Options of TCP sockets.
     #[command(flatten)]
     pub tcp: TcpOptions,
@@ -105,6 +116,12 @@ pub struct TcpConnect {
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Addresses and socket options.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+    /// The FIN of the peer.
+    #[command(flatten)]
+    pub peer_end: PeerEndOptions,
     /// Options of TCP sockets.
     #[command(flatten)]
     pub tcp: TcpOptions,
@@ -160,18 +177,10 @@ pub struct ConnectOptions {
     pub any: bool,
 }
 
-/// Options of TCP sockets (tcp(7)), and the meaning of the peer's FIN.
+/// Options of TCP sockets (tcp(7)).
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "TCP socket")]
 pub struct TcpOptions {
-    /// Action when the peer has finished sending
-    #[arg(
-        long,
-        value_name = "ACTION",
-        default_value = "auto",
-        help_heading = "Endings"
-    )]
-    pub on_peer_eof: OnPeerEof,
     /// Send small segments at once (no Nagle algorithm)
     #[arg(long, value_name = "SWITCH", default_value = "on")]
     pub nodelay: Switch,
@@ -207,6 +216,15 @@ pub struct TcpOptions {
     /// A client must then send first: once it knows the peer, it makes no connection before it has data.
     #[arg(long)]
     pub fastopen: bool,
+}
+
+/// The end of the peer's direction of a connection.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Endings")]
+pub struct PeerEndOptions {
+    /// Action when the peer has finished sending
+    #[arg(long, value_name = "ACTION", default_value = "auto")]
+    pub on_peer_eof: OnPeerEof,
 }
 
 /// The action when the peer has finished sending.

@@ -9,7 +9,9 @@ use clap::ValueEnum;
 use super::common::{datagram_retry, without_connection};
 use super::endpoint::{BindPoint, Positional};
 use super::values::{self, whole};
-use super::{CommonOptions, GroupOptions, RetryOptions, ServerOptions};
+use super::{
+    AccessOptions, CommonOptions, GroupOptions, NetworkOptions, RetryOptions, ServerOptions,
+};
 use crate::address::{Endpoint, Port, parse_target};
 
 /// The command line of `udp-bind`.
@@ -29,12 +31,18 @@ pub struct UdpBind {
     /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
+    /// Rules about peers.
+    #[command(flatten)]
+    pub access: AccessOptions,
     /// Sizes and counts of datagrams.
     #[command(flatten)]
     pub datagrams: DatagramOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Addresses and socket options.
+    #[command(flatten)]
+    pub network: NetworkOptions,
     /// Broadcast and multicast.
     #[command(flatten)]
     pub groups: GroupOptions,
@@ -70,6 +78,9 @@ pub struct UdpSendto {
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
+    /// Addresses and socket options.
+    #[command(flatten)]
+    pub network: NetworkOptions,
     /// Broadcast and multicast.
     #[command(flatten)]
     pub groups: GroupOptions,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::lines::{Flaw, TextError};
-use crate::flow::{Direction, Flow, Transport};
+use crate::flow::{Address, Direction, Flow, Transport};
 
 /// A chunk that a dump has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,16 +137,18 @@ fn header(time: SystemTime, line: &str) -> Result<(Recorded, usize), Flaw> {
         move |word: &str| words.iter().position(|&known| known == word)
     };
     let direction = next_word(words, "'<' or '>'", one_of(&["<", ">"]))?;
-    let transport = next_word(words, "'tcp' or 'udp'", one_of(&["tcp", "udp"]))?;
+    let transport = next_word(words, "a transport such as 'tcp'", |word| {
+        let mut all = Transport::ALL.into_iter();
+        all.find(|transport| transport.name() == word)
+    })?;
     let local = next_word(words, "the local address", |word| word.parse().ok())?;
     next_word(words, "an arrow", one_of(&["<->", "<-", "->"]))?;
-    let remote = next_word(words, "the remote address", |word| word.parse().ok())?;
+    let remote = remote(words, line)?;
     let number = next_word(words, "a number such as '#1'", |word| {
         word.strip_prefix('#')?.parse().ok()
     })?;
     let len = next_word(words, "the number of bytes", |word| word.parse().ok())?;
     next_word(words, "'bytes'", one_of(&["byte", "bytes"]))?;
-    let transport = [Transport::Tcp, Transport::Udp][transport];
     let chunk = Recorded {
         time,
         direction: [Direction::Incoming, Direction::Outgoing][direction],
@@ -155,6 +157,24 @@ fn header(time: SystemTime, line: &str) -> Result<(Recorded, usize), Flaw> {
         bytes: Vec::new(),
     };
     Ok((chunk, len))
+}
+
+/// Reads the remote address, which may be several words: those up to the number.
+fn remote<'a>(
+    words: &mut impl Iterator<Item = (usize, &'a str)>,
+    line: &'a str,
+) -> Result<Address, Flaw> {
+    let (place, first) = words.next().unwrap_or_default();
+    let rest = &line[place..];
+    let text = rest.split(" #").next().unwrap_or_default();
+    if let Ok(address) = text.parse() {
+        // The words are taken from the same line.
+        let more = text.split(' ').count() - 1;
+        words.by_ref().take(more).for_each(drop);
+        return Ok(address);
+    }
+    let wanted = format!("'{first}' where the remote address should be");
+    first.parse().map_err(|_| Flaw::new(place, wanted))
 }
 
 /// Reads the next word; `wanted` describes it for an error.
@@ -262,7 +282,7 @@ mod tests {
         fn chunks()(
             micros in 0..4_000_000_000_000_000_u64,
             direction in prop_oneof![Just(Direction::Incoming), Just(Direction::Outgoing)],
-            transport in prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)],
+            transport in proptest::sample::select(&Transport::ALL),
             local in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
             remote in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
             bytes in vec(any::<u8>(), 0..200),
@@ -294,8 +314,8 @@ mod tests {
                 conn: None,
                 len,
                 shape: match chunk.flow.transport {
-                    Transport::Tcp => Shape::Stream,
-                    Transport::Udp => Shape::Datagrams(len.max(1)),
+                    Transport::Tcp | Transport::Unix => Shape::Stream,
+                    _ => Shape::Datagrams(len.max(1)),
                 },
                 bytes: Some(&chunk.bytes),
             });

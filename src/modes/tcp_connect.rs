@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `socket`, and `bind` with `--source` | [`open::connecting`], called below for each attempt |
 //! | `connect` | [`Connector`], in `link/connect/race.rs` |
-//! | `recv`, `send` | [`Connection`], in `link/tcp/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
+//! | `recv`, `send` | [`Connection`], in `link/stream/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
 //! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
@@ -19,7 +19,7 @@ use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
-use crate::link::tcp::Connection;
+use crate::link::stream::Connection;
 use crate::pump::end::Link;
 use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic};
 use crate::socket::open;
@@ -38,7 +38,8 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     })?;
     session.report_shortfalls(&established.socket)?;
     let (remote, max_bytes) = (established.remote, options.common.ends.max_bytes);
-    let mut connection = Connection::new(established.socket, remote, None, max_bytes)
+    let peer = (Transport::Tcp, remote.into());
+    let mut connection = Connection::new(established.socket, peer, None, max_bytes)
         .with_context(|| format!("cannot use the connection to {remote}"))?;
     connection.reset = established.reset;
     session.taps.emit(&Event::Connected {
@@ -52,7 +53,8 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
 fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Session<'a> {
     let traffic = Traffic::stream(&options.common);
     let mut session = Session::new(&options.common, Side::Client, traffic, observers);
-    session.choose_peer_end(options.tcp.on_peer_eof);
+    session.address = options.network.address;
+    session.choose_peer_end(options.peer_end.on_peer_eof);
     session
 }
 

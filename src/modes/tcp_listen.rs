@@ -4,8 +4,8 @@
 //! | call | where it is made |
 //! |---|---|
 //! | `socket`, `bind`, `listen` | [`open::listening`], called below |
-//! | `accept` | [`Listener`], in `link/tcp/listener.rs`: what it receives are connections |
-//! | `recv`, `send` | [`Connection`], in `link/tcp/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
+//! | `accept` | [`Listener`], in `link/stream/listener.rs`: what it receives are connections |
+//! | `recv`, `send` | [`Connection`], in `link/stream/mod.rs`, as the pump calls it (`pump/lane.rs`); or splice(2), where no tap sees the bytes (`pump/splice.rs`) |
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
 //! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
@@ -18,7 +18,7 @@ use crate::address::access::Access;
 use crate::cli::{BindPoint, OverLimit, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
-use crate::link::tcp::{Client, Clients, Connection, Excess, Listener, Settings};
+use crate::link::stream::{Client, Clients, Connection, Excess, Listener, Settings};
 use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
@@ -32,7 +32,7 @@ use crate::tap::{Conversation, Event, Rejection};
 
 pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
-    let access = session.access(Transport::Tcp, &options.server.access)?;
+    let access = session.access(Transport::Tcp, &options.access)?;
     let place = place(options, &session, &access)?;
     session.local = local_end(options)?;
     let settings = settings(options, access);
@@ -44,7 +44,8 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
         }
     };
     session.report_shortfalls(&socket)?;
-    let listener = Listener::new(socket, settings).context("cannot use the listening socket")?;
+    let listener = Listener::new(socket, Transport::Tcp, settings)
+        .context("cannot use the listening socket")?;
     let identity = listener.identity();
     session.taps.emit(&Event::Listening {
         socket: &identity,
@@ -62,7 +63,8 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> 
         traffic.replace_stdin(Payload::Nothing);
     }
     let mut session = Session::new(&options.common, Side::Server, traffic, observers);
-    session.choose_peer_end(options.tcp.on_peer_eof);
+    session.address = options.network.address;
+    session.choose_peer_end(options.peer_end.on_peer_eof);
     let rules = &mut session.rules;
     if clients.keep_open {
         rules.client_timeout = Some(clients.client_timeout);
@@ -162,7 +164,8 @@ fn serve_accepted(
     remote: SocketAddr,
     settings: &Settings,
 ) -> Result<()> {
-    let connection = Connection::new(socket, remote, Some(Client::only()), settings.max_bytes)
+    let peer = (Transport::Tcp, remote.into());
+    let connection = Connection::new(socket, peer, Some(Client::only()), settings.max_bytes)
         .context("cannot use the connection")?;
     let flow = connection.flow();
     if !settings.access.admits(remote.ip()) {

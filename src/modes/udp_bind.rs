@@ -26,7 +26,7 @@ use crate::tap::{Event, Reach};
 
 pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
-    let access = session.access(Transport::Udp, &options.server.access)?;
+    let access = session.access(Transport::Udp, &options.access)?;
     let place = place(options, &session, &access)?;
     let audience = audience(options, &session, &place)?;
     let target = target_of(audience);
@@ -56,7 +56,9 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
 
 fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session<'a>> {
     let (traffic, side) = (traffic(options, None)?, Side::Receiver);
-    Ok(Session::new(&options.common, side, traffic, observers))
+    let mut session = Session::new(&options.common, side, traffic, observers);
+    session.address = options.network.address;
+    Ok(session)
 }
 
 fn traffic(options: &UdpBind, towards: Option<SocketAddr>) -> Result<Traffic, Failure> {
@@ -101,7 +103,7 @@ fn place(options: &UdpBind, session: &Session<'_>, access: &Access) -> Result<Pl
             return Ok(Place::Passed(socket, bound));
         }
     };
-    let resolver = options.common.address.resolver(Transport::Udp);
+    let resolver = session.address.resolver(Transport::Udp);
     let mut groups = options.groups.join.iter();
     let excluded = groups.find_map(|join| Some((join, resolver.excludes(join.group)?)));
     if let Some((join, reason)) = excluded {

@@ -44,6 +44,7 @@ pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
 fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Session<'a>> {
     let traffic = traffic(options, None)?;
     let mut session = Session::new(&options.common, Side::Sender, traffic, observers);
+    session.address = options.network.address;
     if options.sendto.probe
         && let Some(lines) = lines(&options.common.report, &session.console)?
     {

@@ -84,7 +84,7 @@ impl Session<'_> {
         endpoint: &Endpoint,
     ) -> Result<Vec<BindAddress>, Failure> {
         let bound = endpoint.clone();
-        let resolver = self.common.address.resolver(transport);
+        let resolver = self.address.resolver(transport);
         let name = resolver.queried_name(&endpoint.host, None);
         self.look_up(resolver, name, None, move |resolver| {
             resolver.bind_addresses(&bound)
@@ -99,7 +99,7 @@ impl Session<'_> {
         targets: &Targets,
         deadline: Option<Deadline>,
     ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
-        let resolver = self.common.address.resolver(transport);
+        let resolver = self.address.resolver(transport);
         let name = resolver.queried_name(&targets.host, source.0);
         let targets = targets.clone();
         let (host, port) = (source.0.map(str::to_owned), source.1.cloned());
@@ -117,7 +117,7 @@ impl Session<'_> {
         transport: Transport,
         options: &AccessOptions,
     ) -> Result<Access, Failure> {
-        let resolver = self.common.address.resolver(transport);
+        let resolver = self.address.resolver(transport);
         let (name, rules) = (options.name(), options.0.clone());
         self.look_up(resolver, name, None, move |resolver| {
             Access::new(&rules, &|name| resolver.addresses(name))

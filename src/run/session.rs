@@ -11,7 +11,7 @@ use super::local_end::{ClientOutput, LocalEnd};
 use super::observers::Observers;
 use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
-use crate::cli::{CommonOptions, OnPeerEof, OnStdinEof, Place};
+use crate::cli::{AddressOptions, CommonOptions, OnPeerEof, OnStdinEof, Place};
 use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
@@ -28,6 +28,8 @@ use crate::tap::{Console, Event, Taps};
 pub(crate) struct Session<'a> {
     /// Options of every mode.
     pub(crate) common: &'a CommonOptions,
+    /// Restrictions on look-ups.
+    pub(crate) address: AddressOptions,
     /// Start of the run: when the command line was read.
     pub(crate) start: Instant,
     /// Observers that the options ask for.
@@ -102,6 +104,7 @@ impl<'a> Session<'a> {
         };
         Self {
             common,
+            address: AddressOptions::default(),
             start: observers.start,
             taps: observers.taps,
             signals: observers.signals,
@@ -126,7 +129,7 @@ impl<'a> Session<'a> {
 
     /// Reports where the kernel grants less than the options ask for.
     pub(crate) fn report_shortfalls(&mut self, socket: &Socket) -> Result<()> {
-        let texts = shortfalls(socket, &self.common.socket);
+        let texts = shortfalls(socket, &self.common.buffers);
         for text in &texts.context("cannot read the size of a buffer")? {
             self.taps.emit(&Event::Capped { text });
         }

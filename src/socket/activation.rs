@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use socket2::{Socket, Type};
+use socket2::Socket;
 
+use super::open::kind_of;
 use super::options::{self, Role};
 use super::{IpVersions, multicast};
 use crate::address::BindAddress;
@@ -26,7 +27,8 @@ pub(crate) enum Stream {
 ///
 /// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
 pub(crate) fn stream(name: Option<&str>, options: &TcpListen) -> Result<Stream, Failure> {
-    let (socket, bound, _) = take(Transport::Tcp, name, &options.common.socket)?;
+    let (socket, bound, _) = take(Transport::Tcp, name, &options.network.socket)?;
+    options::apply_buffers(&socket, &options.common.buffers)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = remote.map_or(Role::Listens, |_| Role::Connects);
     options::apply_tcp(&socket, role, &options.tcp)?;
@@ -42,7 +44,8 @@ pub(crate) fn datagrams(
     name: Option<&str>,
     options: &UdpBind,
 ) -> Result<(Socket, BindAddress), Failure> {
-    let (socket, bound, versions) = take(Transport::Udp, name, &options.common.socket)?;
+    let (socket, bound, versions) = take(Transport::Udp, name, &options.network.socket)?;
+    options::apply_buffers(&socket, &options.common.buffers)?;
     multicast::apply(&socket, versions, &options.groups)?;
     Ok((socket, bound))
 }
@@ -63,15 +66,11 @@ fn take(
         };
         return Err(unfit(transport, &reason));
     };
-    let (wanted, reason) = match transport {
-        Transport::Tcp => (
-            Type::STREAM,
-            "not a TCP socket (the unit needs ListenStream=)",
-        ),
-        Transport::Udp => (
-            Type::DGRAM,
-            "not a UDP socket (the unit needs ListenDatagram=)",
-        ),
+    let wanted = kind_of(transport);
+    let reason = if transport.has_connections() {
+        "not a TCP socket (the unit needs ListenStream=)"
+    } else {
+        "not a UDP socket (the unit needs ListenDatagram=)"
     };
     let local = socket.local_addr().ok().and_then(|local| local.as_socket());
     let local = local.filter(|_| socket.r#type().is_ok_and(|kind| kind == wanted));

@@ -17,7 +17,7 @@ use crate::tap::{Call, Event, Reach, Taps};
 
 /// For `tcp-listen`: calls `socket`, `bind`, `listen`, on the first of `addresses` that this machine has.
 ///
-/// [`Listener`](crate::link::tcp::Listener) calls `accept`. `SO_REUSEADDR` lets the port be listened on again while old connections
+/// [`Listener`](crate::link::stream::Listener) calls `accept`. `SO_REUSEADDR` lets the port be listened on again while old connections
 /// linger in TIME-WAIT (RFC 9293, 3.6.1); another listener still keeps it for itself (socket(7)).
 ///
 /// Errors: [`Exit::CannotBind`], or [`Exit::Failed`] where an option is refused; also below.
@@ -29,7 +29,8 @@ pub(crate) fn listening(
     let backlog = options.listen.backlog;
     let prepare = |socket: &Socket, versions| {
         allow_reuse(socket)?;
-        options::apply(socket, versions, &options.common.socket)?;
+        options::apply_buffers(socket, &options.common.buffers)?;
+        options::apply(socket, versions, &options.network.socket)?;
         options::apply_tcp(socket, Role::Listens, &options.tcp)
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
@@ -48,11 +49,13 @@ pub(crate) fn receiving(
     options: &UdpBind,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
-    let (common, groups) = (&options.common.socket, &options.groups);
+    let (buffers, network) = (&options.common.buffers, &options.network.socket);
+    let groups = &options.groups;
     let prepare = |socket: &Socket, versions| {
-        options::apply(socket, versions, common)?;
-        options::apply_udp(socket, common);
-        if common.reuse_port && !groups.join.is_empty() {
+        options::apply_buffers(socket, buffers)?;
+        options::apply(socket, versions, network)?;
+        options::apply_udp(socket, buffers);
+        if network.reuse_port && !groups.join.is_empty() {
             // That is how others share the port of a group, and each of them gets every datagram.
             allow_reuse(socket)?;
         }
@@ -60,7 +63,7 @@ pub(crate) fn receiving(
     };
     let bound = first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps);
     bound.map_err(|mut failure| {
-        let is_alone = !groups.join.is_empty() && !common.reuse_port;
+        let is_alone = !groups.join.is_empty() && !network.reuse_port;
         if is_alone && failure.message.ends_with("address already in use") {
             failure.message += " (--reuse-port shares the port of a group)";
         }
@@ -76,7 +79,8 @@ pub(crate) fn connecting(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;
-    options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
+    options::apply_buffers(&socket, &options.common.buffers)?;
+    options::apply(&socket, IpVersions::of(remote), &options.network.socket)?;
     options::apply_tcp(&socket, Role::Connects, &options.tcp)?;
     bind_source(Transport::Tcp, &socket, source.towards(remote), taps)?;
     Ok(socket)
@@ -90,20 +94,27 @@ pub(crate) fn sending(
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
-    options::apply(&socket, IpVersions::of(remote), &options.common.socket)?;
-    options::apply_udp(&socket, &options.common.socket);
+    options::apply_buffers(&socket, &options.common.buffers)?;
+    options::apply(&socket, IpVersions::of(remote), &options.network.socket)?;
+    options::apply_udp(&socket, &options.common.buffers);
     multicast::apply(&socket, IpVersions::of(remote), &options.groups)?;
     multicast::obey_zone(&socket, &options.groups, Some(remote))?;
     bind_source(Transport::Udp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }
 
+/// Returns the type of the sockets of a transport.
+pub(super) fn kind_of(transport: Transport) -> Type {
+    match transport {
+        Transport::Tcp | Transport::Unix => Type::STREAM,
+        Transport::UnixPacket => Type::SEQPACKET,
+        Transport::Udp | Transport::UnixDatagram => Type::DGRAM,
+    }
+}
+
 /// Calls `socket`, for the family of an address.
 fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result<Socket> {
-    let kind = match transport {
-        Transport::Tcp => Type::STREAM,
-        Transport::Udp => Type::DGRAM,
-    };
+    let kind = kind_of(transport);
     let socket = Socket::new(Domain::for_address(family), kind, None)?;
     socket.set_nonblocking(true)?;
     taps.emit(&Event::Called(Call::Socket(transport, family.into())));
@@ -147,7 +158,7 @@ fn bind_source(
     let Some(local) = local else {
         return Ok(());
     };
-    if transport.is_stream() {
+    if transport.has_connections() {
         allow_reuse(socket)?;
     }
     let bound = bind(transport, socket, local, taps);
@@ -187,9 +198,10 @@ fn first_bound(
     finish: impl Fn(&Socket, Identity, &mut Taps) -> io::Result<()>,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
-    let act = match transport {
-        Transport::Tcp => "cannot listen on",
-        Transport::Udp => "cannot bind udp",
+    let act = if transport.has_connections() {
+        "cannot listen on"
+    } else {
+        "cannot bind udp"
     };
     let (mut lines, mut exit) = (Vec::new(), Exit::CannotBind);
     for &BindAddress { address, reach } in addresses {

@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
 use super::{IpVersions, check};
-use crate::cli::{Keepalive, SocketOptions, Switch, TcpOptions};
+use crate::cli::{BufferOptions, Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::Failure;
 use crate::sys::sockopt::set_fast_open_listen;
 
@@ -30,7 +30,18 @@ pub(super) enum Role {
     Listens,
 }
 
-/// Sets the options of any socket, before `bind`.
+/// Sets the sizes of the buffers, before `bind`.
+pub(super) fn apply_buffers(socket: &Socket, options: &BufferOptions) -> Result<(), Failure> {
+    if let Some(size) = options.rcvbuf {
+        check("--rcvbuf", size, socket.set_recv_buffer_size(size), "")?;
+    }
+    if let Some(size) = options.sndbuf {
+        check("--sndbuf", size, socket.set_send_buffer_size(size), "")?;
+    }
+    Ok(())
+}
+
+/// Sets the options of any socket that sends packets, before `bind`.
 pub(super) fn apply(
     socket: &Socket,
     versions: IpVersions,
@@ -38,12 +49,6 @@ pub(super) fn apply(
 ) -> Result<(), Failure> {
     if options.reuse_port {
         check("--reuse-port", "", socket.set_reuse_port(true), "")?;
-    }
-    if let Some(size) = options.rcvbuf {
-        check("--rcvbuf", size, socket.set_recv_buffer_size(size), "")?;
-    }
-    if let Some(size) = options.sndbuf {
-        check("--sndbuf", size, socket.set_send_buffer_size(size), "")?;
     }
     if let Some(name) = &options.interface {
         let result = socket.bind_device(Some(name.as_bytes()));
@@ -151,7 +156,7 @@ fn known_congestion_controls(error: &io::Error) -> Option<String> {
 }
 
 /// Makes room for bursts of datagrams. More than `net.core.rmem_max` needs `CAP_NET_ADMIN` (socket(7)).
-pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
+pub(super) fn apply_udp(socket: &Socket, options: &BufferOptions) {
     if options.rcvbuf.is_none()
         && setsockopt(socket, sockopt::RcvBufForce, &UDP_RECEIVE_BUFFER).is_err()
     {
@@ -161,7 +166,7 @@ pub(super) fn apply_udp(socket: &Socket, options: &SocketOptions) {
 }
 
 /// Describes options that the kernel did not grant in full: it caps buffers without an error (socket(7)).
-pub(crate) fn shortfalls(socket: &Socket, options: &SocketOptions) -> io::Result<Vec<String>> {
+pub(crate) fn shortfalls(socket: &Socket, options: &BufferOptions) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
     // The kernel reports twice the size; half of that is for its own bookkeeping.
     if let Some(asked) = options.rcvbuf {
@@ -186,13 +191,13 @@ mod tests {
     use socket2::{Domain, Type};
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, CommonOptions, NetworkOptions};
     use crate::exit::Exit;
 
-    fn options(words: &str) -> (SocketOptions, TcpOptions) {
+    fn options(words: &str) -> (CommonOptions, NetworkOptions, TcpOptions) {
         let line = format!("tuplecat tcp-listen 0 {words}");
         match Cli::read(line.split_whitespace()).unwrap().command {
-            Command::TcpListen(options) => (options.common.socket, options.tcp),
+            Command::TcpListen(options) => (options.common, options.network, options.tcp),
             command => panic!("{command:?}"),
         }
     }
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_refused_value_names_the_option() {
-        let (socket, tcp) = options("--mss 5 --interface nosuch0");
+        let (_, network, tcp) = options("--mss 5 --interface nosuch0");
         assert_eq!(
             apply_tcp(&stream(), Role::Connects, &tcp),
             Err(Failure::new(
@@ -211,14 +216,14 @@ mod tests {
                 "--mss 5: invalid argument (the kernel takes 88 to 32767)"
             ))
         );
-        let failure = apply(&stream(), IpVersions::V4, &socket).unwrap_err();
+        let failure = apply(&stream(), IpVersions::V4, &network.socket).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
         assert_eq!(failure.message, "--interface nosuch0: no such device");
     }
 
     #[test]
     fn an_unknown_congestion_control_gets_a_list() {
-        let (_, tcp) = options("--congestion bbrx");
+        let (_, _, tcp) = options("--congestion bbrx");
         let failure = apply_tcp(&stream(), Role::Connects, &tcp).unwrap_err();
         let start = "--congestion bbrx: the kernel knows no such algorithm (available: ";
         assert!(failure.message.starts_with(start), "{failure}");
@@ -230,8 +235,8 @@ mod tests {
         let Ok(socket) = Socket::new(Domain::IPV6, Type::DGRAM, None) else {
             return;
         };
-        let (options, _) = options("--ttl 7 --tos af11");
-        apply(&socket, IpVersions::Both, &options).unwrap();
+        let (_, network, _) = options("--ttl 7 --tos af11");
+        apply(&socket, IpVersions::Both, &network.socket).unwrap();
         let v4 = (socket.ttl_v4().unwrap(), socket.tos_v4().unwrap());
         let v6 = (
             socket.unicast_hops_v6().unwrap(),
@@ -242,10 +247,10 @@ mod tests {
 
     #[test]
     fn a_buffer_is_granted_or_the_rest_is_reported() {
-        let (options, _) = options("--rcvbuf 2047M --sndbuf 8k");
+        let (common, ..) = options("--rcvbuf 2047M --sndbuf 8k");
         let socket = stream();
-        apply(&socket, IpVersions::V4, &options).unwrap();
-        let texts = shortfalls(&socket, &options).unwrap();
+        apply_buffers(&socket, &common.buffers).unwrap();
+        let texts = shortfalls(&socket, &common.buffers).unwrap();
         assert_eq!(texts.len(), 1, "{texts:?}");
         assert!(texts[0].starts_with("--rcvbuf 2146435072: the kernel grants only "));
     }

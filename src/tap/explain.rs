@@ -68,6 +68,9 @@ impl Explain {
                 let kind = match transport {
                     Transport::Tcp => "a stream socket (TCP)",
                     Transport::Udp => "a datagram socket (UDP)",
+                    Transport::Unix => "a stream socket",
+                    Transport::UnixPacket => "a packet socket",
+                    Transport::UnixDatagram => "a datagram socket",
                 };
                 let text = format!("{kind} for {family}, without a name yet");
                 ("socket()", text)
@@ -105,7 +108,7 @@ impl Explain {
         let shown = self.shown.entry(flow.clone()).or_default().of(direction);
         *shown = shown.saturating_add(1);
         let (shown, size, arrow) = (*shown, size(data), flow.arrow(direction));
-        let is_stream = flow.transport.is_stream();
+        let is_stream = flow.transport.has_connections();
         let call = match direction {
             Direction::Incoming if is_stream => "recv()",
             Direction::Outgoing if is_stream => "send()",
@@ -151,7 +154,7 @@ impl Explain {
         let Some((call, error)) = call else {
             return;
         };
-        let is_stream = name.flow.transport.is_stream();
+        let is_stream = name.flow.transport.has_connections();
         let name = broken(name);
         let call = match call {
             FailedCall::Recv if is_stream => "recv()",
@@ -170,7 +173,7 @@ impl Explain {
     fn closed(&mut self, state: &SocketState) {
         let (name, number) = (&state.identity, number(state.conn));
         let effect = match name {
-            _ if !name.transport().is_stream() => "sends nothing: UDP has no end".to_owned(),
+            _ if !name.transport().has_connections() => "sends nothing: UDP has no end".to_owned(),
             Identity::Pair(flow) => {
                 self.shown.remove(flow);
                 effect_of_close(state, self.reset.remove(flow))

@@ -64,7 +64,7 @@ impl HexDump {
     /// Adds a chunk of a stream, or a datagram.
     fn add(&mut self, data: &Data<'_>, bytes: &[u8]) {
         let (flow, direction) = (data.flow, data.direction);
-        if flow.transport.is_stream() {
+        if flow.transport.has_connections() {
             let position = self.positions.entry(flow.clone()).or_default();
             let position = position.of(direction);
             let offset = *position;

@@ -166,9 +166,9 @@ impl<W: Write> Lines<W> {
             Direction::Incoming => "received",
             Direction::Outgoing => "sent",
         };
-        if flow.transport.is_stream() && self.reports_all() {
+        if flow.transport.has_connections() && self.reports_all() {
             self.line(word, format!("{}  {}", data.name(), size(data)));
-        } else if !flow.transport.is_stream() && self.is_news(flow, direction) {
+        } else if !flow.transport.has_connections() && self.is_news(flow, direction) {
             let (flow, size) = (flow.arrow(direction), size(data));
             self.line(word, format!("{flow}  {size}"));
         }
@@ -197,7 +197,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn closed(&mut self, state: &SocketState) {
-        if !state.identity.transport().is_stream() && !self.reports_all() {
+        if !state.identity.transport().has_connections() && !self.reports_all() {
             for ((flow, reason), count) in std::mem::take(&mut self.refused) {
                 if count > 1 {
                     let flow = flow.arrow(Direction::Outgoing);
@@ -394,7 +394,7 @@ mod tests {
     fn data(transport: Transport, len: usize) -> Event<'static> {
         let (conn, shape) = match transport {
             Transport::Tcp => (Some(1), Shape::Stream),
-            Transport::Udp => (None, Shape::Datagrams(len)),
+            _ => (None, Shape::Datagrams(len)),
         };
         Event::Data(Data {
             direction: Direction::Incoming,

@@ -232,7 +232,7 @@ impl Tap for Pcap {
             Event::Data(ref data) => {
                 let (flow, direction) = (data.flow, data.direction);
                 for piece in data.pieces() {
-                    if flow.transport.is_stream() {
+                    if flow.transport.has_connections() {
                         self.stream(time, flow, direction, piece);
                     } else {
                         self.datagram(time, flow, direction, piece);
@@ -246,7 +246,7 @@ impl Tap for Pcap {
                 self.finish(time, name.flow, Direction::Incoming);
             }
             Event::Broken { name, error, .. } => {
-                if name.flow.transport.is_stream() && Exit::from(error) == Exit::Reset {
+                if name.flow.transport.has_connections() && Exit::from(error) == Exit::Reset {
                     self.segment(time, name.flow, Direction::Incoming, Control::Reset, b"");
                 }
             }

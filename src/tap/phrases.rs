@@ -16,7 +16,7 @@ use crate::sys::tcp_info::TcpInfo;
 /// Both ends of a connection or the sender of a datagram, and the number.
 impl Display for Conversation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.flow.transport.is_stream() {
+        if self.flow.transport.has_connections() {
             self.flow.fmt(f)?;
         } else {
             self.flow.arrow(Direction::Incoming).fmt(f)?;
@@ -109,7 +109,7 @@ pub(super) fn totals(state: &SocketState) -> String {
         name => format!("{name}{number}"),
     };
     let (received, sent) = (state.received, state.sent);
-    let (received, sent) = if name.transport().is_stream() {
+    let (received, sent) = if name.transport().has_connections() {
         (format!("{} B", received.bytes), format!("{} B", sent.bytes))
     } else {
         (datagrams_and_bytes(received), datagrams_and_bytes(sent))
@@ -132,7 +132,7 @@ pub(super) fn buffers(state: &SocketState) -> String {
     let unread = Bytes(state.unread.unwrap_or_default() as u64);
     let unsent = Bytes(state.unsent.unwrap_or_default() as u64);
     match state.path {
-        _ if !state.identity.transport().is_stream() => {
+        _ if !state.identity.transport().has_connections() => {
             format!("next datagram {unread}, unsent {unsent}")
         }
         None => format!("unread {unread}, unsent {unsent}"),

@@ -175,8 +175,17 @@ impl Meter {
             flow: &self.flow,
             conn: self.conn,
             len,
-            shape: Shape::Stream,
+            shape: self.shape_of(len),
             bytes,
         }));
+    }
+
+    /// Returns the boundaries of `len` bytes that have moved at once.
+    pub fn shape_of(&self, len: usize) -> Shape {
+        if self.flow.transport.has_boundaries() {
+            Shape::Datagrams(len.max(1))
+        } else {
+            Shape::Stream
+        }
     }
 }

@@ -103,7 +103,7 @@ impl Tap for Stats {
                 self.began.get_or_insert(time);
             }
             Event::Data(data) => {
-                self.is_stream = data.flow.transport.is_stream();
+                self.is_stream = data.flow.transport.has_connections();
                 self.began.get_or_insert(time);
                 let moved = self.moved.of(data.direction);
                 moved.count.add(data.len, data.count());

@@ -18,18 +18,15 @@ const AWAY: &str = "127.0.0.2:0";
 /// Sends one word from `source` and waits until the server has handled it.
 fn speak(transport: Transport, source: &str, server: SocketAddr, word: &str) {
     let source: SocketAddr = source.parse().unwrap();
-    match transport {
-        Transport::Tcp => {
-            let mut stream = connect_from(source, server);
-            // A rejected client may be reset before it has written anything.
-            let _ = stream.write_all(word.as_bytes());
-            let _ = stream.shutdown(Shutdown::Write);
-            await_end(&mut stream);
-        }
-        Transport::Udp => {
-            let (socket, _) = datagrams_at(source);
-            socket.send_to(word.as_bytes(), server).unwrap();
-        }
+    if transport == Transport::Tcp {
+        let mut stream = connect_from(source, server);
+        // A rejected client may be reset before it has written anything.
+        let _ = stream.write_all(word.as_bytes());
+        let _ = stream.shutdown(Shutdown::Write);
+        await_end(&mut stream);
+    } else {
+        let (socket, _) = datagrams_at(source);
+        socket.send_to(word.as_bytes(), server).unwrap();
     }
 }
 
@@ -56,7 +53,7 @@ fn count(text: &str, word: &str) -> usize {
 fn served(transport: Transport, rules: &str) -> Done {
     let many = match transport {
         Transport::Tcp => "-k",
-        Transport::Udp => "",
+        _ => "",
     };
     let server = waits(transport, many).args("0").args(rules).start();
     let address = server.ready();

@@ -87,7 +87,7 @@ both! {
                 &["connecting", "connected", "sent", "half-closed", "peer-finished", "closed", "summary"],
             ),
             // The end is acknowledged (`--eof-datagram`).
-            Transport::Udp => (
+            _ => (
                 &["bound", "received", "sent", "transferred", "closed", "summary"],
                 &["sent", "received", "transferred", "closed", "summary"],
             ),
@@ -139,7 +139,7 @@ both! {
         let events = read(&fs::read_to_string(path).unwrap());
         let name = match transport {
             Transport::Tcp => "connect-failed",
-            Transport::Udp => "unreachable",
+            _ => "unreachable",
         };
         assert_eq!(first(&events, name)["remote"], address.to_string());
         assert_eq!(first(&events, "error")["error"], client.errors());

@@ -37,7 +37,7 @@ fn looking_up(transport: Transport, words: &str) -> Option<Running> {
     }
     let mode = match transport {
         Transport::Tcp => "tcp-connect",
-        Transport::Udp => "udp-sendto",
+        _ => "udp-sendto",
     };
     let launch = namespace(UNANSWERED).arg(mode).args(words);
     Some(launch.args("nobody.example 9").stdin(Input::Held).start())
@@ -60,7 +60,7 @@ both! {
     fn a_limit_ends_a_look_up(transport) {
         let limits = match transport {
             Transport::Tcp => &["--timeout 300ms", "--connect-timeout 300ms"][..],
-            Transport::Udp => &["--timeout 300ms"],
+            _ => &["--timeout 300ms"],
         };
         for words in limits {
             let Some(running) = looking_up(transport, words) else {
@@ -101,7 +101,7 @@ both! {
     fn an_ignored_signal_ends_nothing(transport) {
         let mode = match transport {
             Transport::Tcp => "tcp-listen",
-            Transport::Udp => "udp-bind",
+            _ => "udp-bind",
         };
         let script = program("/bin/sh", "-c").arg(r#"trap "" INT HUP; exec "$0" "$@""#);
         let script = script.arg(env!("CARGO_BIN_EXE_tuplecat")).arg(mode);

@@ -14,7 +14,7 @@ use crate::common::*;
 fn serves(transport: Transport) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen -k 0"),
-        Transport::Udp => tuplecat("udp-bind 0"),
+        _ => tuplecat("udp-bind 0"),
     }
 }
 
@@ -22,7 +22,7 @@ fn serves(transport: Transport) -> Launch {
 fn asked(transport: Transport, address: SocketAddr, request: &[u8], answer: &str) -> String {
     let client = match transport {
         Transport::Tcp => tuplecat("tcp-connect"),
-        Transport::Udp => tuplecat("udp-sendto"),
+        _ => tuplecat("udp-sendto"),
     };
     let client = client
         .to(address)

@@ -89,7 +89,7 @@ both! {
     fn a_listener_and_its_client_meet_every_time(transport) {
         let [waits, speaks] = match transport {
             Transport::Tcp => ["tcp-listen", "tcp-connect"],
-            Transport::Udp => ["udp-bind", "udp-sendto"],
+            _ => ["udp-bind", "udp-sendto"],
         };
         for run in 0..runs() {
             let script = script(MEETING).env("WAITS", waits).env("SPEAKS", speaks);

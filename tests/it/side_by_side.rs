@@ -65,7 +65,7 @@ both! {
         assert_eq!(server.ready_line(), format!("{transport} {address}\n"));
         let word = match transport {
             Transport::Tcp => "listening",
-            Transport::Udp => "bound",
+            _ => "bound",
         };
         assert_eq!(
             server.err().wait_for_line(word),
@@ -81,7 +81,7 @@ both! {
         let server = server.wait().exits(0);
         let first = match transport {
             Transport::Tcp => server.line("accepted"),
-            Transport::Udp => server.line("received"),
+            _ => server.line("received"),
         };
         let (name, local, remote) = tuple(first);
         assert_eq!(name, transport.to_string());
@@ -105,7 +105,7 @@ both! {
         let address = first.ready();
         let act = match transport {
             Transport::Tcp => "listen on",
-            Transport::Udp => "bind",
+            _ => "bind",
         };
         let done = waits(transport, "").to(address).run().exits(4);
         assert!(done.errors().starts_with(&format!("cannot {act} ")), "{}", done.err);
@@ -113,7 +113,7 @@ both! {
         assert!(done.errors().ends_with("address already in use"), "{}", done.err);
         let other = match transport {
             Transport::Tcp => Transport::Udp,
-            Transport::Udp => Transport::Tcp,
+            _ => Transport::Tcp,
         };
         // Another process may have that port: then the test tries another one.
         let is_free = (0..10).any(|_| {

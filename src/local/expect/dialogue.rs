@@ -91,7 +91,7 @@ impl End for Dialogue {
 
     fn finish(&mut self, what: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
         if let Finish::Stream(link) = what
-            && link.transport().is_stream()
+            && link.transport().has_connections()
         {
             self.exchange.borrow_mut().peer = Peer::Finished;
         }

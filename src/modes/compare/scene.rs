@@ -13,8 +13,9 @@ use socket2::{Domain, Socket, Type};
 use crate::address::access::Access;
 use crate::cli::Compare;
 use crate::exit::Exit;
+use crate::flow::Transport;
 use crate::flow::{Direction, Flow};
-use crate::link::{tcp, udp};
+use crate::link::{stream, udp};
 use crate::local::stdio::Stdio;
 use crate::pump::rules::{OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
@@ -130,14 +131,18 @@ impl Scene {
         let mut settings = udp::Settings::default();
         match server {
             Server::Listener(socket, clients) => {
-                let settings = tcp::Settings {
-                    clients: tcp::Clients::First(clients as u64),
+                let settings = stream::Settings {
+                    clients: stream::Clients::First(clients as u64),
                     accept_timeout: None,
                     max_bytes: None,
-                    over_limit: tcp::Excess::Waits,
+                    over_limit: stream::Excess::Waits,
                     access: Access::default(),
                 };
-                pump.listen(Box::new(tcp::Listener::new(socket, settings)?));
+                pump.listen(Box::new(stream::Listener::new(
+                    socket,
+                    Transport::Tcp,
+                    settings,
+                )?));
             }
             Server::Datagrams(socket) => pump.join(Box::new(udp::Socket::new(socket, settings)?)),
             Server::UntilEmpty(socket) => {
@@ -170,5 +175,6 @@ fn rules(idle: Duration) -> Rules {
 
 /// Returns the internet address of a socket.
 pub(super) fn name_of(socket: &Socket) -> io::Result<SocketAddr> {
-    tcp::address_of(&socket.local_addr()?)
+    let local = socket.local_addr()?.as_socket();
+    local.ok_or_else(|| io::Error::other("the socket has no internet address"))
 }

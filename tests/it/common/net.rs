@@ -111,7 +111,7 @@ pub(crate) fn refusing(transport: Transport) -> (Socket, SocketAddr) {
 pub(crate) fn refusing_at(transport: Transport, ip: IpAddr) -> (Socket, SocketAddr) {
     let kind = match transport {
         Transport::Tcp => Type::STREAM,
-        Transport::Udp => Type::DGRAM,
+        _ => Type::DGRAM,
     };
     let any = SocketAddr::new(ip, 0);
     let socket = Socket::new(Domain::for_address(any), kind, None).unwrap();

@@ -108,7 +108,7 @@ fn waits_at(running: &Running, transport: Transport, port: u16) -> bool {
     // another process may have got the port.
     let (table, state) = match transport {
         Transport::Tcp => ("tcp", "0A"),
-        Transport::Udp => ("udp", "07"),
+        _ => ("udp", "07"),
     };
     let end = format!(":{port:04X}");
     let is_it = |line: &str| match *line.split_whitespace().collect::<Vec<_>>() {
@@ -151,7 +151,7 @@ pub(crate) fn listening(
 ) -> (Running, SocketAddr) {
     let words = match transport {
         Transport::Tcp => tool.listens,
-        Transport::Udp => tool.binds.expect("words for UDP"),
+        _ => tool.binds.expect("words for UDP"),
     };
     // Another process may take the port first.
     for _ in 0..20 {

@@ -11,7 +11,7 @@ use super::{Launch, tuplecat};
 pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen"),
-        Transport::Udp => tuplecat("udp-bind --eof-datagram"),
+        _ => tuplecat("udp-bind --eof-datagram"),
     }
     .args(words)
 }
@@ -20,7 +20,7 @@ pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
 pub(crate) fn speaks(transport: Transport, address: SocketAddr) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-connect"),
-        Transport::Udp => tuplecat("udp-sendto --eof-datagram"),
+        _ => tuplecat("udp-sendto --eof-datagram"),
     }
     .to(address)
 }

@@ -11,18 +11,20 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::{Connection, address_of};
+use super::{Connection, local_address};
 use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
-use crate::flow::{Flow, Identity, Transport, unmapped};
+use crate::flow::{Address, Flow, Identity, Transport};
+use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
 
 /// Listening socket, whose `recv` returns connections.
 pub struct Listener {
     socket: Socket,
-    local: SocketAddr,
+    transport: Transport,
+    local: Address,
     opened: Instant,
     accepted: u64,
     /// Time since which no client is there, where there is a limit to that.
@@ -107,11 +109,12 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Listener {
     /// Takes over a listening socket.
-    pub fn new(socket: Socket, settings: Settings) -> io::Result<Self> {
+    pub fn new(socket: Socket, transport: Transport, settings: Settings) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let local = unmapped(address_of(&socket.local_addr()?)?);
+        let local = local_address(&socket)?;
         Ok(Self {
             socket,
+            transport,
             local,
             opened: Instant::now(),
             accepted: 0,
@@ -163,7 +166,7 @@ impl Listener {
         if now < deadline {
             return Ok(());
         }
-        let (local, limit) = (self.local, limit.as_secs_f64());
+        let (local, limit) = (&self.local, limit.as_secs_f64());
         let text = format!("no client connected to {local} within {limit} s (--accept-timeout)");
         Err(Failure::new(Exit::TimedOut, text).into())
     }
@@ -180,19 +183,16 @@ impl Listener {
     }
 
     /// Makes a link of a socket that was accepted, unless the address of its peer is denied: then it is closed.
-    fn admit(
-        &mut self,
-        socket: Socket,
-        remote: SocketAddr,
-        taps: &mut Taps,
-    ) -> io::Result<Arrival> {
-        let local = if self.local.ip().is_unspecified() {
-            address_of(&socket.local_addr()?)?
+    fn admit(&mut self, socket: Socket, remote: Address, taps: &mut Taps) -> io::Result<Arrival> {
+        let is_wildcard = |local: SocketAddr| local.ip().is_unspecified();
+        let local = if self.local.inet().is_some_and(is_wildcard) {
+            local_address(&socket)?
         } else {
-            self.local
+            self.local.clone()
         };
-        let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
-        let is_admitted = self.settings.access.admits(remote.ip());
+        let ip = remote.inet().map(|remote| remote.ip());
+        let flow = Flow::new(self.transport, local, remote);
+        let is_admitted = ip.is_none_or(|ip| self.settings.access.admits(ip));
         let reason = if is_admitted {
             self.is_full().then_some(Rejection::OverLimit)
         } else {
@@ -235,6 +235,10 @@ impl End for Listener {
         self.paused_until = None;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(&self.socket, flags) {
+            Ok((socket, _)) if self.transport.is_unix() => {
+                let peer = unix::peer(&socket)?;
+                return self.admit(socket.into(), peer, taps);
+            }
             Ok((socket, Some(remote))) => {
                 return self.admit(socket.into(), remote.try_into()?, taps);
             }
@@ -278,7 +282,7 @@ impl End for Listener {
 
 impl Link for Listener {
     fn identity(&self) -> Identity {
-        Identity::Socket(Transport::Tcp, self.local.into())
+        Identity::Socket(self.transport, self.local.clone())
     }
 
     fn states(&self) -> Vec<SocketState> {

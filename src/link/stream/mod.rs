@@ -1,16 +1,17 @@
-//! TCP: a listening socket, from which connections come, and a connection, which is named by its 4-tuple.
-//! Each connection has a socket of its own; all those of one listener share its port, and only the 4-tuple tells them apart.
+//! Connections of TCP and of Unix sockets, and the listening sockets that they come from.
+//! Each connection has a socket of its own; all those of one listener share its name, and only the peer tells them apart.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::batch::{Batch, Cursor, Shape};
+use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::flow::{Direction, Flow, Identity, Transport};
+use crate::flow::{Address, Direction, Flow, Identity, Transport};
+use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Spliceable, Wait};
 use crate::sys::sockopt::{unread, unsent};
 use crate::sys::tcp_info::tcp_info;
@@ -26,7 +27,7 @@ const RECV_SIZE: usize = 64 << 10;
 /// Slices written in one call.
 const SEND_SLICES: usize = 16;
 
-/// Connection: a byte stream in each direction, each ended on its own.
+/// Connection: a stream of bytes or packets in each direction, each ended on its own.
 pub struct Connection {
     socket: Socket,
     meter: Meter,
@@ -47,13 +48,12 @@ impl Connection {
     /// Takes over a socket that is connected to `remote`; with a `client` if a listener has accepted it.
     pub fn new(
         socket: Socket,
-        remote: SocketAddr,
+        (transport, remote): (Transport, Address),
         client: Option<Client>,
         max_bytes: Option<u64>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let local = address_of(&socket.local_addr()?)?;
-        let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
+        let flow = Flow::new(transport, local_address(&socket)?, remote);
         Ok(Self::over(socket, flow, client, max_bytes))
     }
 
@@ -76,6 +76,14 @@ impl Connection {
     /// The 4-tuple.
     pub fn flow(&self) -> &Flow {
         &self.meter.flow
+    }
+
+    fn is_unix(&self) -> bool {
+        self.flow().transport.is_unix()
+    }
+
+    fn has_packets(&self) -> bool {
+        self.flow().transport.has_boundaries()
     }
 
     /// Notes an error that ends the connection. A reset after the peer's FIN is a broken pipe (write(2)), so that FIN did come.
@@ -101,10 +109,33 @@ impl Connection {
         if !self.is_finished {
             return Ok(Arrival::Enough);
         }
-        match (&self.socket).read(batch.space(RECV_SIZE))? {
-            0 => Ok(Arrival::End),
-            _ => Ok(Arrival::Nothing),
+        match self.read(batch, RECV_SIZE)? {
+            None => Ok(Arrival::End),
+            Some(_) => Ok(Arrival::Nothing),
         }
+    }
+
+    /// Reads up to `limit` bytes, or one packet. `None`: the peer has finished.
+    fn read(&mut self, batch: &mut Batch, limit: usize) -> io::Result<Option<usize>> {
+        if self.has_packets() {
+            return unix::recv_packet(&self.socket, batch);
+        }
+        let limit = limit.min(RECV_SIZE);
+        let len = (&self.socket).read(&mut batch.space(RECV_SIZE)[..limit])?;
+        Ok(Some(len).filter(|&len| len > 0))
+    }
+
+    /// Sends packets from `at` on, up to the first that is not taken now.
+    fn send_packets(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<()> {
+        let mut next = *at;
+        while let Some((_, packet)) = batch.next_chunk(&mut next) {
+            let sent = self.socket.send(packet);
+            sent.inspect_err(|error| self.note_break(error))?;
+            *at = next;
+            let (len, bytes) = (packet.len(), Some(packet));
+            self.meter.note(Direction::Outgoing, len, bytes, taps);
+        }
+        Ok(())
     }
 
     /// Names the state as reports call it, by the directions that have ended (RFC 9293, 3.6).
@@ -133,12 +164,11 @@ impl Connection {
 
 impl End for Connection {
     fn recv(&mut self, batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        let limit = self.wanted().min(RECV_SIZE);
+        let limit = self.wanted();
         if limit == 0 {
             return self.discard(batch);
         }
-        let len = (&self.socket).read(&mut batch.space(RECV_SIZE)[..limit])?;
-        if len == 0 {
+        let Some(len) = self.read(batch, limit)? else {
             if let Some(error) = self.reset.take() {
                 return Err(error);
             }
@@ -148,14 +178,23 @@ impl End for Connection {
             self.peer_is_finished = true;
             taps.emit(&Event::PeerFinished(self.meter.conversation()));
             return Ok(Arrival::End);
+        };
+        if len > limit {
+            // A packet is never cut: the limit is reached before it.
+            self.max_bytes = self.meter.totals.received.bytes;
+            return Ok(Arrival::Nothing);
         }
-        batch.push_front(len, Shape::Stream, Some(self.meter.flow.clone()));
+        let shape = self.meter.shape_of(len);
+        batch.push_front(len, shape, Some(self.meter.flow.clone()));
         let bytes = batch.bytes(&batch.runs()[0]);
         self.meter.note(Direction::Incoming, len, Some(bytes), taps);
         Ok(Arrival::Data)
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
+        if self.has_packets() {
+            return self.send_packets(batch, at, taps).map(|()| Next::Continue);
+        }
         let mut slices = [IoSlice::new(&[]); SEND_SLICES];
         let count = batch.rest(*at, &mut slices);
         let sent = match &slices[..count] {
@@ -196,7 +235,8 @@ impl End for Connection {
             },
             send: Wait::writable(fd),
             // A peer that has finished may still reset the connection, and nothing is read that would report it.
-            watch: self.peer_is_finished && !self.is_finished,
+            // The peer of a Unix socket hangs up by closing it, which is its FIN.
+            watch: self.peer_is_finished && !self.is_finished && !self.is_unix(),
         }
     }
 
@@ -204,6 +244,10 @@ impl End for Connection {
         if let Some(error) = self.socket.take_error()? {
             self.note_break(&error);
             return Err(error);
+        }
+        if self.is_unix() {
+            // What is sent is with the peer at once.
+            return Ok(0);
         }
         let is_closed = tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED");
         // Another call has taken the error, such as splice(2).
@@ -227,6 +271,9 @@ impl End for Connection {
 
     fn splice(&mut self) -> Spliceable<'_> {
         let (limit, fd) = (self.wanted(), self.socket.as_fd());
+        if self.has_packets() {
+            return Spliceable::default();
+        }
         Spliceable {
             source: (limit > 0).then_some((fd, limit)),
             sink: Some(fd),
@@ -259,9 +306,7 @@ impl Link for Connection {
     }
 }
 
-/// Returns the internet address in a socket address, which the kernel always gives for these sockets.
-pub(crate) fn address_of(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
-    address
-        .as_socket()
-        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+/// Returns the local address of a socket (getsockname(2)).
+pub(super) fn local_address(socket: &Socket) -> io::Result<Address> {
+    rustix::net::getsockname(socket)?.try_into()
 }
