@@ -11,6 +11,7 @@
 //! | both have ended | [`close_once_acknowledged`](Pump::close_once_acknowledged), then [`remove`](Pump::remove) closes it |
 //! | it has failed | [`fail`](Pump::fail) notes why; it is removed when what came before is delivered |
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Pump;
@@ -50,8 +51,10 @@ impl Ended {
 
 /// End of the run, as far as it is decided.
 pub(super) struct Ending {
-    /// The result, and the time until which arrived bytes may still be written out, unless that is over.
+    /// The result, and the time until which arrived bytes may still be read, unless that is over.
     leaving: Option<(Result<(), Failure>, Option<Instant>)>,
+    /// Bytes that had arrived over a link when it was decided, and are not read yet.
+    unread: BTreeMap<NodeId, usize>,
     /// Result of the last link that was closed.
     last_closed: Result<(), Failure>,
 }
@@ -60,6 +63,7 @@ impl Ending {
     pub(super) fn new() -> Self {
         Self {
             leaving: None,
+            unread: BTreeMap::new(),
             last_closed: Ok(()),
         }
     }
@@ -77,6 +81,15 @@ impl Ending {
     /// Returns the time by which the run is over, once that is decided.
     pub(super) fn leaves_by(&self) -> Option<Instant> {
         self.leaving.as_ref().and_then(|(_, until)| *until)
+    }
+
+    /// Counts bytes that are read over a link; returns true if they are the last that had arrived in time.
+    pub(super) fn has_read_all(&mut self, id: NodeId, len: usize) -> bool {
+        let Some(left) = self.unread.get_mut(&id) else {
+            return false;
+        };
+        *left = left.saturating_sub(len);
+        *left == 0 && self.unread.remove(&id).is_some()
     }
 
     /// Drops the failure by a limit: what was waited for had come before it.
@@ -325,12 +338,14 @@ impl Pump<'_> {
         }
     }
 
-    /// Begins to leave: nothing more is sent, and what has already arrived is written out, within [`LEAVE_TIME`].
+    /// Begins to leave: nothing more is sent, and what has already arrived is written out. A limit or a signal gives [`LEAVE_TIME`]
+    /// for that.
     pub(super) fn leave(&mut self, end: Result<(), Failure>) {
         if self.ending.is_leaving() {
             return;
         }
         let gives_up = matches!(&end, Err(failure) if failure.exit == Exit::TimedOut);
+        let is_orderly = end.is_ok();
         self.ending.leaving = Some((end, Some(self.clock.now + LEAVE_TIME)));
         for &listener in &self.nodes.listeners {
             self.schedule.run(listener);
@@ -344,9 +359,12 @@ impl Pump<'_> {
             };
             if node.lane.ended.is_some() && !node.lane.is_waiting() {
                 self.close_once_acknowledged(id);
-            } else {
-                self.schedule.run(id);
+                continue;
             }
+            if is_orderly && let Some(unread) = node.party.link().and_then(unread) {
+                self.ending.unread.insert(id, unread);
+            }
+            self.schedule.run(id);
         }
     }
 
@@ -364,21 +382,18 @@ impl Pump<'_> {
         self.close_all();
     }
 
-    /// Ends the time for writing out what has arrived. After an orderly end, what was sent is still to be acknowledged.
+    /// Ends the time for reading what has arrived. After an orderly end all that is read is written, and what was sent is
+    /// acknowledged, however long that takes.
     pub(super) fn stop_leaving(&mut self) {
         let Some((Ok(()), until)) = &mut self.ending.leaving else {
             return self.close_all();
         };
         *until = None;
         for id in self.nodes.links.clone() {
-            let Some(node) = self.nodes.get_mut(id) else {
-                continue;
-            };
-            (node.queue, node.lane.in_flight) = (None, None);
-            node.lane.waits_for_sink = false;
-            node.lane.end(self.clock.now);
-            self.leave_all_queues(id);
-            self.close_once_acknowledged(id);
+            self.release_queue(id);
+            if self.nodes.get(id).is_some() && !self.ending.unread.contains_key(&id) {
+                self.on_end(id);
+            }
         }
         for id in self.nodes.listeners.clone() {
             self.remove(id);
@@ -406,6 +421,7 @@ impl Pump<'_> {
         };
         self.watch.forget(id);
         self.schedule.forget(id);
+        self.ending.unread.remove(&id);
         if node.lane.is_waiting() {
             self.leave_all_queues(id);
         }
@@ -453,4 +469,11 @@ impl Pump<'_> {
             }
         }
     }
+}
+
+/// Returns the bytes that have arrived over a stream and are not read, if there are any.
+fn unread(link: &dyn Link) -> Option<usize> {
+    let is_stream = link.identity().transport().has_connections();
+    let unread = link.states().first()?.unread?;
+    (is_stream && unread > 0).then_some(unread)
 }

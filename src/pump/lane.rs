@@ -83,8 +83,12 @@ impl Pump<'_> {
             node.silence = Silence::new(self.clock.now);
             let lane = &mut node.lane;
             lane.has_given = true;
-            lane.is_bulk = batch.len() >= SPLICE_START;
+            let len = batch.len();
+            lane.is_bulk = len >= SPLICE_START;
             self.deliver(id, batch);
+            if self.ending.has_read_all(id, len) && self.nodes.get(id).is_some() {
+                self.on_end(id);
+            }
         }
     }
 

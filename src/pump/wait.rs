@@ -157,11 +157,8 @@ impl Pump<'_> {
 
     /// Returns the next time at which a limit of the run may have passed.
     fn next_limit(&self) -> Option<Instant> {
-        // While leaving, the limits of the run lie in the past.
-        match self.ending.leaves_by() {
-            Some(until) => Some(until),
-            None => self.rules.deadline.map(|(deadline, _)| deadline),
-        }
+        let deadline = self.rules.deadline.map(|(deadline, _)| deadline);
+        self.ending.leaves_by().into_iter().chain(deadline).min()
     }
 
     /// Returns the time for which nothing needs to be done, `None` for ever.
@@ -224,7 +221,13 @@ impl Pump<'_> {
     pub(super) fn check_limits(&mut self) {
         let (now, words) = (self.clock.now, self.rules.words);
         if let Some(until) = self.ending.leaves_by() {
-            if now >= until {
+            // Once the run is over, it goes on while there is something to do, and waits for nothing.
+            let is_over = self
+                .rules
+                .deadline
+                .is_some_and(|(deadline, _)| now >= deadline);
+            let is_held_up = self.schedule.len() == 0 || self.taps.is_full();
+            if now >= until || is_over && is_held_up {
                 self.stop_leaving();
             }
         } else if let Some((deadline, limit)) = self.rules.deadline

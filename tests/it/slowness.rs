@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use tuplecat::sys::sockopt::unsent;
+
 use crate::common::*;
 
 /// Time in which a wrong FIN would come. If it is too short, a test can miss a fault, but not report one.
@@ -121,6 +123,31 @@ fn leaving_early_destroys_nothing_that_was_sent() {
         let got = read_slowly(&peer, 64 << 10, Duration::from_millis(40));
         let got = got.unwrap_or_else(|error| panic!("{side:?}: {error}"));
         assert!(got == sent, "{side:?}: {} of {}", got.len(), sent.len());
+        drop(peer);
+        running.wait().exits(0);
+    }
+}
+
+/// Leaving early writes all that had arrived by then, however slowly the output is read.
+#[test]
+fn leaving_early_writes_all_that_has_arrived() {
+    let sent = bytes(150_000);
+    let words = "--on-stdin-eof quit --no-fast-path";
+    for side in SIDES {
+        let (mut running, mut peer) = meet_with(side, words, |launch| {
+            launch.stdin(Input::Held).stdout(Output::Held)
+        });
+        let mut out = running.take_stdout();
+        peer.write_all(&sent).unwrap();
+        while unsent(&peer).unwrap() > 0 {
+            thread::yield_now();
+        }
+        running.close_stdin();
+        // Longer than a signal would leave it.
+        assert!(!running.has_ended_within(Duration::from_millis(1200)));
+        let mut got = Vec::new();
+        out.read_to_end(&mut got).unwrap();
+        assert!(got == sent, "{side:?}: {} bytes", got.len());
         drop(peer);
         running.wait().exits(0);
     }
