@@ -128,7 +128,7 @@ pub struct DatagramOptions {
     /// The size of a longer one is reported.
     #[arg(long, value_name = "N", value_parser = values::payload)]
     pub max_datagram: Option<usize>,
-    /// Exit with status 9 if datagrams were dropped or truncated
+    /// Exit with status 9 if datagrams are known to be lost
     #[arg(long)]
     pub fail_on_loss: bool,
 }

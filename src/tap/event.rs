@@ -290,6 +290,8 @@ pub struct IcmpError<'a> {
     pub flow: &'a Flow,
     /// The text of the error, such as "port unreachable".
     pub reason: &'a str,
+    /// The number of datagrams that are lost by it; 0 if they are sent again.
+    pub datagrams: u64,
     /// The sender of the error, unless that is the target itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_by: Option<IpAddr>,
@@ -320,7 +322,7 @@ pub struct Transfer<'a> {
     pub count: Count,
     /// True if the end was received, or sent.
     pub complete: bool,
-    /// Datagrams that were dropped or truncated here, or ICMP errors for sent ones.
+    /// Datagrams that were dropped or truncated here, or sent ones that did not arrive, as ICMP errors say.
     pub lost: u64,
     /// True if more may have been lost.
     pub at_least: bool,

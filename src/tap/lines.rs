@@ -190,8 +190,9 @@ impl<W: Write> Lines<W> {
             None if has_room => self.refused.entry(key).or_default(),
             None => return,
         };
-        *count += 1;
-        if *count == 1 || self.reports_all() {
+        let is_first = *count == 0;
+        *count += error.datagrams;
+        if is_first || self.reports_all() {
             self.line("refused", icmp_error(error));
         }
     }
@@ -216,7 +217,11 @@ impl<W: Write> Lines<W> {
             1 => String::new(),
             many => format!(", {many} so far"),
         };
-        let text = format!("{flow}  {bytes} bytes, more than {limit} (--datagram-size){so_far}");
+        let most = match limit {
+            65_507.. => format!("the {limit} of any datagram"),
+            _ => format!("{limit} (--datagram-size)"),
+        };
+        let text = format!("{flow}  {bytes} bytes, more than {most}{so_far}");
         self.line("oversized", text);
     }
 

@@ -124,6 +124,9 @@ pub(super) fn totals(state: &SocketState) -> String {
         let least = at_least(state.dropped_at_least);
         let _ = write!(text, ", {least}{} dropped by the kernel", state.dropped);
     }
+    if state.undelivered > 0 {
+        let _ = write!(text, ", {} not delivered", state.undelivered);
+    }
     text
 }
 
@@ -168,8 +171,7 @@ pub(super) fn transfer(transfer: &Transfer<'_>) -> String {
         (Direction::Incoming, 0) => ("received", "nothing was lost here"),
         (Direction::Incoming, _) => ("received", "lost here"),
         (Direction::Outgoing, 0) => ("sent", "no error came back"),
-        (Direction::Outgoing, 1) => ("sent", "error came back"),
-        (Direction::Outgoing, _) => ("sent", "errors came back"),
+        (Direction::Outgoing, _) => ("sent", "not delivered"),
     };
     let count = match transfer.lost {
         0 => String::new(),

@@ -68,6 +68,8 @@ pub struct SocketState {
     pub dropped: u64,
     /// True if it may have dropped more: it counts coalesced datagrams (`UDP_GRO`) as one.
     pub dropped_at_least: bool,
+    /// Datagrams that did not arrive, as ICMP errors say, or that could not be sent.
+    pub undelivered: u64,
     /// The time since the socket was opened, or the peer was first seen.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub lasted: Duration,
@@ -109,6 +111,7 @@ impl SocketState {
             ignored: 0,
             dropped: 0,
             dropped_at_least: false,
+            undelivered: 0,
             lasted: opened.elapsed(),
             unread: None,
             unsent: None,

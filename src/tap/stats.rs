@@ -58,6 +58,10 @@ impl Stats {
             let (least, count) = (at_least(state.dropped_at_least), datagrams(state.dropped));
             self.line(format_args!("{name}  {least}{count} dropped by the kernel"));
         }
+        if state.undelivered > 0 {
+            let count = datagrams(state.undelivered);
+            self.line(format_args!("{name}  {count} not delivered"));
+        }
     }
 
     fn ended(&mut self, lasted: Duration) {

@@ -286,7 +286,7 @@ fn datagram_events(tap: &mut dyn Tap) {
         data(Direction::Incoming),
         data(Direction::Outgoing),
         Event::Rejected { flow, datagrams: Some(2), reason: Rejection::Denied },
-        Event::Unreachable(IcmpError { flow, reason: "port unreachable", reported_by }),
+        Event::Unreachable(IcmpError { flow, reason: "port unreachable", datagrams: 1, reported_by }),
         Event::Ignored { flow, bytes: 3 },
         Event::Forgotten(flow),
         Event::Truncated { flow, bytes: 3, size: 9 },

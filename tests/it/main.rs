@@ -38,6 +38,7 @@ mod many_clients;
 mod memory;
 mod multicast;
 mod networks;
+mod path_mtu;
 mod peers;
 mod policies;
 mod probe;

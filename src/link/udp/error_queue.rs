@@ -1,18 +1,22 @@
 //! Error queue (`MSG_ERRQUEUE`, recv(2)): ICMP errors, each with the address that the datagram had been sent to.
 //! An error is about one datagram, but the kernel also fails a later, unrelated call with it: drain the queue, and try again.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::IoSliceMut;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use libc::{SO_EE_ORIGIN_ICMP as V4, SO_EE_ORIGIN_ICMP6 as V6, sock_extended_err};
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
 use super::Audience;
 use super::addresses::{Pair, comparable, longest_payload, means};
+use super::flights::QUOTED;
 use super::handle::{Handle, explain_denial};
-use super::message::{Transmit, destination, sender};
+use super::message::{CONTROL_SIZE, Transmit, destination, sender};
+use super::peers::Peers;
+use super::sender::Sender;
+use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::Direction;
 use crate::tap::{Event, IcmpError, Taps};
@@ -20,7 +24,7 @@ use crate::tap::{Event, IcmpError, Taps};
 /// Errors that have come back.
 #[derive(Debug, Default)]
 pub(super) struct ErrorQueue {
-    /// Number of errors, without those of a repeated empty datagram.
+    /// Number of datagrams that errors were about, without those of a repeated empty datagram and those that were sent again.
     pub(super) count: u64,
     /// One was about a repeated empty datagram: the peer has received an earlier one, and has gone.
     pub(super) has_peer_gone: bool,
@@ -37,24 +41,32 @@ struct Entry {
     /// Address that the error came from, unless that is the destination.
     reported_by: Option<IpAddr>,
     error: sock_extended_err,
-    /// The datagram was an empty one.
-    is_empty: bool,
+    /// The first bytes of the datagram, as far as the error quotes them.
+    quoted: Vec<u8>,
+}
+
+/// What [`ErrorQueue::drain`] needs to know of the datagrams that were sent.
+pub(super) struct Sent<'a> {
+    pub(super) peers: &'a Peers,
+    pub(super) sender: &'a mut Sender,
+    /// The batch that is being sent, and the place in it to go on at.
+    pub(super) held: Option<(&'a Batch, &'a mut Cursor)>,
+    /// An empty datagram stands for the end, and was sent before.
+    pub(super) is_eof_repeated: bool,
 }
 
 impl ErrorQueue {
     /// Reports the errors in the queue, equal ones in a row once; returns true if there were any from the network.
     ///
-    /// Those of the target may be the end; `sent` datagrams were sent so far. `is_eof_repeated` says that an empty one stands for the
-    /// end, and was sent before.
+    /// Those of the target may be the end. Those for addresses that nothing was sent to are forged, and left out.
     pub(super) fn drain(
         &mut self,
         handle: &Handle,
         audience: Audience,
-        sent: u64,
-        is_eof_repeated: bool,
+        mut sent: Sent<'_>,
         taps: &mut Taps,
     ) -> bool {
-        let mut last = None;
+        let mut pending: Option<(Key, u64)> = None;
         let mut found = false;
         while let Ok(entry) = Entry::read(handle) {
             let Some(entry) = entry else { continue };
@@ -64,30 +76,35 @@ impl ErrorQueue {
                 continue;
             }
             found = true;
-            if entry.is_empty && is_eof_repeated {
+            let remote = entry.pair.remote;
+            if !sent.peers.has_sent_to(remote) && !sent.sender.flights.has(remote) {
+                continue;
+            }
+            if entry.quoted.is_empty() && sent.is_eof_repeated {
                 self.has_peer_gone = true;
                 continue;
             }
-            self.count += 1;
-            // A burst to one closed port brings one error for every datagram.
-            let addresses = (entry.pair, entry.reported_by);
-            let key = (addresses, entry.is_empty, reason(&entry.error));
-            if last.as_ref() == Some(&key) {
-                continue;
-            }
-            let (flow, (.., reason)) = (&entry.pair.flow(), last.insert(key));
-            taps.emit(&Event::Unreachable(IcmpError {
-                flow,
-                reason,
-                reported_by: entry.reported_by,
-            }));
+            let (mut reason, lost) = (reason(&entry.error), sent.lose(&entry));
             if let (Audience::Target(target), Some(exit)) = (audience, exit(&entry.error))
-                && means(comparable(target), entry.pair.remote)
+                && means(comparable(target), remote)
             {
+                let flow = entry.pair.flow();
                 let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
-                self.unreachable = Some((Failure::new(exit, text), sent));
+                let chunks = sent.peers.total.sent.chunks;
+                self.unreachable = Some((Failure::new(exit, text), chunks));
+            }
+            match lost {
+                None => reason += ": sent again",
+                Some(lost) => self.count += lost,
+            }
+            // A burst to one closed port brings one error for every datagram.
+            let key = (entry.pair, entry.reported_by, reason);
+            match &mut pending {
+                Some((same, count)) if *same == key => *count += lost.unwrap_or(0),
+                _ => report(pending.replace((key, lost.unwrap_or(0))), taps),
             }
         }
+        report(pending, taps);
         found
     }
 
@@ -100,8 +117,7 @@ impl ErrorQueue {
                 format!("a datagram holds at most {most} bytes, not {len}")
             }
             (Errno::EMSGSIZE, Some(mtu)) => {
-                let headers = if target.is_ipv4() { 28 } else { 48 };
-                let most = mtu.saturating_sub(headers);
+                let most = payload_within(mtu, target);
                 format!("the path takes at most {most} bytes (path MTU {mtu}), not {len}")
             }
             (Errno::ENETUNREACH, _) if target.ip().is_multicast() => {
@@ -117,14 +133,52 @@ impl ErrorQueue {
     }
 }
 
+/// The errors that are reported together: addresses, sender of the error, text.
+type Key = (Pair, Option<IpAddr>, String);
+
+/// Reports equal errors, which are about this number of datagrams together.
+fn report(errors: Option<(Key, u64)>, taps: &mut Taps) {
+    if let Some(((pair, reported_by, reason), datagrams)) = errors {
+        taps.emit(&Event::Unreachable(IcmpError {
+            flow: &pair.flow(),
+            reason: &reason,
+            datagrams,
+            reported_by,
+        }));
+    }
+}
+
+impl Sent<'_> {
+    /// Returns the number of datagrams that are lost by an error, or nothing if they are sent again.
+    fn lose(&mut self, entry: &Entry) -> Option<u64> {
+        let (remote, quoted) = (entry.pair.remote, &entry.quoted);
+        if let (Some(mtu), Some((batch, at))) = (path_mtu(&entry.error), &mut self.held)
+            && self
+                .sender
+                .send_again(remote, quoted, payload_within(mtu, remote), batch, at)
+        {
+            return None;
+        }
+        Some(self.sender.flights.lose(remote, quoted))
+    }
+}
+
+/// Returns the most bytes of payload in a packet of `mtu` bytes to `target`.
+fn payload_within(mtu: u32, target: SocketAddr) -> usize {
+    let headers = if target.is_ipv4() { 28 } else { 48 };
+    usize::try_from(mtu).map_or(usize::MAX, |mtu| mtu.saturating_sub(headers))
+}
+
 impl Entry {
     /// Takes one entry from the queue; `None` if it is of no known kind.
     fn read(handle: &Handle) -> nix::Result<Option<Self>> {
-        // Enough for both addresses and the error.
-        let mut space = cmsg_space!([libc::sockaddr_storage; 2]);
+        // Enough for both addresses, the error, and what else the owner of a passed socket has asked for.
+        let mut space = [0; CONTROL_SIZE];
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let (fd, control) = (handle.socket.as_raw_fd(), Some(space.as_mut_slice()));
-        let message = recvmsg::<SockaddrStorage>(fd, &mut [], control, flags)?;
+        let mut quoted = [0; QUOTED];
+        let mut slot = [IoSliceMut::new(&mut quoted)];
+        let message = recvmsg::<SockaddrStorage>(fd, &mut slot, control, flags)?;
         let (mut local, mut found) = (None, None);
         for control in message.cmsgs()? {
             match control {
@@ -139,13 +193,13 @@ impl Entry {
                 other => local = local.or_else(|| destination(&other)),
             }
         }
-        let found = found.zip(sender(&message));
+        let (found, len) = (found.zip(sender(&message)), message.bytes);
+        let quoted = quoted[..len.min(QUOTED)].to_vec();
         Ok(found.map(|((error, ip), target)| Self {
             pair: Pair::new(handle.local_of(local), target),
             reported_by: ip.filter(|&ip| ip != target.ip()),
             error,
-            // The call has no room for bytes, so any that there are do not fit.
-            is_empty: !message.flags.contains(MsgFlags::MSG_TRUNC),
+            quoted,
         }))
     }
 }

@@ -15,7 +15,10 @@ use nix::sys::socket::{
 use super::addresses::{comparable, in_family};
 use super::handle::Handle;
 use super::sender::Route;
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, Shape};
+
+/// Space for control messages in bytes: for ours, and for those that the owner of a passed socket has asked for.
+pub(super) const CONTROL_SIZE: usize = 1024;
 
 /// Metadata of a received datagram, or of a run of datagrams that the kernel coalesced.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +56,7 @@ impl RecvMeta {
         Some(meta)
     }
 
-    /// Returns space for the control messages of one datagram.
+    /// Returns space for the control messages of one datagram of a socket that is ours.
     pub(super) fn space() -> Vec<u8> {
         cmsg_space!(in6_pktinfo, u32, libc::c_int)
     }
@@ -86,8 +89,8 @@ pub(super) fn destination(control: &ControlMessageOwned) -> Option<SocketAddr> {
 /// Part of a batch that the kernel takes as one: a datagram, or a run of equal ones that it segments (`UDP_SEGMENT`, udp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transmit {
-    /// Place of its first byte.
-    pub(super) at: Cursor,
+    /// Place of its first byte, and the number of recipients that have got the datagram there.
+    pub(super) at: (Cursor, usize),
     /// Length in bytes.
     pub(super) len: usize,
     /// Size of its datagrams, where there are several.
@@ -107,8 +110,18 @@ impl Transmit {
     }
 
     pub(super) fn bytes<'a>(&self, batch: &'a Batch) -> &'a [u8] {
-        let run = &batch.runs()[self.at.run];
-        &batch.bytes(run)[self.at.offset..][..self.len]
+        let at = self.at.0;
+        &batch.bytes(&batch.runs()[at.run])[at.offset..][..self.len]
+    }
+
+    /// Returns the size of its datagrams in bytes; only the last may be shorter.
+    pub(super) fn size(&self) -> usize {
+        self.segment_size.map_or(self.len, usize::from)
+    }
+
+    /// Returns its datagrams as boundaries.
+    pub(super) fn shape(&self) -> Shape {
+        Shape::Datagrams(self.size().max(1))
     }
 
     /// Sends `transmits`, which all go with the first of them, in one call: sendmsg(2), or sendmmsg(2) if there are several. Returns

@@ -1,8 +1,9 @@
 //! UDP socket as a link: one socket for every peer, and each datagram brings its addresses.
 //! A policy decides which peer an answer goes to, and an ICMP error is about one peer: it does not end the socket.
 //!
-//! The calls: recvmmsg(2) or recvmsg(2) in `receiver.rs`, sendmmsg(2) or sendmsg(2) in `message.rs`, recvmsg(2) for ICMP errors in
-//! `error_queue.rs`, setsockopt(2) and connect(2), with `--connected`, in `handle.rs`. There is no accept and no shutdown.
+//! The calls: recvmmsg(2) or recvmsg(2) in `receiver.rs`, sendmmsg(2) or sendmsg(2) in `message.rs` for `delivery.rs`, recvmsg(2) for
+//! ICMP errors in `error_queue.rs`, setsockopt(2) and connect(2), with `--connected`, in `handle.rs`. There is no accept and no
+//! shutdown.
 
 use std::io;
 use std::iter;
@@ -13,15 +14,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
-use crate::exit::{Exit, Failure, NO_FREE_PORT};
+use crate::exit::{Exit, Failure};
 use crate::flow::{Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
-use crate::tap::{Call, Event, IcmpError, Rejection, SocketState, Taps, Transfer};
+use crate::tap::{Call, Event, Rejection, SocketState, Taps, Transfer};
 
 mod addresses;
+mod delivery;
 mod ends;
 mod error_queue;
+mod flights;
 mod handle;
 mod message;
 mod peers;
@@ -38,7 +41,7 @@ use addresses::{Pair, comparable, means, reachable};
 use ends::{EOF_SEND_TIMEOUT, EofDatagram, Limits, Over};
 use error_queue::ErrorQueue;
 use handle::Handle;
-use message::{RecvMeta, Transmit};
+use message::RecvMeta;
 use peers::Peers;
 use receiver::Receiver;
 use sender::Sender;
@@ -99,6 +102,7 @@ impl Socket {
             ignored: receiver.ignored,
             dropped: receiver.drops.total,
             dropped_at_least: receiver.drops.may_be_more,
+            undelivered: self.undelivered(),
             unread: unread(&self.handle.socket),
             unsent: unsent(&self.handle.socket),
             ..SocketState::new(self.identity(), self.handle.opened)
@@ -113,7 +117,7 @@ impl Socket {
                 Ok(()) => return Ok(true),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(false),
-                Err(_) if self.drain_errors(taps) => {}
+                Err(_) if self.drain_errors(None, taps) => {}
                 Err(error) if strays == MAX_STRAY_ERRORS => return Err(error.into()),
                 Err(_) => strays += 1,
             }
@@ -181,7 +185,7 @@ impl Socket {
 
     /// Does what is due while nothing is in the receive buffer.
     fn note_silence(&mut self, taps: &mut Taps) {
-        self.drain_errors(taps);
+        self.drain_errors(None, taps);
         self.receiver.drops.check(&self.handle, taps);
         if self.is_peer_gone() {
             self.limits.over = Some(Over::Enough);
@@ -199,101 +203,6 @@ impl Socket {
         let is_refused = matches!(unreachable, Some((_, before)) if *before == sent);
         let ends = is_refused && self.settings.refusal == Refusal::Ends;
         self.errors.has_peer_gone || ends && self.limits.awaits_replies()
-    }
-
-    /// Reports the errors that have come back; returns true if there were any.
-    fn drain_errors(&mut self, taps: &mut Taps) -> bool {
-        let (sent, is_repeated) = (self.peers.total.sent.chunks, self.eof.is_repeated());
-        let audience = self.settings.audience;
-        (self.errors).drain(&self.handle, audience, sent, is_repeated, taps)
-    }
-
-    /// Sends the runs from `at` on, up to the one with the index `until`.
-    fn send_runs(
-        &mut self,
-        batch: &Batch,
-        at: &mut Cursor,
-        until: usize,
-        taps: &mut Taps,
-    ) -> io::Result<()> {
-        self.sender.update_routes(&self.handle, &self.peers);
-        let mut has_failed = false;
-        while let Some((first, count)) = self.sender.gather(batch, at, until, &self.handle) {
-            if self.sender.leave_out(&first, taps) {
-                self.sender.take(0, at);
-                continue;
-            }
-            match self.sender.transmit(&self.handle, batch) {
-                Ok(taken) => {
-                    has_failed = false;
-                    self.note_sent(taken, batch, at, taps);
-                    if taken < count {
-                        // The kernel may report only once what stopped it, and not to the next call.
-                        self.drain_errors(taps);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(error @ (Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                    self.check_port(first.route.flow.remote)?;
-                    self.sender.note_full(error, &self.handle, taps);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                // It may be about an older datagram. Only one that comes again, with the error queue empty, is about this one.
-                Err(_) if self.drain_errors(taps) || !std::mem::replace(&mut has_failed, true) => {}
-                Err(error) if self.sender.do_without(&first, error, &self.handle) => {}
-                Err(error) => {
-                    self.skip(&first, error, taps)?;
-                    self.sender.take(0, at);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns a failure if the kernel has no port for the first datagram to leave from, which `EAGAIN` may mean as well
-    /// (`inet_autobind`, `net/ipv4/af_inet.c`).
-    fn check_port(&mut self, target: SocketAddr) -> io::Result<()> {
-        self.handle.note_bound();
-        if self.handle.bound.port() == 0 {
-            let text = format!("cannot send to {target}: {NO_FREE_PORT}");
-            return Err(Failure::new(Exit::CannotBind, text).into());
-        }
-        Ok(())
-    }
-
-    /// Counts and reports the first `taken` transmits of a call.
-    fn note_sent(&mut self, taken: usize, batch: &Batch, at: &mut Cursor, taps: &mut Taps) {
-        if self.handle.bound.port() == 0 {
-            self.handle.note_bound();
-            self.sender.update_routes(&self.handle, &self.peers);
-        }
-        self.limits.note_sent(false);
-        for index in 0..taken {
-            let transmit = self.sender.take(index, at);
-            let mut pair = transmit.route.flow;
-            pair.local.set_port(self.handle.bound.port());
-            let size = transmit.segment_size.map_or(transmit.len, usize::from);
-            let (shape, bytes) = (Shape::Datagrams(size.max(1)), transmit.bytes(batch));
-            self.peers
-                .note(Direction::Outgoing, pair, shape, bytes, taps);
-        }
-    }
-
-    /// Reports a transmit that cannot be sent and is left out. Errors: a [`Failure`] where that is the end.
-    fn skip(&self, transmit: &Transmit, error: Errno, taps: &mut Taps) -> io::Result<()> {
-        let pair = transmit.route.flow;
-        let reason = self.errors.explain(error, transmit, &self.handle);
-        if error == Errno::EMSGSIZE || self.settings.refusal == Refusal::Ends {
-            let exit = Exit::from(&io::Error::from(error));
-            let text = format!("cannot send to {}: {reason}", pair.remote);
-            return Err(Failure::new(exit, text).into());
-        }
-        taps.emit(&Event::Unreachable(IcmpError {
-            flow: &pair.flow(),
-            reason: &reason,
-            reported_by: None,
-        }));
-        Ok(())
     }
 
     /// Sends the empty datagram that stands for the end to the whole audience.
@@ -345,7 +254,7 @@ impl Socket {
             direction: Direction::Outgoing,
             count: self.peers.total.sent,
             complete: self.eof.is_sent(),
-            lost: self.errors.count,
+            lost: self.undelivered(),
             at_least: true,
         };
         self.eof.report([received, sent], taps);
@@ -357,12 +266,14 @@ impl Socket {
         if let (Some((failure, _)), Refusal::Ends) = (unreachable, self.settings.refusal) {
             return Err(failure);
         }
-        let (lost, dropped) = (
-            self.receiver.lost(),
-            "dropped or truncated (--fail-on-loss)",
-        );
-        let (exit, count, that, what) = if self.settings.fail_on_loss && lost > 0 {
-            (Exit::DataLost, lost, "", dropped)
+        let (here, there) = (self.receiver.lost(), self.undelivered());
+        let what = match (here, there) {
+            (_, 0) => "dropped or truncated (--fail-on-loss)",
+            (0, _) => "not delivered (--fail-on-loss)",
+            _ => "lost here or not delivered (--fail-on-loss)",
+        };
+        let (exit, count, that, what) = if self.settings.fail_on_loss && here + there > 0 {
+            (Exit::DataLost, here + there, "", what)
         } else if let Some(missing) = self.limits.missing() {
             (Exit::TimedOut, missing, " that", "asked for did not come")
         } else {
@@ -426,7 +337,7 @@ impl End for Socket {
         if self.settings.eof_datagram && !self.limits.is_finished {
             self.send_eof_datagram(taps)?;
         }
-        self.drain_errors(taps);
+        self.drain_errors(None, taps);
         self.limits.note_sent(true);
         let waits = self.settings.reply_timeout != Some(Duration::ZERO);
         if matches!(self.settings.audience, Audience::Target(_)) && waits {
@@ -479,7 +390,7 @@ impl Link for Socket {
     }
 
     fn close(&mut self, _: Close, taps: &mut Taps) -> Result<(), Failure> {
-        self.drain_errors(taps);
+        self.drain_errors(None, taps);
         self.receiver.drops.check(&self.handle, taps);
         if self.settings.eof_datagram {
             self.end_transfer(taps);

@@ -59,6 +59,13 @@ impl Peers {
         self.table.get(&remote).map(|peer| peer.flow)
     }
 
+    /// Returns true if something was sent to `remote`, as far as that is remembered.
+    pub(super) fn has_sent_to(&self, remote: SocketAddr) -> bool {
+        let is_pending = self.pending.is_some_and(|(pending, _)| pending == remote);
+        let peer = self.table.get(&remote);
+        is_pending || peer.is_some_and(|peer| peer.sent.chunks > 0)
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.order.values().map(|remote| &self.table[remote])
     }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg};
 
 use super::handle::Handle;
-use super::message::RecvMeta;
+use super::message::{CONTROL_SIZE, RecvMeta};
 use super::{Owner, Settings};
 use crate::batch::Batch;
 use crate::pump::rules::Engine;
@@ -105,7 +105,7 @@ impl Receiver {
 
     fn read_one(&mut self, handle: &Handle, space: &mut [u8]) -> nix::Result<()> {
         let mut slot = [IoSliceMut::new(&mut space[..self.max_datagram])];
-        let mut control = RecvMeta::space();
+        let mut control = [0; CONTROL_SIZE];
         let (fd, flags) = (handle.socket.as_raw_fd(), MsgFlags::MSG_TRUNC);
         let message = recvmsg::<SockaddrStorage>(fd, &mut slot, Some(&mut control), flags)?;
         self.metas.push(RecvMeta::read(&message));

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::addresses::{Pair, comparable};
+use super::addresses::{Pair, comparable, longest_payload};
+use super::flights::Flights;
 use super::handle::Handle;
 use super::message::Transmit;
 use super::peers::Peers;
-use super::{Audience, Settings};
+use super::{Audience, Refusal, Settings};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::describe;
 use crate::pump::rules::Engine;
@@ -132,7 +133,16 @@ pub(super) struct Sender {
     pub(super) segment_below: usize,
     /// Most bytes of a datagram, and the number of longer ones, which are not sent.
     max_sent: usize,
-    too_long: u64,
+    pub(super) too_long: u64,
+    /// One that is longer than any may be ends nothing.
+    leaves_out: bool,
+    /// Datagrams that an error may still be about, and the latest transmit.
+    pub(super) flights: Flights,
+    latest: Option<Transmit>,
+    /// It may be too long for its path, which nothing has shown yet.
+    is_in_doubt: bool,
+    /// Target whose path takes datagrams of this size at most, as the latest error said.
+    known_path: Option<(SocketAddr, usize)>,
     /// Time since when the interface queue has no room, and time to try again.
     full: Option<(Instant, Instant)>,
 }
@@ -152,7 +162,12 @@ impl Sender {
             max_transmits: if is_fast { MAX_TRANSMITS } else { 1 },
             segment_below: if has_gso { usize::MAX } else { 0 },
             max_sent: settings.max_sent.unwrap_or(usize::MAX),
+            leaves_out: settings.refusal == Refusal::Reported,
             too_long: 0,
+            flights: Flights::default(),
+            latest: None,
+            is_in_doubt: false,
+            known_path: None,
             full: None,
         }
     }
@@ -199,7 +214,7 @@ impl Sender {
             };
             let (len, segment_size) = self.cut(run, next);
             let transmit = Transmit {
-                at: next,
+                at: (next, served),
                 len,
                 segment_size,
                 route,
@@ -209,7 +224,7 @@ impl Sender {
                 },
             };
             let first = self.transmits.first();
-            let is_alone = self.is_too_long(&transmit);
+            let is_alone = self.limit_of(&transmit).is_some();
             if first.is_some_and(|first| is_alone || !transmit.goes_with(first)) {
                 break;
             }
@@ -232,22 +247,25 @@ impl Sender {
         (len, u16::try_from(stride).ok().filter(|_| len > stride))
     }
 
-    /// Returns true for a datagram that is longer than any may be.
-    fn is_too_long(&self, transmit: &Transmit) -> bool {
-        transmit.len > self.max_sent && transmit.segment_size.is_none()
+    /// Returns the most bytes of a datagram if this one has more, and is left out for that.
+    fn limit_of(&self, transmit: &Transmit) -> Option<usize> {
+        let most = longest_payload(Some(transmit.route.flow.remote));
+        let most = if self.leaves_out { most } else { usize::MAX };
+        let most = most.min(self.max_sent);
+        (transmit.size() > most).then_some(most)
     }
 
     /// Leaves out a datagram that is too long; false if it is not. The first is reported, and then each time the number has doubled.
     pub(super) fn leave_out(&mut self, transmit: &Transmit, taps: &mut Taps) -> bool {
-        if !self.is_too_long(transmit) {
+        let Some(limit) = self.limit_of(transmit) else {
             return false;
-        }
+        };
         self.too_long += 1;
         if self.too_long.is_power_of_two() {
             taps.emit(&Event::Oversized {
                 flow: &transmit.route.flow.flow(),
                 bytes: transmit.len,
-                limit: self.max_sent,
+                limit,
                 datagrams: self.too_long,
             });
         }
@@ -274,6 +292,47 @@ impl Sender {
         (*at, self.served) = transmit.next;
         self.full = None;
         transmit
+    }
+
+    /// Keeps in mind a transmit that the kernel took.
+    pub(super) fn note_sent(&mut self, transmit: Transmit, batch: &Batch) {
+        self.flights.add(&transmit, batch);
+        self.latest = Some(transmit);
+        let remote = transmit.route.flow.remote;
+        let surely_fits = if remote.is_ipv4() { 548 } else { 1232 };
+        self.is_in_doubt = transmit.size() > surely_fits && !remote.ip().is_loopback();
+    }
+
+    /// Returns true, once, if the latest transmit may have been too long for its path: the error comes before the call returns, if the
+    /// narrow link is near.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_in_doubt)
+    }
+
+    /// Goes back to the latest transmit if that is the one to `remote` that was too long for its path, which takes `most` bytes. It then
+    /// goes datagram by datagram, which the kernel fragments. Returns false if it was another one.
+    pub(super) fn send_again(
+        &mut self,
+        remote: SocketAddr,
+        quoted: &[u8],
+        most: usize,
+        batch: &Batch,
+        at: &mut Cursor,
+    ) -> bool {
+        self.segment_below = self.segment_below.min(most + 1);
+        let was_known = self.known_path.replace((remote, most)) == Some((remote, most));
+        let is_it = |latest: &Transmit| {
+            let is_next = latest.next == (*at, self.served);
+            let is_its = comparable(latest.route.flow.remote) == remote && latest.size() > most;
+            is_next && is_its && latest.bytes(batch).starts_with(quoted)
+        };
+        let Some(latest) = self.latest.filter(is_it).filter(|_| !was_known) else {
+            return false;
+        };
+        (*at, self.served) = latest.at;
+        self.latest = None;
+        self.flights.take_back();
+        true
     }
 
     /// Notes why the kernel takes nothing now: the buffer of the socket is full (`EAGAIN`), or the queue of the interface (`ENOBUFS`:

@@ -212,3 +212,47 @@ fn a_peer_that_cannot_be_answered_ends_nothing() {
         );
     });
 }
+
+/// On loopback a closed port refuses a run as one packet.
+#[test]
+fn every_datagram_that_is_refused_counts_however_it_was_sent() {
+    both(|fast| {
+        let mut rig = Rig::unbound(Settings {
+            fail_on_loss: true,
+            ..towards(closed_port(), fast)
+        });
+        rig.send_runs(&[(&[1; 100], 10, None), (b"x", 1, None)])
+            .unwrap();
+        let zeros = [0; 64];
+        rig.send_runs(&[(&zeros, 16, None), (&zeros, 16, None), (b"", 1, None)])
+            .unwrap();
+        rig.drain();
+        assert_eq!(
+            rig.link.undelivered(),
+            10 + 1 + 4 + 4 + 1,
+            "{:?}",
+            rig.events()
+        );
+        assert_eq!(rig.close(), Exit::Refused);
+    });
+}
+
+#[test]
+fn a_loss_counts_where_the_peer_answers_afterwards() {
+    both(|fast| {
+        let target = closed_port();
+        let mut rig = Rig::unbound(Settings {
+            fail_on_loss: true,
+            ..towards(target, fast)
+        });
+        rig.send(&[b"one", b"two", b"three"]);
+        rig.drain();
+        let peer = UdpSocket::bind(target).unwrap();
+        rig.send(&[b"four"]);
+        let (_, sender) = next(&peer);
+        peer.send_to(b"a", sender).unwrap();
+        assert_eq!(rig.payloads(), [b"a"]);
+        assert_eq!(rig.link.state().undelivered, 3);
+        assert_eq!(rig.close(), Exit::DataLost);
+    });
+}

@@ -44,10 +44,15 @@ impl Tap for Tape {
             Event::Unreachable(IcmpError {
                 flow,
                 reason,
+                datagrams,
                 reported_by,
             }) => {
                 assert_eq!(reported_by, None);
-                format!("{} {reason}", flow.arrow(Direction::Outgoing))
+                let line = format!("{} {reason}", flow.arrow(Direction::Outgoing));
+                match datagrams {
+                    1 => line,
+                    many => format!("{line} x {many}"),
+                }
             }
             Event::Ignored { flow, bytes } => {
                 format!("ignored {} {bytes}", flow.arrow(Direction::Incoming))
