@@ -402,7 +402,7 @@ pub(crate) fn events(data: &[u8]) {
         time: SystemTime::UNIX_EPOCH,
         direction,
         flow: flow.clone(),
-        number: 1,
+        number: 1.into(),
         bytes: bytes.to_vec(),
     };
     events.event(&event(&chunk), chunk.time);

@@ -319,6 +319,52 @@ impl fmt::Display for Flow {
     }
 }
 
+/// One of the two connections of a relayed pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leg {
+    /// The one that a listener has accepted.
+    Client,
+    /// The one towards the target.
+    Target,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Target => "target",
+        })
+    }
+}
+
+/// The number of a connection among those of one listener. The legs of a relayed pair have the same.
+///
+/// Its `Display` is `#3`, or `#3 client` and `#3 target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ConnId {
+    /// The number, from 1.
+    #[serde(rename = "conn")]
+    pub number: u64,
+    /// The leg, if the connection is relayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leg: Option<Leg>,
+}
+
+impl From<u64> for ConnId {
+    /// Returns the number of a connection that is not relayed.
+    fn from(number: u64) -> Self {
+        Self { number, leg: None }
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.number)?;
+        self.leg.map_or(Ok(()), |leg| write!(f, " {leg}"))
+    }
+}
+
 /// The name of a socket: its own address while it has no fixed peer, both addresses once it has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {

@@ -201,7 +201,7 @@ impl Resolver {
     }
 
     /// Returns the number of a port. Only a service name needs services(5).
-    fn port(self, port: &Port) -> Result<u16, Failure> {
+    pub fn port(self, port: &Port) -> Result<u16, Failure> {
         let name = match port {
             Port::Number(number) => return Ok(*number),
             Port::Service(name) => name,

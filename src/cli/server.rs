@@ -159,21 +159,21 @@ pub struct ClientOptions {
         default_value = "all",
         requires = "keep_open",
         conflicts_with_all = LOCAL_ENDS,
-        conflicts_with = "recv_only"
+        conflicts_with_all = ["recv_only", "to"]
     )]
     pub stdin_to: StdinTo,
     /// Disconnect a client that has not acknowledged anything for TIME
     ///
     /// Until then it holds back the data meant for it: standard input if it gets that, its own echo, or the messages of a
     /// broker.
-    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open")]
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration, requires = "keep_open", conflicts_with = "to")]
     pub client_timeout: Duration,
     /// Write whole lines, each after its 4-tuple
     #[arg(
         long,
         requires = "keep_open",
         conflicts_with_all = LOCAL_ENDS,
-        conflicts_with_all = ["out_dir", "send_only"]
+        conflicts_with_all = ["out_dir", "send_only", "to"]
     )]
     pub prefix: bool,
     /// Write each client's data to its own file in DIR
@@ -184,13 +184,13 @@ pub struct ClientOptions {
         value_name = "DIR",
         requires = "keep_open",
         conflicts_with_all = LOCAL_ENDS,
-        conflicts_with = "send_only"
+        conflicts_with_all = ["send_only", "to"]
     )]
     pub out_dir: Option<PathBuf>,
     /// Forward each client's data to all other clients
     ///
     /// It is written to standard output as well.
-    #[arg(long, requires = "keep_open", conflicts_with_all = LOCAL_ENDS)]
+    #[arg(long, requires = "keep_open", conflicts_with_all = LOCAL_ENDS, conflicts_with = "to")]
     pub broker: bool,
 }
 

@@ -9,12 +9,15 @@ use clap::builder::NonEmptyStringValueParser;
 use super::common::{INPUT, STDIO};
 use super::dialogue::DIALOGUE;
 use super::endpoint::{BindPoint, Positional};
+use super::relay::of_relay;
 use super::traffic::{read_as_stream, written_as_stream};
 use super::values::{self, MAX_INT, whole};
 use super::{
-    AccessOptions, ClientOptions, CommonOptions, NetworkOptions, Place, RetryOptions, ServerOptions,
+    AccessOptions, ClientOptions, CommonOptions, NetworkOptions, Place, RelayOptions, RetryOptions,
+    ServerOptions,
 };
 use crate::address::{Port, Targets};
+use crate::flow::Transport;
 use crate::framing::OutputFraming;
 
 /// The command line of `tcp-listen`.
@@ -24,7 +27,13 @@ use crate::framing::OutputFraming;
     after_help = TCP_LISTEN_EXAMPLES,
     mut_arg("idle_timeout", |option| option.help(TCP_LISTEN_IDLE)),
     mut_arg("input", read_as_stream),
-    mut_arg("output", written_as_stream)
+    mut_arg("output", written_as_stream),
+    mut_arg("connect_timeout", |option| of_relay(option).help(RELAY_CONNECT).long_help(None)),
+    mut_arg("source", of_relay),
+    mut_arg("source_port", of_relay),
+    mut_arg("retry_for", of_relay),
+    mut_arg("retry_on", of_relay),
+    mut_arg("on_peer_eof", |option| option.conflicts_with("to"))
 )]
 pub struct TcpListen {
     /// The local endpoint.
@@ -36,6 +45,15 @@ pub struct TcpListen {
     /// Many clients at once.
     #[command(flatten)]
     pub clients: ClientOptions,
+    /// The target of a relay.
+    #[command(flatten)]
+    pub relay: RelayOptions,
+    /// The attempt to connect to it.
+    #[command(flatten)]
+    pub connect: ConnectOptions,
+    /// Repetition of that attempt.
+    #[command(flatten)]
+    pub retry: RetryOptions,
     /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -59,6 +77,8 @@ pub struct TcpListen {
 const TCP_LISTEN_IDLE: &str =
     "Exit with status 6 after TIME without traffic; with -k, disconnect the client";
 
+const RELAY_CONNECT: &str = "Reset a client if connecting to its target takes TIME";
+
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
   tuplecat tcp-listen 9000 > copy          receive a file from this machine
@@ -72,6 +92,12 @@ impl TcpListen {
         let common = &self.common;
         if self.clients.prefix && common.dump.pcap == Some(Place::Standard) {
             return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
+        }
+        if self.relay.transport(Transport::Tcp) == Some(Transport::Udp) {
+            return Some("--to udp:HOST:PORT is for udp-bind: a stream has no boundaries");
+        }
+        if self.relay.to.is_some() && common.framing.is_given() {
+            return Some("--in and --out are for standard input and output, which --to replaces");
         }
         let is_marked = self.clients.prefix || self.clients.out_dir.is_some();
         if is_marked && common.framing.output != OutputFraming::Raw {
@@ -110,6 +136,9 @@ pub struct TcpConnect {
     /// The connection attempt.
     #[command(flatten)]
     pub connect: ConnectOptions,
+    /// Attempts that only show which ports are open.
+    #[command(flatten)]
+    pub probing: ProbeOptions,
     /// Repetition of a failed attempt.
     #[command(flatten)]
     pub retry: RetryOptions,
@@ -137,7 +166,7 @@ const TCP_CONNECT_EXAMPLES: &str = r"Examples:
 impl TcpConnect {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        if self.target.0.ports.only().is_none() && !self.connect.probe {
+        if self.target.0.ports.only().is_none() && !self.probing.probe {
             return Some("PORT is one port; only --probe takes several");
         }
         self.common.contradiction()
@@ -160,6 +189,12 @@ pub struct ConnectOptions {
     /// Connect from this local port
     #[arg(long, value_name = "PORT")]
     pub source_port: Option<Port>,
+}
+
+/// Attempts that only show which ports are open.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connecting")]
+pub struct ProbeOptions {
     /// Connect, report the 4-tuple and the time taken, and exit
     ///
     /// PORT may be a list such as 22,80,8000-8010. The status is 0 if all ports are open. A port that does not answer within 5

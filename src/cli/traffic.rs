@@ -85,6 +85,11 @@ impl FramingOptions {
         }
     }
 
+    /// Returns true if input or output is not as it is.
+    pub(super) fn is_given(&self) -> bool {
+        self.input != InputFraming::Raw || self.output != OutputFraming::Raw
+    }
+
     /// Returns true if standard input is not sent as it is.
     pub(super) fn shapes_input(&self) -> bool {
         self.crlf || self.input != InputFraming::Raw

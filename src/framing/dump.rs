@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::lines::{Flaw, TextError};
-use crate::flow::{Address, Direction, Flow, Transport};
+use crate::flow::{Address, ConnId, Direction, Flow, Leg, Transport};
 
 /// A chunk that a dump has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Recorded {
     pub direction: Direction,
     /// Addresses of the connection or of the datagram, seen from there as well.
     pub flow: Flow,
-    /// Number of the connection, or of the datagram in its direction.
-    pub number: u64,
+    /// Number of the connection, or of the datagram in its direction; with the leg in a relay.
+    pub number: ConnId,
     /// Content; empty for an empty datagram.
     pub bytes: Vec<u8>,
 }
@@ -132,7 +132,7 @@ fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Reads `TIME > tcp LOCAL <-> REMOTE #1 6 bytes`: the chunk without its bytes, and their number.
 fn header(time: SystemTime, line: &str) -> Result<(Recorded, usize), Flaw> {
-    let words = &mut words(line).skip(1).chain([(line.len(), "")]);
+    let words = &mut words(line).skip(1).chain([(line.len(), "")]).peekable();
     let one_of = |words: &'static [&'static str]| {
         move |word: &str| words.iter().position(|&known| known == word)
     };
@@ -144,9 +144,14 @@ fn header(time: SystemTime, line: &str) -> Result<(Recorded, usize), Flaw> {
     let local = next_word(words, "the local address", |word| word.parse().ok())?;
     next_word(words, "an arrow", one_of(&["<->", "<-", "->"]))?;
     let remote = remote(words, line)?;
-    let number = next_word(words, "a number such as '#1'", |word| {
-        word.strip_prefix('#')?.parse().ok()
+    let mut number: ConnId = next_word(words, "a number such as '#1'", |word| {
+        Some(word.strip_prefix('#')?.parse::<u64>().ok()?.into())
     })?;
+    let legs = [Leg::Client, Leg::Target];
+    number.leg = legs.into_iter().find(|leg| {
+        let is_named = |&(_, word): &(usize, &str)| word == leg.to_string();
+        words.next_if(is_named).is_some()
+    });
     let len = next_word(words, "the number of bytes", |word| word.parse().ok())?;
     next_word(words, "'bytes'", one_of(&["byte", "bytes"]))?;
     let chunk = Recorded {
@@ -229,7 +234,7 @@ mod tests {
                 "127.0.0.1:1".parse().unwrap(),
                 "[::1%2]:9".parse().unwrap(),
             ),
-            number: 3,
+            number: 3.into(),
             bytes: b"h\n".to_vec(),
         };
         assert_eq!(read(&text), Ok(vec![chunk]));
@@ -285,13 +290,14 @@ mod tests {
             transport in proptest::sample::select(&Transport::ALL),
             local in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
             remote in any::<(IpAddr, u16)>().prop_map(|pair| SocketAddr::from(pair).into()),
+            leg in prop_oneof![Just(None), Just(Some(Leg::Client)), Just(Some(Leg::Target))],
             bytes in vec(any::<u8>(), 0..200),
         ) -> Recorded {
             Recorded {
                 time: UNIX_EPOCH + Duration::from_micros(micros),
                 direction,
                 flow: Flow::new(transport, local, remote),
-                number: 1,
+                number: ConnId { number: 1, leg },
                 bytes,
             }
         }
@@ -311,7 +317,7 @@ mod tests {
             let event = Event::Data(Data {
                 direction: chunk.direction,
                 flow: &chunk.flow,
-                conn: None,
+                conn: Some(chunk.number),
                 len,
                 shape: match chunk.flow.transport {
                     Transport::Tcp | Transport::Unix => Shape::Stream,
@@ -334,7 +340,7 @@ mod tests {
         ) {
             let mut read = read(&write(&chunks, width, palette)).unwrap();
             for chunk in &mut read {
-                chunk.number = 1;
+                chunk.number.number = 1;
             }
             prop_assert_eq!(read, chunks);
         }

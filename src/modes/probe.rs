@@ -77,7 +77,7 @@ fn probe(
             while reported < ports.len() && report(&mut ports[reported], round, taps) {
                 reported += 1;
             }
-            if options.connect.any && matches!(ports[at], Port::Open(_)) {
+            if options.probing.any && matches!(ports[at], Port::Open(_)) {
                 // No other port is probed, so what waits for its turn is reported now.
                 for port in ports.iter_mut() {
                     report(port, Round::Other, taps);
@@ -117,7 +117,7 @@ fn verdict(options: &TcpConnect, ports: &[Port]) -> Result<(), Failure> {
     let is_any_open = ports.iter().any(|port| matches!(port, Port::Open(_)));
     match failures.as_slice() {
         [] => Ok(()),
-        _ if options.connect.any && is_any_open => Ok(()),
+        _ if options.probing.any && is_any_open => Ok(()),
         [failure] if ports.len() == 1 => Err((*failure).clone()),
         [first, ..] => {
             let mut kinds = failures.iter().map(|failure| failure.exit);

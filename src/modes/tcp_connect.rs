@@ -28,7 +28,7 @@ use crate::tap::{Event, Taps};
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
     session.local = LocalEnd::of_client(&options.common)?;
-    if options.connect.probe {
+    if options.probing.probe {
         return probe::run(options, session);
     }
     let established = session.retry(&options.retry, |session, deadline| {
@@ -66,7 +66,7 @@ pub(super) fn connect<T>(
     connect_to: impl FnOnce(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, Failure>,
 ) -> Result<T> {
     let connect = &options.connect;
-    let is_bounded = connect.probe || deadline.is_some();
+    let is_bounded = options.probing.probe || deadline.is_some();
     let limits = Limits {
         each: connect
             .connect_timeout
@@ -82,7 +82,11 @@ pub(super) fn connect<T>(
         session.source_and_targets(Transport::Tcp, source, &options.target.0, deadline)?;
     let signals = session.signals;
     let mut connector = Connector {
-        open: &mut |remote, taps: &mut Taps| open::connecting(remote, source, options, taps),
+        open: &mut |remote, taps: &mut Taps| {
+            let (buffers, network) = (&options.common.buffers, &options.network);
+            let sockets = (buffers, &network.socket, &options.tcp);
+            open::connecting(remote, source, sockets, taps)
+        },
         limits,
         interrupt: Some(Interrupt {
             wake: signals.wake(),

@@ -10,6 +10,7 @@
 //! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
@@ -17,14 +18,14 @@ use crate::address::BindAddress;
 use crate::address::access::Access;
 use crate::cli::{BindPoint, OverLimit, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
-use crate::flow::Transport;
-use crate::link::stream::{Client, Clients, Connection, Excess, Listener, Settings};
+use crate::flow::{ConnId, Leg, Transport};
+use crate::link::stream::{Clients, Connection, Excess, Listener, Settings};
 use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
 use crate::run::{
-    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Payload, Session, Side,
-    Traffic, affordable, refuse_open_program,
+    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Payload, Route, Session,
+    Side, Traffic, affordable, refuse_open_program,
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
@@ -34,7 +35,7 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
     let access = session.access(Transport::Tcp, &options.access)?;
     let place = place(options, &session, &access)?;
-    session.local = local_end(options)?;
+    session.local = local_end(options, &session)?;
     let settings = settings(options, access);
     let (socket, reach) = match place {
         Place::Addresses(addresses) => open::listening(&addresses, options, session.taps)?,
@@ -67,7 +68,9 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> 
     session.choose_peer_end(options.peer_end.on_peer_eof);
     let rules = &mut session.rules;
     if clients.keep_open {
-        rules.client_timeout = Some(clients.client_timeout);
+        // A relay does not come between a target and a client that is slow.
+        let is_relay = options.relay.to.is_some();
+        rules.client_timeout = (!is_relay).then_some(clients.client_timeout);
         rules.input_to = match clients.stdin_to {
             StdinTo::All | StdinTo::None => InputTo::All,
             StdinTo::First => InputTo::First,
@@ -112,7 +115,12 @@ fn place(options: &TcpListen, session: &Session<'_>, access: &Access) -> Result<
 }
 
 /// Returns the local end that each client is joined to.
-fn local_end(options: &TcpListen) -> Result<LocalEnd> {
+fn local_end(options: &TcpListen, session: &Session<'_>) -> Result<LocalEnd> {
+    if let Some(target) = &options.relay.to {
+        let attempts = (&options.connect, &options.retry);
+        let route = Route::new(session, target, attempts, (&options.network, &options.tcp))?;
+        return Ok(LocalEnd::Relay(Rc::new(route)));
+    }
     let (common, server, clients) = (&options.common, &options.server, &options.clients);
     let children = if clients.keep_open {
         (server.max_children, ChildScope::Connection)
@@ -143,8 +151,9 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
             let most = most.unwrap_or(options.server.max_children);
             Clients::AtOnce(affordable(most, DESCRIPTORS_PER_CHILD))
         } else {
-            // A connection, and perhaps a file.
-            let each = 1 + u64::from(clients.out_dir.is_some());
+            // A connection, and perhaps a file or the connection to a target.
+            let has_more = clients.out_dir.is_some() || options.relay.to.is_some();
+            let each = 1 + u64::from(has_more);
             Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
         },
         accept_timeout: options.listen.accept_timeout,
@@ -154,6 +163,7 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
             OverLimit::Reject => Excess::Rejected,
         },
         access,
+        leg: options.relay.to.as_ref().map(|_| Leg::Client),
     }
 }
 
@@ -165,7 +175,11 @@ fn serve_accepted(
     settings: &Settings,
 ) -> Result<()> {
     let peer = (Transport::Tcp, remote.into());
-    let connection = Connection::new(socket, peer, Some(Client::only()), settings.max_bytes)
+    let conn = Some(ConnId {
+        number: 1,
+        leg: settings.leg,
+    });
+    let connection = Connection::new(socket, peer, conn, settings.max_bytes)
         .context("cannot use the connection")?;
     let flow = connection.flow();
     if !settings.access.admits(remote.ip()) {
@@ -177,7 +191,6 @@ fn serve_accepted(
         });
         return Ok(());
     }
-    let conn = Some(1);
     session
         .taps
         .emit(&Event::Accepted(Conversation { flow, conn }));

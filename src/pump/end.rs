@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::flow::Identity;
+use crate::flow::{ConnId, Identity};
 use crate::tap::{Meter, SocketState, Taps};
 
 /// Result of [`End::recv`].
@@ -16,6 +16,8 @@ pub enum Arrival {
     Data,
     /// A new link: the socket that accept(2) returned, where the end is a listening socket.
     Link(Box<dyn Link>),
+    /// The link that this end was to become, and that takes its place: the connection that connect(2) has made.
+    Established(Box<dyn Link>),
     /// Nothing for now: [`End::readiness`] says when to ask again.
     Nothing,
     /// The end of this direction, such as the peer's FIN or the end of a file; the other direction goes on.
@@ -196,6 +198,11 @@ pub enum Close {
 pub trait Link: End {
     /// Returns the name of its socket now: its own address, or both addresses.
     fn identity(&self) -> Identity;
+
+    /// Returns its number, if it has one.
+    fn conn(&self) -> Option<ConnId> {
+        None
+    }
 
     /// Returns its rows in the table of sockets: its own first, then one for each peer where it has many.
     fn states(&self) -> Vec<SocketState>;

@@ -74,7 +74,7 @@ impl Pump<'_> {
             let call = call.map(|call| (call, error));
             let error = cause.as_ref().unwrap_or(error);
             if let Identity::Pair(flow) = &identity {
-                let conn = link.states().first().and_then(|state| state.conn);
+                let conn = link.conn();
                 let name = Conversation { flow, conn };
                 self.taps.emit(&Event::Broken { name, error, call });
             }

@@ -122,6 +122,7 @@ impl Pump<'_> {
                     self.join(link);
                     continue;
                 }
+                Ok(Arrival::Established(link)) => self.replace(id, link),
                 Ok(Arrival::Nothing) => self.on_nothing(id),
                 Ok(Arrival::End) => self.on_last(id),
                 Ok(Arrival::Enough) => self.on_enough(id),

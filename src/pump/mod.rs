@@ -162,7 +162,7 @@ impl<'a> Pump<'a> {
             return;
         };
         if let Identity::Pair(flow) = &link.identity() {
-            let conn = link.states().first().and_then(|state| state.conn);
+            let conn = link.conn();
             let (name, text) = (Conversation { flow, conn }, std::mem::take(text));
             self.taps.emit(&Event::NoInput { name, text });
         }
@@ -185,6 +185,13 @@ impl<'a> Pump<'a> {
         self.nodes[id].partner = own;
         self.schedule.run(own);
         Ok(())
+    }
+
+    /// Puts a link in the place of the end that was to become it.
+    fn replace(&mut self, id: NodeId, link: Box<dyn Link>) {
+        self.watch.forget(id);
+        self.nodes[id].party = Party::Link(link);
+        self.schedule.run(id);
     }
 
     /// Runs until the session is over, and returns how it ended.

@@ -41,6 +41,22 @@ impl<T: Send + 'static> Background<T> {
         Ok(Self { done, thread })
     }
 
+    /// Descriptor that is readable once the work is done.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
+    }
+
+    /// Returns true if the work is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Returns the result, and waits for it if the work is not done.
+    pub(super) fn finish(self) -> T {
+        let result = self.thread.join();
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
     /// Waits for the result until a point in time; after that, returns the work itself.
     pub(crate) fn wait(
         self,
@@ -50,8 +66,7 @@ impl<T: Send + 'static> Background<T> {
         if !wait_for(Some(self.done.as_fd()), signals, until)? {
             return Ok(Err(self));
         }
-        let result = self.thread.join();
-        Ok(Ok(result.unwrap_or_else(|panic| resume_unwind(panic))))
+        Ok(Ok(self.finish()))
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
+use super::relay::Route;
 use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::batch::Shape;
@@ -25,6 +27,7 @@ use crate::local::stdio::Stdio;
 use crate::pump::end::{End, Link};
 use crate::pump::{Partner, Wiring};
 use crate::sys::inherited::allow_descriptors;
+use crate::sys::sandbox::Rights;
 use crate::sys::signals::Signals;
 use crate::tap::Taps;
 
@@ -41,6 +44,8 @@ pub(crate) enum LocalEnd {
     Answers(Rc<Answers>),
     /// A program.
     Children(Children),
+    /// A connection to a target.
+    Relay(Rc<Route>),
 }
 
 /// Form of the output of several clients.
@@ -112,7 +117,7 @@ impl LocalEnd {
 
     /// Returns true if something takes the place of standard input.
     pub(crate) fn replaces_stdin(&self) -> bool {
-        matches!(self, Self::Answers(_) | Self::Children(_))
+        matches!(self, Self::Answers(_) | Self::Children(_) | Self::Relay(_))
     }
 
     /// Returns the children, if there is a program.
@@ -123,13 +128,17 @@ impl LocalEnd {
         }
     }
 
-    /// Returns the directory that files of clients go to, if there is one.
-    pub(super) fn out_dir(&self) -> Option<&OpenDir> {
+    /// Returns the rights that it needs while the run goes on.
+    pub(super) fn rights(&self) -> Rights<'_> {
         match self {
             Self::Stdio(ClientOutput::Files(dir)) | Self::Broker(ClientOutput::Files(dir)) => {
-                Some(dir)
+                Rights {
+                    folder: Some(dir.descriptor.as_fd()),
+                    ..Rights::default()
+                }
             }
-            _ => None,
+            Self::Relay(route) => route.rights(),
+            _ => Rights::default(),
         }
     }
 
@@ -146,6 +155,7 @@ impl LocalEnd {
                     Ok(Partner::End(Box::new(responder)))
                 }))
             }
+            Self::Relay(route) => route.wiring(),
             Self::Children(children) => {
                 let children = children.clone();
                 Wiring::Each(Box::new(move |link| children.end(link).map(Partner::End)))

@@ -4,7 +4,9 @@
 mod background;
 mod local_end;
 mod observers;
+mod pending;
 mod ready;
+mod relay;
 mod retry;
 mod session;
 mod traffic;
@@ -14,6 +16,7 @@ pub(crate) use local_end::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_open_program,
 };
 pub(crate) use observers::{Observers, lines, observe};
+pub(crate) use relay::Route;
 pub(crate) use retry::ATTEMPT_TIMEOUT;
 pub(crate) use session::{Session, Side};
 pub(crate) use traffic::{Payload, Traffic};

@@ -9,7 +9,7 @@ use super::background::{Deadline, wait_for};
 use super::session::Session;
 use crate::cli::{RetryOn, RetryOptions};
 use crate::exit::{Exit, Failure};
-use crate::tap::Event;
+use crate::tap::{Event, Taps};
 
 /// The first pause; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -20,9 +20,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Limit for an attempt that has no other: a wait for an answer must not be a wait for one attempt alone.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// State between the attempts of one run.
-struct Retry<'a> {
-    options: &'a RetryOptions,
+/// State between attempts.
+pub(super) struct Retry {
+    options: RetryOptions,
     deadline: Option<Deadline>,
     pause: Duration,
     attempts: u64,
@@ -36,31 +36,48 @@ impl Session<'_> {
         options: &RetryOptions,
         mut attempt: impl FnMut(&mut Self, Option<Deadline>) -> Result<T>,
     ) -> Result<T> {
-        let mut retry = Retry {
-            options,
-            deadline: options.retry_for.map(|limit| (self.start + limit, limit)),
-            pause: FIRST_PAUSE,
-            attempts: 1,
-            previous: None,
-        };
+        let mut retry = Retry::new(options, self.start);
         loop {
-            match attempt(self, retry.deadline) {
+            let error = match attempt(self, retry.deadline) {
                 Ok(result) => return Ok(result),
-                Err(error) => retry.wait(Failure::of(&error), self)?,
-            }
+                Err(error) => error,
+            };
+            let next = retry.next(Failure::of(&error), self.rules.deadline, self.taps)?;
+            wait_for(None, self.signals, Some(next))?;
         }
     }
 }
 
-impl Retry<'_> {
-    /// Waits after a failed attempt until it is time for the next one.
+impl Retry {
+    /// Counts the time for attempts from `start`.
+    pub(super) fn new(options: &RetryOptions, start: Instant) -> Self {
+        Self {
+            options: options.clone(),
+            deadline: options.retry_for.map(|limit| (start + limit, limit)),
+            pause: FIRST_PAUSE,
+            attempts: 1,
+            previous: None,
+        }
+    }
+
+    /// Returns the time to give up.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// Returns the time for the next attempt after a failed one; `run` is the end of the run.
     ///
-    /// Errors: the failure that ends the run, if there is no next one.
-    fn wait(&mut self, failure: Failure, session: &mut Session<'_>) -> Result<(), Failure> {
+    /// Errors: the failure that ends the attempts.
+    pub(super) fn next(
+        &mut self,
+        failure: Failure,
+        run: Option<Deadline>,
+        taps: &mut Taps,
+    ) -> Result<Instant, Failure> {
         let Some(deadline) = self.deadline.filter(|_| self.is_transient(&failure)) else {
             return Err(failure);
         };
-        let (until, _) = session.rules.deadline.unwrap_or(deadline).min(deadline);
+        let (until, _) = run.unwrap_or(deadline).min(deadline);
         let left = until.saturating_duration_since(Instant::now());
         if left < 2 * FIRST_PAUSE {
             let is_cut_short = left.is_zero() && failure.exit == Exit::TimedOut;
@@ -70,7 +87,7 @@ impl Retry<'_> {
             failure.message.push_str(&note);
             return Err(failure);
         }
-        session.taps.emit(&Event::Retrying {
+        taps.emit(&Event::Retrying {
             failure: &failure,
             left,
         });
@@ -79,7 +96,7 @@ impl Retry<'_> {
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         self.attempts += 1;
         self.previous = Some(failure);
-        wait_for(None, session.signals, Some(Instant::now() + pause)).map(drop)
+        Ok(Instant::now() + pause)
     }
 
     /// Returns true for a failure of a kind that may pass.

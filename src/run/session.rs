@@ -1,7 +1,6 @@
 //! A run of one mode, from the options that all modes have: signals, rules, local end, and the pump.
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -162,7 +161,7 @@ impl<'a> Session<'a> {
         begin(&mut pump);
         // A program would inherit the sandbox, and not know why its calls fail.
         if self.is_sandboxed && children.is_none() {
-            sandbox::enter(self.local.out_dir().map(|dir| dir.descriptor.as_fd()));
+            sandbox::enter(self.local.rights());
         }
         let end = pump.run();
         let end = match outcome {

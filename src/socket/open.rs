@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::options::{self, Role};
 use super::{IpVersions, multicast};
 use crate::address::{BindAddress, Source};
-use crate::cli::{TcpConnect, TcpListen, UdpBind, UdpSendto};
+use crate::cli::{BufferOptions, SocketOptions, TcpListen, TcpOptions, UdpBind, UdpSendto};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::flow::{Identity, Transport};
 use crate::sys::tcp_info::granted_backlog;
@@ -71,17 +71,17 @@ pub(crate) fn receiving(
     })
 }
 
-/// For `tcp-connect`: calls `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
+/// For a connection: calls `socket`, and `bind` if the user chooses the source; ready to `connect` to `remote`.
 pub(crate) fn connecting(
     remote: SocketAddr,
     source: Source,
-    options: &TcpConnect,
+    (buffers, common, tcp): (&BufferOptions, &SocketOptions, &TcpOptions),
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Tcp, remote, taps)?;
-    options::apply_buffers(&socket, &options.common.buffers)?;
-    options::apply(&socket, IpVersions::of(remote), &options.network.socket)?;
-    options::apply_tcp(&socket, Role::Connects, &options.tcp)?;
+    options::apply_buffers(&socket, buffers)?;
+    options::apply(&socket, IpVersions::of(remote), common)?;
+    options::apply_tcp(&socket, Role::Connects, tcp)?;
     bind_source(Transport::Tcp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }
@@ -296,7 +296,9 @@ mod tests {
             panic!("not tcp-connect");
         };
         let remote = "127.0.0.1:9".parse().unwrap();
-        connecting(remote, source, &options, &mut Taps::default())
+        let (buffers, network) = (&options.common.buffers, &options.network);
+        let sockets = (buffers, &network.socket, &options.tcp);
+        connecting(remote, source, sockets, &mut Taps::default())
     }
 
     fn send(source: Source) -> Result<Socket, Failure> {

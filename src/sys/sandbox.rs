@@ -4,31 +4,60 @@
 use std::os::fd::BorrowedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, PathBeneath, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, NetPort, PathBeneath, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
 /// Version of Landlock whose rights are given up, as far as the kernel has them.
 const VERSION: ABI = ABI::V6;
 
-/// Enters the sandbox for good. Open descriptors stay usable; other threads that run already stay outside.
-///
-/// New files may still be made in `folder`.
-pub fn enter(folder: Option<BorrowedFd<'_>>) {
-    // A kernel that refuses either leaves this thread as free as before.
-    let _ = rustix::thread::set_no_new_privs(true);
-    let _ = restrict(folder);
+/// Folders of the files that getaddrinfo(3) reads, its libraries included.
+const NAME_FOLDERS: [&str; 5] = ["/etc", "/lib", "/lib64", "/usr", "/run"];
+
+/// Port of name servers, for answers that are too long for a datagram (RFC 7766).
+const NAME_PORT: u16 = 53;
+
+/// Rights that a run keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rights<'a> {
+    /// Folder in which new files may be made.
+    pub folder: Option<BorrowedFd<'a>>,
+    /// Port of other machines to which new TCP connections may be made.
+    pub connect: Option<u16>,
+    /// Port of this machine from which they may come; 0 stands for one that the kernel chooses.
+    pub bind: Option<u16>,
+    /// True if names are still looked up.
+    pub names: bool,
 }
 
-fn restrict(folder: Option<BorrowedFd<'_>>) -> Result<RestrictionStatus, RulesetError> {
+/// Enters the sandbox for good. Open descriptors stay usable; other threads that run already stay outside.
+pub fn enter(rights: Rights<'_>) {
+    // A kernel that refuses either leaves this thread as free as before.
+    let _ = rustix::thread::set_no_new_privs(true);
+    let _ = restrict(rights);
+}
+
+fn restrict(rights: Rights<'_>) -> Result<RestrictionStatus, RulesetError> {
     let create_file = AccessFs::WriteFile | AccessFs::MakeReg;
-    let rule = folder.map(|folder| PathBeneath::new(folder, create_file));
+    let folder = rights
+        .folder
+        .map(|folder| PathBeneath::new(folder, create_file));
+    let folders = NAME_FOLDERS.iter().filter(|_| rights.names);
+    let names = path_beneath_rules(folders, AccessFs::ReadFile | AccessFs::ReadDir);
+    let name_port = rights.names.then_some(NAME_PORT);
+    let connect = rights.connect.into_iter().chain(name_port);
+    let connect = connect.map(|port| NetPort::new(port, AccessNet::ConnectTcp));
+    let bind = rights
+        .bind
+        .map(|port| NetPort::new(port, AccessNet::BindTcp));
     Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
         .handle_access(AccessNet::from_all(VERSION))?
         .scope(Scope::from_all(VERSION))?
         .create()?
-        .add_rules(rule.map(Ok::<_, RulesetError>))?
+        .add_rules(folder.map(Ok::<_, RulesetError>))?
+        .add_rules(names)?
+        .add_rules(connect.chain(bind).map(Ok::<_, RulesetError>))?
         .restrict_self()
 }
 
@@ -47,9 +76,17 @@ mod tests {
 
     /// Runs `act`, which gets the version of Landlock, in a thread of its own that is in the sandbox, for there is no way out of it;
     /// `false` where the kernel has none.
-    fn inside(folder: Option<OwnedFd>, act: impl FnOnce(ABI) + Send + 'static) -> bool {
+    fn inside(
+        folder: Option<OwnedFd>,
+        rights: Rights<'static>,
+        act: impl FnOnce(ABI) + Send + 'static,
+    ) -> bool {
         let thread = thread::spawn(move || {
-            let status = restrict(folder.as_ref().map(AsFd::as_fd)).unwrap();
+            let rights = Rights {
+                folder: folder.as_ref().map(AsFd::as_fd),
+                ..rights
+            };
+            let status = restrict(rights).unwrap();
             let LandlockStatus::Available { effective_abi, .. } = status.landlock else {
                 eprintln!("skipped: this kernel has no Landlock");
                 return false;
@@ -67,7 +104,7 @@ mod tests {
         let mut file = File::create(&old).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let done = inside(None, move |version| {
+        let done = inside(None, Rights::default(), move |version| {
             let refused = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
             assert!(File::open("/etc/passwd").is_err_and(refused));
             assert!(File::open(&old).is_err_and(refused));
@@ -90,6 +127,29 @@ mod tests {
     }
 
     #[test]
+    fn connections_to_one_port_and_look_ups_may_stay() {
+        let [one, other] = [0, 0].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [one, other] = [one, other].map(|listener| listener.local_addr().unwrap());
+        let rights = Rights {
+            connect: Some(one.port()),
+            names: true,
+            ..Rights::default()
+        };
+        inside(None, rights, move |version| {
+            let refused = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+            let has_network = version >= ABI::V4;
+            // Nobody listens there any more.
+            let connected = TcpStream::connect(one);
+            assert!(connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+            assert_eq!(TcpStream::connect(other).is_err_and(refused), has_network);
+            assert!(TcpListener::bind("127.0.0.1:0").is_err() == has_network);
+            assert!(File::open("/etc/passwd").is_ok());
+            assert!(File::options().append(true).open("/etc/passwd").is_err());
+            assert!(File::open("/proc/self/status").is_err_and(refused));
+        });
+    }
+
+    #[test]
     fn new_files_may_be_made_in_one_folder_alone() {
         let (mine, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(others.path(), mine.path().join("way-out")).unwrap();
@@ -97,7 +157,7 @@ mod tests {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(mine.path(), flags, Mode::empty()).unwrap();
         let at = folder.try_clone().unwrap();
-        let done = inside(Some(folder), move |_| {
+        let done = inside(Some(folder), Rights::default(), move |_| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
             let create = |name: &str| openat(&at, name, flags, Mode::RUSR | Mode::WUSR);
             assert!(create("new").is_ok());

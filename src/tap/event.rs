@@ -13,7 +13,7 @@ use super::{Count, SocketState};
 use crate::batch::Shape;
 use crate::escape::seconds;
 use crate::exit::{Exit, Failure};
-use crate::flow::{Address, Direction, Flow, Identity, Transport};
+use crate::flow::{Address, ConnId, Direction, Flow, Identity, Transport};
 
 /// A change of a socket, a connection, a child process or the run.
 ///
@@ -86,6 +86,26 @@ pub enum Event<'a> {
     },
     /// A client's connection, on its own new socket.
     Accepted(Conversation<'a>),
+    /// A connection to the target, to which a client's connection is joined.
+    Relayed {
+        /// The connection of the client.
+        client: Conversation<'a>,
+        /// The connection to the target.
+        #[serde(flatten)]
+        target: Conversation<'a>,
+        /// The time it took to connect.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        after: Duration,
+    },
+    /// A client that cannot be relayed: there is no connection to the target.
+    NotRelayed {
+        /// The connection of the client.
+        #[serde(flatten)]
+        client: Conversation<'a>,
+        /// The reason.
+        #[serde(rename = "error", serialize_with = "failure_text")]
+        failure: &'a Failure,
+    },
     /// A connection that came after the end of an input that others have got. Only the first one is reported.
     NoInput {
         /// The connection.
@@ -235,9 +255,9 @@ pub struct Conversation<'a> {
     /// Our address and the peer's.
     #[serde(flatten)]
     pub flow: &'a Flow,
-    /// The number among those of one listener, from 1, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conn: Option<u64>,
+    /// The number, if it has one.
+    #[serde(flatten)]
+    pub conn: Option<ConnId>,
 }
 
 /// Bytes that moved together: a chunk of a stream, or datagrams of one size.
@@ -248,7 +268,7 @@ pub struct Data<'a> {
     /// The connection, or the addresses of the datagrams.
     pub flow: &'a Flow,
     /// The number of the connection, if it has one.
-    pub conn: Option<u64>,
+    pub conn: Option<ConnId>,
     /// The number of bytes; 0 is one empty datagram.
     pub len: usize,
     /// The boundaries between datagrams.

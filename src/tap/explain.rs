@@ -141,6 +141,11 @@ impl Explain {
         }
     }
 
+    fn connected(&mut self, name: impl Display) {
+        self.step("connect()", format!("{name}  the 4-tuple is its name"));
+        self.step("waiting", BOTH);
+    }
+
     /// Shows the call that has reported a break, in its own words: an end by a limit of this program has none.
     fn broken(
         &mut self,
@@ -220,10 +225,8 @@ impl Tap for Explain {
                 self.step("waiting", "for the answer");
             }
             Event::ConnectFailed { target, error, .. } => self.failed("connect()", target, error),
-            Event::Connected { flow, .. } => {
-                self.step("connect()", format!("{flow}  the 4-tuple is its name"));
-                self.step("waiting", BOTH);
-            }
+            Event::Connected { flow, .. } => self.connected(flow),
+            Event::Relayed { target, .. } => self.connected(target),
             Event::Open { flow, .. } => self.step("connect()", format!("{flow}  the port is open")),
             Event::Accepted(name) => {
                 self.step("accept()", format!("{name}  a new socket, same local port"));
@@ -258,7 +261,7 @@ impl Tap for Explain {
             }
             Event::Closed(state) => self.closed(state),
             #[rustfmt::skip]
-            Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
+            Event::NotRelayed { .. } | Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
             | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_)
             | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)

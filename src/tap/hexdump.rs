@@ -13,7 +13,7 @@ use super::phrases::Bytes;
 use super::{Backlog, Data, Event, PerDirection, Sink, Tap};
 use crate::escape::Timestamp;
 use crate::exit::Failure;
-use crate::flow::{Direction, Flow, Identity};
+use crate::flow::{ConnId, Direction, Flow, Identity};
 
 /// Lines that are rendered before the sink may write them.
 const LINES_AT_ONCE: usize = 256;
@@ -64,24 +64,32 @@ impl HexDump {
     /// Adds a chunk of a stream, or a datagram.
     fn add(&mut self, data: &Data<'_>, bytes: &[u8]) {
         let (flow, direction) = (data.flow, data.direction);
+        let leg = data.conn.and_then(|conn| conn.leg);
         if flow.transport.has_connections() {
             let position = self.positions.entry(flow.clone()).or_default();
             let position = position.of(direction);
             let offset = *position;
             *position += bytes.len() as u64;
             // A connection without a number is the only one.
-            self.head(direction, flow, data.conn.unwrap_or(1), bytes.len());
+            let number = ConnId {
+                number: data.conn.map_or(1, |conn| conn.number),
+                leg,
+            };
+            self.head(direction, flow, number, bytes.len());
             self.body(offset, bytes);
         } else {
             let count = self.datagrams.of(direction);
             *count += 1;
-            let number = *count;
+            let number = ConnId {
+                number: *count,
+                leg,
+            };
             self.head(direction, flow.arrow(direction), number, bytes.len());
             self.body(0, bytes);
         }
     }
 
-    fn head(&mut self, direction: Direction, flow: impl Display, number: u64, len: usize) {
+    fn head(&mut self, direction: Direction, flow: impl Display, number: ConnId, len: usize) {
         let (sign, color) = match direction {
             Direction::Incoming => ('<', AnsiColor::Cyan),
             Direction::Outgoing => ('>', AnsiColor::Green),
@@ -94,7 +102,7 @@ impl HexDump {
         let out = self.sink.buffer();
         out.extend_from_slice(&self.stamp);
         // Writing to memory does not fail; here and below.
-        let _ = writeln!(out, " {style}{sign} {flow} #{number} {size}{style:#}");
+        let _ = writeln!(out, " {style}{sign} {flow} {number} {size}{style:#}");
     }
 
     fn body(&mut self, mut offset: u64, bytes: &[u8]) {
@@ -132,7 +140,7 @@ impl Tap for HexDump {
             Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
             | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
             | Event::Open { .. } | Event::ProbeFailed(_) | Event::Connected { .. }
-            | Event::Accepted(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
+            | Event::Accepted(_) | Event::Relayed { .. } | Event::NotRelayed { .. } | Event::HalfClosed(_) | Event::PeerFinished(_)
             | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. } | Event::NoInput { .. }

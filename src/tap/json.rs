@@ -142,7 +142,8 @@ impl Tap for Events {
             #[rustfmt::skip]
             Event::Listening { .. } | Event::Bound { .. } | Event::Connecting(_)
             | Event::ConnectFailed { .. } | Event::Retrying { .. } | Event::Open { .. }
-            | Event::Connected { .. } | Event::Accepted(_) | Event::HalfClosed(_)
+            | Event::Connected { .. } | Event::Accepted(_) | Event::Relayed { .. }
+            | Event::NotRelayed { .. } | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. } | Event::NoInput { .. }

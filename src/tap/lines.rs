@@ -12,7 +12,7 @@ use super::phrases::{
     self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, omitted, size, totals,
     transfer,
 };
-use super::{Data, Event, IcmpError, Rejection, SocketState, Tap, Target};
+use super::{Conversation, Data, Event, IcmpError, Rejection, SocketState, Tap, Target};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
 use crate::flow::{Direction, Flow};
@@ -126,6 +126,23 @@ impl<W: Write> Lines<W> {
             let left = left.as_secs_f64();
             let text = format!("{reason}; for up to {left:.1} s (--retry-for)");
             self.line("retrying", text);
+        }
+    }
+
+    fn forgotten(&mut self, flow: &Flow) {
+        let flow = flow.arrow(Direction::Incoming);
+        self.line("forgotten", format!("{flow}  idle longest of the peers"));
+    }
+
+    fn relayed(&mut self, client: Conversation<'_>, target: Conversation<'_>) {
+        self.failed.clear();
+        self.line("relayed", phrases::relayed(client, target));
+    }
+
+    fn not_relayed(&mut self, client: Conversation<'_>, failure: &Failure) {
+        self.failed.clear();
+        for reason in failure.message.lines() {
+            self.broken(format!("{client}  {reason}"));
         }
     }
 
@@ -270,6 +287,8 @@ impl<W: Write> Tap for Lines<W> {
             Event::ProbeFailed(failure) => self.probe_failed(failure),
             Event::Connected { flow, .. } => self.connected(flow),
             Event::Accepted(name) => self.line("accepted", name),
+            Event::Relayed { client, target, .. } => self.relayed(*client, *target),
+            Event::NotRelayed { client, failure } => self.not_relayed(*client, failure),
             Event::Data(data) => self.data(data),
             Event::HalfClosed(name) => {
                 self.line("finished", format!("{name}  nothing more to send"));
@@ -287,10 +306,7 @@ impl<W: Write> Tap for Lines<W> {
                 datagrams,
                 reason,
             } => self.rejected(flow, *datagrams, *reason),
-            Event::Forgotten(flow) => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line("forgotten", format!("{flow}  idle longest of the peers"));
-            }
+            Event::Forgotten(flow) => self.forgotten(flow),
             Event::Truncated { flow, bytes, size } => {
                 let flow = flow.arrow(Direction::Incoming);
                 self.line("truncated", format!("{flow}  {size} -> {bytes} bytes"));
@@ -330,14 +346,14 @@ fn detail_of(event: &Event<'_>) -> Detail {
         Event::Exited(end) if end.status.success() => Detail::Chunks,
         Event::Transferred(sum) if sum.lost == 0 => Detail::Events,
         #[rustfmt::skip]
-        Event::Broken { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
+        Event::Broken { .. } | Event::NotRelayed { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
         | Event::Oversized { .. } | Event::NoInput { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
         | Event::Exited(_) | Event::Sockets(_) | Event::Closed(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
         | Event::Retrying { .. } | Event::Open { .. } | Event::Connected { .. }
-        | Event::Accepted(_) | Event::Data(_) | Event::Peers(_)
+        | Event::Accepted(_) | Event::Relayed { .. } | Event::Data(_) | Event::Peers(_)
         | Event::Ended { .. } => Detail::Events,
         #[rustfmt::skip]
         Event::Connecting(_) | Event::HalfClosed(_) | Event::PeerFinished(_)
@@ -398,7 +414,7 @@ mod tests {
 
     fn data(transport: Transport, len: usize) -> Event<'static> {
         let (conn, shape) = match transport {
-            Transport::Tcp => (Some(1), Shape::Stream),
+            Transport::Tcp => (Some(1.into()), Shape::Stream),
             _ => (None, Shape::Datagrams(len)),
         };
         Event::Data(Data {
@@ -416,7 +432,7 @@ mod tests {
         let socket = Identity::Socket(Transport::Tcp, flow(Transport::Tcp).local.clone());
         let mut closed =
             SocketState::new(Identity::Pair(flow(Transport::Tcp).clone()), Instant::now());
-        closed.conn = Some(1);
+        closed.conn = Some(1.into());
         closed.received.add(12, 1);
         let text = report(
             Detail::Events,
@@ -427,7 +443,7 @@ mod tests {
                 },
                 Event::Accepted(Conversation {
                     flow: flow(Transport::Tcp),
-                    conn: Some(1),
+                    conn: Some(1.into()),
                 }),
                 data(Transport::Tcp, 12),
                 Event::Closed(&closed),

@@ -10,7 +10,7 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader, TcpOpti
 use super::pcapng::{append_beginning, append_packet};
 use super::{Backlog, Conversation, Event, FinalSegment, PerDirection, Sink, SocketState, Tap};
 use crate::exit::{Exit, Failure};
-use crate::flow::{Direction, Flow, Identity};
+use crate::flow::{ConnId, Direction, Flow, Identity};
 
 const COMMENT: &str = "synthetic headers: payload, addresses, order and times were seen by tuplecat at its sockets; \
     IP, TCP and UDP headers are made up to fit them";
@@ -44,7 +44,7 @@ struct Sequence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
     /// With the number of the client, if it has one.
-    Syn(Option<u64>),
+    Syn(Option<ConnId>),
     SynAck,
     Ack,
     Push,
@@ -72,7 +72,7 @@ impl Pcap {
         &mut self,
         flow: &Flow,
         caller: Direction,
-        conn: Option<u64>,
+        conn: Option<ConnId>,
         [begin, end]: [SystemTime; 2],
     ) {
         self.connections
@@ -137,7 +137,7 @@ impl Pcap {
         let packet = ip(from, to).tcp_header(header);
         let size = packet.size(data.len());
         let comment = match control {
-            Control::Syn(Some(conn)) => format!("#{conn}"),
+            Control::Syn(Some(conn)) => conn.to_string(),
             _ => String::new(),
         };
         append_packet(self.sink.buffer(), time, direction, &comment, size, |out| {
@@ -226,6 +226,15 @@ impl Tap for Pcap {
                 let called = time.checked_sub(after).unwrap_or(time);
                 self.handshake(flow, Direction::Outgoing, None, [called, time]);
             }
+            Event::Relayed { target, after, .. } => {
+                let called = time.checked_sub(after).unwrap_or(time);
+                self.handshake(
+                    target.flow,
+                    Direction::Outgoing,
+                    target.conn,
+                    [called, time],
+                );
+            }
             Event::Accepted(Conversation { flow, conn }) => {
                 self.handshake(flow, Direction::Incoming, conn, [time; 2]);
             }
@@ -254,7 +263,7 @@ impl Tap for Pcap {
             #[rustfmt::skip]
             Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
             | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
-            | Event::Open { .. } | Event::ProbeFailed(_)
+            | Event::Open { .. } | Event::ProbeFailed(_) | Event::NotRelayed { .. }
             | Event::Unreachable(_) | Event::Ignored { .. } | Event::Rejected { .. }
             | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::batch::Shape;
 use crate::exit::describe_status;
-use crate::flow::{Direction, Identity};
+use crate::flow::{ConnId, Direction, Flow, Identity};
 use crate::sys::tcp_info::TcpInfo;
 
 /// Both ends of a connection or the sender of a datagram, and the number.
@@ -52,8 +52,20 @@ impl Display for Bytes {
 }
 
 /// The number of a connection, if it has one.
-pub(super) fn number(conn: Option<u64>) -> String {
-    conn.map_or_else(String::new, |conn| format!("  #{conn}"))
+pub(super) fn number(conn: Option<ConnId>) -> String {
+    conn.map_or_else(String::new, |conn| format!("  {conn}"))
+}
+
+/// The two legs of a relayed pair, from the client to the target.
+pub(super) fn relayed(client: Conversation<'_>, target: Conversation<'_>) -> String {
+    let Flow {
+        transport,
+        local,
+        remote,
+    } = client.flow;
+    let number = client.conn.map(|conn| ConnId { leg: None, ..conn });
+    let (number, target) = (self::number(number), target.flow);
+    format!("{transport} {remote} <-> {local}{number}  to  {target}")
 }
 
 /// A number of datagrams with its unit.

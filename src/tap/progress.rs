@@ -55,7 +55,7 @@ impl Tap for Progress {
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         match event {
             // The wait for a peer is no part of the transfer.
-            Event::Connected { .. } | Event::Accepted(_) => {
+            Event::Connected { .. } | Event::Accepted(_) | Event::Relayed { .. } => {
                 self.bar.reset_eta();
                 self.bar.reset_elapsed();
             }
@@ -71,7 +71,7 @@ impl Tap for Progress {
             #[rustfmt::skip]
             Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
             | Event::Connecting(_) | Event::ConnectFailed { .. } | Event::Retrying { .. }
-            | Event::Open { .. } | Event::ProbeFailed(_) | Event::HalfClosed(_)
+            | Event::Open { .. } | Event::ProbeFailed(_) | Event::NotRelayed { .. } | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
             | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Conversation, Data, Event, Taps};
 use crate::batch::Shape;
 use crate::escape::seconds;
-use crate::flow::{Direction, Flow, Identity};
+use crate::flow::{ConnId, Direction, Flow, Identity};
 use crate::sys::tcp_info::TcpInfo;
 
 /// Bytes and chunks in one direction.
@@ -54,8 +54,8 @@ pub struct SocketState {
     #[serde(flatten)]
     pub identity: Identity,
     /// The number of the connection, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conn: Option<u64>,
+    #[serde(flatten)]
+    pub conn: Option<ConnId>,
     /// A word or two: listening, connected, bound, half-closed, peer, …
     pub state: &'static str,
     /// Payload from the network.
@@ -141,14 +141,14 @@ pub struct Meter {
     /// The addresses of the connection.
     pub flow: Flow,
     /// Number of the connection, if it has one.
-    pub conn: Option<u64>,
+    pub conn: Option<ConnId>,
     /// Bytes that went through it.
     pub totals: PerDirection<Count>,
 }
 
 impl Meter {
     /// Makes a meter at zero.
-    pub fn new(flow: Flow, conn: Option<u64>) -> Self {
+    pub fn new(flow: Flow, conn: Option<ConnId>) -> Self {
         Self {
             flow,
             conn,

@@ -119,7 +119,8 @@ impl Tap for Stats {
             #[rustfmt::skip]
             Event::Called(_) | Event::Listening { .. } | Event::Bound { .. }
             | Event::ConnectFailed { .. } | Event::Retrying { .. } | Event::Open { .. }
-            | Event::ProbeFailed(_) | Event::Connected { .. } | Event::HalfClosed(_)
+            | Event::ProbeFailed(_) | Event::Connected { .. } | Event::Relayed { .. }
+            | Event::NotRelayed { .. } | Event::HalfClosed(_)
             | Event::PeerFinished(_) | Event::Broken { .. } | Event::Unreachable(_)
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
             | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }

@@ -167,7 +167,7 @@ fn every_datagram_has_a_header_even_an_empty_one() {
     let chunks = chunks(&server.wait().exits(0).err);
     let seen: Vec<_> = chunks
         .iter()
-        .map(|chunk| (chunk.number, &chunk.bytes[..]))
+        .map(|chunk| (chunk.number.number, &chunk.bytes[..]))
         .collect();
     assert_same!(
         seen,

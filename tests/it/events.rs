@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tuplecat::batch::Shape;
 use tuplecat::exit::{Exit, Failure};
-use tuplecat::flow::{Direction, Flow, Identity, Transport};
+use tuplecat::flow::{ConnId, Direction, Flow, Identity, Leg, Transport};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{
     ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Rejection,
@@ -244,7 +244,9 @@ fn stream_events(tap: &mut dyn Tap) {
     let (flow, after) = (&flow(Transport::Tcp), Duration::from_micros(7));
     let socket = &socket(Transport::Tcp);
     let target = Target { transport: Transport::Tcp, remote: flow.remote.clone() };
-    let name = Conversation { flow, conn: Some(1) };
+    let name = Conversation { flow, conn: Some(1.into()) };
+    let leg = |leg| Conversation { flow, conn: Some(ConnId { number: 1, leg: Some(leg) }) };
+    let client = leg(Leg::Client);
     let error = |kind| io::Error::from(kind);
     let (refused, reset) = (error(io::ErrorKind::ConnectionRefused), error(io::ErrorKind::ConnectionReset));
     let timed_out = error(io::ErrorKind::TimedOut);
@@ -260,6 +262,8 @@ fn stream_events(tap: &mut dyn Tap) {
         Event::Open { flow, after },
         Event::Connected { flow, after },
         Event::Accepted(name),
+        Event::Relayed { client, target: leg(Leg::Target), after },
+        Event::NotRelayed { client, failure: &Failure::new(Exit::Refused, "cannot connect") },
         Event::Rejected { flow, datagrams: None, reason: Rejection::OverLimit },
         Event::HalfClosed(name),
         Event::PeerFinished(name),

@@ -45,6 +45,7 @@ mod probe;
 mod properties;
 mod recipes;
 mod recipes_datagrams;
+mod relay;
 mod replay;
 mod reports;
 mod responder;

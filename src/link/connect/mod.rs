@@ -16,7 +16,7 @@ use crate::tap::{Event, Taps};
 
 mod race;
 
-use race::Race;
+pub use race::Race;
 
 /// Result of a successful race.
 #[derive(Debug)]

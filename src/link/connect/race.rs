@@ -19,7 +19,7 @@ use crate::tap::{Event, SocketState, Taps, Target};
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Attempts to connect, of which the first to succeed wins.
-pub(super) struct Race {
+pub struct Race {
     waiting: VecDeque<SocketAddr>,
     running: Vec<Attempt>,
     failures: Vec<Failure>,
@@ -35,6 +35,8 @@ struct Attempt {
     began: Instant,
     /// True once its socket is writable: connected, or failed.
     is_ready: bool,
+    /// True once [`Race::next_unwatched`] has returned its socket.
+    is_watched: bool,
 }
 
 impl Attempt {
@@ -89,7 +91,7 @@ impl Attempt {
 
 impl Race {
     /// Makes a race to any of `addresses` that begins at `now`.
-    pub(super) fn new(
+    pub fn new(
         addresses: &[SocketAddr],
         deadline: Option<(Instant, Duration)>,
         now: Instant,
@@ -104,12 +106,20 @@ impl Race {
     }
 
     /// Returns the sockets of attempts under way. Each is writable when its attempt has finished.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.running.iter().map(|attempt| &attempt.socket)
     }
 
+    /// Returns a socket that this function has not returned before.
+    pub fn next_unwatched(&mut self) -> Option<&Socket> {
+        let mut attempts = self.running.iter_mut();
+        let attempt = attempts.find(|attempt| !attempt.is_watched)?;
+        attempt.is_watched = true;
+        Some(&attempt.socket)
+    }
+
     /// Returns the rows of these sockets for the table of sockets.
-    pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
+    pub fn states(&self) -> impl Iterator<Item = SocketState> {
         self.running.iter().map(|attempt| {
             let local = attempt.socket.local_addr().ok();
             let local = local.and_then(|local| local.as_socket());
@@ -124,21 +134,21 @@ impl Race {
     }
 
     /// Returns the time at which there is something to do although no attempt has finished.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    pub fn wake(&self) -> Option<Instant> {
         let next_start = (!self.waiting.is_empty()).then_some(self.next_start);
         let deadline = self.deadline.map(|(deadline, _)| deadline);
         deadline.into_iter().chain(next_start).min()
     }
 
     /// Notes the attempts that have finished: one value for each of the sockets.
-    pub(super) fn mark(&mut self, ready: &mut impl Iterator<Item = bool>) {
+    pub fn mark(&mut self, ready: &mut impl Iterator<Item = bool>) {
         for (attempt, is_ready) in self.running.iter_mut().zip(ready) {
             attempt.is_ready = is_ready;
         }
     }
 
     /// Starts and finishes attempts as far as possible at `now`; returns the result once there is one.
-    pub(super) fn advance(
+    pub fn advance(
         &mut self,
         now: Instant,
         open: &mut Open<'_>,
@@ -192,6 +202,7 @@ impl Race {
             remote,
             began: Instant::now(),
             is_ready: true,
+            is_watched: false,
         };
         match attempt.socket.connect(&remote.into()) {
             Ok(()) => {}

@@ -15,7 +15,7 @@ use super::{Connection, local_address};
 use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
-use crate::flow::{Address, Flow, Identity, Transport};
+use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub over_limit: Excess,
     /// Addresses that may connect; the connections of others are closed at once.
     pub access: Access,
+    /// The leg that a client is, if it is relayed.
+    pub leg: Option<Leg>,
 }
 
 /// Number of clients that a [`Listener`] serves.
@@ -71,24 +73,6 @@ pub enum Excess {
     Waits,
     /// Their connections are closed at once.
     Rejected,
-}
-
-/// Client of a listener.
-pub struct Client {
-    /// Number of the connection, from 1.
-    pub(super) number: u64,
-    /// Place among the clients that may be there at once, free again when this is dropped.
-    _place: Rc<()>,
-}
-
-impl Client {
-    /// Makes the client of a connection that another process has accepted: the only one.
-    pub fn only() -> Self {
-        Self {
-            number: 1,
-            _place: Rc::new(()),
-        }
-    }
 }
 
 /// Errors of accept(2) that say that one client is gone, or that the network or a filter has taken it.
@@ -208,17 +192,13 @@ impl Listener {
         }
         self.accepted += 1;
         self.alone_since = None;
-        let conn = self.accepted;
-        let name = Conversation {
-            flow: &flow,
-            conn: Some(conn),
-        };
-        taps.emit(&Event::Accepted(name));
-        let client = Client {
-            number: conn,
-            _place: Rc::clone(&self.place),
-        };
-        let connection = Connection::over(socket, flow, Some(client), self.settings.max_bytes);
+        let conn = Some(ConnId {
+            number: self.accepted,
+            leg: self.settings.leg,
+        });
+        taps.emit(&Event::Accepted(Conversation { flow: &flow, conn }));
+        let client = (conn, Some(Rc::clone(&self.place)));
+        let connection = Connection::over(socket, flow, client, self.settings.max_bytes);
         Ok(Arrival::Link(Box::new(connection)))
     }
 }

@@ -4,13 +4,14 @@
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
-use crate::flow::{Address, Direction, Flow, Identity, Transport};
+use crate::flow::{Address, ConnId, Direction, Flow, Identity, Transport};
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Spliceable, Wait};
 use crate::sys::sockopt::{unread, unsent};
@@ -19,7 +20,7 @@ use crate::tap::{Event, Meter, SocketState, Taps};
 
 mod listener;
 
-pub use listener::{Client, Clients, Excess, Listener, Settings};
+pub use listener::{Clients, Excess, Listener, Settings};
 
 /// Bytes asked for in one recv(2).
 const RECV_SIZE: usize = 64 << 10;
@@ -41,25 +42,29 @@ pub struct Connection {
     /// Reset that `connect` has met, to be reported behind what had come before it.
     pub reset: Option<io::Error>,
     /// Place among the clients of a listener, given back when this is dropped.
-    _client: Option<Client>,
+    _place: Option<Rc<()>>,
 }
 
 impl Connection {
-    /// Takes over a socket that is connected to `remote`; with a `client` if a listener has accepted it.
+    /// Takes over a socket that is connected to `remote`; with a number if it is one of several.
     pub fn new(
         socket: Socket,
         (transport, remote): (Transport, Address),
-        client: Option<Client>,
+        conn: Option<ConnId>,
         max_bytes: Option<u64>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let flow = Flow::new(transport, local_address(&socket)?, remote);
-        Ok(Self::over(socket, flow, client, max_bytes))
+        Ok(Self::over(socket, flow, (conn, None), max_bytes))
     }
 
     /// Takes over a socket that does not block, whose addresses are known.
-    fn over(socket: Socket, flow: Flow, client: Option<Client>, max_bytes: Option<u64>) -> Self {
-        let conn = client.as_ref().map(|client| client.number);
+    fn over(
+        socket: Socket,
+        flow: Flow,
+        (conn, place): (Option<ConnId>, Option<Rc<()>>),
+        max_bytes: Option<u64>,
+    ) -> Self {
         Self {
             socket,
             meter: Meter::new(flow, conn),
@@ -69,7 +74,7 @@ impl Connection {
             peer_is_finished: false,
             is_broken: false,
             reset: None,
-            _client: client,
+            _place: place,
         }
     }
 
@@ -285,6 +290,10 @@ impl End for Connection {
 impl Link for Connection {
     fn identity(&self) -> Identity {
         Identity::Pair(self.meter.flow.clone())
+    }
+
+    fn conn(&self) -> Option<ConnId> {
+        self.meter.conn
     }
 
     fn states(&self) -> Vec<SocketState> {

@@ -163,7 +163,7 @@ impl End for DatagramChildren {
                 continue;
             };
             self.count += 1;
-            let conn = Some(self.count);
+            let conn = Some(self.count.into());
             let caller = Caller { flow, conn };
             if let Err(error) = &self.start(&caller, datagram) {
                 let name = caller.conversation();

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::fs::Access;
 
 use crate::exit::{Exit, Failure};
-use crate::flow::{Flow, Identity};
+use crate::flow::{ConnId, Flow, Identity};
 use crate::pump::end::Link;
 use crate::tap::Conversation;
 
@@ -110,7 +110,7 @@ pub struct Caller {
     /// Both addresses.
     pub flow: Flow,
     /// Number of the connection or of the datagram, if there are many.
-    pub conn: Option<u64>,
+    pub conn: Option<ConnId>,
 }
 
 impl Caller {
@@ -118,7 +118,7 @@ impl Caller {
     pub fn of(link: &dyn Link) -> Option<Self> {
         match link.identity() {
             Identity::Pair(flow) => {
-                let conn = link.states().first().and_then(|state| state.conn);
+                let conn = link.conn();
                 Some(Self { flow, conn })
             }
             Identity::Socket(..) => None,
@@ -143,7 +143,7 @@ impl Caller {
             variables.push((format!("{transport}{side}IP"), ip));
             variables.push((format!("{transport}{side}PORT"), port));
         }
-        let conn = self.conn.map(|conn| conn.to_string());
+        let conn = self.conn.map(|conn| conn.number.to_string());
         variables.extend(conn.map(|conn| ("TUPLECAT_CONN".to_owned(), conn)));
         variables
     }
@@ -164,7 +164,7 @@ mod tests {
             address("[::ffff:127.0.0.1]:53"),
             address("192.0.2.7:4000"),
         );
-        let conn = Some(7);
+        let conn = Some(7.into());
         let variables = Caller { flow, conn }.environment();
         let text: Vec<_> = variables
             .iter()

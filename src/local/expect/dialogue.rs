@@ -180,7 +180,7 @@ mod tests {
             Ok(Arrival::Nothing) => "(waits)".to_owned(),
             Ok(Arrival::End) => "(ends)".to_owned(),
             Ok(Arrival::Enough) => "(leaves)".to_owned(),
-            Ok(Arrival::Link(_)) => "(a link)".to_owned(),
+            Ok(Arrival::Link(_) | Arrival::Established(_)) => "(a link)".to_owned(),
             Err(error) => format!("({error})"),
         }
     }

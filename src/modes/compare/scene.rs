@@ -136,6 +136,7 @@ impl Scene {
                     accept_timeout: None,
                     max_bytes: None,
                     over_limit: stream::Excess::Waits,
+                    leg: None,
                     access: Access::default(),
                 };
                 pump.listen(Box::new(stream::Listener::new(

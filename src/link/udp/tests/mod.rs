@@ -144,7 +144,7 @@ impl Rig {
                 Arrival::Nothing if is_readable(&self.link, Instant::now()) => {}
                 Arrival::Nothing => return (found, Stop::Nothing(until(&self.link))),
                 Arrival::End => return (found, Stop::End),
-                Arrival::Link(_) => panic!("not of a UDP socket"),
+                Arrival::Link(_) | Arrival::Established(_) => panic!("not of a UDP socket"),
             }
         }
     }

@@ -1,0 +1,298 @@
+//! Connection to the target of a relay while it is being made: a link that gives way to the connection.
+//! The look-up, the race of attempts and the pauses between them are steps, and none of them blocks.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::background::{Background, Deadline};
+use super::relay::Route;
+use super::retry::Retry;
+use crate::address::Source;
+use crate::batch::{Batch, Cursor};
+use crate::exit::{Exit, Failure};
+use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
+use crate::link::connect::{Established, Race};
+use crate::link::stream::Connection;
+use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
+use crate::socket::open;
+use crate::sys::wait::{Interest, Poller, Wakeup, wait};
+use crate::tap::{Conversation, Event, SocketState, Taps};
+
+/// Time after which an attempt is looked at again where no descriptor is left to wait for it.
+const NEXT_LOOK: Duration = Duration::from_millis(10);
+
+/// Addresses of an attempt: where it comes from, and where it may go.
+type Addresses = (Source, Vec<SocketAddr>);
+
+/// Target leg of a relay until there is a connection.
+pub(super) struct Pending {
+    route: Rc<Route>,
+    /// Connection of the client, by its addresses and its number.
+    client: (Flow, ConnId),
+    retry: Retry,
+    step: Step,
+    /// End of the present attempt, and the limit that it comes from.
+    limit: Option<Deadline>,
+    /// Descriptors that the present step waits for, once it has to wait, and the next token.
+    poller: Option<(Poller, usize)>,
+    /// Time to look again where there is no descriptor for a poller.
+    look_at: Option<Instant>,
+}
+
+/// Step towards the connection.
+enum Step {
+    /// The next attempt begins at this time.
+    Pause(Instant),
+    LookUp(Background<Result<Addresses, Failure>>),
+    Race(Source, Race),
+}
+
+impl Pending {
+    /// Makes the target leg of a client.
+    ///
+    /// Errors: the client has no number.
+    pub(super) fn new(route: &Rc<Route>, client: &dyn Link) -> io::Result<Self> {
+        let (Identity::Pair(flow), Some(conn)) = (client.identity(), client.conn()) else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        let now = Instant::now();
+        Ok(Self {
+            route: Rc::clone(route),
+            client: (flow, conn),
+            retry: Retry::new(&route.retry, now),
+            step: Step::Pause(now),
+            limit: None,
+            poller: None,
+            look_at: None,
+        })
+    }
+
+    /// Returns the number of the pair, as this leg has it.
+    fn own_number(&self) -> ConnId {
+        ConnId {
+            leg: Some(Leg::Target),
+            ..self.client.1
+        }
+    }
+
+    /// Goes on as far as possible; returns the connection once it is there.
+    ///
+    /// Errors: the failure after which there is no other attempt.
+    fn advance(&mut self, taps: &mut Taps) -> Result<Option<Connection>, Failure> {
+        loop {
+            let ended = match &mut self.step {
+                Step::Pause(until) if Instant::now() < *until => return Ok(None),
+                Step::Pause(_) => self.begin(),
+                Step::LookUp(_) => self.look_up(),
+                Step::Race(..) => match self.race(taps).transpose() {
+                    Ok(None) => return Ok(None),
+                    Ok(Some(winner)) => return self.establish(winner, taps).map(Some),
+                    Err(failure) => Err(failure),
+                },
+            };
+            match ended {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(failure) => self.step = Step::Pause(self.retry.next(failure, None, taps)?),
+            }
+        }
+    }
+
+    /// Begins an attempt; returns true if it can go on at once, here and below.
+    fn begin(&mut self) -> Result<bool, Failure> {
+        let now = Instant::now();
+        let each = self.route.limit(self.retry.deadline().is_some());
+        let each = each.map(|limit| (now + limit, limit));
+        self.limit = each.into_iter().chain(self.retry.deadline()).min();
+        let route = &self.route;
+        if route.name.is_none() {
+            let addresses = route.addresses()()?;
+            self.start(addresses);
+            return Ok(true);
+        }
+        let work = Background::start(route.addresses())?;
+        self.watch(|poller, token| poller.set(token, work.descriptor(), Interest::READ));
+        self.step = Step::LookUp(work);
+        Ok(false)
+    }
+
+    /// Looks whether the addresses are known.
+    fn look_up(&mut self) -> Result<bool, Failure> {
+        let Step::LookUp(work) = &self.step else {
+            return Ok(true);
+        };
+        if !work.is_done() {
+            let name = self.route.name.as_deref().unwrap_or_default();
+            return match self.limit {
+                Some((until, limit)) if until <= Instant::now() => {
+                    let limit = limit.as_secs_f64();
+                    let text = format!("cannot resolve host '{name}': timed out after {limit} s");
+                    Err(Failure::new(Exit::TimedOut, text))
+                }
+                _ => Ok(false),
+            };
+        }
+        let now = Instant::now();
+        if let Step::LookUp(work) = std::mem::replace(&mut self.step, Step::Pause(now)) {
+            self.start(work.finish()?);
+        }
+        Ok(true)
+    }
+
+    fn start(&mut self, (source, targets): Addresses) {
+        let race = Race::new(&targets, self.limit, Instant::now());
+        self.step = Step::Race(source, race);
+    }
+
+    /// Goes on with the attempts; returns the result once there is one.
+    fn race(&mut self, taps: &mut Taps) -> Option<Result<Established, Failure>> {
+        let Step::Race(source, race) = &mut self.step else {
+            return None;
+        };
+        let (source, route) = (*source, &self.route);
+        let mut open =
+            |remote, taps: &mut Taps| open::connecting(remote, source, route.options(), taps);
+        // A connection to this machine is there by the second look.
+        for _ in 0..2 {
+            look_at(race);
+            if let Some(ended) = race.advance(Instant::now(), &mut open, taps) {
+                return Some(ended);
+            }
+        }
+        let step = std::mem::replace(&mut self.step, Step::Pause(Instant::now()));
+        if let Step::Race(_, mut race) = step {
+            while let Some(socket) = race.next_unwatched() {
+                self.watch(|poller, token| poller.set(token, socket.as_fd(), Interest::WRITE));
+            }
+            self.step = Step::Race(source, race);
+        }
+        None
+    }
+
+    /// Adds a descriptor to those that are waited for.
+    ///
+    /// Each has a token of its own: the kernel takes it out of the set when it is closed (epoll(7)).
+    fn watch(&mut self, set: impl FnOnce(&mut Poller, usize) -> io::Result<()>) {
+        if self.poller.is_none() {
+            self.poller = Poller::new().ok().map(|poller| (poller, 0));
+        }
+        let is_set = self.poller.as_mut().is_some_and(|(poller, next)| {
+            *next += 1;
+            set(poller, *next).is_ok()
+        });
+        if !is_set {
+            self.look_at = Some(Instant::now() + NEXT_LOOK);
+        }
+    }
+
+    fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Connection, Failure> {
+        let (remote, conn) = (winner.remote, Some(self.own_number()));
+        let peer = (Transport::Tcp, remote.into());
+        let connection = Connection::new(winner.socket, peer, conn, None);
+        let mut connection = connection.map_err(|error| {
+            Failure::io(format!("cannot use the connection to {remote}"), &error)
+        })?;
+        connection.reset = winner.reset;
+        let flow = connection.flow();
+        taps.emit(&Event::Relayed {
+            client: self.client(),
+            target: Conversation { flow, conn },
+            after: winner.after,
+        });
+        Ok(connection)
+    }
+
+    fn client(&self) -> Conversation<'_> {
+        let (flow, conn) = (&self.client.0, Some(self.client.1));
+        Conversation { flow, conn }
+    }
+}
+
+/// Notes which attempts have finished by now.
+fn look_at(race: &mut Race) {
+    let sockets = race.sockets();
+    let watched: Vec<_> = sockets
+        .map(|socket| (socket.as_fd(), Interest::WRITE))
+        .collect();
+    if watched.is_empty() {
+        return;
+    }
+    if let Ok(Wakeup::Ready(ready)) = wait(&watched, None, Some(Instant::now())) {
+        race.mark(&mut ready.into_iter());
+    }
+}
+
+impl End for Pending {
+    fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
+        self.look_at = None;
+        match self.advance(taps) {
+            Ok(Some(connection)) => Ok(Arrival::Established(Box::new(connection))),
+            Ok(None) => Ok(Arrival::Nothing),
+            Err(failure) => {
+                taps.emit(&Event::NotRelayed {
+                    client: self.client(),
+                    failure: &failure,
+                });
+                Err(failure.into())
+            }
+        }
+    }
+
+    fn send(&mut self, _batch: &Batch, _at: &mut Cursor, _taps: &mut Taps) -> io::Result<Next> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn finish(&mut self, _: Finish<'_>, _taps: &mut Taps) -> io::Result<Next> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn readiness(&self) -> Readiness<'_> {
+        let until = match &self.step {
+            Step::Pause(until) => Some(*until),
+            Step::LookUp(_) => self.limit.map(|(until, _)| until),
+            Step::Race(_, race) => race.wake(),
+        };
+        let fd = self.poller.as_ref().map(|(poller, _)| poller.descriptor());
+        let recv = fd.map_or(Wait::For { fd: None, until }, Wait::readable);
+        Readiness {
+            recv: recv.or_until(until).or_until(self.look_at),
+            send: Wait::Never,
+            watch: false,
+        }
+    }
+}
+
+impl Link for Pending {
+    fn identity(&self) -> Identity {
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Identity::Socket(Transport::Tcp, unknown.into())
+    }
+
+    fn conn(&self) -> Option<ConnId> {
+        Some(self.own_number())
+    }
+
+    fn states(&self) -> Vec<SocketState> {
+        let conn = Some(self.own_number());
+        match &self.step {
+            Step::Race(_, race) => race
+                .states()
+                .map(|state| SocketState { conn, ..state })
+                .collect(),
+            Step::Pause(_) | Step::LookUp(_) => Vec::new(),
+        }
+    }
+
+    fn close(&mut self, how: Close, _taps: &mut Taps) -> Result<(), Failure> {
+        if let (Step::Race(_, race), Close::Reset) = (&self.step, how) {
+            for socket in race.sockets() {
+                // It may be connected by now, and then a FIN would say that this was all.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+        }
+        Ok(())
+    }
+}

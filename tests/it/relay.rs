@@ -1,0 +1,248 @@
+//! A relay from `tcp-listen` to a target: each end sees what it would see without it.
+//! Each ending is played over a direct connection and through the relay, with and without the kernel's fast path.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pretty_assertions::assert_eq;
+use rustix::io::ioctl_fionread;
+use tuplecat::flow::Transport;
+
+use crate::common::*;
+
+/// Plays both ends of a connection, and returns what each has seen.
+type Ending = fn(client: TcpStream, server: TcpStream) -> [String; 2];
+
+/// More than the buffers of both legs hold, so that an end has to wait for the other one.
+const MANY: usize = 16 << 20;
+
+/// The endings, by what happens.
+const ENDINGS: [(&str, Ending); 10] = [
+    (
+        "the answer comes late, after the FIN of the client",
+        |client, server| {
+            let sent = say(&client, MANY);
+            let server_saw = saw(&server);
+            sent.join().unwrap();
+            pause();
+            let sent = say(&server, MANY);
+            let client_saw = saw(&client);
+            sent.join().unwrap();
+            [client_saw, server_saw]
+        },
+    ),
+    (
+        "the client speaks late, after the FIN of the server",
+        |client, server| {
+            say(&server, 1000).join().unwrap();
+            let client_saw = saw(&client);
+            pause();
+            let sent = say(&client, MANY);
+            let server_saw = saw(&server);
+            sent.join().unwrap();
+            [client_saw, server_saw]
+        },
+    ),
+    ("both finish", |client, server| {
+        let sent = [say(&client, MANY), say(&server, MANY)];
+        let reads = thread::spawn(move || saw(&client));
+        let server_saw = saw(&server);
+        for sent in sent {
+            sent.join().unwrap();
+        }
+        [reads.join().unwrap(), server_saw]
+    }),
+    ("the server resets", |client, mut server| {
+        (&client).write_all(b"question").unwrap();
+        read_len(&server, 8);
+        server.write_all(&[b'x'; 1000]).unwrap();
+        is_acknowledged(&server);
+        reset(server);
+        [saw(&client), String::new()]
+    }),
+    ("the client resets", |mut client, server| {
+        client.write_all(&[b'x'; 1000]).unwrap();
+        is_acknowledged(&client);
+        reset(client);
+        [String::new(), saw(&server)]
+    }),
+    (
+        "the server resets, and the client reads late",
+        |client, server| {
+            let resets = thread::spawn(move || {
+                (&server).write_all(&vec![b'x'; MANY]).unwrap();
+                is_acknowledged(&server);
+                reset(server);
+            });
+            pause();
+            let client_saw = saw(&client);
+            resets.join().unwrap();
+            [client_saw, String::new()]
+        },
+    ),
+    ("the server closes without reading", |mut client, server| {
+        client.write_all(b"not read").unwrap();
+        wait_until(|| ioctl_fionread(&server).unwrap() == 8);
+        drop(server);
+        [saw(&client), String::new()]
+    }),
+    (
+        "the client writes to a server that is gone",
+        |client, server| {
+            drop(server);
+            let client_saw = saw(&client);
+            // The first one is answered by a reset.
+            wait_until(|| (&client).write_all(b"more").is_err());
+            [client_saw, String::new()]
+        },
+    ),
+    ("the client resets after its FIN", |client, server| {
+        say(&client, 1000).join().unwrap();
+        let server_saw = saw(&server);
+        reset(client);
+        wait_until(|| (&server).write_all(b"more").is_err());
+        [String::new(), server_saw]
+    }),
+    (
+        "the client leaves while the server sends",
+        |client, server| {
+            let sends = thread::spawn(move || {
+                let sent = (&server).write_all(&vec![b'x'; 4 * MANY]);
+                sent.map_err(|error| error.kind() == ErrorKind::TimedOut)
+            });
+            read_len(&client, 1000);
+            reset(client);
+            let sent = sends.join().unwrap();
+            [String::new(), format!("{sent:?}")]
+        },
+    ),
+];
+
+/// Gives an end time to do something wrong meanwhile.
+fn pause() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+/// Waits for a condition that no descriptor reports.
+#[track_caller]
+fn wait_until(mut is_met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is_met() {
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the other side has acknowledged everything.
+fn is_acknowledged(stream: &TcpStream) {
+    wait_until(|| tuplecat::sys::sockopt::unsent(stream) == Some(0));
+}
+
+/// Sends so many bytes, and then a FIN, in the background.
+fn say(stream: &TcpStream, len: usize) -> thread::JoinHandle<()> {
+    let mut stream = stream.try_clone().unwrap();
+    thread::spawn(move || {
+        stream.write_all(&vec![b'x'; len]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+    })
+}
+
+/// Reads to the end, and returns what that was.
+fn saw(mut stream: &TcpStream) -> String {
+    let (mut space, mut count) = (vec![0; 1 << 16], 0);
+    loop {
+        match stream.read(&mut space) {
+            Ok(0) => return format!("{count} FIN"),
+            Ok(len) => count += len,
+            Err(error) => return format!("{count} {:?}", error.kind()),
+        }
+    }
+}
+
+/// Starts a relay to a listener, with `-k`.
+fn relay(words: &str) -> (Running, TcpListener) {
+    let (listener, target) = listen();
+    let relay = tuplecat("tcp-listen -q -k 0").args(words);
+    let relay = relay.args(&format!("--to {target}")).start();
+    (relay, listener)
+}
+
+/// Connects through a relay, and returns both ends.
+fn pair(relay: &Running, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = connect(relay.ready());
+    (client, accept(listener))
+}
+
+#[test]
+fn each_ending_is_as_without_a_relay() {
+    for words in ["", "--no-fast-path"] {
+        let (relay, listener) = relay(words);
+        for (name, play) in ENDINGS {
+            let (direct, address) = listen();
+            let client = connect(address);
+            let expected = play(client, accept(&direct));
+            let (client, server) = pair(&relay, &listener);
+            assert_eq!(play(client, server), expected, "{words} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_cannot_be_relayed_is_reset_and_the_status_says_why() {
+    let (_refusing, refuses) = refusing(Transport::Tcp);
+    let (_silent, is_silent) = silent();
+    for (target, words, status, reason) in [
+        (refuses.to_string(), "", 5, "connection refused"),
+        (
+            is_silent.to_string(),
+            "--connect-timeout 100ms",
+            6,
+            "timed out after 0.1 s",
+        ),
+        (
+            format!("{}:80", "x".repeat(64)),
+            "",
+            3,
+            "cannot resolve host",
+        ),
+    ] {
+        for mode in ["", "-k"] {
+            let relay = tuplecat(&format!("tcp-listen -q {mode} 0 --to {target} {words}"));
+            let relay = relay.start();
+            let client = connect(relay.ready());
+            assert_eq!(saw(&client), "0 ConnectionReset", "{target}");
+            if mode == "-k" {
+                relay.err().wait_for(reason);
+                // The next client is served likewise.
+                assert_eq!(saw(&connect(relay.ready())), "0 ConnectionReset");
+            } else {
+                let done = relay.wait().exits(status);
+                assert!(done.err.contains(reason), "{}", done.err);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reset_of_either_end_is_status_7() {
+    for is_client in [true, false] {
+        let (listener, target) = listen();
+        let relay = tuplecat(&format!("tcp-listen -q 0 --to {target}")).start();
+        let (client, server) = pair(&relay, &listener);
+        let (resets, other) = if is_client {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        reset(resets);
+        assert_eq!(saw(&other), "0 ConnectionReset");
+        let done = relay.wait().exits(7);
+        assert!(
+            done.err.contains("connection reset by peer"),
+            "{}",
+            done.err
+        );
+    }
+}
