@@ -59,7 +59,14 @@ impl CommonOptions {
 }
 
 /// Options that have no meaning where standard input is not read.
-pub(super) const INPUT: [&str; 5] = ["input", "crlf", "rate", "delay", "on_stdin_eof"];
+pub(super) const INPUT: [&str; 6] = [
+    "input",
+    "crlf",
+    "rate",
+    "delay",
+    "on_stdin_eof",
+    "quit_after",
+];
 
 /// Options about standard input and output that a program, an echo or a responder replaces.
 pub(super) const STDIO: [&str; 7] = [
@@ -79,12 +86,20 @@ pub struct EndOptions {
     /// Action at the end of standard input [default: shutdown]
     #[arg(long, value_name = "ACTION")]
     pub on_stdin_eof: Option<OnStdinEof>,
+    /// Exit TIME after the end of standard input
+    ///
+    /// Over TCP the end of standard input sends a FIN first. What arrives until TIME has passed is received.
+    #[arg(long, value_name = "TIME", conflicts_with = "on_stdin_eof", value_parser = values::duration)]
+    pub quit_after: Option<Duration>,
     /// Exit with status 6 after TIME without traffic
     ///
     /// Data that a TCP peer acknowledges is traffic. tcp-listen counts from its first client on. With -k each client has a TIME
     /// of its own, and only that client is disconnected.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub idle_timeout: Option<Duration>,
+    /// Exit with status 0 at --idle-timeout
+    #[arg(long, requires = "idle_timeout")]
+    pub idle_ok: bool,
     /// Exit with status 6 after TIME in any case
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub timeout: Option<Duration>,

@@ -23,7 +23,7 @@ const NETCAT: [(&str, &str); 8] = [
 ];
 
 /// Options, or the first of a group, with the options that need them.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 8] = [
     (
         "--keep-open",
         "--max-clients --over-limit --stdin-to --client-timeout --prefix --out-dir --broker",
@@ -32,6 +32,7 @@ const NEEDED: [(&str, &str); 7] = [
     ("--probe", "--any"),
     ("--retry-for", "--retry-on"),
     ("--send", "--retry-for"),
+    ("--idle-timeout", "--idle-ok"),
     ("--events", "--events-payload"),
     ("--hex", "--hex-width --hex-limit"),
 ];

@@ -20,7 +20,7 @@ pub struct ServerOptions {
         long,
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = STDIO,
-        conflicts_with_all = ["exec", "shell", "crlf", "on_stdin_eof"]
+        conflicts_with_all = ["exec", "shell", "crlf", "on_stdin_eof", "quit_after"]
     )]
     pub echo: bool,
     /// Run at most N programs at once
@@ -40,7 +40,7 @@ pub struct ServerOptions {
     multiple = true,
     conflicts_with_all = STDIO,
     conflicts_with_all = DIALOGUE,
-    conflicts_with_all = ["exec", "shell", "echo", "crlf", "on_stdin_eof"]
+    conflicts_with_all = ["exec", "shell", "echo", "crlf", "on_stdin_eof", "quit_after"]
 )]
 pub struct ResponderOptions {
     /// Answer every request with the contents of FILE

@@ -39,6 +39,9 @@ pub struct SocketOptions {
     /// Routing and packet filters can use the mark.
     #[arg(long, value_name = "N", value_parser = values::mark)]
     pub mark: Option<u32>,
+    /// Set the debugging flag of the socket (privileged)
+    #[arg(long)]
+    pub so_debug: bool,
     /// Share the port with other sockets
     ///
     /// All of them need this option. The kernel distributes connections and datagrams among them (socket(7)).

@@ -204,7 +204,7 @@ pub struct ProbeOptions {
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = STDIO,
         conflicts_with_all = INPUT,
-        conflicts_with_all = ["exec", "shell", "max_bytes", "on_peer_eof"]
+        conflicts_with_all = ["exec", "shell", "max_bytes", "max_reads", "on_peer_eof"]
     )]
     pub probe: bool,
     /// Succeed if at least one probed port is open
@@ -243,6 +243,11 @@ pub struct TcpOptions {
     /// Limit segments to SIZE bytes of data
     #[arg(long, value_name = "SIZE", value_parser = whole::<u32>(1, 65535))]
     pub mss: Option<u32>,
+    /// Drop packets whose time to live (hop limit) is below N
+    ///
+    /// A packet from the same link still has 255 (RFC 5082).
+    #[arg(long, value_name = "N", value_parser = whole::<u8>(1, 255))]
+    pub min_ttl: Option<u8>,
     /// Use this congestion control, such as cubic or bbr
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub congestion: Option<String>,
@@ -260,6 +265,11 @@ pub struct PeerEndOptions {
     /// Action when the peer has finished sending
     #[arg(long, value_name = "ACTION", default_value = "auto")]
     pub on_peer_eof: OnPeerEof,
+    /// Exit after N reads that gave data
+    ///
+    /// A stream has no messages: a read gives what has arrived, up to 64 KiB.
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1, u64::MAX))]
+    pub max_reads: Option<u64>,
 }
 
 /// The action when the peer has finished sending.

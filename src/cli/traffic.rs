@@ -97,10 +97,10 @@ impl FramingOptions {
 
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let has_lines = matches!(self.input, InputFraming::Raw | InputFraming::Line);
+        let has_lines = self.input == InputFraming::Line || self.input.keeps_line_ends();
         let has_times = matches!(self.input, InputFraming::Dump | InputFraming::DumpReceived);
         if self.crlf && !has_lines {
-            Some("--crlf is for '--in raw' and '--in line'")
+            Some("--crlf is for '--in raw', '--in line' and '--in full-line'")
         } else if self.delay == Some(Delay::Original) && !has_times {
             Some("'--delay original' is for '--in dump' and '--in dump-received'")
         } else {
@@ -132,8 +132,9 @@ enum InputForms {
 }
 
 /// The formats that make a stream.
-const STREAM_FORMATS: [InputFraming; 4] = [
+const STREAM_FORMATS: [InputFraming; 5] = [
     InputFraming::Raw,
+    InputFraming::FullLine,
     InputFraming::Hex,
     InputFraming::Dump,
     InputFraming::DumpReceived,
@@ -221,7 +222,7 @@ mod tests {
         assert!(framing("tl 0 -C").is_ok() && framing("ub 0 -C --in line").is_ok());
         let error = framing("ub 0 -C --in nul").unwrap_err();
         assert!(
-            error.contains("--crlf is for '--in raw' and '--in line'"),
+            error.contains("--crlf is for '--in raw', '--in line' and '--in full-line'"),
             "{error}"
         );
         assert!(error.contains("Usage: tuplecat udp-bind"), "{error}");

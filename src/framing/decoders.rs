@@ -64,23 +64,43 @@ impl CrLf {
     }
 }
 
-/// Decoder of frames that end in a delimiter, which is not sent. The last frame may lack it.
+/// Decoder of frames that end in a delimiter, which may be sent. The last frame may lack it.
 pub(super) struct Delimited {
     delimiter: u8,
+    is_kept: bool,
     ends: LineEnds,
 }
 
 impl Delimited {
+    /// Makes a decoder of frames without their delimiter.
     pub(super) fn new(delimiter: u8, ends: LineEnds) -> Self {
-        Self { delimiter, ends }
+        Self {
+            delimiter,
+            is_kept: false,
+            ends,
+        }
+    }
+
+    /// Makes a decoder of frames with their delimiter.
+    pub(super) fn kept(delimiter: u8) -> Self {
+        Self {
+            is_kept: true,
+            ..Self::new(delimiter, LineEnds::Kept)
+        }
     }
 }
 
 impl Decoder for Delimited {
     fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure> {
-        let end = memchr(self.delimiter, text);
-        frames.extend(&text[..end.unwrap_or(text.len())])?;
-        end.map_or(Ok(text.len()), |end| self.finish(frames).map(|()| end + 1))
+        let Some(end) = memchr(self.delimiter, text) else {
+            frames.extend(text)?;
+            return Ok(text.len());
+        };
+        frames.extend(&text[..end])?;
+        if self.is_kept {
+            frames.extend(&text[end..=end])?;
+        }
+        self.finish(frames).map(|()| end + 1)
     }
 
     fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {

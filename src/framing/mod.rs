@@ -35,6 +35,8 @@ pub enum InputFraming {
     Line,
     /// Bytes up to a NUL, without it
     Nul,
+    /// A line, with its line feed
+    FullLine,
     /// Bytes after a 16-bit big-endian length
     Len16,
     /// Bytes after a 32-bit big-endian length
@@ -71,7 +73,7 @@ pub enum LineEnds {
 }
 
 impl LineEnds {
-    /// Returns the converter of raw bytes, if they do not stay as they are.
+    /// Returns the converter of bytes whose line ends are sent, if they do not stay as they are.
     pub fn converter(self) -> Option<CrLf> {
         (self == Self::CrLf).then(CrLf::default)
     }
@@ -117,11 +119,18 @@ pub trait Decoder {
 }
 
 impl InputFraming {
-    /// Creates a decoder; raw input is cut after `size` bytes. The line ends of raw input are for [`CrLf`] to convert.
+    /// Returns true if frames hold the line ends of the input.
+    pub fn keeps_line_ends(self) -> bool {
+        matches!(self, Self::Raw | Self::FullLine)
+    }
+
+    /// Creates a decoder; raw input is cut after `size` bytes. The line ends that stay in the frames are for [`CrLf`]
+    /// to convert.
     pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
         match (self, ends) {
             (Self::Raw, _) => Box::new(Blocks::new(size, Incomplete::Sent)),
             (Self::Line, ends) => Box::new(Delimited::new(b'\n', ends)),
+            (Self::FullLine, _) => Box::new(Delimited::kept(b'\n')),
             (Self::Nul, _) => Box::new(Delimited::new(0, LineEnds::Kept)),
             (Self::Len16, _) => Box::new(LengthPrefixed::new(2)),
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),

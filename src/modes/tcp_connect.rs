@@ -19,7 +19,7 @@ use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
-use crate::link::stream::Connection;
+use crate::link::stream::{Connection, ReceiveLimits};
 use crate::pump::end::Link;
 use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic};
 use crate::socket::open;
@@ -37,9 +37,13 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
         })
     })?;
     session.report_shortfalls(&established.socket)?;
-    let (remote, max_bytes) = (established.remote, options.common.ends.max_bytes);
+    let remote = established.remote;
+    let limits = ReceiveLimits {
+        bytes: options.common.ends.max_bytes,
+        reads: options.peer_end.max_reads,
+    };
     let peer = (Transport::Tcp, remote.into());
-    let mut connection = Connection::new(established.socket, peer, None, max_bytes)
+    let mut connection = Connection::new(established.socket, peer, None, limits)
         .with_context(|| format!("cannot use the connection to {remote}"))?;
     connection.reset = established.reset;
     session.taps.emit(&Event::Connected {

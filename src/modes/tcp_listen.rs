@@ -19,7 +19,7 @@ use crate::address::access::Access;
 use crate::cli::{BindPoint, OverLimit, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Leg, Transport};
-use crate::link::stream::{Clients, Connection, Excess, Listener, Settings};
+use crate::link::stream::{Clients, Connection, Excess, Listener, ReceiveLimits, Settings};
 use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
@@ -77,7 +77,8 @@ fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> 
             StdinTo::Last => InputTo::Last,
         };
     }
-    if clients.broker && options.common.ends.on_stdin_eof.is_none() {
+    let ends = &options.common.ends;
+    if clients.broker && ends.on_stdin_eof.is_none() && ends.quit_after.is_none() {
         // The other clients may have something to send as long as they are there.
         rules.on_input_end = OnInputEnd::Keep;
     }
@@ -157,7 +158,10 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
             Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
         },
         accept_timeout: options.listen.accept_timeout,
-        max_bytes: common.ends.max_bytes,
+        limits: ReceiveLimits {
+            bytes: common.ends.max_bytes,
+            reads: options.peer_end.max_reads,
+        },
         over_limit: match clients.over_limit {
             OverLimit::Wait => Excess::Waits,
             OverLimit::Reject => Excess::Rejected,
@@ -179,7 +183,7 @@ fn serve_accepted(
         number: 1,
         leg: settings.leg,
     });
-    let connection = Connection::new(socket, peer, conn, settings.max_bytes)
+    let connection = Connection::new(socket, peer, conn, settings.limits)
         .context("cannot use the connection")?;
     let flow = connection.flow();
     if !settings.access.admits(remote.ip()) {

@@ -12,7 +12,7 @@
 //! | it has failed | [`fail`](Pump::fail) notes why; it is removed when what came before is delivered |
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Pump;
 use super::end::{Close, Finish, Link, Next};
@@ -55,6 +55,8 @@ pub(super) struct Ending {
     leaving: Option<(Result<(), Failure>, Option<Instant>)>,
     /// Bytes that had arrived over a link when it was decided, and are not read yet.
     unread: BTreeMap<NodeId, usize>,
+    /// Time at which the run begins to leave, since the end of the input.
+    pub(super) quits_at: Option<Instant>,
     /// Result of the last link that was closed.
     last_closed: Result<(), Failure>,
 }
@@ -64,6 +66,7 @@ impl Ending {
         Self {
             leaving: None,
             unread: BTreeMap::new(),
+            quits_at: None,
             last_closed: Ok(()),
         }
     }
@@ -259,9 +262,9 @@ impl Pump<'_> {
             OnInputEnd::Keep | OnInputEnd::FinishAfterPeer => {}
             OnInputEnd::FinishWhenSilent => self.finish_when_silent(id),
             OnInputEnd::Finish => self.finish(id),
-            OnInputEnd::Quit => {
+            OnInputEnd::Quit(after) => {
                 self.finish(id);
-                self.leave(Ok(()));
+                self.leave_after(after);
             }
         }
     }
@@ -346,6 +349,7 @@ impl Pump<'_> {
         }
         let gives_up = matches!(&end, Err(failure) if failure.exit == Exit::TimedOut);
         let is_orderly = end.is_ok();
+        self.ending.quits_at = None;
         self.ending.leaving = Some((end, Some(self.clock.now + LEAVE_TIME)));
         for &listener in &self.nodes.listeners {
             self.schedule.run(listener);
@@ -365,6 +369,16 @@ impl Pump<'_> {
                 self.ending.unread.insert(id, unread);
             }
             self.schedule.run(id);
+        }
+    }
+
+    /// Begins to leave once this time has passed.
+    fn leave_after(&mut self, time: Duration) {
+        if time.is_zero() {
+            self.leave(Ok(()));
+        } else if !self.ending.is_leaving() {
+            let now = self.clock.now;
+            self.ending.quits_at.get_or_insert(now + time);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Pump;
 use super::end::Close;
 use super::node::{NodeId, Party, Silence};
-use super::rules::Seconds;
+use super::rules::{OnIdle, Seconds};
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::Identity;
 use crate::tap::{Conversation, Event, FailedCall};
@@ -134,6 +134,9 @@ impl Pump<'_> {
             .has_looked(self.nodes[id].silence.since(), is_runnable)
         {
             return self.schedule.run_at(id, self.clock.now + LOOK_PAUSE);
+        }
+        if self.rules.on_idle == OnIdle::Done && !self.ending.is_leaving() {
+            return self.on_enough(id);
         }
         let (limit, option) = (Seconds(limit), self.rules.words.idle_timeout);
         let text = format!("nothing was sent or received for {limit} ({option})");

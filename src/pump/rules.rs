@@ -18,8 +18,8 @@ pub enum OnInputEnd {
     FinishWhenSilent,
     /// Finish nothing, and go on receiving.
     Keep,
-    /// Leave.
-    Quit,
+    /// Finish, and leave after this time.
+    Quit(Duration),
 }
 
 /// Action at the end of what the peer sends.
@@ -32,6 +32,16 @@ pub enum OnPeerEnd {
     Wait,
     /// Leave.
     Quit,
+}
+
+/// Meaning of a silence as long as the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIdle {
+    /// A failure.
+    #[default]
+    Fail,
+    /// The end that was waited for.
+    Done,
 }
 
 /// Links that get what the shared local end gives.
@@ -61,6 +71,8 @@ pub struct Rules {
     pub input_is_terminal: bool,
     /// Time without a byte in either direction after which the run ends.
     pub idle_timeout: Option<Duration>,
+    /// Meaning of that end.
+    pub on_idle: OnIdle,
     /// Time at which the run ends, and the limit that it comes from.
     pub deadline: Option<(Instant, Duration)>,
     /// Calls that are used.

@@ -158,7 +158,8 @@ impl Pump<'_> {
     /// Returns the next time at which a limit of the run may have passed.
     fn next_limit(&self) -> Option<Instant> {
         let deadline = self.rules.deadline.map(|(deadline, _)| deadline);
-        self.ending.leaves_by().into_iter().chain(deadline).min()
+        let times = self.ending.leaves_by().into_iter().chain(deadline);
+        times.chain(self.ending.quits_at).min()
     }
 
     /// Returns the time for which nothing needs to be done, `None` for ever.
@@ -241,6 +242,8 @@ impl Pump<'_> {
             } else {
                 self.leave(Err(failure));
             }
+        } else if self.ending.quits_at.is_some_and(|time| now >= time) {
+            self.leave(Ok(()));
         }
     }
 

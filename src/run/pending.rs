@@ -15,7 +15,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
 use crate::link::connect::{Established, Race};
-use crate::link::stream::Connection;
+use crate::link::stream::{Connection, ReceiveLimits};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::socket::open;
 use crate::sys::wait::{Interest, Poller, Wakeup, wait};
@@ -191,7 +191,7 @@ impl Pending {
     fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Connection, Failure> {
         let (remote, conn) = (winner.remote, Some(self.own_number()));
         let peer = (Transport::Tcp, remote.into());
-        let connection = Connection::new(winner.socket, peer, conn, None);
+        let connection = Connection::new(winner.socket, peer, conn, ReceiveLimits::default());
         let mut connection = connection.map_err(|error| {
             Failure::io(format!("cannot use the connection to {remote}"), &error)
         })?;

@@ -1,7 +1,7 @@
 //! A run of one mode, from the options that all modes have: signals, rules, local end, and the pump.
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use socket2::Socket;
@@ -10,12 +10,12 @@ use super::local_end::{ClientOutput, LocalEnd};
 use super::observers::Observers;
 use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
-use crate::cli::{AddressOptions, CommonOptions, OnPeerEof, OnStdinEof, Place};
+use crate::cli::{AddressOptions, CommonOptions, EndOptions, OnPeerEof, OnStdinEof, Place};
 use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
 use crate::pump::end::Link;
-use crate::pump::rules::{Engine, OnInputEnd, OnPeerEnd, Rules, Words};
+use crate::pump::rules::{Engine, OnIdle, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
@@ -84,14 +84,19 @@ impl<'a> Session<'a> {
         let stdin = traffic.stdin_kind();
         let rules = Rules {
             on_input_end: if common.dialogue.sends() {
-                ends.on_stdin_eof.into()
+                chosen_input_end(ends).unwrap_or_default()
             } else {
-                on_input_end(ends.on_stdin_eof, side, stdin)
+                chosen_input_end(ends).unwrap_or_else(|| default_input_end(side, stdin))
             },
             input_is_terminal: stdin == Some(Kind::Terminal),
             idle_timeout: ends
                 .idle_timeout
                 .or_else(|| default_idle_timeout(common, side)),
+            on_idle: if ends.idle_ok {
+                OnIdle::Done
+            } else {
+                OnIdle::Fail
+            },
             deadline: ends.timeout.map(|limit| (observers.start + limit, limit)),
             engine: if engine.no_fast_path {
                 Engine::Portable
@@ -150,7 +155,7 @@ impl<'a> Session<'a> {
         let mut rules = self.rules.clone();
         if self.local.replaces_stdin() {
             rules.input_is_terminal = false;
-            rules.on_input_end = self.common.ends.on_stdin_eof.into();
+            rules.on_input_end = chosen_input_end(&self.common.ends).unwrap_or_default();
         }
         let pump = Pump::new(wiring, rules, self.signals, self.taps);
         let mut pump = pump.context("cannot wait for descriptors")?;
@@ -191,25 +196,25 @@ impl<'a> Session<'a> {
     }
 }
 
-fn on_input_end(chosen: Option<OnStdinEof>, side: Side, stdin: Option<Kind>) -> OnInputEnd {
-    match (chosen, side, stdin) {
-        // Other implementations take an early FIN for the end of everything, and cut their own transfer.
-        (None, Side::Client | Side::Server, Some(Kind::Null | Kind::Closed)) => {
-            OnInputEnd::FinishWhenSilent
-        }
-        (None, Side::Client | Side::Server | Side::Receiver, None)
-        | (None, Side::Receiver, Some(Kind::Null | Kind::Closed)) => OnInputEnd::FinishAfterPeer,
-        (chosen, ..) => chosen.into(),
-    }
+/// Returns the rule that the options choose for the end of the input.
+fn chosen_input_end(ends: &EndOptions) -> Option<OnInputEnd> {
+    let action = ends.on_stdin_eof.map(|action| match action {
+        OnStdinEof::Shutdown => OnInputEnd::Finish,
+        OnStdinEof::Keep => OnInputEnd::Keep,
+        OnStdinEof::Quit => OnInputEnd::Quit(Duration::ZERO),
+    });
+    ends.quit_after.map(OnInputEnd::Quit).or(action)
 }
 
-impl From<Option<OnStdinEof>> for OnInputEnd {
-    /// Returns the rule for the end of an input that is known to have data.
-    fn from(choice: Option<OnStdinEof>) -> Self {
-        match choice {
-            Some(OnStdinEof::Keep) => Self::Keep,
-            Some(OnStdinEof::Quit) => Self::Quit,
-            Some(OnStdinEof::Shutdown) | None => Self::Finish,
+/// Returns the rule for the end of standard input where the options choose none.
+fn default_input_end(side: Side, stdin: Option<Kind>) -> OnInputEnd {
+    match (side, stdin) {
+        // Other implementations take an early FIN for the end of everything, and cut their own transfer.
+        (Side::Client | Side::Server, Some(Kind::Null | Kind::Closed)) => {
+            OnInputEnd::FinishWhenSilent
         }
+        (Side::Client | Side::Server | Side::Receiver, None)
+        | (Side::Receiver, Some(Kind::Null | Kind::Closed)) => OnInputEnd::FinishAfterPeer,
+        _ => OnInputEnd::Finish,
     }
 }

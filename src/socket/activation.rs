@@ -27,11 +27,11 @@ pub(crate) enum Stream {
 ///
 /// Errors: [`Exit::CannotBind`] if there is none, or not just one of that name, or another kind; here and below.
 pub(crate) fn stream(name: Option<&str>, options: &TcpListen) -> Result<Stream, Failure> {
-    let (socket, bound, _) = take(Transport::Tcp, name, &options.network.socket)?;
+    let (socket, bound, versions) = take(Transport::Tcp, name, &options.network.socket)?;
     options::apply_buffers(&socket, &options.common.buffers)?;
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = remote.map_or(Role::Listens, |_| Role::Connects);
-    options::apply_tcp(&socket, role, &options.tcp)?;
+    options::apply_tcp(&socket, versions, role, &options.tcp)?;
     match remote {
         Some(remote) => Ok(Stream::Connected(socket, remote)),
         None if socket.is_listener().unwrap_or(false) => Ok(Stream::Listening(socket, bound.reach)),

@@ -31,7 +31,7 @@ pub(crate) fn listening(
         allow_reuse(socket)?;
         options::apply_buffers(socket, &options.common.buffers)?;
         options::apply(socket, versions, &options.network.socket)?;
-        options::apply_tcp(socket, Role::Listens, &options.tcp)
+        options::apply_tcp(socket, versions, Role::Listens, &options.tcp)
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
         socket.listen(backlog)?;
@@ -81,7 +81,7 @@ pub(crate) fn connecting(
     let socket = open_towards(Transport::Tcp, remote, taps)?;
     options::apply_buffers(&socket, buffers)?;
     options::apply(&socket, IpVersions::of(remote), common)?;
-    options::apply_tcp(&socket, Role::Connects, tcp)?;
+    options::apply_tcp(&socket, IpVersions::of(remote), Role::Connects, tcp)?;
     bind_source(Transport::Tcp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }

@@ -10,7 +10,7 @@ use socket2::{Socket, TcpKeepalive};
 use super::{IpVersions, check};
 use crate::cli::{BufferOptions, Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::Failure;
-use crate::sys::sockopt::set_fast_open_listen;
+use crate::sys::sockopt::{set_debug, set_fast_open_listen, set_min_hops_v6, set_min_ttl_v4};
 
 /// Receive buffer of a UDP socket where the user asks for no other, in bytes.
 ///
@@ -54,6 +54,14 @@ pub(super) fn apply(
         let result = socket.bind_device(Some(name.as_bytes()));
         check("--interface", name, result, "")?;
     }
+    if options.so_debug {
+        check(
+            "--so-debug",
+            "",
+            set_debug(socket),
+            "it takes CAP_NET_ADMIN",
+        )?;
+    }
     if let Some(mark) = options.mark {
         let result = socket.set_mark(mark);
         check("--mark", mark, result, "it takes CAP_NET_ADMIN")?;
@@ -76,7 +84,12 @@ pub(super) fn apply(
 }
 
 /// Sets the options of a TCP socket, before `bind`.
-pub(super) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Result<(), Failure> {
+pub(super) fn apply_tcp(
+    socket: &Socket,
+    versions: IpVersions,
+    role: Role,
+    options: &TcpOptions,
+) -> Result<(), Failure> {
     let nodelay = options.nodelay == Switch::On;
     check("--nodelay", "", socket.set_tcp_nodelay(nodelay), "")?;
     // Urgent data belongs to the stream (RFC 6093, section 3.1). Without this option the kernel takes a byte out of it.
@@ -97,6 +110,13 @@ pub(super) fn apply_tcp(socket: &Socket, role: Role, options: &TcpOptions) -> Re
     if let Some(mss) = options.mss {
         let result = socket.set_tcp_mss(mss);
         check("--mss", mss, result, "the kernel takes 88 to 32767")?;
+    }
+    if let Some(least) = options.min_ttl {
+        let result = versions.set(
+            || set_min_ttl_v4(socket, least),
+            || set_min_hops_v6(socket, least),
+        );
+        check("--min-ttl", least, result, "")?;
     }
     if let Some(name) = &options.congestion {
         let result = socket.set_tcp_congestion(name.as_bytes());
@@ -210,7 +230,7 @@ mod tests {
     fn a_refused_value_names_the_option() {
         let (_, network, tcp) = options("--mss 5 --interface nosuch0");
         assert_eq!(
-            apply_tcp(&stream(), Role::Connects, &tcp),
+            apply_tcp(&stream(), IpVersions::V4, Role::Connects, &tcp),
             Err(Failure::new(
                 Exit::Failed,
                 "--mss 5: invalid argument (the kernel takes 88 to 32767)"
@@ -224,7 +244,7 @@ mod tests {
     #[test]
     fn an_unknown_congestion_control_gets_a_list() {
         let (_, _, tcp) = options("--congestion bbrx");
-        let failure = apply_tcp(&stream(), Role::Connects, &tcp).unwrap_err();
+        let failure = apply_tcp(&stream(), IpVersions::V4, Role::Connects, &tcp).unwrap_err();
         let start = "--congestion bbrx: the kernel knows no such algorithm (available: ";
         assert!(failure.message.starts_with(start), "{failure}");
         assert!(failure.message.contains("reno"), "{failure}");

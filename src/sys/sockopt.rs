@@ -56,6 +56,22 @@ pub fn set_fast_open_listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> 
     set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, &backlog)
 }
 
+/// Sets the least time to live of received IPv4 packets (`IP_MINTTL`, ip(7)).
+pub fn set_min_ttl_v4(socket: &impl AsFd, least: u8) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_MINTTL, &i32::from(least))
+}
+
+/// Sets the least hop limit of received IPv6 packets (`IPV6_MINHOPCOUNT`).
+pub fn set_min_hops_v6(socket: &impl AsFd, least: u8) -> io::Result<()> {
+    let least = i32::from(least);
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &least)
+}
+
+/// Sets `SO_DEBUG` (socket(7)).
+pub fn set_debug(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_DEBUG, &1_i32)
+}
+
 /// Joins a multicast group, for one source or for all (RFC 3678); interface 0 leaves the choice to the routes.
 ///
 /// Libraries wrap the older calls, which name interfaces by an address and have no sources for IPv6.

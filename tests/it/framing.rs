@@ -375,7 +375,7 @@ fn an_unknown_format_is_a_usage_error() {
         ("udp-bind --in lines 0", "[possible values: raw, line, nul"),
         (
             "udp-bind -C --in nul 0",
-            "--crlf is for '--in raw' and '--in line'",
+            "--crlf is for '--in raw', '--in line' and '--in full-line'",
         ),
         ("udp-bind --delay 0 0", "must be more than 0"),
         ("udp-bind --rate 0 0", "must be at least 1"),
@@ -516,4 +516,23 @@ fn waiting_for_the_next_frame_is_idle() {
     );
     client.signal(Signal::TERM);
     client.wait().exits(143);
+}
+
+#[test]
+fn a_full_line_keeps_its_line_feed() {
+    let lines = sent("--in full-line", b"one\n\nthree", 3);
+    assert_eq!(lines, ["one\\n", "\\n", "three"]);
+    let lines = sent("--in full-line -C", b"one\n\nthree", 3);
+    assert_eq!(lines, ["one\\r\\n", "\\r\\n", "three"]);
+    // In a stream it is what --delay waits for.
+    let (listener, address) = listen();
+    let words = "tcp-connect --in full-line --delay 100ms";
+    let client = tuplecat(words).to(address).says("one\ntwo\nthree").start();
+    let mut peer = accept(&listener);
+    let mut first = [0; 20];
+    let count = peer.read(&mut first).unwrap();
+    assert_eq!(&first[..count], b"one\n");
+    assert_eq!(read_all(&peer), b"two\nthree");
+    drop(peer);
+    client.wait().exits(0);
 }

@@ -50,6 +50,8 @@ const TABLE: &[Row] = &[
     ("tcp-listen --idle-timeout 100ms -k --accept-timeout 300ms", Silent, 6, NO_CLIENT),
     ("tcp-listen --idle-timeout 100ms -k --echo --accept-timeout 300ms", Silent, 6, NO_CLIENT),
     ("tcp-listen --idle-timeout 100ms --respond =x", Silent, 6, IDLE),
+    ("tcp-listen --idle-timeout 100ms --idle-ok", Silent, 0, ""),
+    ("tcp-listen --idle-timeout 100ms --idle-ok -k --accept-timeout 300ms", Silent, 6, NO_CLIENT),
     ("tcp-listen --idle-timeout 100ms --exec cat", Silent, 6, IDLE),
     ("tcp-listen --idle-timeout 4 --expect x", Silent, 6, "--expect 'x': nothing was sent"),
     ("tcp-listen --accept-timeout 100ms", Absent, 6, "no client connected to 127.0.0.1:"),
@@ -57,6 +59,8 @@ const TABLE: &[Row] = &[
     ("tcp-listen --accept-timeout 100ms --expect x", Absent, 6, "--expect 'x': no client connected"),
     ("tcp-listen --max-bytes 25", Busy, 0, ""),
     ("tcp-listen --max-bytes 25 --recv-only", Busy, 0, ""),
+    ("tcp-listen --max-reads 3", Busy, 0, ""),
+    ("tcp-listen --max-reads 3 --max-bytes 5", Busy, 0, ""),
     ("tcp-listen --max-bytes 25 --echo", Busy, 0, ""),
     ("tcp-listen --max-bytes 25 --expect x", Busy, 8, "--expect 'x': "),
     ("tcp-connect --timeout 100ms", Absent, 6, "cannot connect to 127.0.0.1:"),
@@ -70,6 +74,9 @@ const TABLE: &[Row] = &[
     ("tcp-connect --idle-timeout 100ms", Absent, 6, "cannot connect to 127.0.0.1:"),
     ("tcp-connect --idle-timeout 100ms", Silent, 6, IDLE),
     ("tcp-connect --idle-timeout 100ms --exec cat", Silent, 6, IDLE),
+    ("tcp-connect --idle-timeout 100ms --idle-ok", Absent, 6, "cannot connect to 127.0.0.1:"),
+    ("tcp-connect --idle-timeout 100ms --idle-ok", Silent, 0, ""),
+    ("tcp-connect --max-reads 3", Busy, 0, ""),
     ("tcp-connect --idle-timeout 100ms --expect x", Silent, 6, "--expect 'x': nothing was sent"),
     ("tcp-connect --max-bytes 25", Busy, 0, ""),
     ("udp-bind --timeout 100ms", Absent, 6, TIMEOUT),
@@ -82,6 +89,7 @@ const TABLE: &[Row] = &[
     ("udp-bind --idle-timeout 100ms", Absent, 6, IDLE),
     ("udp-bind --idle-timeout 100ms", Silent, 6, IDLE),
     ("udp-bind --idle-timeout 100ms --echo", Silent, 6, IDLE),
+    ("udp-bind --idle-timeout 100ms --idle-ok", Silent, 0, ""),
     ("udp-bind --idle-timeout 100ms --respond =x", Silent, 6, IDLE),
     ("udp-bind --count 2 --timeout 100ms", Silent, 6, TIMEOUT),
     ("udp-bind --count 2", Busy, 0, ""),
@@ -99,6 +107,7 @@ const TABLE: &[Row] = &[
     ("udp-sendto --timeout 100ms --expect x", Silent, 6, "--expect 'x': timed out"),
     ("udp-sendto --timeout 4 --expect x", Busy, 8, "--expect 'x': timed out"),
     ("udp-sendto --idle-timeout 100ms", Silent, 6, IDLE),
+    ("udp-sendto --idle-timeout 100ms --idle-ok --reply-timeout forever", Silent, 0, ""),
     ("udp-sendto --count 2 --timeout 100ms", Silent, 6, TIMEOUT),
     ("udp-sendto --count 2", Busy, 0, ""),
     ("udp-sendto --replies 2", Busy, 0, ""),
@@ -286,5 +295,37 @@ fn a_passed_limit_does_not_spin() {
         // A tick is a hundredth of a second: a busy loop would use about a hundred.
         assert!(ticks(&server) - before < 20, "it spins");
         server.wait().exits(6);
+    }
+}
+
+/// The peer sees the FIN at the end of the input, and what it sends until the time has passed is received.
+#[test]
+fn a_run_quits_some_time_after_the_end_of_its_input() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "--quit-after 1", Input::Bytes(b"all".to_vec()));
+        assert_eq!(read_all(&peer), b"all", "{side:?}");
+        peer.write_all(b"an answer").unwrap();
+        assert_eq!(running.wait().exits(0).text(), "an answer", "{side:?}");
+    }
+    let (socket, address) = datagrams();
+    let words = "udp-sendto --quit-after 1 --reply-timeout forever";
+    let running = tuplecat(words).to(address).says("question").start();
+    let (_, sender) = receive(&socket);
+    socket.send_to(b"an answer", sender).unwrap();
+    assert_eq!(running.wait().exits(0).text(), "an answer");
+    let server = tuplecat("udp-bind 0 --quit-after 100ms").start();
+    send_from_anywhere(server.ready());
+    assert_eq!(server.wait().exits(0).text(), "once");
+}
+
+/// One read gives one message of a peer that waits for each to be read.
+#[test]
+fn a_stream_is_read_so_many_times() {
+    for side in SIDES {
+        let (running, mut peer) = meet(side, "--max-reads 2", Input::Held);
+        peer.write_all(b"one ").unwrap();
+        running.out().wait_for("one ");
+        peer.write_all(b"two ").unwrap();
+        assert_eq!(running.wait().exits(0).text(), "one two ", "{side:?}");
     }
 }

@@ -88,6 +88,14 @@ both! {
         });
     }
 
+    fn debugging_needs_a_privilege(transport) {
+        let done = waits(transport, "--so-debug --timeout 100ms 0").bare().run();
+        if done.status != 6 {
+            let text = done.exits(1).errors();
+            assert!(text.starts_with("--so-debug: "), "{text}");
+        }
+    }
+
     fn the_class_of_service_is_set(transport) {
         on_both_sides(transport, "--tos ef", |socket| {
             assert_eq!(socket.tos_v4().unwrap(), 0xb8);
@@ -361,5 +369,20 @@ fn an_option_of_the_other_transport_is_a_usage_error() {
                 );
             }
         }
+    }
+}
+
+/// A connection is made only with packets of the other side that have not been forwarded, in both families.
+#[test]
+fn packets_that_come_from_afar_are_dropped() {
+    for words in ["127.0.0.1 0", "::1 0"] {
+        if words.starts_with("::1") && !has_ipv6() {
+            continue;
+        }
+        let server = tuplecat("tcp-listen --min-ttl 255").args(words).start();
+        let client = || tuplecat("tcp-connect").to(server.ready());
+        client().args("--ttl 64 --timeout 300ms").run().exits(6);
+        client().args("--ttl 255").says("near").run().exits(0);
+        assert_eq!(server.wait().exits(0).text(), "near");
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
-use super::{Connection, local_address};
+use super::{Connection, ReceiveLimits, local_address};
 use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
@@ -47,8 +47,8 @@ pub struct Settings {
     pub clients: Clients,
     /// Time to wait while no client is there.
     pub accept_timeout: Option<Duration>,
-    /// Bytes to receive over each connection at most.
-    pub max_bytes: Option<u64>,
+    /// Limits on what each connection receives.
+    pub limits: ReceiveLimits,
     /// Treatment of clients beyond those at once.
     pub over_limit: Excess,
     /// Addresses that may connect; the connections of others are closed at once.
@@ -198,7 +198,7 @@ impl Listener {
         });
         taps.emit(&Event::Accepted(Conversation { flow: &flow, conn }));
         let client = (conn, Some(Rc::clone(&self.place)));
-        let connection = Connection::over(socket, flow, client, self.settings.max_bytes);
+        let connection = Connection::over(socket, flow, client, self.settings.limits);
         Ok(Arrival::Link(Box::new(connection)))
     }
 }

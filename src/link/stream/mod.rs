@@ -28,13 +28,21 @@ const RECV_SIZE: usize = 64 << 10;
 /// Slices written in one call.
 const SEND_SLICES: usize = 16;
 
+/// Limits on what a [`Connection`] receives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReceiveLimits {
+    /// Bytes (`--max-bytes`).
+    pub bytes: Option<u64>,
+    /// Reads that give data (`--max-reads`).
+    pub reads: Option<u64>,
+}
+
 /// Connection: a stream of bytes or packets in each direction, each ended on its own.
 pub struct Connection {
     socket: Socket,
     meter: Meter,
     opened: Instant,
-    /// Bytes to receive at most (`--max-bytes`).
-    max_bytes: u64,
+    limits: ReceiveLimits,
     is_finished: bool,
     peer_is_finished: bool,
     /// A call has reported why the connection is no more. From then on, 0 bytes are not the FIN of the peer.
@@ -51,11 +59,11 @@ impl Connection {
         socket: Socket,
         (transport, remote): (Transport, Address),
         conn: Option<ConnId>,
-        max_bytes: Option<u64>,
+        limits: ReceiveLimits,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let flow = Flow::new(transport, local_address(&socket)?, remote);
-        Ok(Self::over(socket, flow, (conn, None), max_bytes))
+        Ok(Self::over(socket, flow, (conn, None), limits))
     }
 
     /// Takes over a socket that does not block, whose addresses are known.
@@ -63,13 +71,13 @@ impl Connection {
         socket: Socket,
         flow: Flow,
         (conn, place): (Option<ConnId>, Option<Rc<()>>),
-        max_bytes: Option<u64>,
+        limits: ReceiveLimits,
     ) -> Self {
         Self {
             socket,
             meter: Meter::new(flow, conn),
             opened: Instant::now(),
-            max_bytes: max_bytes.unwrap_or(u64::MAX),
+            limits,
             is_finished: false,
             peer_is_finished: false,
             is_broken: false,
@@ -103,10 +111,12 @@ impl Connection {
 
     /// Returns the bytes that may still be received.
     fn wanted(&self) -> usize {
-        let left = self
-            .max_bytes
-            .saturating_sub(self.meter.totals.received.bytes);
-        usize::try_from(left).unwrap_or(usize::MAX)
+        let received = self.meter.totals.received;
+        if (self.limits.reads).is_some_and(|reads| received.chunks >= reads) {
+            return 0;
+        }
+        let left = self.limits.bytes.unwrap_or(u64::MAX);
+        usize::try_from(left.saturating_sub(received.bytes)).unwrap_or(usize::MAX)
     }
 
     /// Reads and drops what comes after the last byte that is wanted, once our FIN is sent.
@@ -186,7 +196,7 @@ impl End for Connection {
         };
         if len > limit {
             // A packet is never cut: the limit is reached before it.
-            self.max_bytes = self.meter.totals.received.bytes;
+            self.limits.bytes = Some(self.meter.totals.received.bytes);
             return Ok(Arrival::Nothing);
         }
         let shape = self.meter.shape_of(len);
@@ -280,7 +290,8 @@ impl End for Connection {
             return Spliceable::default();
         }
         Spliceable {
-            source: (limit > 0).then_some((fd, limit)),
+            // What is spliced has not been read.
+            source: (limit > 0 && self.limits.reads.is_none()).then_some((fd, limit)),
             sink: Some(fd),
             meter: Some(&mut self.meter),
         }

@@ -19,7 +19,7 @@ pub struct Decoded {
     frames: Frames,
     boundaries: Boundaries,
     pace: Option<Pace>,
-    /// Converter of line ends in raw input.
+    /// Converter of line ends that stay in the frames.
     crlf: Option<CrLf>,
     /// Text that was read, and how much of it is decoded.
     text: Vec<u8>,
@@ -47,7 +47,7 @@ impl Decoded {
             frames: Frames::new(format.boundaries),
             boundaries: format.boundaries,
             pace: format.pace.clone(),
-            crlf: (format.ends.converter()).filter(|_| format.framing == InputFraming::Raw),
+            crlf: (format.ends.converter()).filter(|_| format.framing.keeps_line_ends()),
             text: Vec::new(),
             taken: 0,
             read_size: match format.framing {

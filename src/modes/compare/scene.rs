@@ -134,7 +134,7 @@ impl Scene {
                 let settings = stream::Settings {
                     clients: stream::Clients::First(clients as u64),
                     accept_timeout: None,
-                    max_bytes: None,
+                    limits: stream::ReceiveLimits::default(),
                     over_limit: stream::Excess::Waits,
                     leg: None,
                     access: Access::default(),

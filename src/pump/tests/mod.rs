@@ -333,7 +333,7 @@ fn quitting_at_the_end_of_the_peer_delivers_what_it_sent() {
 #[test]
 fn quitting_at_the_end_of_input_writes_out_what_has_come() {
     let rules = Rules {
-        on_input_end: OnInputEnd::Quit,
+        on_input_end: OnInputEnd::Quit(Duration::ZERO),
         ..rules()
     };
     let (log, end) = run(
