@@ -81,6 +81,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Returns the bytes of the first run.
+    pub fn first_run(&self) -> &[u8] {
+        self.runs.first().map_or(&[], |run| self.bytes(run))
+    }
+
     /// Removes all runs; the memory stays.
     pub fn clear(&mut self) {
         self.runs.clear();

@@ -204,7 +204,8 @@ pub struct ProbeOptions {
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = STDIO,
         conflicts_with_all = INPUT,
-        conflicts_with_all = ["exec", "shell", "max_bytes", "max_reads", "on_peer_eof"]
+        conflicts_with_all = ["exec", "shell", "max_bytes", "max_reads", "on_peer_eof"],
+        conflicts_with = "fastopen"
     )]
     pub probe: bool,
     /// Succeed if at least one probed port is open
@@ -253,7 +254,8 @@ pub struct TcpOptions {
     pub congestion: Option<String>,
     /// Send or accept data in the first packet (TCP Fast Open)
     ///
-    /// A client must then send first: once it knows the peer, it makes no connection before it has data.
+    /// A client that has a cookie of the peer sends with its SYN what --send or standard input has by then. The first connection
+    /// to a peer gets the cookie.
     #[arg(long)]
     pub fastopen: bool,
 }

@@ -31,6 +31,9 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     if options.probing.probe {
         return probe::run(options, session);
     }
+    if options.tcp.fastopen {
+        session.read_first_bytes()?;
+    }
     let established = session.retry(&options.retry, |session, deadline| {
         connect(options, session, deadline, |connector, lists| {
             connector.connect(lists.first().map_or(&[], Vec::as_slice))
@@ -45,6 +48,7 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     let peer = (Transport::Tcp, remote.into());
     let mut connection = Connection::new(established.socket, peer, None, limits)
         .with_context(|| format!("cannot use the connection to {remote}"))?;
+    connection.in_syn = established.in_syn;
     connection.reset = established.reset;
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
@@ -91,6 +95,7 @@ pub(super) fn connect<T>(
             let sockets = (buffers, &network.socket, &options.tcp);
             open::connecting(remote, source, sockets, taps)
         },
+        first: session.first_bytes.first_run(),
         limits,
         interrupt: Some(Interrupt {
             wake: signals.wake(),

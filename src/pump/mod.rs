@@ -111,6 +111,16 @@ impl<'a> Pump<'a> {
         })
     }
 
+    /// Delivers what the shared local end has given before there was a pump.
+    pub fn begin_with(&mut self, batch: Batch) {
+        if let Plan::Shared(local) = self.plan
+            && !batch.is_empty()
+        {
+            self.nodes[local].lane.has_given = true;
+            self.deliver(local, batch);
+        }
+    }
+
     /// Adds a listening socket: a link that brings other links, and no bytes.
     pub fn listen(&mut self, link: Box<dyn Link>) {
         let id = self.nodes.add(Party::Link(link), Route::Partner);

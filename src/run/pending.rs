@@ -158,7 +158,7 @@ impl Pending {
         // A connection to this machine is there by the second look.
         for _ in 0..2 {
             look_at(race);
-            if let Some(ended) = race.advance(Instant::now(), &mut open, taps) {
+            if let Some(ended) = race.advance(Instant::now(), (&mut open, &[]), taps) {
                 return Some(ended);
             }
         }

@@ -1,6 +1,7 @@
 //! A run of one mode, from the options that all modes have: signals, rules, local end, and the pump.
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,18 +11,23 @@ use super::local_end::{ClientOutput, LocalEnd};
 use super::observers::Observers;
 use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
+use crate::batch::Batch;
 use crate::cli::{AddressOptions, CommonOptions, EndOptions, OnPeerEof, OnStdinEof, Place};
 use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
-use crate::pump::end::Link;
+use crate::pump::end::{Link, Wait};
 use crate::pump::rules::{Engine, OnIdle, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::sandbox;
 use crate::sys::signals::Signals;
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Console, Event, Taps};
+
+/// Plan for the pump, and the outcome of the dialogue, if there is one.
+type Planned = (Wiring, Option<Outcome>);
 
 /// A run of one mode.
 pub(crate) struct Session<'a> {
@@ -39,6 +45,10 @@ pub(crate) struct Session<'a> {
     pub(crate) rules: Rules,
     /// Bytes to send and to expect.
     pub(crate) traffic: Traffic,
+    /// Bytes that the local end has given before there is a link, for its first packet.
+    pub(crate) first_bytes: Batch,
+    /// The plan for the pump, if it is made before there is a link.
+    planned: Option<Planned>,
     /// Other side of every link.
     pub(crate) local: LocalEnd,
     /// True if rights are given up before the first byte moves.
@@ -114,6 +124,8 @@ impl<'a> Session<'a> {
             signals: observers.signals,
             rules,
             traffic,
+            first_bytes: Batch::default(),
+            planned: None,
             local: LocalEnd::Stdio(ClientOutput::Plain),
             is_sandboxed: !engine.no_sandbox,
             ready: observers.ready,
@@ -142,7 +154,11 @@ impl<'a> Session<'a> {
 
     /// Joins a link to the local end, and moves bytes until both directions have ended.
     pub(crate) fn run(&mut self, link: Box<dyn Link>) -> Result<()> {
-        self.pump(|pump| pump.join(link))
+        let first = std::mem::take(&mut self.first_bytes);
+        self.pump(|pump| {
+            pump.join(link);
+            pump.begin_with(first);
+        })
     }
 
     /// Joins each connection that a listening socket accepts likewise.
@@ -151,7 +167,7 @@ impl<'a> Session<'a> {
     }
 
     fn pump(&mut self, begin: impl FnOnce(&mut Pump<'_>)) -> Result<()> {
-        let (wiring, outcome) = self.wiring();
+        let (wiring, outcome) = self.planned.take().unwrap_or_else(|| self.wiring());
         let mut rules = self.rules.clone();
         if self.local.replaces_stdin() {
             rules.input_is_terminal = false;
@@ -179,8 +195,32 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns the plan for the pump, and the outcome of the dialogue, if there is one.
-    fn wiring(&self) -> (Wiring, Option<Outcome>) {
+    /// Reads what the local end has to send by now.
+    pub(crate) fn read_first_bytes(&mut self) -> Result<()> {
+        let (mut wiring, outcome) = self.wiring();
+        if let Wiring::Shared(end) = &mut wiring {
+            let (first, now) = (&mut self.first_bytes, Some(Instant::now()));
+            let is_ready = match end.readiness().recv {
+                Wait::For {
+                    fd: Some((fd, _)), ..
+                } => {
+                    let woken = wait(&[(fd, Interest::READ)], None, now)?;
+                    matches!(woken, Wakeup::Ready(_))
+                }
+                other => other.is_now(),
+            };
+            match is_ready.then(|| end.recv(first, self.taps)) {
+                Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        self.planned = Some((wiring, outcome));
+        Ok(())
+    }
+
+    fn wiring(&self) -> Planned {
         // A capture in the place of standard output has the received bytes in it.
         let is_captured = self.common.dump.pcap == Some(Place::Standard);
         let is_written = !self.common.ends.send_only && !is_captured;

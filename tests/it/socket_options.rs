@@ -274,14 +274,54 @@ fn fast_open_transfers_data() {
         client.says(&sent).run().exits(0);
         assert!(server.wait().exits(0).out == sent);
     }
-    // A refusal comes with the first data, and is the same error.
-    let (_nobody, address) = refusing(Transport::Tcp);
-    let done = tuplecat("tcp-connect --fastopen")
-        .to(address)
-        .says("x")
-        .run()
-        .exits(5);
-    assert!(done.errors().contains(&address.to_string()), "{}", done.err);
+}
+
+/// With a cookie of the peer, data goes with the SYN; where there is none the SYN goes all the same, and a refusal is one.
+#[test]
+fn fast_open_with_a_cookie_connects_as_without() {
+    let setup = "ip link set lo up && sysctl -qw net.ipv4.tcp_fastopen=3";
+    let Some(network) = Namespace::new(setup) else {
+        return;
+    };
+    let meet = |server: &str, client: &str, input: Input| {
+        let server = network.tuplecat(&format!("tcp-listen --fastopen 127.0.0.1 0 {server}"));
+        let server = server.stdin(Input::Held).start();
+        let client = network.tuplecat(&format!("tcp-connect --fastopen {client}"));
+        let client = client.to(server.ready()).stdin(input).start();
+        (server, client)
+    };
+    let sent = bytes(100_000);
+    // The first connection brings the cookie.
+    for _ in 0..2 {
+        let (mut server, client) = meet("", "", Input::Bytes(sent.clone()));
+        server.close_stdin();
+        client.wait().exits(0);
+        assert!(server.wait().exits(0).out == sent);
+    }
+    network.run("ip tcp_metrics show 127.0.0.1 | grep -q fo_cookie");
+    let (server, client) = meet(
+        "--send hello --on-stdin-eof quit",
+        "--recv-only",
+        Input::Held,
+    );
+    assert_eq!(client.wait().exits(0).text(), "hello");
+    server.wait().exits(0);
+    let (server, client) = meet("--expect a --send b", "--send a --expect b", Input::Held);
+    client.wait().exits(0);
+    server.wait().exits(0);
+    let [nobody, later] = [47_001, 47_002];
+    for words in ["--send x", "--recv-only", "--send x --retry-for 200ms"] {
+        let client = network.tuplecat("tcp-connect --fastopen").args(words);
+        let done = client.args(&format!("127.0.0.1 {nobody}")).run().exits(5);
+        assert!(done.err.contains("connection refused"), "{}", done.err);
+    }
+    let client = network.tuplecat("tcp-connect --fastopen --retry-for 30 --send x");
+    let client = client.args(&format!("127.0.0.1 {later}")).start();
+    client.err().wait_for("retrying ");
+    let server = network.tuplecat(&format!("tcp-listen 127.0.0.1 {later}"));
+    let server = server.start();
+    client.wait().exits(0);
+    assert_eq!(server.wait().exits(0).text(), "x");
 }
 
 /// Clients wait in a queue until they are accepted; the option is its length.

@@ -27,6 +27,8 @@ pub struct Established {
     pub remote: SocketAddr,
     /// Duration of its attempt.
     pub after: Duration,
+    /// Bytes of [`Connector::first`] that went with the SYN.
+    pub in_syn: usize,
     /// Reset that came meanwhile, which a socket reports only once. What had come before it can still be read.
     pub reset: Option<io::Error>,
 }
@@ -61,6 +63,8 @@ pub type Done<'a> =
 pub struct Connector<'a> {
     /// Makes the socket of each attempt.
     pub open: &'a mut Open<'a>,
+    /// Bytes to send with the SYN where the socket and the kernel allow it (TCP Fast Open, RFC 7413).
+    pub first: &'a [u8],
     /// Time limits.
     pub limits: Limits,
     /// Requests that may come meanwhile.
@@ -113,7 +117,7 @@ impl Connector<'_> {
             }));
             let before = running.len();
             for (number, mut race) in std::mem::take(&mut running) {
-                let Some(ended) = race.advance(now, self.open, self.taps) else {
+                let Some(ended) = race.advance(now, (self.open, self.first), self.taps) else {
                     running.push((number, race));
                     continue;
                 };
@@ -211,6 +215,7 @@ mod tests {
         taps.add(Box::new(record.clone()));
         let mut connector = Connector {
             open: &mut |remote, _| Ok(open(remote)),
+            first: &[],
             limits: within(limit),
             interrupt,
             taps: &mut taps,
@@ -384,6 +389,7 @@ mod tests {
         let mut socket = Some(socket);
         let mut connector = Connector {
             open: &mut |_, _| Ok(socket.take().unwrap()),
+            first: &[],
             limits: within(LONG),
             interrupt: None,
             taps: &mut Taps::default(),
@@ -399,6 +405,7 @@ mod tests {
         let refuse = Failure::new(Exit::Failed, "--mss 5: invalid argument");
         let mut connector = Connector {
             open: &mut |_, _| Err(refuse.clone()),
+            first: &[],
             limits: Limits::default(),
             interrupt: None,
             taps: &mut Taps::default(),
@@ -416,6 +423,7 @@ mod tests {
         let mut taps = Taps::default();
         let mut connector = Connector {
             open: &mut |remote, _| Ok(open(remote)),
+            first: &[],
             limits: within(SHORT),
             interrupt: None,
             taps: &mut taps,

@@ -33,6 +33,8 @@ struct Attempt {
     socket: Socket,
     remote: SocketAddr,
     began: Instant,
+    /// Bytes that went with the SYN.
+    in_syn: usize,
     /// True once its socket is writable: connected, or failed.
     is_ready: bool,
     /// True once [`Race::next_unwatched`] has returned its socket.
@@ -43,6 +45,7 @@ impl Attempt {
     fn established(self, reset: Option<io::Error>) -> Established {
         Established {
             after: self.began.elapsed(),
+            in_syn: self.in_syn,
             reset,
             socket: self.socket,
             remote: self.remote,
@@ -151,7 +154,7 @@ impl Race {
     pub fn advance(
         &mut self,
         now: Instant,
-        open: &mut Open<'_>,
+        (open, first): (&mut Open<'_>, &[u8]),
         taps: &mut Taps,
     ) -> Option<Result<Established, Failure>> {
         loop {
@@ -164,7 +167,7 @@ impl Race {
             if (self.running.is_empty() || self.next_start <= now)
                 && let Some(remote) = self.waiting.pop_front()
             {
-                let is_started = self.start(remote, open, taps);
+                let is_started = self.start(remote, (open, first), taps);
                 self.next_start = if is_started { now + ATTEMPT_DELAY } else { now };
             } else if self.running.is_empty() {
                 return Some(Err(self.verdict()));
@@ -188,7 +191,12 @@ impl Race {
     }
 
     /// Starts an attempt; returns false if it has failed already.
-    fn start(&mut self, remote: SocketAddr, open: &mut Open<'_>, taps: &mut Taps) -> bool {
+    fn start(
+        &mut self,
+        remote: SocketAddr,
+        (open, first): (&mut Open<'_>, &[u8]),
+        taps: &mut Taps,
+    ) -> bool {
         let socket = match open(remote, taps) {
             Ok(socket) => socket,
             Err(failure) => {
@@ -201,12 +209,15 @@ impl Race {
             socket,
             remote,
             began: Instant::now(),
-            is_ready: true,
+            in_syn: 0,
+            is_ready: false,
             is_watched: false,
         };
-        match attempt.socket.connect(&remote.into()) {
-            Ok(()) => {}
-            Err(error) if is_under_way(&error) => attempt.is_ready = false,
+        let started = attempt.socket.connect(&remote.into());
+        // With a cookie of the peer nothing is sent yet (TCP_FASTOPEN_CONNECT, tcp(7)): the SYN goes now, empty where `first` is.
+        match started.and_then(|()| attempt.socket.send(first)) {
+            Ok(count) => attempt.in_syn = count,
+            Err(error) if is_under_way(&error) => {}
             Err(error) => {
                 self.fail(&attempt, &error, taps);
                 return false;

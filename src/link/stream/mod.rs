@@ -47,6 +47,8 @@ pub struct Connection {
     peer_is_finished: bool,
     /// A call has reported why the connection is no more. From then on, 0 bytes are not the FIN of the peer.
     is_broken: bool,
+    /// Bytes at the beginning of the first chunk that went with the SYN.
+    pub in_syn: usize,
     /// Reset that `connect` has met, to be reported behind what had come before it.
     pub reset: Option<io::Error>,
     /// Place among the clients of a listener, given back when this is dropped.
@@ -81,6 +83,7 @@ impl Connection {
             is_finished: false,
             peer_is_finished: false,
             is_broken: false,
+            in_syn: 0,
             reset: None,
             _place: place,
         }
@@ -213,6 +216,7 @@ impl End for Connection {
         let mut slices = [IoSlice::new(&[]); SEND_SLICES];
         let count = batch.rest(*at, &mut slices);
         let sent = match &slices[..count] {
+            _ if self.in_syn > 0 => Ok(std::mem::take(&mut self.in_syn)),
             // Without a list to read, the kernel is a little faster.
             [one] => self.socket.send(one),
             many => self.socket.send_vectored(many),
