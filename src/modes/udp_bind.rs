@@ -172,10 +172,9 @@ fn settings(
     let (peers, datagrams) = (&options.peers, &options.datagrams);
     let defaults = Settings::default();
     Settings {
-        audience: if session.local.replaces_stdin() {
-            Audience::Named
-        } else {
-            audience
+        audience: match session.local {
+            LocalEnd::Stdio(_) | LocalEnd::Broker(_) => audience,
+            _ => Audience::Named,
         },
         accepts: if peers.lock_first {
             Accepts::First

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -245,7 +246,8 @@ pub(crate) fn refuse_open_program(
     let is_named = matches!(host, Host::Named(_));
     let is_open = addresses.iter().any(|bind| {
         let ip = bind.address.ip();
-        let is_open = ip.is_unspecified() || !(is_named || ip.is_loopback());
+        let is_for_many = ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST;
+        let is_open = is_for_many || !(is_named || ip.is_loopback());
         is_open && !access.is_restrictive(bind.reach, ip)
     });
     if program.is_given() && is_open {

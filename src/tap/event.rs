@@ -386,6 +386,8 @@ pub enum Call {
 pub enum Rejection {
     /// The access rules deny it.
     Denied,
+    /// Its address is that of the socket itself, which would answer its own answers.
+    OwnAddress,
     /// As many clients are there as may be.
     OverLimit,
 }
@@ -395,6 +397,7 @@ impl Rejection {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Denied => "not allowed here (--allow, --deny)",
+            Self::OwnAddress => "from the address of this socket",
             Self::OverLimit => "too many clients (--max-clients)",
         }
     }

@@ -49,8 +49,8 @@ pub struct Lines<W> {
     detail: Detail,
     palette: Palette,
     announced: HashSet<(Flow, Direction)>,
-    /// ICMP errors for each target, by their text.
-    refused: HashMap<(Flow, String), u64>,
+    /// Number of datagrams that are reported alike: the word, and the text that they share.
+    repeats: HashMap<(&'static str, String), u64>,
     /// Failed attempts, reported if another one succeeds: if none does, the error of the run names them all.
     failed: Vec<String>,
     /// With errors only, the breaks that the error of the run may name as well.
@@ -67,7 +67,7 @@ impl<W: Write> Lines<W> {
             detail,
             palette,
             announced: HashSet::new(),
-            refused: HashMap::new(),
+            repeats: HashMap::new(),
             failed: Vec::new(),
             broken: Vec::new(),
             retry_is_reported: false,
@@ -127,11 +127,6 @@ impl<W: Write> Lines<W> {
             let text = format!("{reason}; for up to {left:.1} s (--retry-for)");
             self.line("retrying", text);
         }
-    }
-
-    fn forgotten(&mut self, flow: &Flow) {
-        let flow = flow.arrow(Direction::Incoming);
-        self.line("forgotten", format!("{flow}  idle longest of the peers"));
     }
 
     fn relayed(&mut self, client: Conversation<'_>, target: Conversation<'_>) {
@@ -198,28 +193,51 @@ impl<W: Write> Lines<W> {
         is_first || self.reports_all()
     }
 
-    /// Reports the first ICMP error for each target; the others are counted.
-    fn refused(&mut self, error: &IcmpError<'_>) {
-        let has_room = self.refused.len() < ANNOUNCED_MAX;
-        let key = (error.flow.clone(), error.reason.to_owned());
-        let count = match self.refused.get_mut(&key) {
-            Some(count) => count,
-            None if has_room => self.refused.entry(key).or_default(),
-            None => return,
-        };
-        let is_first = *count == 0;
-        *count += error.datagrams;
-        if is_first || self.reports_all() {
-            self.line("refused", icmp_error(error));
+    /// Reports the first of what may be many; the others, which have the text `shared`, are counted.
+    fn repeated(&mut self, word: &'static str, shared: String, text: impl Display, count: u64) {
+        let key = (word, shared);
+        let is_first = !self.repeats.contains_key(&key);
+        if is_first && self.repeats.len() == ANNOUNCED_MAX {
+            return;
         }
+        *self.repeats.entry(key).or_default() += count;
+        if is_first || self.reports_all() {
+            self.line(word, text);
+        }
+    }
+
+    /// Reports the first ICMP error for each target.
+    fn refused(&mut self, error: &IcmpError<'_>) {
+        let flow = error.flow.arrow(Direction::Outgoing);
+        let shared = format!("{flow}  {}", error.reason);
+        self.repeated("refused", shared, icmp_error(error), error.datagrams);
+    }
+
+    /// Reports the first peer that was forgotten.
+    fn forgotten(&mut self, flow: &Flow) {
+        let reason = "idle longest of the peers";
+        let shared = format!("{} {}  {reason}", flow.transport, flow.local);
+        let text = format!("{}  {reason}", flow.arrow(Direction::Incoming));
+        self.repeated("forgotten", shared, text, 1);
+    }
+
+    /// Reports the first datagram of each peer that was truncated.
+    fn truncated(&mut self, flow: &Flow, bytes: usize, size: usize) {
+        let flow = flow.arrow(Direction::Incoming);
+        let shared = format!("{flow}  longer than {bytes} bytes");
+        self.repeated(
+            "truncated",
+            shared,
+            format!("{flow}  {size} -> {bytes} bytes"),
+            1,
+        );
     }
 
     fn closed(&mut self, state: &SocketState) {
         if !state.identity.transport().has_connections() && !self.reports_all() {
-            for ((flow, reason), count) in std::mem::take(&mut self.refused) {
+            for ((word, text), count) in std::mem::take(&mut self.repeats) {
                 if count > 1 {
-                    let flow = flow.arrow(Direction::Outgoing);
-                    self.line("refused", format!("{flow}  {reason}, {count} in all"));
+                    self.line(word, format!("{text}, {count} in all"));
                 }
             }
         }
@@ -307,10 +325,7 @@ impl<W: Write> Tap for Lines<W> {
                 reason,
             } => self.rejected(flow, *datagrams, *reason),
             Event::Forgotten(flow) => self.forgotten(flow),
-            Event::Truncated { flow, bytes, size } => {
-                let flow = flow.arrow(Direction::Incoming);
-                self.line("truncated", format!("{flow}  {size} -> {bytes} bytes"));
-            }
+            Event::Truncated { flow, bytes, size } => self.truncated(flow, *bytes, *size),
             Event::Oversized {
                 flow,
                 bytes,

@@ -336,11 +336,14 @@ fn a_program_that_cannot_be_started_costs_one_client() {
 #[test]
 fn a_program_is_not_run_for_any_remote_host_by_default() {
     for mode in ["tcp-listen", "udp-bind"] {
-        let group = "0 --join 239.1.2.3";
-        for words in ["* 0", "0.0.0.0 0", ":: 0", group] {
-            if (mode, words) == ("tcp-listen", group) {
-                continue;
-            }
+        let one = ["* 0", "0.0.0.0 0", ":: 0"].as_slice();
+        let groups = [
+            "0 --join 239.1.2.3",
+            "224.0.0.1 0 --join 224.0.0.1",
+            "255.255.255.255 0",
+        ];
+        let groups = if mode == "udp-bind" { &groups[..] } else { &[] };
+        for words in one.iter().chain(groups) {
             let done = tuplecat(mode).args(words).args("--exec cat").run();
             let text = "refusing to run a program for any remote host: restrict clients with --allow CIDR, or bind one HOST";
             done.fails(2, text);

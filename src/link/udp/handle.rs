@@ -81,6 +81,18 @@ impl Handle {
         unmapped(self.bound).ip().is_unspecified()
     }
 
+    /// Returns true if the sender of a datagram is this socket itself, or claims to be.
+    pub(super) fn is_own(&self, pair: Pair) -> bool {
+        let (local, remote) = (pair.local.ip(), pair.remote.ip());
+        // To an address of this machine, the kernel sends from that same address.
+        let is_here = || {
+            remote.is_loopback()
+                || (self.source_for(pair.remote, None)).is_some_and(|source| source.ip() == remote)
+        };
+        let is_its = remote == local || self.is_wildcard() && is_here();
+        pair.remote.port() == self.bound.port() && is_its
+    }
+
     /// Returns the local address of a datagram with our port, where `local` is what the datagram itself says.
     pub(super) fn local_of(&self, local: Option<SocketAddr>) -> SocketAddr {
         let mut address = local.unwrap_or(self.bound);

@@ -131,13 +131,21 @@ impl Socket {
         let kept = meta.len.min(self.receiver.max_datagram);
         let stride = meta.stride.unwrap_or(kept).max(1);
         let shape = Shape::Datagrams(stride);
-        if !self.settings.access.admits(pair.remote.ip()) {
+        let reason = if !self.settings.access.admits(pair.remote.ip()) {
+            Some(Rejection::Denied)
+        } else if self.settings.audience == Audience::Named && self.handle.is_own(pair) {
+            // Its answer would be the next datagram.
+            Some(Rejection::OwnAddress)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
             self.receiver.ignored += shape.count(kept) as u64;
             let datagrams = Some(shape.count(kept));
             return taps.emit(&Event::Rejected {
                 flow,
                 datagrams,
-                reason: Rejection::Denied,
+                reason,
             });
         }
         if !self.accepts(pair.remote) {

@@ -256,3 +256,34 @@ fn a_loss_counts_where_the_peer_answers_afterwards() {
         assert_eq!(rig.close(), Exit::DataLost);
     });
 }
+
+#[test]
+fn an_answer_that_no_datagram_holds_is_left_out_and_counts() {
+    both(|fast| {
+        let mut rig = Rig::bound(
+            "[::]:0",
+            Settings {
+                fail_on_loss: true,
+                ..settings(fast)
+            },
+        );
+        let port = rig.local().port();
+        let [v4, v6] = ["127.0.0.1", "::1"].map(|ip| {
+            let peer = peer_at(&SocketAddr::new(ip.parse().unwrap(), 0).to_string());
+            peer.connect((ip, port)).unwrap();
+            peer.send(b"q").unwrap();
+            peer
+        });
+        let flows: Vec<Flow> = rig.drain().0.into_iter().map(|found| found.0).collect();
+        let long = vec![7; 65_508];
+        let answers = flows
+            .iter()
+            .map(|flow| (&long[..], long.len(), Some(flow.clone())));
+        rig.send_runs(&answers.collect::<Vec<_>>()).unwrap();
+        assert_eq!(next(&v6).0, long);
+        assert!(is_quiet(&v4));
+        assert_eq!(rig.count("Oversized"), 1, "{:?}", rig.events());
+        assert_eq!(rig.link.state().undelivered, 1);
+        assert_eq!(rig.close(), Exit::DataLost);
+    });
+}

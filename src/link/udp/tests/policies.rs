@@ -154,3 +154,40 @@ fn the_table_of_peers_is_bounded() {
         assert_eq!(counts, [(15, 2), (5, 1), (5, 1)]);
     });
 }
+
+/// Its own answer would be the next question.
+#[test]
+fn a_responder_never_answers_its_own_address() {
+    both(|fast| {
+        // The kernel prefers the socket that is bound to the address itself.
+        for (local, sender) in [("127.0.0.1:0", 1), ("0.0.0.0:0", 2), ("[::]:0", 2)] {
+            let bound = |address: SocketAddr| {
+                let (domain, kind) = (socket2::Domain::for_address(address), socket2::Type::DGRAM);
+                let socket = socket2::Socket::new(domain, kind, None).unwrap();
+                // The socket that is bound last gets the datagrams.
+                socket.set_reuse_address(true).unwrap();
+                socket.bind(&address.into()).unwrap();
+                UdpSocket::from(socket)
+            };
+            let forger = bound(SocketAddr::from(([127, 0, 0, sender], 0)));
+            let (port, mut local) = (
+                forger.local_addr().unwrap().port(),
+                local.parse::<SocketAddr>().unwrap(),
+            );
+            local.set_port(port);
+            let audience = Audience::Named;
+            let mut rig = Rig::new(
+                bound(local).into(),
+                Settings {
+                    audience,
+                    ..settings(fast)
+                },
+            );
+            forger.send_to(b"q", ("127.0.0.1", port)).unwrap();
+            let other = peer_at("127.0.0.1:0");
+            other.send_to(b"other", ("127.0.0.1", port)).unwrap();
+            assert_eq!(rig.payloads(), [b"other"], "{local}");
+            assert_eq!(rig.count("Rejected"), 1, "{:?}", rig.events());
+        }
+    });
+}

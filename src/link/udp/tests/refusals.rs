@@ -137,3 +137,51 @@ fn a_dual_stack_socket_gets_the_errors_of_both_families() {
         }
     });
 }
+
+/// Sends an ICMP error (RFC 792) that claims that `target` has refused a datagram from `local`. False: only root may do that.
+fn forge(local: SocketAddr, target: SocketAddr) -> bool {
+    let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::RAW);
+    let Ok(raw) = socket2::Socket::new(domain, kind, Some(socket2::Protocol::ICMPV4)) else {
+        eprintln!("skipped: a raw socket takes CAP_NET_RAW");
+        return false;
+    };
+    let ip = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => v4.ip().octets(),
+        SocketAddr::V6(_) => unreachable!(),
+    };
+    let mut icmp = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    icmp.extend([0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0]);
+    icmp.extend([ip(local), ip(target)].concat());
+    icmp.extend([local.port().to_be_bytes(), target.port().to_be_bytes()].concat());
+    icmp.extend([0, 9, 0, 0, b'q']);
+    let words = icmp
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    raw.send_to(&icmp, &local.into()).unwrap();
+    true
+}
+
+#[test]
+fn an_error_for_an_address_that_nothing_was_sent_to_is_left_out() {
+    both(|fast| {
+        let mut rig = Rig::bound("127.0.0.1:0", settings(fast));
+        let peer = rig.peer();
+        peer.send(b"q").unwrap();
+        rig.drain();
+        let (stranger, known) = (closed_port(), peer.local_addr().unwrap());
+        if !forge(rig.local(), stranger) || !forge(rig.local(), known) {
+            return;
+        }
+        assert_eq!(rig.drain(), (vec![], NOTHING));
+        assert_eq!((rig.count("udp"), rig.link.undelivered()), (1, 0));
+        // A real one may be forged as well: the sender cannot tell.
+        rig.send(&[b"q"]);
+        forge(rig.local(), known);
+        forge(rig.local(), stranger);
+        rig.drain();
+        assert_eq!(rig.link.undelivered(), 1, "{:?}", rig.events());
+    });
+}
