@@ -96,12 +96,13 @@ impl<'a> Wait<'a> {
 
     /// Waits for the same, but until `time` at the latest.
     pub fn or_until(self, time: Option<Instant>) -> Self {
-        match self {
-            Self::For { fd, until } => Self::For {
+        match (self, time) {
+            (Self::For { fd, until }, _) => Self::For {
                 fd,
                 until: until.into_iter().chain(time).min(),
             },
-            other => other,
+            (Self::Never, Some(time)) => Self::time(time),
+            (other, _) => other,
         }
     }
 

@@ -108,7 +108,8 @@ impl<'a> Session<'a> {
                 OnIdle::Fail
             },
             deadline: ends.timeout.map(|limit| (observers.start + limit, limit)),
-            engine: if engine.no_fast_path {
+            // The calls that are explained are those for one datagram.
+            engine: if engine.no_fast_path || common.report.explain {
                 Engine::Portable
             } else {
                 Engine::Fast

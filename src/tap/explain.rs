@@ -112,8 +112,8 @@ impl Explain {
         let call = match direction {
             Direction::Incoming if is_stream => "recv()",
             Direction::Outgoing if is_stream => "send()",
-            Direction::Incoming => "recvfrom()",
-            Direction::Outgoing => "sendto()",
+            Direction::Incoming => "recvmsg()",
+            Direction::Outgoing => "sendmsg()",
         };
         if shown > SHOWN_CALLS && self.detail < Detail::Chunks {
             if shown == SHOWN_CALLS + 1 {
@@ -163,9 +163,9 @@ impl Explain {
         let name = broken(name);
         let call = match call {
             FailedCall::Recv if is_stream => "recv()",
-            FailedCall::Recv => "recvfrom()",
+            FailedCall::Recv => "recvmsg()",
             FailedCall::Send if is_stream => "send()",
-            FailedCall::Send => "sendto()",
+            FailedCall::Send => "sendmsg()",
             FailedCall::Shutdown => "shutdown()",
             FailedCall::PendingError => {
                 let text = format!("{name}  SO_ERROR: {}", describe(error));
@@ -249,7 +249,7 @@ impl Tap for Explain {
             Event::Ignored { flow, bytes } => {
                 let (arrow, size) = (flow.arrow(Direction::Incoming), Bytes(*bytes as u64));
                 let text = format!("{arrow}  {size}, not from our target: ignored");
-                self.step("recvfrom()", text);
+                self.step("recvmsg()", text);
             }
             Event::Rejected {
                 flow,

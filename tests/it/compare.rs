@@ -88,7 +88,7 @@ fn strace_shows_the_killed_processes_and_what_the_server_reads() {
     }
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("trace");
-    let launch = program("strace", "-f -e trace=setsockopt,recvfrom -o").arg(&trace);
+    let launch = program("strace", "-f -e trace=setsockopt,recvfrom,recvmmsg -o").arg(&trace);
     let launch = launch.arg(env!("CARGO_BIN_EXE_tuplecat")).args("compare");
     launch.run().exits(0);
     let trace = std::fs::read_to_string(&trace).unwrap();
@@ -96,6 +96,7 @@ fn strace_shows_the_killed_processes_and_what_the_server_reads() {
         !trace.contains("SO_LINGER"),
         "no reset is made by hand:\n{trace}"
     );
+    assert!(trace.contains(" recvmmsg("), "{trace}");
     let lines: Vec<&str> = trace.lines().collect();
     let killed = lines.iter().enumerate();
     let killed = killed.filter(|(_, line)| line.ends_with("+++ killed by SIGKILL +++"));

@@ -308,3 +308,20 @@ fn no_more_than_the_limit_is_passed_on() {
         assert_eq!(running.wait().exits(0).text(), "1234", "{side:?}");
     }
 }
+
+/// Where nothing is waited for, it is by chance that the refusal of a local port comes in time.
+#[test]
+fn a_refusal_is_no_failure_where_no_reply_is_waited_for() {
+    let (_nobody, address) = refusing(tuplecat::flow::Transport::Udp);
+    for engine in ["", "--no-fast-path"] {
+        for (words, status) in [
+            ("--reply-timeout 0", 0),
+            ("--reply-timeout 0 --fail-on-loss", 9),
+            ("--reply-timeout 0 --replies 1", 5),
+            ("", 5),
+        ] {
+            let client = tuplecat("udp-sendto").args(words).args(engine).to(address);
+            client.says("metric:1|c").run().exits(status);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::UdpSocket;
+use std::path::Path;
 
 use rustix::event::PollFlags;
 use rustix::process::Signal;
@@ -102,15 +103,15 @@ fn a_datagram_socket_needs_fewer_steps_and_learns_names_late() {
     let client = tuplecat("udp-sendto -q --explain --reply-timeout 0.1").to(server.ready());
     let client = client.says("hello").run().exits(0).err;
     let server = server.wait().exits(0).err;
-    let expected = ["socket()", "bind()", "waiting", "recvfrom()", "close()"];
+    let expected = ["socket()", "bind()", "waiting", "recvmsg()", "close()"];
     assert_eq!(calls(&server), expected);
-    assert!(step(&server, "recvfrom()").contains("a new sender, the same socket"));
-    let expected = ["socket()", "sendto()", "waiting", "close()"];
+    assert!(step(&server, "recvmsg()").contains("a new sender, the same socket"));
+    let expected = ["socket()", "sendmsg()", "waiting", "close()"];
     assert_eq!(calls(&client), expected);
-    assert!(step(&client, "sendto()").contains("the kernel chose our port"));
-    let (_, local, remote) = tuple(step(&client, "sendto()"));
+    assert!(step(&client, "sendmsg()").contains("the kernel chose our port"));
+    let (_, local, remote) = tuple(step(&client, "sendmsg()"));
     assert_eq!(
-        tuple(step(&server, "recvfrom()")),
+        tuple(step(&server, "recvmsg()")),
         ("udp".to_owned(), remote, local)
     );
     assert!(step(&server, "close()").contains("UDP has no end"));
@@ -220,15 +221,15 @@ fn strace_shows_every_explained_call_in_the_same_order() {
     if !has_strace() {
         return;
     }
-    let (listener, address) = listen();
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("trace");
-    let calls_of_interest = "trace=socket,bind,connect,sendto,recvfrom,shutdown,close";
-    let client = program("strace", "-q -e")
-        .arg(calls_of_interest)
-        .arg("-o")
-        .arg(&trace);
-    let client = client.arg(env!("CARGO_BIN_EXE_tuplecat"));
+    let traced = |calls: &str| {
+        let client = program("strace", "-q -e").arg(format!("trace={calls}"));
+        let client = client.arg("-o").arg(&trace);
+        client.arg(env!("CARGO_BIN_EXE_tuplecat"))
+    };
+    let (listener, address) = listen();
+    let client = traced("socket,bind,connect,sendto,recvfrom,shutdown,close");
     let client = client
         .args("tcp-connect -q --explain --source 127.0.0.1")
         .to(address);
@@ -236,10 +237,23 @@ fn strace_shows_every_explained_call_in_the_same_order() {
     let peer = accept(&listener);
     assert_eq!(read_all(&peer), b"hello");
     drop(peer);
-    let shown = client.wait().exits(0).err;
-    let trace = std::fs::read_to_string(&trace).unwrap();
+    are_traced(&client.wait().exits(0).err, &trace);
+
+    let (socket, address) = datagrams();
+    let client = traced("socket,sendto,recvfrom,sendmsg,sendmmsg,recvmsg,recvmmsg,close");
+    let client = client.args("udp-sendto -q --explain --replies 1 --reply-timeout 30");
+    let client = client.to(address).says("hello").start();
+    let (_, sender) = receive(&socket);
+    socket.send_to(b"hello", sender).unwrap();
+    are_traced(&client.wait().exits(0).err, &trace);
+}
+
+/// Checks that the trace has the calls that are shown, in the same order.
+#[track_caller]
+fn are_traced(shown: &str, trace: &Path) {
+    let trace = std::fs::read_to_string(trace).unwrap();
     let mut traced = trace.lines();
-    let mut named = calls(&shown);
+    let mut named = calls(shown);
     named.retain(|&call| call != "waiting");
     // connect() has a line before the call, and one with its result.
     named.dedup();
@@ -267,7 +281,7 @@ fn repeated_calls_are_explained_on_request_only() {
         let server = server.wait().exits(0).err;
         let count = calls(&server)
             .iter()
-            .filter(|&&call| call == "recvfrom()")
+            .filter(|&&call| call == "recvmsg()")
             .count();
         assert_eq!(count, most, "{server}");
         assert_eq!(server.contains("and so on"), most < 20);

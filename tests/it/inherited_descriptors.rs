@@ -185,6 +185,28 @@ fn messages_of_a_socket_are_a_datagram_each() {
     }
 }
 
+/// Each message takes a call that measures it, and one that reads it. The third one fails.
+#[test]
+fn messages_before_a_broken_one_are_sent() {
+    if !has_strace() {
+        return;
+    }
+    let kind = SocketType::SEQPACKET;
+    let (process_in, test_in) =
+        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    for message in [b"one", b"two", b"six"] {
+        send(&test_in, message, SendFlags::empty()).unwrap();
+    }
+    let (socket, address) = datagrams();
+    let client = tuplecat("udp-sendto --no-fast-path --reply-timeout 0").to(address);
+    let client = client.failing_at("recvfrom", "ECONNRESET", "5");
+    let done = client.stdin(Input::From(process_in)).run().exits(1);
+    assert_eq!([receive(&socket).0, receive(&socket).0], [b"one", b"two"]);
+    let message = "cannot read standard input: connection reset by peer";
+    assert_eq!(done.errors(), message);
+    drop(test_in);
+}
+
 /// Over a stream there is no boundary to keep, and all of a message goes, whatever its size.
 #[test]
 fn a_message_of_any_size_is_sent_whole() {

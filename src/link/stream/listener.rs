@@ -248,7 +248,7 @@ impl End for Listener {
     fn readiness(&self) -> Readiness<'_> {
         let recv = match self.paused_until {
             _ if self.settings.clients == Clients::First(self.accepted) => Wait::Now,
-            _ if self.is_waited_for() => self.next_check.map_or(Wait::Never, Wait::time),
+            _ if self.is_waited_for() => Wait::Never,
             Some(until) => Wait::time(until),
             None => Wait::readable(self.socket.as_fd()),
         };

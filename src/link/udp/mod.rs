@@ -271,7 +271,11 @@ impl Socket {
     /// Returns how the socket ended, once it is closed.
     fn verdict(&mut self) -> Result<(), Failure> {
         let unreachable = self.errors.unreachable.take();
-        if let (Some((failure, _)), Refusal::Ends) = (unreachable, self.settings.refusal) {
+        // Where no reply is waited for, it is by chance that a refusal comes in time.
+        let awaits = self.settings.reply_timeout != Some(Duration::ZERO);
+        if let (Some((failure, _)), Refusal::Ends) = (unreachable, self.settings.refusal)
+            && (awaits || self.limits.missing().is_some())
+        {
             return Err(failure);
         }
         let (here, there) = (self.receiver.lost(), self.undelivered());

@@ -34,7 +34,7 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
     let accepted = tcp.accepted.len() == scene.clients;
     calls.tcp(accepted, "accept()   each client gets a new socket");
     let received = senders(&udp).len() == scene.clients;
-    calls.udp(received, "recvfrom() one socket for all peers");
+    calls.udp(received, "recvmmsg() one socket for all peers");
     Ok(vec![
         calls,
         ports,
