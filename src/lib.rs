@@ -23,7 +23,7 @@
 //! modes/            tcp_listen, tcp_connect, udp_bind, udp_sendto; probe; compare/
 //! run/              what the modes share: observers, session, retries, ready line, local end
 //! socket/           open and bind; socket options, multicast, sockets passed by systemd
-//! link/             the ends on the network: connect/ (RFC 8305), stream/, udp/
+//! link/             the ends on the network: connect/ (RFC 8305), proxy/, stream/, udp/
 //! local/            the ends on this side: stdio/, exec/ (programs), expect/ (dialogues),
 //!                   responder, --prefix, --out-dir
 //! framing/          input into datagrams, received chunks into output; pace; replay of a dump

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::{Endpoint, Family, Host, Item, Port, Targets};
+use super::{Endpoint, Family, Host, Item, Port, Ports, Targets};
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Transport, unmapped};
 use crate::tap::Reach;
@@ -111,15 +111,7 @@ impl Resolver {
     /// Returns the addresses of each of several ports, like [`Self::targets`], in the order in which the ports were written and
     /// without repetitions.
     pub fn target_lists(self, targets: &Targets) -> Result<Vec<Vec<SocketAddr>>, Failure> {
-        let mut ports = Vec::new();
-        for item in &targets.ports.0 {
-            match item {
-                Item::One(port) => ports.push(self.port(port)?),
-                Item::Range(range) => ports.extend(range.clone()),
-            }
-        }
-        let mut seen = HashSet::new();
-        ports.retain(|port| seen.insert(*port));
+        let ports = self.ports(&targets.ports)?;
         let addresses = self.targets(&Endpoint {
             host: targets.host.clone(),
             port: Port::Number(0),
@@ -198,6 +190,20 @@ impl Resolver {
             IpAddr::V6(_) if self.family == Family::V6 => Reach::EveryIpv6,
             IpAddr::V6(_) => Reach::DualStack,
         }
+    }
+
+    /// Returns the numbers in a list of ports, without repetitions.
+    pub(super) fn ports(self, list: &Ports) -> Result<Vec<u16>, Failure> {
+        let mut ports = Vec::new();
+        for item in &list.0 {
+            match item {
+                Item::One(port) => ports.push(self.port(port)?),
+                Item::Range(range) => ports.extend(range.clone()),
+            }
+        }
+        let mut seen = HashSet::new();
+        ports.retain(|port| seen.insert(*port));
+        Ok(ports)
     }
 
     /// Returns the number of a port. Only a service name needs services(5).

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 pub mod access;
 mod lookup;
+pub mod proxy;
 
 pub use lookup::{BindAddress, Names, Resolver, Source, interface_index, interface_name};
 

@@ -76,7 +76,7 @@ them.";
 pub enum Command {
     /// Accept TCP connections: socket, bind, listen, accept
     #[command(visible_alias = "tl")]
-    TcpListen(TcpListen),
+    TcpListen(Box<TcpListen>),
     /// Make a TCP connection: socket, connect
     #[command(visible_alias = "tc")]
     TcpConnect(TcpConnect),

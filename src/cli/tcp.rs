@@ -1,10 +1,13 @@
 //! The command lines of `tcp-listen` and `tcp-connect`, with the options that only TCP has.
 //! Beside `udp.rs` it shows the differences between the transports.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
+use clap::{Arg, Command, ValueEnum};
 
 use super::common::{INPUT, STDIO};
 use super::dialogue::DIALOGUE;
@@ -16,7 +19,9 @@ use super::{
     AccessOptions, ClientOptions, CommonOptions, NetworkOptions, Place, RelayOptions, RetryOptions,
     ServerOptions,
 };
+use crate::address::proxy::{Protocol, Proxy, masked};
 use crate::address::{Port, Targets};
+use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::framing::OutputFraming;
 
@@ -29,6 +34,7 @@ use crate::framing::OutputFraming;
     mut_arg("input", read_as_stream),
     mut_arg("output", written_as_stream),
     mut_arg("connect_timeout", |option| of_relay(option).help(RELAY_CONNECT).long_help(None)),
+    mut_arg("proxy", of_relay),
     mut_arg("source", of_relay),
     mut_arg("source_port", of_relay),
     mut_arg("retry_for", of_relay),
@@ -103,7 +109,9 @@ impl TcpListen {
         if is_marked && common.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output as it is, without --prefix or --out-dir");
         }
-        common.contradiction()
+        self.connect
+            .contradiction()
+            .or_else(|| common.contradiction())
     }
 }
 
@@ -169,7 +177,9 @@ impl TcpConnect {
         if self.target.0.ports.only().is_none() && !self.probing.probe {
             return Some("PORT is one port; only --probe takes several");
         }
-        self.common.contradiction()
+        self.connect
+            .contradiction()
+            .or_else(|| self.common.contradiction())
     }
 }
 
@@ -189,6 +199,18 @@ pub struct ConnectOptions {
     /// Connect from this local port
     #[arg(long, value_name = "PORT")]
     pub source_port: Option<Port>,
+    /// Connect through a proxy, such as socks5h://USER@HOST:PORT
+    ///
+    /// The schemes are socks5 and socks4, and those by which the proxy looks up the name of the target: socks5h, socks4a and http
+    /// (CONNECT). USER may be left out, or have a password: USER:PASSWORD.
+    #[arg(long, value_name = "URL", value_parser = ProxyUrl)]
+    pub proxy: Option<Arc<Proxy>>,
+    /// Read the password for the proxy from the first line of FILE
+    ///
+    /// Without it the password is that of URL, where other users of this machine can see it, or that of the environment variable
+    /// `TUPLECAT_PROXY_PASSWORD`.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    pub proxy_password: Option<PathBuf>,
 }
 
 /// Attempts that only show which ports are open.
@@ -211,6 +233,56 @@ pub struct ProbeOptions {
     /// Succeed if at least one probed port is open
     #[arg(long, requires = "probe")]
     pub any: bool,
+}
+
+impl ConnectOptions {
+    /// Returns the proxy, with its password.
+    pub fn proxy(&self) -> Result<Option<Arc<Proxy>>, Failure> {
+        let complete = |proxy: &Arc<Proxy>| {
+            let proxy = Proxy::clone(proxy);
+            proxy.with_password(self.proxy_password.as_deref())
+        };
+        Ok(self.proxy.as_ref().map(complete).transpose()?.map(Arc::new))
+    }
+
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let (proxy, has_file) = (self.proxy.as_ref()?, self.proxy_password.is_some());
+        let password = proxy.login.as_ref().map(|login| login.password.is_some());
+        match password {
+            None if has_file => {
+                Some("--proxy-password is for the user in --proxy SCHEME://USER@HOST:PORT")
+            }
+            Some(true) if has_file => Some("--proxy has a password already"),
+            Some(is_given) if proxy.protocol == Protocol::Socks4 && (is_given || has_file) => {
+                Some("SOCKS 4 has users, but no passwords")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Parser of the URL of a proxy. Its errors do not show user and password.
+#[derive(Clone)]
+struct ProxyUrl;
+
+impl TypedValueParser for ProxyUrl {
+    type Value = Arc<Proxy>;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        option: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Arc<Proxy>, clap::Error> {
+        let result = match value.to_str() {
+            Some(text) => text.parse().map(Arc::new),
+            None => Err("not valid UTF-8; %HH stands for any byte".to_owned()),
+        };
+        let masked = masked(&value.to_string_lossy());
+        let parse = move |_: &str| result.clone();
+        parse.parse_ref(command, option, OsStr::new(&masked))
+    }
 }
 
 /// Options of TCP sockets (tcp(7)).

@@ -18,7 +18,7 @@ mod udp_sendto;
 /// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
     match command {
-        Command::TcpListen(options) => observe(options, &options.common, start, tcp_listen::run),
+        Command::TcpListen(options) => observe(&**options, &options.common, start, tcp_listen::run),
         Command::TcpConnect(options) => observe(options, &options.common, start, tcp_connect::run),
         Command::UdpBind(options) => observe(options, &options.common, start, udp_bind::run),
         Command::UdpSendto(options) => observe(options, &options.common, start, udp_sendto::run),

@@ -1,19 +1,19 @@
 //! `tcp-connect --probe`: connects to one port or to many, reports which are open, and closes.
 //! Ports are probed side by side, a few at a time, and reported in the order in which they were written.
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::tcp_connect::connect;
+use crate::address::proxy::Hop;
 use crate::cli::TcpConnect;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
 use crate::run::{Deadline, Session, affordable};
-use crate::tap::{Event, Taps};
+use crate::tap::{Event, Taps, Via};
 
 /// The most ports that are probed at once.
 const MAX_PROBES: u64 = 64;
@@ -22,7 +22,7 @@ const MAX_PROBES: u64 = 64;
 enum Port {
     Unknown,
     /// It is open. The connection and the time it took, until they are reported.
-    Open(Option<(Flow, Duration)>),
+    Open(Option<(Flow, Duration, Option<Via>)>),
     Failed(Failure),
 }
 
@@ -60,7 +60,7 @@ fn probe(
         let numbers: Vec<usize> = (0..lists.len())
             .filter(|&at| !matches!(ports[at], Port::Open(_)))
             .collect();
-        let lists: Vec<Vec<SocketAddr>> = numbers.iter().map(|&at| lists[at].clone()).collect();
+        let lists: Vec<Vec<Hop>> = numbers.iter().map(|&at| lists[at].clone()).collect();
         for &at in &numbers {
             ports[at] = Port::Unknown;
         }
@@ -94,8 +94,9 @@ fn report(port: &mut Port, round: Round, taps: &mut Taps) -> bool {
     match port {
         Port::Unknown => return false,
         Port::Open(connection) => {
-            if let Some((flow, after)) = connection.take() {
-                taps.emit(&Event::Open { flow: &flow, after });
+            if let Some((flow, after, via)) = connection.take() {
+                let (flow, via) = (&flow, via.as_ref());
+                taps.emit(&Event::Open { flow, after, via });
             }
         }
         Port::Failed(failure) => {
@@ -140,7 +141,7 @@ impl From<Result<Established, Failure>> for Port {
         Self::Open(local.map(|local| {
             let remote = established.remote.into();
             let flow = Flow::new(Transport::Tcp, local.into(), remote);
-            (flow, established.after)
+            (flow, established.after, established.via)
         }))
     }
 }

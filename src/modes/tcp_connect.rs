@@ -9,24 +9,27 @@
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
 //! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::probe;
+use crate::address::proxy::Hop;
 use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
 use crate::link::stream::{Connection, ReceiveLimits};
 use crate::pump::end::Link;
-use crate::run::{ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic};
+use crate::run::{
+    ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, PROXY_TIMEOUT, Session, Side, Traffic,
+};
 use crate::socket::open;
 use crate::tap::{Event, Taps};
 
 pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
+    session.proxy = options.connect.proxy()?;
     session.local = LocalEnd::of_client(&options.common)?;
     if options.probing.probe {
         return probe::run(options, session);
@@ -53,6 +56,7 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
         after: established.after,
+        via: established.via.as_ref(),
     });
     session.announce(&connection.identity())?;
     session.run(Box::new(connection))
@@ -71,7 +75,7 @@ pub(super) fn connect<T>(
     options: &TcpConnect,
     session: &mut Session<'_>,
     deadline: Option<Deadline>,
-    connect_to: impl FnOnce(&mut Connector<'_>, &[Vec<SocketAddr>]) -> Result<T, Failure>,
+    connect_to: impl FnOnce(&mut Connector<'_>, &[Vec<Hop>]) -> Result<T, Failure>,
 ) -> Result<T> {
     let connect = &options.connect;
     let is_bounded = options.probing.probe || deadline.is_some();
@@ -80,14 +84,15 @@ pub(super) fn connect<T>(
             .connect_timeout
             .or(is_bounded.then_some(ATTEMPT_TIMEOUT))
             // An attempt without an answer is silence.
-            .or(session.rules.idle_timeout),
+            .or(session.rules.idle_timeout)
+            .or(session.proxy.as_ref().map(|_| PROXY_TIMEOUT)),
         all: session.rules.deadline.into_iter().chain(deadline).min(),
     };
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));
     let deadline = own.into_iter().chain(limits.all).min();
     let source = (connect.source.as_deref(), connect.source_port.as_ref());
     let (source, lists) =
-        session.source_and_targets(Transport::Tcp, source, &options.target.0, deadline)?;
+        session.source_and_hops(Transport::Tcp, source, &options.target.0, deadline)?;
     let signals = session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| {

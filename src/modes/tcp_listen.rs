@@ -35,6 +35,7 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers);
     let access = session.access(Transport::Tcp, &options.access)?;
     let place = place(options, &session, &access)?;
+    session.proxy = options.connect.proxy()?;
     session.local = local_end(options, &session)?;
     let settings = settings(options, access);
     let (socket, reach) = match place {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::session::Session;
 use crate::address::access::Access;
+use crate::address::proxy::Hop;
 use crate::address::{BindAddress, Endpoint, Port, Resolver, Source, Targets};
 use crate::cli::AccessOptions;
 use crate::exit::{Exit, Failure};
@@ -114,15 +115,27 @@ impl Session<'_> {
         targets: &Targets,
         deadline: Option<Deadline>,
     ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
+        let (source, lists) = self.source_and_hops(transport, source, targets, deadline)?;
+        let remotes = |list: Vec<Hop>| list.iter().map(|hop| hop.remote).collect();
+        Ok((source, lists.into_iter().map(remotes).collect()))
+    }
+
+    /// Returns the address to connect from, and the hops from there to each target port.
+    pub(crate) fn source_and_hops(
+        &self,
+        transport: Transport,
+        source: (Option<&str>, Option<&Port>),
+        targets: &Targets,
+        deadline: Option<Deadline>,
+    ) -> Result<(Source, Vec<Vec<Hop>>), Failure> {
         let resolver = self.address.resolver(transport);
-        let name = resolver.queried_name(&targets.host, source.0);
+        let proxy = self.proxy.clone();
+        let name = resolver.queried_name_on_way(&targets.host, proxy.as_ref(), source.0);
         let targets = targets.clone();
         let (host, port) = (source.0.map(str::to_owned), source.1.cloned());
         self.look_up(resolver, name, deadline, move |resolver| {
             let source = resolver.source(host.as_deref(), port.as_ref())?;
-            let lists = resolver.target_lists(&targets)?.into_iter();
-            let lists = lists.map(|list| source.reachable(list));
-            Ok((source, lists.collect::<Result<_, _>>()?))
+            Ok((source, resolver.hops(&targets, proxy.as_ref(), source)?))
         })
     }
 

@@ -17,6 +17,6 @@ pub(crate) use local_end::{
 };
 pub(crate) use observers::{Observers, lines, observe};
 pub(crate) use relay::Route;
-pub(crate) use retry::ATTEMPT_TIMEOUT;
+pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 pub(crate) use session::{Session, Side};
 pub(crate) use traffic::{Payload, Traffic};

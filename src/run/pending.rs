@@ -11,6 +11,7 @@ use super::background::{Background, Deadline};
 use super::relay::Route;
 use super::retry::Retry;
 use crate::address::Source;
+use crate::address::proxy::Hop;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
@@ -25,7 +26,7 @@ use crate::tap::{Conversation, Event, SocketState, Taps};
 const NEXT_LOOK: Duration = Duration::from_millis(10);
 
 /// Addresses of an attempt: where it comes from, and where it may go.
-type Addresses = (Source, Vec<SocketAddr>);
+type Addresses = (Source, Vec<Hop>);
 
 /// Target leg of a relay until there is a connection.
 pub(super) struct Pending {
@@ -164,8 +165,10 @@ impl Pending {
         }
         let step = std::mem::replace(&mut self.step, Step::Pause(Instant::now()));
         if let Step::Race(_, mut race) = step {
-            while let Some(socket) = race.next_unwatched() {
-                self.watch(|poller, token| poller.set(token, socket.as_fd(), Interest::WRITE));
+            while let Some((socket, interest, token)) = race.next_unwatched() {
+                self.watch(|poller, new| {
+                    poller.set(*token.get_or_insert(new), socket.as_fd(), interest)
+                });
             }
             self.step = Step::Race(source, race);
         }
@@ -201,6 +204,7 @@ impl Pending {
             client: self.client(),
             target: Conversation { flow, conn },
             after: winner.after,
+            via: winner.via.as_ref(),
         });
         Ok(connection)
     }
@@ -215,7 +219,7 @@ impl Pending {
 fn look_at(race: &mut Race) {
     let sockets = race.sockets();
     let watched: Vec<_> = sockets
-        .map(|socket| (socket.as_fd(), Interest::WRITE))
+        .map(|(socket, interest)| (socket.as_fd(), interest))
         .collect();
     if watched.is_empty() {
         return;
@@ -288,7 +292,7 @@ impl Link for Pending {
 
     fn close(&mut self, how: Close, _taps: &mut Taps) -> Result<(), Failure> {
         if let (Step::Race(_, race), Close::Reset) = (&self.step, how) {
-            for socket in race.sockets() {
+            for (socket, _) in race.sockets() {
                 // It may be connected by now, and then a FIN would say that this was all.
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }

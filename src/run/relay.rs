@@ -2,12 +2,14 @@
 //! Each client has a connection of its own, made by [`Pending`], and the pump moves bytes between the two.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::pending::Pending;
-use super::retry::ATTEMPT_TIMEOUT;
+use super::retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 use super::session::Session;
-use crate::address::{Endpoint, Port, Resolver, Source};
+use crate::address::proxy::{Hop, Proxy};
+use crate::address::{Endpoint, Port, Resolver, Source, Targets};
 use crate::cli::{
     BufferOptions, ConnectOptions, NetworkOptions, RelayTarget, RetryOptions, SocketOptions,
     TcpOptions,
@@ -19,8 +21,10 @@ use crate::sys::sandbox::Rights;
 
 /// Way to the target, the same for each client.
 pub(crate) struct Route {
-    target: Endpoint,
-    /// The port of the target, and the one to bind to, if there is one.
+    target: Targets,
+    /// The proxy that leads there.
+    proxy: Option<Arc<Proxy>>,
+    /// The port of the target or the proxy, and the one to bind to, if there is one.
     ports: (u16, Option<u16>),
     resolver: Resolver,
     /// Name that a name server may be asked for.
@@ -46,15 +50,21 @@ impl Route {
         let resolver = network.address.resolver(Transport::Tcp);
         let Endpoint { host, port } = &target.endpoint;
         let port = resolver.port(port)?;
+        let proxy = session.proxy.clone();
+        let first = proxy
+            .as_ref()
+            .map(|proxy| resolver.port(&proxy.endpoint.port));
+        let first = first.transpose()?.unwrap_or(port);
         let (source, source_port) = (connect.source.as_deref(), connect.source_port.as_ref());
         let from = source_port.map_or(Ok(0), |port| resolver.port(port))?;
         Ok(Self {
-            name: resolver.queried_name(host, source),
-            target: Endpoint {
+            name: resolver.queried_name_on_way(host, proxy.as_ref(), source),
+            target: Targets::from(Endpoint {
                 host: host.clone(),
                 port: Port::Number(port),
-            },
-            ports: (port, (source.is_some() || from > 0).then_some(from)),
+            }),
+            proxy,
+            ports: (first, (source.is_some() || from > 0).then_some(from)),
             resolver,
             connect: connect.clone(),
             retry: retry.clone(),
@@ -80,20 +90,21 @@ impl Route {
     pub(super) fn limit(&self, is_repeated: bool) -> Option<Duration> {
         let connect = self.connect.connect_timeout;
         let limit = connect.or(is_repeated.then_some(ATTEMPT_TIMEOUT));
-        limit.or(self.idle_timeout)
+        let proxied = self.proxy.as_ref().map(|_| PROXY_TIMEOUT);
+        limit.or(self.idle_timeout).or(proxied)
     }
 
-    /// Returns the look-up of the address to connect from, and of those of the target.
+    /// Returns the look-up of the address to connect from, and of the first hops to the target.
     pub(super) fn addresses(
         &self,
-    ) -> impl FnOnce() -> Result<(Source, Vec<std::net::SocketAddr>), Failure> + Send + use<> {
-        let (resolver, target) = (self.resolver, self.target.clone());
+    ) -> impl FnOnce() -> Result<(Source, Vec<Hop>), Failure> + Send + use<> {
+        let (resolver, target, proxy) = (self.resolver, self.target.clone(), self.proxy.clone());
         let connect = &self.connect;
         let (host, port) = (connect.source.clone(), connect.source_port.clone());
         move || {
             let source = resolver.source(host.as_deref(), port.as_ref())?;
-            let targets = source.reachable(resolver.targets(&target)?)?;
-            Ok((source, targets))
+            let lists = resolver.hops(&target, proxy.as_ref(), source)?;
+            Ok((source, lists.concat()))
         }
     }
 

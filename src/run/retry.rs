@@ -20,6 +20,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Limit for an attempt that has no other: a wait for an answer must not be a wait for one attempt alone.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Limit for a connection through a proxy that has no other: the kernel limits connect(2), but not the answer of a proxy.
+pub(crate) const PROXY_TIMEOUT: Duration = Duration::from_mins(2);
+
 /// State between attempts.
 pub(super) struct Retry {
     options: RetryOptions,

@@ -2,6 +2,7 @@
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use super::local_end::{ClientOutput, LocalEnd};
 use super::observers::Observers;
 use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
+use crate::address::proxy::Proxy;
 use crate::batch::Batch;
 use crate::cli::{AddressOptions, CommonOptions, EndOptions, OnPeerEof, OnStdinEof, Place};
 use crate::local::expect::{Dialogue, Outcome};
@@ -41,6 +43,8 @@ pub(crate) struct Session<'a> {
     pub(crate) taps: &'a mut Taps,
     /// Signals, caught from here on.
     pub(crate) signals: &'a Signals,
+    /// Proxy that leads to the targets.
+    pub(crate) proxy: Option<Arc<Proxy>>,
     /// Limits and choices, for the mode to adjust.
     pub(crate) rules: Rules,
     /// Bytes to send and to expect.
@@ -123,6 +127,7 @@ impl<'a> Session<'a> {
             start: observers.start,
             taps: observers.taps,
             signals: observers.signals,
+            proxy: None,
             rules,
             traffic,
             first_bytes: Batch::default(),

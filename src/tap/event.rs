@@ -71,6 +71,9 @@ pub enum Event<'a> {
         /// The time it took to connect.
         #[serde(rename = "seconds", serialize_with = "seconds")]
         after: Duration,
+        /// The target, if the connection is one to a proxy.
+        #[serde(flatten)]
+        via: Option<&'a Via>,
     },
     /// A probed port that is not open.
     #[serde(skip)]
@@ -83,6 +86,9 @@ pub enum Event<'a> {
         /// The time it took to connect.
         #[serde(rename = "seconds", serialize_with = "seconds")]
         after: Duration,
+        /// The target, if the connection is one to a proxy.
+        #[serde(flatten)]
+        via: Option<&'a Via>,
     },
     /// A client's connection, on its own new socket.
     Accepted(Conversation<'a>),
@@ -96,6 +102,9 @@ pub enum Event<'a> {
         /// The time it took to connect.
         #[serde(rename = "seconds", serialize_with = "seconds")]
         after: Duration,
+        /// The target, if the connection is one to a proxy.
+        #[serde(flatten)]
+        via: Option<&'a Via>,
     },
     /// A client that cannot be relayed: there is no connection to the target.
     NotRelayed {
@@ -246,6 +255,18 @@ pub struct Target {
     #[serde(rename = "proto")]
     pub transport: Transport,
     /// The address.
+    pub remote: Address,
+}
+
+/// The target to which a proxy has connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Via {
+    /// Its host and port, as the proxy gets them.
+    pub target: String,
+    /// The protocol of the proxy.
+    pub proxy: &'static str,
+    /// The address of the proxy.
+    #[serde(skip)]
     pub remote: Address,
 }
 

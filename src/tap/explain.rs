@@ -10,7 +10,7 @@ use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, broken, number, size};
 use super::{
     Call, Console, Conversation, Data, Event, FailedCall, FinalSegment, PerDirection, SocketState,
-    Tap,
+    Tap, Via,
 };
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
@@ -141,8 +141,11 @@ impl Explain {
         }
     }
 
-    fn connected(&mut self, name: impl Display) {
+    fn connected(&mut self, name: impl Display, via: Option<&Via>) {
         self.step("connect()", format!("{name}  the 4-tuple is its name"));
+        if let Some(via) = via {
+            self.step("proxy", format!("{via}  it has connected"));
+        }
         self.step("waiting", BOTH);
     }
 
@@ -225,8 +228,8 @@ impl Tap for Explain {
                 self.step("waiting", "for the answer");
             }
             Event::ConnectFailed { target, error, .. } => self.failed("connect()", target, error),
-            Event::Connected { flow, .. } => self.connected(flow),
-            Event::Relayed { target, .. } => self.connected(target),
+            Event::Connected { flow, via, .. } => self.connected(flow, *via),
+            Event::Relayed { target, via, .. } => self.connected(target, *via),
             Event::Open { flow, .. } => self.step("connect()", format!("{flow}  the port is open")),
             Event::Accepted(name) => {
                 self.step("accept()", format!("{name}  a new socket, same local port"));

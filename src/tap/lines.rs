@@ -12,7 +12,7 @@ use super::phrases::{
     self, Bytes, bound, broken, buffers, child_end, icmp_error, kernel_drop, omitted, size, totals,
     transfer,
 };
-use super::{Conversation, Data, Event, IcmpError, Rejection, SocketState, Tap, Target};
+use super::{Conversation, Data, Event, IcmpError, Rejection, SocketState, Tap, Target, Via};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
 use crate::flow::{Direction, Flow};
@@ -96,17 +96,21 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn connected(&mut self, flow: &Flow) {
+    fn connected(&mut self, flow: &Flow, via: Option<&Via>) {
         for text in std::mem::take(&mut self.failed) {
             self.line("failed", text);
         }
         self.line("connected", flow);
+        if let Some(via) = via {
+            self.line("connected", via);
+        }
     }
 
-    fn open(&mut self, flow: &Flow, after: Duration) {
+    fn open(&mut self, flow: &Flow, after: Duration, via: Option<&Via>) {
         self.failed.clear();
         let millis = after.as_secs_f64() * 1e3;
-        self.line("open", format!("{flow}  connected after {millis:.2} ms"));
+        let name = via.map_or_else(|| flow.to_string(), ToString::to_string);
+        self.line("open", format!("{name}  connected after {millis:.2} ms"));
     }
 
     fn probe_failed(&mut self, failure: &Failure) {
@@ -129,9 +133,12 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn relayed(&mut self, client: Conversation<'_>, target: Conversation<'_>) {
+    fn relayed(&mut self, client: Conversation<'_>, target: Conversation<'_>, via: Option<&Via>) {
         self.failed.clear();
         self.line("relayed", phrases::relayed(client, target));
+        if let Some(via) = via {
+            self.line("relayed", via);
+        }
     }
 
     fn not_relayed(&mut self, client: Conversation<'_>, failure: &Failure) {
@@ -301,11 +308,12 @@ impl<W: Write> Tap for Lines<W> {
             Event::Connecting(target) => self.line("connecting", &target.remote),
             Event::ConnectFailed { target, error, .. } => self.connect_failed(target, error),
             Event::Retrying { failure, left } => self.retrying(failure, *left),
-            Event::Open { flow, after } => self.open(flow, *after),
+            Event::Open { flow, after, via } => self.open(flow, *after, *via),
             Event::ProbeFailed(failure) => self.probe_failed(failure),
-            Event::Connected { flow, .. } => self.connected(flow),
+            Event::Connected { flow, via, .. } => self.connected(flow, *via),
             Event::Accepted(name) => self.line("accepted", name),
-            Event::Relayed { client, target, .. } => self.relayed(*client, *target),
+            #[rustfmt::skip]
+            Event::Relayed { client, target, via, .. } => self.relayed(*client, *target, *via),
             Event::NotRelayed { client, failure } => self.not_relayed(*client, failure),
             Event::Data(data) => self.data(data),
             Event::HalfClosed(name) => {
@@ -497,6 +505,7 @@ closed     tcp 127.0.0.1:9000 <-> 127.0.0.1:50312  #1  in 12 B, out 0 B, 0.00 s
         let connected = Event::Connected {
             flow: flow(Transport::Tcp),
             after: std::time::Duration::ZERO,
+            via: None,
         };
         let text = report(Detail::Events, &[failed(), connected]);
         assert!(

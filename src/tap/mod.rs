@@ -22,7 +22,7 @@ pub mod stats;
 pub use console::Console;
 pub use event::{
     Call, ChildEnd, Conversation, Data, Event, FailedCall, IcmpError, KernelDrop, Reach, Rejection,
-    Target, Transfer,
+    Target, Transfer, Via,
 };
 pub use sink::{Backlog, Content, Sink, UsedFiles};
 pub use state::{Count, FinalSegment, Meter, PerDirection, SocketState};

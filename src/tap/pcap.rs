@@ -222,7 +222,7 @@ fn tcp_header(
 impl Tap for Pcap {
     fn event(&mut self, event: &Event<'_>, time: SystemTime) {
         match *event {
-            Event::Connected { flow, after } => {
+            Event::Connected { flow, after, .. } => {
                 let called = time.checked_sub(after).unwrap_or(time);
                 self.handshake(flow, Direction::Outgoing, None, [called, time]);
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     ChildEnd, Conversation, Count, Data, IcmpError, KernelDrop, Reach, SocketState, Target,
-    Transfer,
+    Transfer, Via,
 };
 use crate::batch::Shape;
 use crate::exit::describe_status;
@@ -36,6 +36,12 @@ pub(super) fn broken(name: Conversation<'_>) -> String {
 impl Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.transport, self.remote)
+    }
+}
+
+impl Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} {}", self.target, self.proxy, self.remote)
     }
 }
 

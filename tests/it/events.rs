@@ -17,7 +17,7 @@ use tuplecat::flow::{ConnId, Direction, Flow, Identity, Leg, Transport};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::{
     ChildEnd, Console, Conversation, Count, Data, Event, IcmpError, KernelDrop, Reach, Rejection,
-    Sink, SocketState, Tap, Target, Transfer, UsedFiles,
+    Sink, SocketState, Tap, Target, Transfer, UsedFiles, Via,
 };
 
 use crate::common::*;
@@ -244,6 +244,7 @@ fn stream_events(tap: &mut dyn Tap) {
     let (flow, after) = (&flow(Transport::Tcp), Duration::from_micros(7));
     let socket = &socket(Transport::Tcp);
     let target = Target { transport: Transport::Tcp, remote: flow.remote.clone() };
+    let via = Via { target: "localhost:9".to_owned(), proxy: "socks5h", remote: flow.remote.clone() };
     let name = Conversation { flow, conn: Some(1.into()) };
     let leg = |leg| Conversation { flow, conn: Some(ConnId { number: 1, leg: Some(leg) }) };
     let client = leg(Leg::Client);
@@ -259,10 +260,13 @@ fn stream_events(tap: &mut dyn Tap) {
         Event::Connecting(target.clone()),
         Event::ConnectFailed { target, error: &refused, after },
         Event::Retrying { failure: &Failure::new(Exit::Refused, "cannot connect"), left: after },
-        Event::Open { flow, after },
-        Event::Connected { flow, after },
+        Event::Open { flow, after, via: None },
+        Event::Open { flow, after, via: Some(&via) },
+        Event::Connected { flow, after, via: None },
+        Event::Connected { flow, after, via: Some(&via) },
         Event::Accepted(name),
-        Event::Relayed { client, target: leg(Leg::Target), after },
+        Event::Relayed { client, target: leg(Leg::Target), after, via: None },
+        Event::Relayed { client, target: leg(Leg::Target), after, via: Some(&via) },
         Event::NotRelayed { client, failure: &Failure::new(Exit::Refused, "cannot connect") },
         Event::Rejected { flow, datagrams: None, reason: Rejection::OverLimit },
         Event::HalfClosed(name),

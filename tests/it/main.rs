@@ -43,6 +43,7 @@ mod peers;
 mod policies;
 mod probe;
 mod properties;
+mod proxies;
 mod recipes;
 mod recipes_datagrams;
 mod relay;

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use crate::address::proxy::Hop;
 use crate::exit::{Exit, Failure};
 use crate::sys::signals::Request;
 use crate::sys::wait::{Interest, Wakeup, wait};
-use crate::tap::{Event, Taps};
+use crate::tap::{Event, Taps, Via};
 
 mod race;
 
@@ -31,6 +32,8 @@ pub struct Established {
     pub in_syn: usize,
     /// Reset that came meanwhile, which a socket reports only once. What had come before it can still be read.
     pub reset: Option<io::Error>,
+    /// The target, if a proxy has answered.
+    pub via: Option<Via>,
 }
 
 /// Time limits of connecting.
@@ -53,11 +56,11 @@ impl Limits {
 /// Makes the non-blocking socket for an address.
 pub type Open<'a> = dyn FnMut(SocketAddr, &mut Taps) -> Result<Socket, Failure> + 'a;
 
-/// Takes the result for one list of addresses; a break ends all races.
+/// Takes the result for one list of hops; a break ends all races.
 pub type Done<'a> =
     dyn FnMut(usize, Result<Established, Failure>, &mut Taps) -> ControlFlow<()> + 'a;
 
-/// Connects to addresses.
+/// Connects to addresses, and through a proxy to what is behind it.
 ///
 /// Each attempt reports [`Event::Connecting`], and [`Event::ConnectFailed`] if it fails. The caller reports the winner.
 pub struct Connector<'a> {
@@ -83,27 +86,27 @@ pub struct Interrupt<'a> {
 }
 
 impl Connector<'_> {
-    /// Connects to the first of `addresses` that answers.
+    /// Connects by the first of `hops` that leads to the target.
     ///
     /// Errors: the status is that of the failures if they agree. If not, the most telling decides: the deadline, then refused.
-    pub fn connect(&mut self, addresses: &[SocketAddr]) -> Result<Established, Failure> {
+    pub fn connect(&mut self, hops: &[Hop]) -> Result<Established, Failure> {
         let mut result = None;
         let mut keep = |_, ended, _: &mut Taps| {
             result = Some(ended);
             ControlFlow::Continue(())
         };
-        self.connect_each(&[addresses.to_vec()], 1, &mut keep)?;
+        self.connect_each(&[hops.to_vec()], 1, &mut keep)?;
         match result {
             Some(ended) => ended,
             None => Err(Failure::new(Exit::Failed, "the race has no result")),
         }
     }
 
-    /// Runs a race for each list of addresses, `most` of them at once. Each result goes to `done` as it comes, with the index of its
+    /// Runs a race for each list of hops, `most` of them at once. Each result goes to `done` as it comes, with the index of its
     /// list.
     pub fn connect_each(
         &mut self,
-        lists: &[Vec<SocketAddr>],
+        lists: &[Vec<Hop>],
         most: usize,
         done: &mut Done<'_>,
     ) -> Result<(), Failure> {
@@ -112,9 +115,11 @@ impl Connector<'_> {
         loop {
             let now = Instant::now();
             let room = most.max(1) - running.len();
-            running.extend(waiting.by_ref().take(room).map(|(number, addresses)| {
-                (number, Race::new(addresses, self.limits.for_race(now), now))
-            }));
+            running.extend(
+                waiting.by_ref().take(room).map(|(number, hops)| {
+                    (number, Race::new(hops, self.limits.for_race(now), now))
+                }),
+            );
             let before = running.len();
             for (number, mut race) in std::mem::take(&mut running) {
                 let Some(ended) = race.advance(now, (self.open, self.first), self.taps) else {
@@ -138,7 +143,7 @@ impl Connector<'_> {
     fn wait(&mut self, races: &mut [(usize, Race)]) -> Result<(), Failure> {
         let sockets = races.iter().flat_map(|(_, race)| race.sockets());
         let mut watched: Vec<_> = sockets
-            .map(|socket| (socket.as_fd(), Interest::WRITE))
+            .map(|(socket, interest)| (socket.as_fd(), interest))
             .collect();
         let interrupt = self.interrupt;
         watched.extend(interrupt.map(|interrupt| (interrupt.wake, Interest::READ)));
@@ -220,7 +225,8 @@ mod tests {
             interrupt,
             taps: &mut taps,
         };
-        let result = connector.connect(addresses);
+        let hops: Vec<Hop> = addresses.iter().map(|&to| to.into()).collect();
+        let result = connector.connect(&hops);
         (result, record.0.take())
     }
 
@@ -394,7 +400,7 @@ mod tests {
             interrupt: None,
             taps: &mut Taps::default(),
         };
-        let result = connector.connect(&[own]);
+        let result = connector.connect(&[own.into()]);
         let message = format!("cannot connect to {own}: connection refused");
         assert_eq!(result.unwrap_err(), Failure::new(Exit::Refused, message));
     }
@@ -410,7 +416,7 @@ mod tests {
             interrupt: None,
             taps: &mut Taps::default(),
         };
-        let result = connector.connect(&[good, good]);
+        let result = connector.connect(&[good.into(), good.into()]);
         assert_eq!(result.unwrap_err(), refuse);
     }
 
@@ -420,6 +426,7 @@ mod tests {
         let (_listener, good) = listener();
         let (_closed, bad) = closed();
         let lists = [vec![silent], vec![bad], vec![good], vec![bad, good]];
+        let lists = lists.map(|list| list.into_iter().map(Hop::from).collect::<Vec<_>>());
         let mut taps = Taps::default();
         let mut connector = Connector {
             open: &mut |remote, _| Ok(open(remote)),

@@ -11,8 +11,11 @@ use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use super::{Established, Open};
+use crate::address::proxy::Hop;
 use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
 use crate::flow::{Flow, Identity, Transport};
+use crate::link::proxy::Handshake;
+use crate::sys::wait::Interest;
 use crate::tap::{Event, SocketState, Taps, Target};
 
 /// Time between the starts of two attempts (RFC 8305, section 5).
@@ -20,7 +23,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Attempts to connect, of which the first to succeed wins.
 pub struct Race {
-    waiting: VecDeque<SocketAddr>,
+    waiting: VecDeque<Hop>,
     running: Vec<Attempt>,
     failures: Vec<Failure>,
     /// Time at which the next attempt may start.
@@ -31,28 +34,52 @@ pub struct Race {
 
 struct Attempt {
     socket: Socket,
-    remote: SocketAddr,
+    hop: Hop,
     began: Instant,
     /// Bytes that went with the SYN.
     in_syn: usize,
-    /// True once its socket is writable: connected, or failed.
+    /// True once its socket is ready: connected, or failed, or the proxy has answered.
     is_ready: bool,
-    /// True once [`Race::next_unwatched`] has returned its socket.
-    is_watched: bool,
+    /// Interest with which [`Race::next_unwatched`] has returned its socket.
+    watched: Interest,
+    /// Token of the socket in the set of the caller.
+    token: Option<usize>,
+    /// The handshake with the proxy, once there is a connection to it.
+    handshake: Option<Handshake>,
+    /// Reset of the connection, if it has come already.
+    reset: Option<io::Error>,
 }
 
 impl Attempt {
-    fn established(self, reset: Option<io::Error>) -> Established {
+    fn established(self) -> Established {
         Established {
             after: self.began.elapsed(),
             in_syn: self.in_syn,
-            reset,
+            reset: self.reset,
             socket: self.socket,
-            remote: self.remote,
+            remote: self.hop.remote,
+            via: self.hop.tunnel.map(|tunnel| tunnel.via),
         }
     }
 
-    /// Returns the result of a finished attempt: a connection, and the reset that has come since, if any.
+    /// Goes on with a socket that is ready; returns true once there is a connection to the target.
+    fn advance(&mut self) -> io::Result<bool> {
+        self.reset = self.outcome()?;
+        let Some(tunnel) = &self.hop.tunnel else {
+            return Ok(true);
+        };
+        let handshake = match self.handshake.take() {
+            None => Handshake::new(tunnel.clone())?,
+            Some(handshake) => handshake,
+        };
+        let is_open = self.handshake.insert(handshake).advance(&self.socket)?;
+        match self.reset.take_if(|_| !is_open) {
+            Some(reset) => Err(reset),
+            None => Ok(is_open),
+        }
+    }
+
+    /// Returns the result of connect(2): a connection, and the reset that has come since, if any.
     fn outcome(&self) -> io::Result<Option<io::Error>> {
         match self.socket.take_error()? {
             Some(error) if is_of_a_connection(&error) => return Ok(Some(error)),
@@ -60,7 +87,7 @@ impl Attempt {
             None => {}
         }
         let local = self.socket.local_addr()?.as_socket();
-        if local == Some(self.remote) {
+        if local == Some(self.hop.remote) {
             // The kernel has chosen the target's port by chance, and the socket is connected to itself (simultaneous open,
             // RFC 9293, 3.5): nothing listens there.
             return Err(Errno::CONNREFUSED.into());
@@ -70,22 +97,39 @@ impl Attempt {
 }
 
 impl Attempt {
+    /// Returns what it waits for.
+    fn interest(&self) -> Interest {
+        let handshake = self.handshake.as_ref();
+        handshake.map_or(Interest::WRITE, Handshake::interest)
+    }
+
+    /// Returns the act that may fail: to connect to the target, to its proxy, or through the proxy.
+    fn act(&self) -> String {
+        match &self.hop.tunnel {
+            Some(tunnel) if self.handshake.is_some() => {
+                format!("cannot connect to {}", tunnel.via)
+            }
+            _ => act(&self.hop),
+        }
+    }
+
     /// Returns the reason if the kernel had no 4-tuple for the connection (`EADDRNOTAVAIL`, connect(2)).
     fn lacks_name(&self, error: &io::Error) -> Option<io::Error> {
+        let remote = self.hop.remote;
         if error.kind() != ErrorKind::AddrNotAvailable {
             return None;
         }
         let mut local = self.socket.local_addr().ok()?.as_socket()?;
         // A connected datagram socket has the address that the route gives, and sends nothing. Without one, the error is that.
-        let probe = Socket::new(Domain::for_address(self.remote), Type::DGRAM, None).ok()?;
-        probe.connect(&self.remote.into()).ok()?;
+        let probe = Socket::new(Domain::for_address(remote), Type::DGRAM, None).ok()?;
+        probe.connect(&remote.into()).ok()?;
         let text = if local.port() == 0 {
             NO_FREE_PORT.to_owned()
         } else {
             if local.ip().is_unspecified() {
                 local.set_ip(probe.local_addr().ok()?.as_socket()?.ip());
             }
-            let flow = Flow::new(Transport::Tcp, local.into(), self.remote.into());
+            let flow = Flow::new(Transport::Tcp, local.into(), remote.into());
             format!("this 4-tuple exists already, open or in TIME-WAIT: {flow}")
         };
         Some(io::Error::new(ErrorKind::AddrNotAvailable, text))
@@ -93,14 +137,10 @@ impl Attempt {
 }
 
 impl Race {
-    /// Makes a race to any of `addresses` that begins at `now`.
-    pub fn new(
-        addresses: &[SocketAddr],
-        deadline: Option<(Instant, Duration)>,
-        now: Instant,
-    ) -> Self {
+    /// Makes a race by any of `hops` that begins at `now`.
+    pub fn new(hops: &[Hop], deadline: Option<(Instant, Duration)>, now: Instant) -> Self {
         Self {
-            waiting: addresses.iter().copied().collect(),
+            waiting: hops.iter().cloned().collect(),
             running: Vec::new(),
             failures: Vec::new(),
             next_start: now,
@@ -108,17 +148,25 @@ impl Race {
         }
     }
 
-    /// Returns the sockets of attempts under way. Each is writable when its attempt has finished.
-    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.running.iter().map(|attempt| &attempt.socket)
+    /// Returns the sockets of attempts under way, each with what it waits for.
+    pub fn sockets(&self) -> impl Iterator<Item = (&Socket, Interest)> {
+        let running = self.running.iter();
+        running.map(|attempt| (&attempt.socket, attempt.interest()))
     }
 
-    /// Returns a socket that this function has not returned before.
-    pub fn next_unwatched(&mut self) -> Option<&Socket> {
+    /// Returns true if another attempt may join those that run. One that has found its proxy holds it back: the way from there on may
+    /// take long, and the target would see two connections.
+    fn may_start(&self) -> bool {
+        let mut running = self.running.iter();
+        running.all(|attempt| attempt.handshake.is_none()) && !self.waiting.is_empty()
+    }
+
+    /// Returns a socket that this function has not returned with its present interest, and the place for its token.
+    pub fn next_unwatched(&mut self) -> Option<(&Socket, Interest, &mut Option<usize>)> {
         let mut attempts = self.running.iter_mut();
-        let attempt = attempts.find(|attempt| !attempt.is_watched)?;
-        attempt.is_watched = true;
-        Some(&attempt.socket)
+        let attempt = attempts.find(|attempt| attempt.watched != attempt.interest())?;
+        attempt.watched = attempt.interest();
+        Some((&attempt.socket, attempt.watched, &mut attempt.token))
     }
 
     /// Returns the rows of these sockets for the table of sockets.
@@ -128,7 +176,7 @@ impl Race {
             let local = local.and_then(|local| local.as_socket());
             let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
             let local = local.unwrap_or(unknown).into();
-            let flow = Flow::new(Transport::Tcp, local, attempt.remote.into());
+            let flow = Flow::new(Transport::Tcp, local, attempt.hop.remote.into());
             SocketState {
                 state: "connecting",
                 ..SocketState::new(Identity::Pair(flow), attempt.began)
@@ -138,7 +186,7 @@ impl Race {
 
     /// Returns the time at which there is something to do although no attempt has finished.
     pub fn wake(&self) -> Option<Instant> {
-        let next_start = (!self.waiting.is_empty()).then_some(self.next_start);
+        let next_start = self.may_start().then_some(self.next_start);
         let deadline = self.deadline.map(|(deadline, _)| deadline);
         deadline.into_iter().chain(next_start).min()
     }
@@ -165,9 +213,10 @@ impl Race {
                 return Some(Err(self.time_out(limit, taps)));
             }
             if (self.running.is_empty() || self.next_start <= now)
-                && let Some(remote) = self.waiting.pop_front()
+                && self.may_start()
+                && let Some(hop) = self.waiting.pop_front()
             {
-                let is_started = self.start(remote, (open, first), taps);
+                let is_started = self.start(hop, (open, first), taps);
                 self.next_start = if is_started { now + ATTEMPT_DELAY } else { now };
             } else if self.running.is_empty() {
                 return Some(Err(self.verdict()));
@@ -182,7 +231,7 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
-                target: target(attempt.remote),
+                target: target(attempt.hop.remote),
                 error: &io::Error::new(ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
@@ -191,12 +240,10 @@ impl Race {
     }
 
     /// Starts an attempt; returns false if it has failed already.
-    fn start(
-        &mut self,
-        remote: SocketAddr,
-        (open, first): (&mut Open<'_>, &[u8]),
-        taps: &mut Taps,
-    ) -> bool {
+    fn start(&mut self, hop: Hop, (open, first): (&mut Open<'_>, &[u8]), taps: &mut Taps) -> bool {
+        let remote = hop.remote;
+        // The first bytes on the way to a proxy are not for the target.
+        let first = if hop.tunnel.is_some() { &[] } else { first };
         let socket = match open(remote, taps) {
             Ok(socket) => socket,
             Err(failure) => {
@@ -207,11 +254,14 @@ impl Race {
         taps.emit(&Event::Connecting(target(remote)));
         let mut attempt = Attempt {
             socket,
-            remote,
+            hop,
             began: Instant::now(),
             in_syn: 0,
             is_ready: false,
-            is_watched: false,
+            watched: Interest::default(),
+            token: None,
+            handshake: None,
+            reset: None,
         };
         let started = attempt.socket.connect(&remote.into());
         // With a cookie of the peer nothing is sent yet (TCP_FASTOPEN_CONNECT, tcp(7)): the SYN goes now, empty where `first` is.
@@ -230,13 +280,17 @@ impl Race {
     /// Takes out the attempts that have finished. The first connection wins; after a failure the next attempt may start at once.
     fn take_finished(&mut self, now: Instant, taps: &mut Taps) -> Option<Established> {
         let mut winner = None;
-        for attempt in std::mem::take(&mut self.running) {
+        for mut attempt in std::mem::take(&mut self.running) {
             if !attempt.is_ready || winner.is_some() {
                 self.running.push(attempt);
                 continue;
             }
-            match attempt.outcome() {
-                Ok(reset) => winner = Some(attempt.established(reset)),
+            match attempt.advance() {
+                Ok(true) => winner = Some(attempt.established()),
+                Ok(false) => {
+                    attempt.is_ready = false;
+                    self.running.push(attempt);
+                }
                 Err(error) => {
                     self.fail(&attempt, &error, taps);
                     self.next_start = now;
@@ -247,7 +301,7 @@ impl Race {
     }
 
     fn fail(&mut self, attempt: &Attempt, error: &io::Error, taps: &mut Taps) {
-        let remote = attempt.remote;
+        let remote = attempt.hop.remote;
         let no_name = attempt.lacks_name(error);
         let error = no_name.as_ref().unwrap_or(error);
         taps.emit(&Event::ConnectFailed {
@@ -255,7 +309,7 @@ impl Race {
             error,
             after: attempt.began.elapsed(),
         });
-        let text = format!("cannot connect to {remote}: {}", describe_at(error, remote));
+        let text = format!("{}: {}", attempt.act(), describe_at(error, remote));
         let exit = no_name.as_ref().map_or(error.into(), |_| Exit::CannotBind);
         self.failures.push(Failure::new(exit, text));
     }
@@ -264,16 +318,15 @@ impl Race {
     fn time_out(&mut self, limit: Duration, taps: &mut Taps) -> Failure {
         let limit = limit.as_secs_f64();
         for attempt in std::mem::take(&mut self.running) {
-            let remote = attempt.remote;
             taps.emit(&Event::ConnectFailed {
-                target: target(remote),
+                target: target(attempt.hop.remote),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),
             });
-            self.note_time_out(remote, format_args!("timed out after {limit} s"));
+            self.note_time_out(&attempt.act(), format_args!("timed out after {limit} s"));
         }
-        for remote in std::mem::take(&mut self.waiting) {
-            self.note_time_out(remote, format_args!("not tried within {limit} s"));
+        for hop in std::mem::take(&mut self.waiting) {
+            self.note_time_out(&act(&hop), format_args!("not tried within {limit} s"));
         }
         Failure {
             exit: Exit::TimedOut,
@@ -281,8 +334,8 @@ impl Race {
         }
     }
 
-    fn note_time_out(&mut self, remote: SocketAddr, reason: fmt::Arguments<'_>) {
-        let text = format!("cannot connect to {remote}: {reason}");
+    fn note_time_out(&mut self, act: &str, reason: fmt::Arguments<'_>) {
+        let text = format!("{act}: {reason}");
         self.failures.push(Failure::new(Exit::TimedOut, text));
     }
 
@@ -313,6 +366,14 @@ fn is_of_a_connection(error: &io::Error) -> bool {
 fn is_under_way(error: &io::Error) -> bool {
     let error = Errno::from_io_error(error);
     matches!(error, Some(Errno::INPROGRESS | Errno::INTR))
+}
+
+fn act(hop: &Hop) -> String {
+    let remote = hop.remote;
+    match &hop.tunnel {
+        None => format!("cannot connect to {remote}"),
+        Some(tunnel) => format!("cannot connect to {}: proxy {remote}", tunnel.via.target),
+    }
 }
 
 fn target(remote: SocketAddr) -> Target {
