@@ -11,11 +11,12 @@ use super::values;
 use crate::escape::Escaped;
 
 /// Options of nc and ncat that no mode has, with their equivalents.
-const NETCAT: [(&str, &str); 8] = [
+const NETCAT: [(&str, &str); 9] = [
     ("-l", "use tcp-listen or udp-bind"),
     ("-p", "write PORT alone to listen, --source-port to connect"),
     ("-u", "use udp-bind or udp-sendto"),
     ("-w", "use --connect-timeout, --idle-timeout or --timeout"),
+    ("-X", "use --proxy"),
     ("-z", "use tcp-connect --probe"),
     ("-N", "leave it out: TCP sends a FIN at the end of input"),
     ("-e", "use --exec"),

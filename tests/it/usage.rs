@@ -32,6 +32,7 @@ fn options_of_nc_have_equivalents() {
             "use --connect-timeout, --idle-timeout",
         ),
         ("udp-sendto -z ::1 9", "use tcp-connect --probe"),
+        ("tcp-connect -X 5 ::1 9", "use --proxy"),
         (
             "tcp-connect -N ::1 9",
             "TCP sends a FIN at the end of input",

@@ -181,12 +181,17 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::thread;
     use std::time::SystemTime;
 
     use pretty_assertions::assert_eq;
     use socket2::{Domain, Type};
 
     use super::*;
+    use crate::address::proxy::Proxy;
+    use crate::address::{Family, Host, Names, Resolver, Source, Targets};
+    use crate::flow::Transport;
     use crate::tap::Tap;
 
     /// Events as texts.
@@ -387,6 +392,51 @@ mod tests {
             events[1].contains("connecting") && events.len() == 2,
             "{events:?}"
         );
+    }
+
+    #[test]
+    fn a_proxy_gets_one_target_at_a_time() {
+        let (listener, at) = listener();
+        let proxy: Proxy = format!("socks4://{at}").parse().unwrap();
+        let (host, port) = (Host::Named("127.0.0.1".to_owned()), "1-2".parse().unwrap());
+        let targets = Targets { host, ports: port };
+        let resolver = Resolver {
+            family: Family::Any,
+            names: Names::Refused,
+            transport: Transport::Tcp,
+        };
+        let lists = resolver.hops(&targets, Some(&Arc::new(proxy)), Source::Any);
+        let hops = lists.unwrap().concat();
+        let server = thread::spawn(move || {
+            let mut request = [0; 9];
+            let (mut first, _) = listener.accept().unwrap();
+            first.read_exact(&mut request).unwrap();
+            assert_eq!(request[3], 1);
+            // Longer than the time between two attempts.
+            let listener = Socket::from(listener);
+            let time = Some(Duration::from_millis(400));
+            listener.set_read_timeout(time).unwrap();
+            assert!(listener.accept().is_err());
+            first.write_all(&[0, 91, 0, 0, 0, 0, 0, 0]).unwrap();
+            listener.set_read_timeout(Some(LONG)).unwrap();
+            let (mut second, _) = listener.accept().unwrap();
+            second.read_exact(&mut request).unwrap();
+            assert_eq!(request[3], 2);
+            second.write_all(&[0, 90, 0, 0, 0, 0, 0, 0]).unwrap();
+        });
+        let mut connector = Connector {
+            open: &mut |remote, _| Ok(open(remote)),
+            first: &[],
+            limits: within(LONG),
+            interrupt: None,
+            taps: &mut Taps::default(),
+        };
+        let winner = connector.connect(&hops).unwrap();
+        assert_eq!(
+            (winner.remote, winner.via.unwrap().target.as_str()),
+            (at, "127.0.0.1:2")
+        );
+        server.join().unwrap();
     }
 
     #[test]
