@@ -96,12 +96,15 @@ impl Resolver {
     }
 
     /// Returns all addresses of a target, in the order in which to try them: as getaddrinfo sorts them (RFC 6724), with the
-    /// families interleaved (RFC 8305, section 4).
+    /// families interleaved (RFC 8305, section 4). Over UDP the first has to be the one that the other side binds.
     ///
     /// Errors: [`Exit::Unresolved`], here and below.
     pub fn targets(self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Failure> {
         let port = self.port(&endpoint.port)?;
         let ips = match &endpoint.host {
+            Host::Named(host) if self.transport == Transport::Udp => {
+                bound_first(self.host(host, port)?)
+            }
             Host::Named(host) => self.host(host, port)?,
             Host::Unstated | Host::Every => vec![self.loopback(port)],
         };
@@ -133,7 +136,7 @@ impl Resolver {
         let addresses = match &endpoint.host {
             Host::Unstated => vec![self.loopback(port)],
             Host::Every => vec![self.every(port)],
-            Host::Named(host) => self.host(host, port)?,
+            Host::Named(host) => bound_first(self.host(host, port)?),
         };
         let bound = addresses.into_iter().map(|address| BindAddress {
             address,
@@ -315,6 +318,15 @@ impl Resolver {
         };
         text.to_owned()
     }
+}
+
+/// Puts 127.0.0.1 before `::1` if these are the addresses of a name of this machine. Without it, `localhost` is bound as `::1` by one
+/// program, and sent to as 127.0.0.1 by the next.
+fn bound_first(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if addresses.iter().all(|address| address.ip().is_loopback()) {
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+    }
+    addresses
 }
 
 /// Returns the index of an interface, which `zone` names or is.

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 
-use super::udp_sendto;
 use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::cli::{BindPoint, ReplyTo, UdpBind};
@@ -138,9 +137,9 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
     };
     let source = (None, None);
     let (_, lists) = session.source_and_targets(Transport::Udp, source, &endpoint.into(), None)?;
-    let mut targets = lists.concat();
-    targets.retain(|target| place.reaches(*target));
-    let target = udp_sendto::choose(&targets).map_err(|_| {
+    let mut targets = lists.concat().into_iter();
+    let target = targets.find(|target| place.reaches(*target));
+    let target = target.ok_or_else(|| {
         let text = "--reply-to: the socket and that address have no address family in common";
         Failure::new(Exit::CannotBind, text)
     })?;

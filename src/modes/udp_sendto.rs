@@ -73,18 +73,9 @@ fn look_up(
     let source = (sendto.source.as_deref(), sendto.source_port.as_ref());
     let targets = options.target.0.clone().into();
     let (source, lists) = session.source_and_targets(Transport::Udp, source, &targets, deadline)?;
-    Ok((source, choose(&lists.concat())?))
-}
-
-/// Returns the address to send to.
-///
-/// A name for this machine may have one in both families. The choice is the one that `udp-bind` binds by default: without a
-/// connection there is no way to find out before the first datagram.
-pub(super) fn choose(targets: &[SocketAddr]) -> Result<SocketAddr, Failure> {
-    let is_local = targets.iter().all(|target| target.ip().is_loopback());
-    let v4 = targets.iter().find(|target| is_local && target.is_ipv4());
-    let chosen = v4.or(targets.first()).copied();
-    chosen.ok_or_else(|| Failure::new(Exit::Unresolved, "the name has no address"))
+    let target = lists.concat().first().copied();
+    let target = target.ok_or_else(|| Failure::new(Exit::Unresolved, "the name has no address"))?;
+    Ok((source, target))
 }
 
 /// Sends everything once, and waits for what comes back.

@@ -174,6 +174,31 @@ fn a_datagram_to_this_machine_reaches_udp_bind() {
     assert_eq!(server.wait().exits(0).text(), "x");
 }
 
+/// A name of this machine in both families means 127.0.0.1 on either side.
+#[test]
+fn a_name_of_this_machine_is_bound_as_others_reach_it() {
+    for mode in ["tcp-listen", "udp-bind"] {
+        for (words, ip) in [
+            ("", IpAddr::from(Ipv4Addr::LOCALHOST)),
+            ("-6", Ipv6Addr::LOCALHOST.into()),
+        ] {
+            let Some((_, launch)) = to_twins(&format!("{mode} {words} twins 0 --timeout 0.1"))
+            else {
+                return;
+            };
+            let done = launch.run().exits(6);
+            let word = if mode == "tcp-listen" {
+                "listening"
+            } else {
+                "bound"
+            };
+            let address = SocketAddr::new(ip, 0).to_string();
+            let host = address.strip_suffix('0').unwrap();
+            assert!(done.line(word).contains(host), "{}", done.err);
+        }
+    }
+}
+
 /// Creates a network with an address that drops everything: there is no machine behind the bridge.
 const BLACK_HOLE: &str = "\
     ip link set lo up
