@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
+use crate::sys::errno::words;
 use crate::sys::inherited::{BlockingWriter, Inherited, was_closed};
 use crate::sys::wait::{Interest, Wakeup, wait};
 
@@ -166,15 +167,17 @@ impl From<Failure> for io::Error {
 
 /// Returns the text of an I/O error as this program prints it: lower case, no error number.
 pub fn describe(error: &io::Error) -> String {
+    if let Some(words) = words(error) {
+        return words;
+    }
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
     match letters.next() {
         // Keep acronyms such as "EOF" as they are.
         Some(first) if letters.clone().next().is_some_and(char::is_lowercase) => {
             first.to_lowercase().chain(letters).collect()
         }
-        _ => text.to_owned(),
+        _ => text,
     }
 }
 

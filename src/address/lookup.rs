@@ -307,6 +307,7 @@ impl Resolver {
             (LookupErrorKind::Again, ..) => {
                 "temporary failure in name resolution (no answer from a name server)"
             }
+            (LookupErrorKind::Fail, ..) => "non-recoverable failure in name resolution",
             (LookupErrorKind::NoName, Names::Refused, _) => {
                 "not a numeric address, but -n is given"
             }

@@ -64,7 +64,7 @@ pub(crate) fn receiving(
     let bound = first_bound(Transport::Udp, addresses, prepare, |_, _, _| Ok(()), taps);
     bound.map_err(|mut failure| {
         let is_alone = !groups.join.is_empty() && !network.reuse_port;
-        if is_alone && failure.message.ends_with("address already in use") {
+        if is_alone && failure.message.ends_with("address in use") {
             failure.message += " (--reuse-port shares the port of a group)";
         }
         failure
@@ -350,7 +350,7 @@ mod tests {
             listen(&again, "").map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
-                format!("cannot listen on {taken}: address already in use")
+                format!("cannot listen on {taken}: address in use")
             ))
         );
 
@@ -360,7 +360,7 @@ mod tests {
             receive(&[at(&taken.to_string())]).map(|_| ()),
             Err(Failure::new(
                 Exit::CannotBind,
-                format!("cannot bind udp {taken}: address already in use")
+                format!("cannot bind udp {taken}: address in use")
             ))
         );
     }

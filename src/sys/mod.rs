@@ -1,8 +1,9 @@
-//! Calls of the operating system: waiting, signals, inherited descriptors, socket options, the sandbox, moves without a copy.
+//! Calls of the operating system: the words of their errors, waiting, signals, inherited descriptors, socket options, the sandbox, moves without a copy.
 //! All `unsafe` code and every condition on the platform is in this folder; the rest of the program is portable.
 
 #![allow(unsafe_code)]
 
+pub mod errno;
 pub mod inherited;
 pub mod sandbox;
 pub mod signals;

@@ -160,7 +160,7 @@ both! {
             let holder = listens(transport).arg(first).arg("0").start();
             let port = holder.ready().port();
             let done = listens(transport).arg(second).arg(port.to_string()).run().exits(4);
-            let reason = format!("{second}:{port}: address already in use");
+            let reason = format!("{second}:{port}: address in use");
             assert!(done.errors().ends_with(&reason), "{}", done.err);
         }
     }

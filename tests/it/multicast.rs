@@ -68,7 +68,7 @@ fn a_group_is_shared_with_other_programs() {
     // Without `--reuse-port` nothing is shared.
     let (_taken, address) = datagrams_at("239.77.7.1:0".parse().unwrap());
     let server = tuplecat("udp-bind --join 239.77.7.1%lo").arg(address.port().to_string());
-    let reason = "address already in use (--reuse-port shares the port of a group)";
+    let reason = "address in use (--reuse-port shares the port of a group)";
     server
         .run()
         .fails(4, &format!("cannot bind udp {address}: {reason}"));

@@ -110,7 +110,7 @@ both! {
         let done = waits(transport, "").to(address).run().exits(4);
         assert!(done.errors().starts_with(&format!("cannot {act} ")), "{}", done.err);
         assert!(done.errors().contains(&address.to_string()), "{}", done.err);
-        assert!(done.errors().ends_with("address already in use"), "{}", done.err);
+        assert!(done.errors().ends_with("address in use"), "{}", done.err);
         let other = match transport {
             Transport::Tcp => Transport::Udp,
             _ => Transport::Tcp,
