@@ -152,6 +152,25 @@ impl Batch {
         });
     }
 
+    /// Adds copies of runs of another batch at the end.
+    pub fn append(&mut self, other: &Self, runs: &[Run]) {
+        for run in runs {
+            let start = self.runs.last().map_or(0, |last| last.start + last.len);
+            self.grow(start + run.len)[start..][..run.len].copy_from_slice(other.bytes(run));
+            self.push(Run {
+                start,
+                ..run.clone()
+            });
+        }
+    }
+
+    /// Gives all runs the same addresses.
+    pub fn set_flow(&mut self, flow: &Flow) {
+        for run in &mut self.runs {
+            run.flow = Some(flow.clone());
+        }
+    }
+
     /// Returns all runs, in order of arrival.
     pub fn runs(&self) -> &[Run] {
         &self.runs
@@ -165,6 +184,11 @@ impl Batch {
     /// Returns the total of bytes in flight.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.len).sum()
+    }
+
+    /// Returns the number of datagrams in flight; see [`Shape::count`].
+    pub fn count(&self) -> usize {
+        self.runs.iter().map(Run::count).sum()
     }
 
     /// Returns true if nothing is in flight, not even an empty datagram.

@@ -82,7 +82,7 @@ pub enum Command {
     TcpConnect(TcpConnect),
     /// Receive and answer datagrams: socket, bind, recvfrom
     #[command(visible_alias = "ub")]
-    UdpBind(UdpBind),
+    UdpBind(Box<UdpBind>),
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
     UdpSendto(UdpSendto),
@@ -171,7 +171,7 @@ impl Cli {
         match &self.command {
             Command::TcpListen(options) => options.contradiction(),
             Command::TcpConnect(options) => options.contradiction(),
-            Command::UdpBind(options) => options.common.contradiction(),
+            Command::UdpBind(options) => options.contradiction(),
             Command::UdpSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }

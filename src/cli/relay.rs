@@ -1,9 +1,12 @@
 //! The options of a relay: the target that each client is joined to.
 //! The way to the target has the options of `tcp-connect`, and the listening side keeps its own.
 
+use std::time::Duration;
+
 use clap::{Arg, Args};
 
 use super::dialogue::DIALOGUE;
+use super::{ConnectOptions, FramingOptions, values};
 use crate::address::{Endpoint, parse_target};
 use crate::flow::Transport;
 
@@ -24,6 +27,12 @@ pub struct RelayOptions {
         conflicts_with_all = ["crlf", "rate", "delay", "on_stdin_eof", "send_only", "recv_only", "max_bytes"]
     )]
     pub to: Option<RelayTarget>,
+    /// Close a UDP peer's way to the target after TIME of silence [default: 2m]
+    ///
+    /// A later datagram of the peer opens another. With tcp-listen, TIME is the wait for answers once the client has finished. The
+    /// default is the least that RFC 4787 allows.
+    #[arg(long, value_name = "TIME", requires = "to", value_parser = values::duration)]
+    pub peer_timeout: Option<Duration>,
 }
 
 /// The target of a relay, as the user wrote it.
@@ -34,6 +43,22 @@ pub struct RelayTarget {
     /// The host and the port.
     pub endpoint: Endpoint,
 }
+
+/// Binds the options of the way to a target to `--to`, and keeps those out of a relay that have no meaning there.
+pub(super) fn with_target(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "connect_timeout" => of_relay(option).help(CONNECT).long_help(None),
+        "proxy" | "source" | "source_port" | "retry_for" | "retry_on" => of_relay(option),
+        "on_peer_eof" | "reply_to" | "eof_datagram" => option.conflicts_with("to"),
+        _ => option,
+    }
+}
+
+fn of_relay(option: Arg) -> Arg {
+    option.requires("to").help_heading("Relay")
+}
+
+const CONNECT: &str = "Give a client up if the way to its target takes TIME";
 
 /// The transports that a target may name.
 const TRANSPORTS: [(&str, Transport); 2] = [("tcp:", Transport::Tcp), ("udp:", Transport::Udp)];
@@ -54,12 +79,38 @@ fn target(text: &str) -> Result<RelayTarget, String> {
     })
 }
 
-/// Restricts an option to a relay.
-pub(super) fn of_relay(option: Arg) -> Arg {
-    option.requires("to").help_heading("Relay")
-}
-
 impl RelayOptions {
+    /// Returns the reason why options are not valid with the target, in a mode of the transport `own`.
+    pub(super) fn contradiction(
+        &self,
+        own: Transport,
+        connect: &ConnectOptions,
+        framing: &FramingOptions,
+    ) -> Option<&'static str> {
+        let target = self.transport(own);
+        let is_framed = target.is_some_and(|target| target != own);
+        if is_framed && !framing.has_boundaries() {
+            Some(
+                "a stream has no boundaries: datagrams in it take both --in and --out: line, nul, len16, len32 or hex, and --in block:N",
+            )
+        } else if target == Some(own) && framing.is_given() {
+            Some("--in and --out are for standard input and output, which --to replaces")
+        } else if own == Transport::Tcp && !is_framed && framing.divides() {
+            Some("only --to udp:HOST:PORT takes formats that divide a stream into datagrams")
+        } else if own == Transport::Tcp && !is_framed && self.peer_timeout.is_some() {
+            Some("--peer-timeout is for --to udp:HOST:PORT")
+        } else if target == Some(Transport::Udp) && connect.proxy.is_some() {
+            Some("--proxy is for connections, and there is none to a target over UDP")
+        } else {
+            connect.contradiction()
+        }
+    }
+
+    /// Returns the time of silence after which the way of a UDP peer is closed: at least 2 minutes (RFC 4787, REQ-5).
+    pub fn peer_timeout(&self) -> Duration {
+        self.peer_timeout.unwrap_or(Duration::from_mins(2))
+    }
+
     /// Returns the transport of the target, if there is one, in a mode of the transport `own`.
     pub fn transport(&self, own: Transport) -> Option<Transport> {
         let target = self.to.as_ref()?;

@@ -12,7 +12,7 @@ use clap::{Arg, Command, ValueEnum};
 use super::common::{INPUT, STDIO};
 use super::dialogue::DIALOGUE;
 use super::endpoint::{BindPoint, Positional};
-use super::relay::of_relay;
+use super::relay::with_target;
 use super::traffic::{read_as_stream, written_as_stream};
 use super::values::{self, MAX_INT, whole};
 use super::{
@@ -31,15 +31,8 @@ use crate::framing::OutputFraming;
     override_usage = "tuplecat tcp-listen [OPTIONS] [HOST] PORT",
     after_help = TCP_LISTEN_EXAMPLES,
     mut_arg("idle_timeout", |option| option.help(TCP_LISTEN_IDLE)),
-    mut_arg("input", read_as_stream),
-    mut_arg("output", written_as_stream),
-    mut_arg("connect_timeout", |option| of_relay(option).help(RELAY_CONNECT).long_help(None)),
-    mut_arg("proxy", of_relay),
-    mut_arg("source", of_relay),
-    mut_arg("source_port", of_relay),
-    mut_arg("retry_for", of_relay),
-    mut_arg("retry_on", of_relay),
-    mut_arg("on_peer_eof", |option| option.conflicts_with("to"))
+    mut_arg("input", |option| option.help(TCP_LISTEN_INPUT)),
+    mut_args(with_target)
 )]
 pub struct TcpListen {
     /// The local endpoint.
@@ -83,7 +76,7 @@ pub struct TcpListen {
 const TCP_LISTEN_IDLE: &str =
     "Exit with status 6 after TIME without traffic; with -k, disconnect the client";
 
-const RELAY_CONNECT: &str = "Reset a client if connecting to its target takes TIME";
+const TCP_LISTEN_INPUT: &str = "Format of the input; with --to udp: how datagrams stand in it";
 
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
@@ -99,19 +92,12 @@ impl TcpListen {
         if self.clients.prefix && common.dump.pcap == Some(Place::Standard) {
             return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
         }
-        if self.relay.transport(Transport::Tcp) == Some(Transport::Udp) {
-            return Some("--to udp:HOST:PORT is for udp-bind: a stream has no boundaries");
-        }
-        if self.relay.to.is_some() && common.framing.is_given() {
-            return Some("--in and --out are for standard input and output, which --to replaces");
-        }
         let is_marked = self.clients.prefix || self.clients.out_dir.is_some();
         if is_marked && common.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output as it is, without --prefix or --out-dir");
         }
-        self.connect
-            .contradiction()
-            .or_else(|| common.contradiction())
+        let relay = (self.relay).contradiction(Transport::Tcp, &self.connect, &common.framing);
+        relay.or_else(|| common.contradiction())
     }
 }
 
@@ -286,7 +272,7 @@ impl TypedValueParser for ProxyUrl {
 }
 
 /// Options of TCP sockets (tcp(7)).
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "TCP socket")]
 pub struct TcpOptions {
     /// Send small segments at once (no Nagle algorithm)
@@ -359,9 +345,10 @@ pub enum OnPeerEof {
 }
 
 /// A setting that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     /// Set
+    #[default]
     On,
     /// Not set
     Off,

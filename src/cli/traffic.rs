@@ -90,6 +90,21 @@ impl FramingOptions {
         self.input != InputFraming::Raw || self.output != OutputFraming::Raw
     }
 
+    /// Returns true if a format is none of a stream.
+    pub(super) fn divides(&self) -> bool {
+        !STREAM_FORMATS.contains(&self.input) || !WRITTEN_FORMATS.contains(&self.output)
+    }
+
+    /// Returns true if both formats show where a datagram ends.
+    pub(super) fn has_boundaries(&self) -> bool {
+        use InputFraming::{Block, FullLine, Hex, Len16, Len32, Line, Nul};
+        let is_divided = matches!(
+            self.input,
+            Line | FullLine | Nul | Len16 | Len32 | Hex | Block(_)
+        );
+        is_divided && !matches!(self.output, OutputFraming::Raw | OutputFraming::Json)
+    }
+
     /// Returns true if standard input is not sent as it is.
     pub(super) fn shapes_input(&self) -> bool {
         self.crlf || self.input != InputFraming::Raw
@@ -118,8 +133,7 @@ pub(super) fn read_as_stream(option: Arg) -> Arg {
 
 /// Restricts `--out` to the formats of a stream.
 pub(super) fn written_as_stream(option: Arg) -> Arg {
-    let formats = [OutputFraming::Raw, OutputFraming::Hex, OutputFraming::Json];
-    option.value_parser(values::some_of(&formats))
+    option.value_parser(values::some_of(&WRITTEN_FORMATS))
 }
 
 /// The parser of `--in`.
@@ -139,6 +153,10 @@ const STREAM_FORMATS: [InputFraming; 5] = [
     InputFraming::Dump,
     InputFraming::DumpReceived,
 ];
+
+/// The formats of a received stream.
+const WRITTEN_FORMATS: [OutputFraming; 3] =
+    [OutputFraming::Raw, OutputFraming::Hex, OutputFraming::Json];
 
 /// The format of input that has a value of its own.
 const BLOCK: &str = "block:N";
@@ -212,8 +230,11 @@ mod tests {
     fn a_stream_has_no_forms_with_borders() {
         assert_eq!(framing("tl 0 --in hex"), Ok(InputFraming::Hex));
         for words in ["--in line", "--in block:9", "--out len16", "--out line"] {
+            let error = Cli::read(format!("tuplecat tc ::1 9 {words}").split(' ')).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("[possible values: raw, hex"), "{text}");
             let error = framing(&format!("tl 0 {words}")).unwrap_err();
-            assert!(error.contains("[possible values: raw, hex"), "{error}");
+            assert!(error.contains("--to udp:HOST:PORT"), "{error}");
         }
     }
 

@@ -8,18 +8,22 @@ use clap::ValueEnum;
 
 use super::common::{datagram_retry, without_connection};
 use super::endpoint::{BindPoint, Positional};
+use super::relay::with_target;
 use super::values::{self, whole};
 use super::{
-    AccessOptions, CommonOptions, GroupOptions, NetworkOptions, RetryOptions, ServerOptions,
+    AccessOptions, CommonOptions, ConnectOptions, GroupOptions, NetworkOptions, RelayOptions,
+    RetryOptions, ServerOptions,
 };
 use crate::address::{Endpoint, Port, parse_target};
+use crate::flow::Transport;
 
 /// The command line of `udp-bind`.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "tuplecat udp-bind [OPTIONS] [HOST] PORT",
     after_help = UDP_BIND_EXAMPLES,
-    mut_arg("on_stdin_eof", without_connection)
+    mut_arg("on_stdin_eof", without_connection),
+    mut_args(with_target)
 )]
 pub struct UdpBind {
     /// The local endpoint.
@@ -28,6 +32,15 @@ pub struct UdpBind {
     /// Peers and answers.
     #[command(flatten)]
     pub peers: PeerOptions,
+    /// The target of a relay.
+    #[command(flatten)]
+    pub relay: RelayOptions,
+    /// The way to it.
+    #[command(flatten)]
+    pub connect: ConnectOptions,
+    /// Repetition of a failed attempt to get there.
+    #[command(flatten)]
+    pub retry: RetryOptions,
     /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -53,6 +66,15 @@ Examples:
   tuplecat udp-bind 8125                   print datagrams from this machine
   tuplecat udp-bind '*' 8125 > log         log datagrams from any machine
   tuplecat ub 8125 --count 1               receive one datagram and exit";
+
+impl UdpBind {
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let (connect, framing) = (&self.connect, &self.common.framing);
+        let relay = (self.relay).contradiction(Transport::Udp, connect, framing);
+        relay.or_else(|| self.common.contradiction())
+    }
+}
 
 /// The command line of `udp-sendto`.
 #[derive(Debug, clap::Args)]
@@ -162,6 +184,11 @@ pub struct PeerOptions {
     /// Accept datagrams only from the first peer
     #[arg(long)]
     pub lock_first: bool,
+    /// Close the socket of a peer after N replies to each of its datagrams
+    ///
+    /// With --to, a peer keeps its socket for --peer-timeout after its last datagram otherwise.
+    #[arg(long, value_name = "N", requires = "to", value_parser = whole::<u64>(1, u64::MAX))]
+    pub replies: Option<u64>,
     /// Remember at most N peers; forget the longest idle one
     #[arg(long, value_name = "N", default_value = "1024", value_parser = whole::<u32>(1, 1 << 20))]
     pub max_peers: u32,

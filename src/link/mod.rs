@@ -2,6 +2,7 @@
 //! Everything that is particular to one kind of socket is in the folder of that name.
 
 pub mod connect;
+pub mod framed;
 mod proxy;
 pub mod stream;
 pub mod udp;

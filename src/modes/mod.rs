@@ -20,7 +20,9 @@ pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
     match command {
         Command::TcpListen(options) => observe(&**options, &options.common, start, tcp_listen::run),
         Command::TcpConnect(options) => observe(options, &options.common, start, tcp_connect::run),
-        Command::UdpBind(options) => observe(options, &options.common, start, udp_bind::run),
+        Command::UdpBind(options) => {
+            observe(options.as_ref(), &options.common, start, udp_bind::run)
+        }
         Command::UdpSendto(options) => observe(options, &options.common, start, udp_sendto::run),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => print(&options.script()),

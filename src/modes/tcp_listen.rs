@@ -16,16 +16,19 @@ use anyhow::{Context, Result};
 
 use crate::address::BindAddress;
 use crate::address::access::Access;
-use crate::cli::{BindPoint, OverLimit, StdinTo, TcpListen};
+use crate::cli::{BindPoint, GroupOptions, OverLimit, StdinTo, TcpListen};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Leg, Transport};
+use crate::link::framed::{self, Framing};
 use crate::link::stream::{Clients, Connection, Excess, Listener, ReceiveLimits, Settings};
+use crate::link::udp;
 use crate::local::out_dir::OpenDir;
 use crate::pump::end::Link;
 use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
 use crate::run::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Payload, Route, Session,
-    Side, Traffic, affordable, refuse_open_program,
+    Side, TargetLeg, Traffic, affordable, datagrams_towards, framing as relay_framing,
+    refuse_open_program,
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
@@ -116,11 +119,27 @@ fn place(options: &TcpListen, session: &Session<'_>, access: &Access) -> Result<
     Ok(Place::Addresses(addresses))
 }
 
+/// Returns the form in which a client's datagrams stand in its stream, if the target takes datagrams.
+fn framing(options: &TcpListen) -> Option<Framing> {
+    let is_framed = options.relay.transport(Transport::Tcp) == Some(Transport::Udp);
+    is_framed.then(|| relay_framing(&options.common.framing, None))
+}
+
 /// Returns the local end that each client is joined to.
 fn local_end(options: &TcpListen, session: &Session<'_>) -> Result<LocalEnd> {
     if let Some(target) = &options.relay.to {
         let attempts = (&options.connect, &options.retry);
-        let route = Route::new(session, target, attempts, (&options.network, &options.tcp))?;
+        let leg = match framing(options) {
+            Some(_) => {
+                let settings = udp::Settings {
+                    reply_timeout: Some(options.relay.peer_timeout()),
+                    ..datagrams_towards(session)
+                };
+                TargetLeg::Datagrams(GroupOptions::default(), settings)
+            }
+            None => TargetLeg::Stream(options.tcp.clone(), None),
+        };
+        let route = Route::new(session, target, attempts, (&options.network, leg), None)?;
         return Ok(LocalEnd::Relay(Rc::new(route)));
     }
     let (common, server, clients) = (&options.common, &options.server, &options.clients);
@@ -169,6 +188,7 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
         },
         access,
         leg: options.relay.to.as_ref().map(|_| Leg::Client),
+        framing: framing(options),
     }
 }
 
@@ -200,5 +220,5 @@ fn serve_accepted(
         .taps
         .emit(&Event::Accepted(Conversation { flow, conn }));
     session.announce(&connection.identity())?;
-    session.run(Box::new(connection))
+    session.run(framed::wrap(settings.framing, Box::new(connection)))
 }

@@ -9,22 +9,29 @@
 //! | `close` | when a limit or a signal ends the run (`pump/close.rs`): it sends nothing |
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
 use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
-use crate::cli::{BindPoint, ReplyTo, UdpBind};
+use crate::cli::{BindPoint, GroupOptions, RelayTarget, ReplyTo, TcpOptions, UdpBind};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
-use crate::link::udp::{Accepts, Audience, Owner, Settings, Socket, longest_payload};
+use crate::link::udp::{
+    Accepts, Audience, MappingLimits, Numbering, Numbers, Owner, Settings, Socket, longest_payload,
+};
 use crate::pump::end::Link;
-use crate::run::{ChildScope, LocalEnd, Observers, Session, Side, Traffic, refuse_open_program};
+use crate::run::{
+    ChildScope, LocalEnd, Observers, Route, Session, Side, TargetLeg, Traffic, affordable,
+    datagrams_towards, framing, refuse_open_program,
+};
 use crate::socket::{activation, multicast, open};
 use crate::tap::{Event, Reach};
 
 pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
+    session.proxy = options.connect.proxy()?;
     let access = session.access(Transport::Udp, &options.access)?;
     let place = place(options, &session, &access)?;
     let audience = audience(options, &session, &place)?;
@@ -35,8 +42,15 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
         _ => None,
     };
     session.traffic = traffic(options, towards)?;
-    session.local = local_end(options, towards)?;
-    let settings = settings(options, &session, &place, audience, access);
+    let numbers = Numbers::default();
+    session.local = match &options.relay.to {
+        Some(target) => relay(options, &session, target, &numbers)?,
+        None => local_end(options, towards)?,
+    };
+    let mut settings = settings(options, &session, &place, audience, access);
+    if options.relay.to.is_some() {
+        settings.numbering = Numbering::Each(numbers);
+    }
     let (socket, reach) = match place {
         Place::Addresses(addresses) => open::receiving(&addresses, options, session.taps)?,
         Place::Passed(socket, bound) => (socket, bound.reach),
@@ -159,6 +173,41 @@ fn local_end(options: &UdpBind, towards: Option<SocketAddr>) -> Result<LocalEnd>
     let scope = ChildScope::Datagram(options.datagrams.size_towards(towards));
     let children = (server.max_children, scope);
     LocalEnd::of_server(common, server, children, longest_payload(towards))
+}
+
+/// Returns the local end of a relay: a link towards the target for each peer.
+fn relay(
+    options: &UdpBind,
+    session: &Session<'_>,
+    target: &RelayTarget,
+    numbers: &Numbers,
+) -> Result<LocalEnd, Failure> {
+    let datagrams = &options.datagrams;
+    let leg = if options.relay.transport(Transport::Udp) == Some(Transport::Tcp) {
+        let framing = framing(&options.common.framing, datagrams.datagram_size);
+        TargetLeg::Stream(TcpOptions::default(), Some(framing))
+    } else {
+        let groups = GroupOptions {
+            join: Vec::new(),
+            ..options.groups.clone()
+        };
+        let settings = Settings {
+            max_datagram: datagrams.max_datagram,
+            fail_on_loss: datagrams.fail_on_loss,
+            ..datagrams_towards(session)
+        };
+        TargetLeg::Datagrams(groups, settings)
+    };
+    let limits = MappingLimits {
+        timeout: options.relay.peer_timeout(),
+        replies: options.peers.replies,
+        max: usize::try_from(affordable(options.peers.max_peers.into(), 1)).unwrap_or(usize::MAX),
+        fail_on_loss: datagrams.fail_on_loss,
+    };
+    let attempts = (&options.connect, &options.retry);
+    let peers = Some((numbers.clone(), limits));
+    let route = Route::new(session, target, attempts, (&options.network, leg), peers)?;
+    Ok(LocalEnd::Relay(Rc::new(route)))
 }
 
 fn settings(

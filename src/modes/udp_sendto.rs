@@ -87,7 +87,9 @@ fn exchange(
 ) -> Result<()> {
     session.traffic = traffic(options, Some(target))?;
     let settings = settings(options, session, deadline, target);
-    let socket = open::sending(target, source, options, session.taps)?;
+    let (buffers, network) = (&options.common.buffers, &options.network.socket);
+    let of_socket = (buffers, network, &options.groups);
+    let socket = open::sending(target, source, of_socket, session.taps)?;
     session.report_shortfalls(&socket)?;
     if session.ready.is_awaited() || options.common.program.is_given() {
         // Otherwise the first datagram does it.

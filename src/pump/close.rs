@@ -448,7 +448,9 @@ impl Pump<'_> {
         // A listener that has done its work knows nothing of how its connections ended, which may be before it closes. A link that is
         // reset for the sake of another has not failed itself.
         let knows_less = self.nodes.listeners.contains(&id) || node.close == Close::Reset;
-        if ended.is_err() || !knows_less {
+        let before = &self.ending.last_closed;
+        let is_lost = matches!(before, Err(failure) if failure.exit == Exit::DataLost);
+        if ended.is_err() || !(knows_less || is_lost) {
             self.ending.last_closed = ended;
         }
         self.nodes.unlist(id);

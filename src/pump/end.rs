@@ -2,12 +2,13 @@
 //! An end mirrors a socket: `recv` and `send` never block, `finish` ends one direction, and `readiness` names what to wait for.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Instant;
 
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::flow::{ConnId, Identity};
+use crate::sys::wait::{Interest, Poller};
 use crate::tap::{Meter, SocketState, Taps};
 
 /// Result of [`End::recv`].
@@ -116,7 +117,7 @@ impl<'a> Wait<'a> {
     }
 
     /// The descriptor to wait for.
-    pub(super) fn fd(&self) -> Option<(BorrowedFd<'a>, Way)> {
+    pub fn fd(&self) -> Option<(BorrowedFd<'a>, Way)> {
         match self {
             Self::For { fd, .. } => *fd,
             Self::Now | Self::Never => None,
@@ -124,7 +125,7 @@ impl<'a> Wait<'a> {
     }
 
     /// The time to wait for.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub fn until(&self) -> Option<Instant> {
         match self {
             Self::For { until, .. } => *until,
             Self::Now | Self::Never => None,
@@ -142,6 +143,49 @@ pub struct Readiness<'a> {
     /// True if the end breaks as soon as the descriptor for sending hangs up (`POLLHUP`, `POLLERR`, poll(2)), although nothing
     /// is being sent. The reason is then asked of [`End::health`].
     pub watch: bool,
+}
+
+impl<'a> Readiness<'a> {
+    /// Returns the events of the directions that are wanted, receiving first.
+    pub fn wanted(&self, is_wanted: [bool; 2]) -> impl Iterator<Item = Wait<'a>> {
+        let directions = [self.recv, self.send].into_iter().zip(is_wanted);
+        directions.filter_map(|(wait, is_wanted)| is_wanted.then_some(wait))
+    }
+
+    /// Returns true if both directions wait for the same descriptor, as those of a socket do.
+    pub fn is_shared(&self) -> bool {
+        let [recv, send] =
+            [self.recv, self.send].map(|wait| wait.fd().map(|(fd, _)| fd.as_raw_fd()));
+        recv.is_some() && recv == send
+    }
+
+    /// Lets `poller` wait for the descriptors of the directions that are wanted, each known by its token; one descriptor for both has
+    /// the first. `watches`: a hang-up is reported as well.
+    pub fn register(
+        &self,
+        poller: &mut Poller,
+        tokens: [usize; 2],
+        is_wanted: [bool; 2],
+        watches: bool,
+    ) -> io::Result<()> {
+        let mut interests = [Interest::default(); 2];
+        for (index, wait) in [self.recv, self.send].into_iter().enumerate() {
+            let way = wait.fd().filter(|_| is_wanted[index]).map(|(_, way)| way);
+            // One descriptor is registered once.
+            let interest = &mut interests[if self.is_shared() { 0 } else { index }];
+            interest.read |= way == Some(Way::Readable);
+            interest.write |= way == Some(Way::Writable);
+            interest.hangup |= watches && index == 1;
+        }
+        let sink = self.send.fd().filter(|_| !self.is_shared());
+        for (index, source) in [self.recv.fd(), sink].into_iter().enumerate() {
+            match source {
+                Some((fd, _)) => poller.set(tokens[index], fd, interests[index])?,
+                None => poller.forget(tokens[index]),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Descriptors between which the kernel may move bytes (splice(2), sendfile(2)) that this process never sees.

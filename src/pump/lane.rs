@@ -411,6 +411,6 @@ impl Pump<'_> {
 }
 
 /// Returns true if the same call may succeed later.
-pub(super) fn is_temporary(error: &io::Error) -> bool {
+pub fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

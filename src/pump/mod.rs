@@ -25,9 +25,11 @@ mod wait;
 
 use close::Ending;
 use end::{End, Link};
+pub use lane::is_temporary;
 use node::{NodeId, Nodes, Party, Route};
 use rules::Rules;
 use schedule::Schedule;
+pub use schedule::Timers;
 use wait::{Clock, Watch};
 
 /// Local ends of links.

@@ -69,7 +69,7 @@ impl Schedule {
 
     /// Returns the next time of all.
     pub(super) fn first_time(&self) -> Option<Instant> {
-        self.timers.in_order.first().map(|&(time, _)| time)
+        self.timers.first()
     }
 
     /// Takes out a node whose time has come by `now`, the earliest first.
@@ -82,13 +82,19 @@ impl Schedule {
 ///
 /// A table of its own, not a field of each node: few have such a time at any moment, and there may be very many nodes.
 #[derive(Default)]
-struct Timers {
+pub struct Timers {
     in_order: BTreeSet<(Instant, NodeId)>,
     by_node: BTreeMap<NodeId, Instant>,
 }
 
 impl Timers {
-    fn set(&mut self, id: NodeId, time: Instant) {
+    /// Returns the earliest time.
+    pub fn first(&self) -> Option<Instant> {
+        self.in_order.first().map(|&(time, _)| time)
+    }
+
+    /// Makes sure that a node is looked at again at that time, or before.
+    pub fn set(&mut self, id: NodeId, time: Instant) {
         if self.by_node.get(&id).is_some_and(|&old| old <= time) {
             return;
         }
@@ -97,13 +103,15 @@ impl Timers {
         self.in_order.insert((time, id));
     }
 
-    fn cancel(&mut self, id: NodeId) {
+    /// Drops the time of a node.
+    pub fn cancel(&mut self, id: NodeId) {
         if let Some(time) = self.by_node.remove(&id) {
             self.in_order.remove(&(time, id));
         }
     }
 
-    fn pop(&mut self, now: Instant) -> Option<NodeId> {
+    /// Takes out a node whose time has come by `now`, the earliest first.
+    pub fn pop(&mut self, now: Instant) -> Option<NodeId> {
         let &(_, id) = self.in_order.first().filter(|(time, _)| *time <= now)?;
         self.cancel(id);
         Some(id)

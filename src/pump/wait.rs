@@ -2,7 +2,6 @@
 //! The events to wait for are computed from the state of each node that was touched; nothing is remembered beside it.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::end::{Link, Wait, Way};
@@ -178,7 +177,7 @@ impl Pump<'_> {
             return;
         };
         let readiness = node.readiness();
-        let is_shared = is_same(readiness.recv.fd(), readiness.send.fd());
+        let is_shared = readiness.is_shared();
         // The token names the direction, unless both wait for one descriptor.
         let is_for_send = ready.token == sink_token(id);
         // What was waited for may have come already: the end then waits for nothing.
@@ -272,9 +271,8 @@ impl Pump<'_> {
         };
         let is_read = node.may_give() && self.has_audience(id);
         let is_written = node.wants_to_send();
-        let readiness = node.readiness();
-        let directions = [(readiness.recv, is_read), (readiness.send, is_written)];
-        for (wait, _) in directions.iter().filter(|(_, is_wanted)| *is_wanted) {
+        let (readiness, is_wanted) = (node.readiness(), [is_read, is_written]);
+        for wait in readiness.wanted(is_wanted) {
             if wait.is_now() {
                 self.schedule.run(id);
             }
@@ -282,49 +280,14 @@ impl Pump<'_> {
                 self.schedule.run_at(id, time);
             }
         }
-        let [mut recv, mut send] = directions.map(|(wait, is_wanted)| interest(wait, is_wanted));
-        send.hangup = readiness.watch && node.failure.is_none();
-        let (source, mut sink) = (readiness.recv.fd(), readiness.send.fd());
-        if is_same(source, sink) {
-            // One descriptor, as a socket has, is registered once for both directions.
-            recv.read |= send.read;
-            recv.write |= send.write;
-            recv.hangup |= send.hangup;
-            sink = None;
-        }
-        let poller = &mut self.watch.poller;
-        for (token, wait, interest) in [
-            (source_token(id), source, recv),
-            (sink_token(id), sink, send),
-        ] {
-            match wait {
-                Some((fd, _)) => poller.set(token, fd, interest)?,
-                None => poller.forget(token),
-            }
-        }
-        Ok(())
+        let watches = readiness.watch && node.failure.is_none();
+        let tokens = [source_token(id), sink_token(id)];
+        readiness.register(&mut self.watch.poller, tokens, is_wanted, watches)
     }
 }
 
 fn cannot_wait(error: &io::Error) -> Failure {
     Failure::io("cannot wait for descriptors", error)
-}
-
-fn interest(wait: Wait<'_>, is_wanted: bool) -> Interest {
-    let way = wait.fd().filter(|_| is_wanted).map(|(_, way)| way);
-    Interest {
-        read: way == Some(Way::Readable),
-        write: way == Some(Way::Writable),
-        hangup: false,
-    }
-}
-
-/// Returns true if both directions wait for the same descriptor.
-fn is_same<A: AsRawFd, B: AsRawFd>(one: Option<(A, Way)>, other: Option<(B, Way)>) -> bool {
-    match (one, other) {
-        (Some((one, _)), Some((other, _))) => one.as_raw_fd() == other.as_raw_fd(),
-        _ => false,
-    }
 }
 
 /// Token of the descriptor that a node is read from, or of both where they are the same.

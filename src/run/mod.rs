@@ -16,7 +16,7 @@ pub(crate) use local_end::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_open_program,
 };
 pub(crate) use observers::{Observers, lines, observe};
-pub(crate) use relay::Route;
+pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};
 pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 pub(crate) use session::{Session, Side};
 pub(crate) use traffic::{Payload, Traffic};

@@ -16,9 +16,7 @@ use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
 use crate::link::connect::{Established, Race};
-use crate::link::stream::{Connection, ReceiveLimits};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
-use crate::socket::open;
 use crate::sys::wait::{Interest, Poller, Wakeup, wait};
 use crate::tap::{Conversation, Event, SocketState, Taps};
 
@@ -52,23 +50,18 @@ enum Step {
 }
 
 impl Pending {
-    /// Makes the target leg of a client.
-    ///
-    /// Errors: the client has no number.
-    pub(super) fn new(route: &Rc<Route>, client: &dyn Link) -> io::Result<Self> {
-        let (Identity::Pair(flow), Some(conn)) = (client.identity(), client.conn()) else {
-            return Err(ErrorKind::NotConnected.into());
-        };
+    /// Makes the target leg of a client, which the addresses and the number on the client leg name.
+    pub(super) fn new(route: &Rc<Route>, client: (Flow, ConnId)) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             route: Rc::clone(route),
-            client: (flow, conn),
+            client,
             retry: Retry::new(&route.retry, now),
             step: Step::Pause(now),
             limit: None,
             poller: None,
             look_at: None,
-        })
+        }
     }
 
     /// Returns the number of the pair, as this leg has it.
@@ -82,7 +75,7 @@ impl Pending {
     /// Goes on as far as possible; returns the connection once it is there.
     ///
     /// Errors: the failure after which there is no other attempt.
-    fn advance(&mut self, taps: &mut Taps) -> Result<Option<Connection>, Failure> {
+    fn advance(&mut self, taps: &mut Taps) -> Result<Option<Box<dyn Link>>, Failure> {
         loop {
             let ended = match &mut self.step {
                 Step::Pause(until) if Instant::now() < *until => return Ok(None),
@@ -144,7 +137,12 @@ impl Pending {
     }
 
     fn start(&mut self, (source, targets): Addresses) {
-        let race = Race::new(&targets, self.limit, Instant::now());
+        let race = Race::new(
+            self.route.leg.transport(),
+            &targets,
+            self.limit,
+            Instant::now(),
+        );
         self.step = Step::Race(source, race);
     }
 
@@ -154,8 +152,7 @@ impl Pending {
             return None;
         };
         let (source, route) = (*source, &self.route);
-        let mut open =
-            |remote, taps: &mut Taps| open::connecting(remote, source, route.options(), taps);
+        let mut open = |remote, taps: &mut Taps| route.open(remote, source, taps);
         // A connection to this machine is there by the second look.
         for _ in 0..2 {
             look_at(race);
@@ -191,22 +188,24 @@ impl Pending {
         }
     }
 
-    fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Connection, Failure> {
-        let (remote, conn) = (winner.remote, Some(self.own_number()));
-        let peer = (Transport::Tcp, remote.into());
-        let connection = Connection::new(winner.socket, peer, conn, ReceiveLimits::default());
-        let mut connection = connection.map_err(|error| {
+    fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Box<dyn Link>, Failure> {
+        let (remote, after, conn) = (winner.remote, winner.after, self.own_number());
+        let via = winner.via.clone();
+        let link = self.route.link(winner, conn).map_err(|error| {
             Failure::io(format!("cannot use the connection to {remote}"), &error)
         })?;
-        connection.reset = winner.reset;
-        let flow = connection.flow();
-        taps.emit(&Event::Relayed {
-            client: self.client(),
-            target: Conversation { flow, conn },
-            after: winner.after,
-            via: winner.via.as_ref(),
-        });
-        Ok(connection)
+        if let Identity::Pair(flow) = &link.identity() {
+            taps.emit(&Event::Relayed {
+                client: self.client(),
+                target: Conversation {
+                    flow,
+                    conn: Some(conn),
+                },
+                after,
+                via: via.as_ref(),
+            });
+        }
+        Ok(link)
     }
 
     fn client(&self) -> Conversation<'_> {
@@ -233,7 +232,7 @@ impl End for Pending {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
         self.look_at = None;
         match self.advance(taps) {
-            Ok(Some(connection)) => Ok(Arrival::Established(Box::new(connection))),
+            Ok(Some(link)) => Ok(Arrival::Established(link)),
             Ok(None) => Ok(Arrival::Nothing),
             Err(failure) => {
                 taps.emit(&Event::NotRelayed {

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::options::{self, Role};
 use super::{IpVersions, multicast};
 use crate::address::{BindAddress, Source};
-use crate::cli::{BufferOptions, SocketOptions, TcpListen, TcpOptions, UdpBind, UdpSendto};
+use crate::cli::{BufferOptions, GroupOptions, SocketOptions, TcpListen, TcpOptions, UdpBind};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::flow::{Identity, Transport};
 use crate::sys::tcp_info::granted_backlog;
@@ -86,19 +86,19 @@ pub(crate) fn connecting(
     Ok(socket)
 }
 
-/// For `udp-sendto`: calls `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
+/// For datagrams to one address: calls `socket`, and `bind` if the user chooses the source; ready to `sendto` to `remote`.
 pub(crate) fn sending(
     remote: SocketAddr,
     source: Source,
-    options: &UdpSendto,
+    (buffers, common, groups): (&BufferOptions, &SocketOptions, &GroupOptions),
     taps: &mut Taps,
 ) -> Result<Socket, Failure> {
     let socket = open_towards(Transport::Udp, remote, taps)?;
-    options::apply_buffers(&socket, &options.common.buffers)?;
-    options::apply(&socket, IpVersions::of(remote), &options.network.socket)?;
-    options::apply_udp(&socket, &options.common.buffers);
-    multicast::apply(&socket, IpVersions::of(remote), &options.groups)?;
-    multicast::obey_zone(&socket, &options.groups, Some(remote))?;
+    options::apply_buffers(&socket, buffers)?;
+    options::apply(&socket, IpVersions::of(remote), common)?;
+    options::apply_udp(&socket, buffers);
+    multicast::apply(&socket, IpVersions::of(remote), groups)?;
+    multicast::obey_zone(&socket, groups, Some(remote))?;
     bind_source(Transport::Udp, &socket, source.towards(remote), taps)?;
     Ok(socket)
 }
@@ -306,7 +306,9 @@ mod tests {
             panic!("not udp-sendto");
         };
         let remote = "127.0.0.1:9".parse().unwrap();
-        sending(remote, source, &options, &mut Taps::default())
+        let (network, groups) = (&options.network, &options.groups);
+        let options = (&options.common.buffers, &network.socket, groups);
+        sending(remote, source, options, &mut Taps::default())
     }
 
     fn at(address: &str) -> BindAddress {

@@ -64,26 +64,19 @@ impl HexDump {
     /// Adds a chunk of a stream, or a datagram.
     fn add(&mut self, data: &Data<'_>, bytes: &[u8]) {
         let (flow, direction) = (data.flow, data.direction);
-        let leg = data.conn.and_then(|conn| conn.leg);
         if flow.transport.has_connections() {
             let position = self.positions.entry(flow.clone()).or_default();
             let position = position.of(direction);
             let offset = *position;
             *position += bytes.len() as u64;
             // A connection without a number is the only one.
-            let number = ConnId {
-                number: data.conn.map_or(1, |conn| conn.number),
-                leg,
-            };
+            let number = data.conn.unwrap_or_else(|| 1.into());
             self.head(direction, flow, number, bytes.len());
             self.body(offset, bytes);
         } else {
             let count = self.datagrams.of(direction);
             *count += 1;
-            let number = ConnId {
-                number: *count,
-                leg,
-            };
+            let number = data.conn.unwrap_or_else(|| (*count).into());
             self.head(direction, flow.arrow(direction), number, bytes.len());
             self.body(0, bytes);
         }

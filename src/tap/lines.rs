@@ -15,7 +15,7 @@ use super::phrases::{
 use super::{Conversation, Data, Event, IcmpError, Rejection, SocketState, Tap, Target, Via};
 use crate::escape::Escaped;
 use crate::exit::{Failure, describe};
-use crate::flow::{Direction, Flow};
+use crate::flow::{Direction, Flow, Identity};
 
 /// Peers and directions that get a line of their own for their first datagram.
 const ANNOUNCED_MAX: usize = 4096;
@@ -242,7 +242,13 @@ impl<W: Write> Lines<W> {
 
     fn closed(&mut self, state: &SocketState) {
         if !state.identity.transport().has_connections() && !self.reports_all() {
-            for ((word, text), count) in std::mem::take(&mut self.repeats) {
+            let own = match &state.identity {
+                // Others that are connected may go on.
+                Identity::Pair(flow) => format!("{} {} ", flow.transport, flow.local),
+                Identity::Socket(..) => String::new(),
+            };
+            let own = (self.repeats).extract_if(|(_, text), _| text.starts_with(&own));
+            for ((word, text), count) in own.collect::<Vec<_>>() {
                 if count > 1 {
                     self.line(word, format!("{text}, {count} in all"));
                 }

@@ -69,9 +69,14 @@ pub(super) fn relayed(client: Conversation<'_>, target: Conversation<'_>) -> Str
         local,
         remote,
     } = client.flow;
+    let sign = if transport.has_connections() {
+        "<->"
+    } else {
+        "->"
+    };
     let number = client.conn.map(|conn| ConnId { leg: None, ..conn });
     let (number, target) = (self::number(number), target.flow);
-    format!("{transport} {remote} <-> {local}{number}  to  {target}")
+    format!("{transport} {remote} {sign} {local}{number}  to  {target}")
 }
 
 /// A number of datagrams with its unit.
@@ -122,7 +127,7 @@ pub(super) fn totals(state: &SocketState) -> String {
     let mut text = match name {
         // A peer of a socket that serves many, each of which has sent something.
         Identity::Pair(flow) if state.state == "peer" => {
-            flow.arrow(Direction::Incoming).to_string()
+            format!("{}{number}", flow.arrow(Direction::Incoming))
         }
         name => format!("{name}{number}"),
     };

@@ -366,7 +366,11 @@ fn ipv6_holds_twenty_bytes_more() {
 #[test]
 fn an_unknown_format_is_a_usage_error() {
     for (words, part) in [
-        ("tcp-listen --in line 0", "invalid value 'line' for '--in"),
+        ("tcp-listen --in line 0", "only --to udp:HOST:PORT takes"),
+        (
+            "tcp-connect --in line ::1 9",
+            "invalid value 'line' for '--in",
+        ),
         (
             "tcp-connect --out len16 ::1 9",
             "invalid value 'len16' for '--out",

@@ -47,6 +47,7 @@ mod proxies;
 mod recipes;
 mod recipes_datagrams;
 mod relay;
+mod relay_datagrams;
 mod replay;
 mod reports;
 mod responder;

@@ -11,6 +11,7 @@ use socket2::Socket;
 
 use crate::address::proxy::Hop;
 use crate::exit::{Exit, Failure};
+use crate::flow::Transport;
 use crate::sys::signals::Request;
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Taps, Via};
@@ -115,11 +116,12 @@ impl Connector<'_> {
         loop {
             let now = Instant::now();
             let room = most.max(1) - running.len();
-            running.extend(
-                waiting.by_ref().take(room).map(|(number, hops)| {
-                    (number, Race::new(hops, self.limits.for_race(now), now))
-                }),
-            );
+            running.extend(waiting.by_ref().take(room).map(|(number, hops)| {
+                (
+                    number,
+                    Race::new(Transport::Tcp, hops, self.limits.for_race(now), now),
+                )
+            }));
             let before = running.len();
             for (number, mut race) in std::mem::take(&mut running) {
                 let Some(ended) = race.advance(now, (self.open, self.first), self.taps) else {

@@ -23,6 +23,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Attempts to connect, of which the first to succeed wins.
 pub struct Race {
+    transport: Transport,
     waiting: VecDeque<Hop>,
     running: Vec<Attempt>,
     failures: Vec<Failure>,
@@ -138,8 +139,14 @@ impl Attempt {
 
 impl Race {
     /// Makes a race by any of `hops` that begins at `now`.
-    pub fn new(hops: &[Hop], deadline: Option<(Instant, Duration)>, now: Instant) -> Self {
+    pub fn new(
+        transport: Transport,
+        hops: &[Hop],
+        deadline: Option<(Instant, Duration)>,
+        now: Instant,
+    ) -> Self {
         Self {
+            transport,
             waiting: hops.iter().cloned().collect(),
             running: Vec::new(),
             failures: Vec::new(),
@@ -176,7 +183,7 @@ impl Race {
             let local = local.and_then(|local| local.as_socket());
             let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
             let local = local.unwrap_or(unknown).into();
-            let flow = Flow::new(Transport::Tcp, local, attempt.hop.remote.into());
+            let flow = Flow::new(self.transport, local, attempt.hop.remote.into());
             SocketState {
                 state: "connecting",
                 ..SocketState::new(Identity::Pair(flow), attempt.began)
@@ -231,12 +238,19 @@ impl Race {
         for attempt in std::mem::take(&mut self.running) {
             let text = "no answer before another address had one";
             taps.emit(&Event::ConnectFailed {
-                target: target(attempt.hop.remote),
+                target: self.target(attempt.hop.remote),
                 error: &io::Error::new(ErrorKind::TimedOut, text),
                 after: attempt.began.elapsed(),
             });
         }
         winner
+    }
+
+    fn target(&self, remote: SocketAddr) -> Target {
+        Target {
+            transport: self.transport,
+            remote: remote.into(),
+        }
     }
 
     /// Starts an attempt; returns false if it has failed already.
@@ -251,7 +265,7 @@ impl Race {
                 return false;
             }
         };
-        taps.emit(&Event::Connecting(target(remote)));
+        taps.emit(&Event::Connecting(self.target(remote)));
         let mut attempt = Attempt {
             socket,
             hop,
@@ -265,7 +279,14 @@ impl Race {
         };
         let started = attempt.socket.connect(&remote.into());
         // With a cookie of the peer nothing is sent yet (TCP_FASTOPEN_CONNECT, tcp(7)): the SYN goes now, empty where `first` is.
-        match started.and_then(|()| attempt.socket.send(first)) {
+        let has_syn = self.transport.has_connections();
+        match started.and_then(|()| {
+            if has_syn {
+                attempt.socket.send(first)
+            } else {
+                Ok(0)
+            }
+        }) {
             Ok(count) => attempt.in_syn = count,
             Err(error) if is_under_way(&error) => {}
             Err(error) => {
@@ -305,7 +326,7 @@ impl Race {
         let no_name = attempt.lacks_name(error);
         let error = no_name.as_ref().unwrap_or(error);
         taps.emit(&Event::ConnectFailed {
-            target: target(remote),
+            target: self.target(remote),
             error,
             after: attempt.began.elapsed(),
         });
@@ -319,7 +340,7 @@ impl Race {
         let limit = limit.as_secs_f64();
         for attempt in std::mem::take(&mut self.running) {
             taps.emit(&Event::ConnectFailed {
-                target: target(attempt.hop.remote),
+                target: self.target(attempt.hop.remote),
                 error: &Errno::TIMEDOUT.into(),
                 after: attempt.began.elapsed(),
             });
@@ -373,12 +394,5 @@ fn act(hop: &Hop) -> String {
     match &hop.tunnel {
         None => format!("cannot connect to {remote}"),
         Some(tunnel) => format!("cannot connect to {}: proxy {remote}", tunnel.via.target),
-    }
-}
-
-fn target(remote: SocketAddr) -> Target {
-    Target {
-        transport: Transport::Tcp,
-        remote: remote.into(),
     }
 }

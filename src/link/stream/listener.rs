@@ -16,6 +16,7 @@ use crate::address::access::Access;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
+use crate::link::framed::{self, Framing};
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub access: Access,
     /// The leg that a client is, if it is relayed.
     pub leg: Option<Leg>,
+    /// Form of the datagrams that a client's stream stands for, where they are relayed.
+    pub framing: Option<Framing>,
 }
 
 /// Number of clients that a [`Listener`] serves.
@@ -199,7 +202,8 @@ impl Listener {
         taps.emit(&Event::Accepted(Conversation { flow: &flow, conn }));
         let client = (conn, Some(Rc::clone(&self.place)));
         let connection = Connection::over(socket, flow, client, self.settings.limits);
-        Ok(Arrival::Link(Box::new(connection)))
+        let link = framed::wrap(self.settings.framing, Box::new(connection));
+        Ok(Arrival::Link(link))
     }
 }
 

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::{Exit, Failure};
-use crate::flow::{Direction, Flow, Identity, Transport};
+use crate::flow::{ConnId, Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
 use crate::tap::{Call, Event, Rejection, SocketState, Taps, Transfer};
@@ -26,6 +26,7 @@ mod ends;
 mod error_queue;
 mod flights;
 mod handle;
+mod mappings;
 mod message;
 mod peers;
 mod receiver;
@@ -35,6 +36,8 @@ mod settings;
 mod tests;
 
 pub use addresses::longest_payload;
+pub use mappings::{MappingLimits, Mappings, Open};
+pub use peers::{Numbering, Numbers};
 pub use settings::{Accepts, Audience, Owner, Refusal, ReplyTimer, Settings};
 
 use addresses::{Pair, comparable, means, reachable};
@@ -74,7 +77,10 @@ impl Socket {
         }
         let handle = Handle::new(socket, peer)?;
         Ok(Self {
-            peers: Peers::new(settings.max_peers.unwrap_or(1024)),
+            peers: Peers::new(
+                settings.max_peers.unwrap_or(1024),
+                settings.numbering.clone(),
+            ),
             receiver: Receiver::new(&settings),
             sender: Sender::new(&handle, &settings),
             errors: ErrorQueue::default(),
@@ -96,6 +102,7 @@ impl Socket {
         let (total, receiver) = (&self.peers.total, &self.receiver);
         let is_connected = self.handle.remote.is_some();
         SocketState {
+            conn: self.peers.conn(),
             state: if is_connected { "connected" } else { "bound" },
             received: total.received,
             sent: total.sent,
@@ -394,6 +401,10 @@ impl Link for Socket {
             }
             _ => self.handle.identity(),
         }
+    }
+
+    fn conn(&self) -> Option<ConnId> {
+        self.peers.conn()
     }
 
     fn states(&self) -> Vec<SocketState> {

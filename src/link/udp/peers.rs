@@ -1,20 +1,63 @@
 //! Peers of a socket that serves many: a bounded table, in the order in which they were last heard.
 //! The order is a map of its own, so that a peer is found, moved to the end and forgotten at the same cost however many there are.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::addresses::{Pair, comparable};
 use crate::batch::Shape;
-use crate::flow::{Direction, Identity};
+use crate::flow::{ConnId, Direction, Identity, Leg};
 use crate::tap::{Count, Data, Event, PerDirection, SocketState, Taps};
+
+/// Numbers that a socket reports with its datagrams.
+#[derive(Clone, Debug, Default)]
+pub enum Numbering {
+    /// None.
+    #[default]
+    None,
+    /// The number of the one peer of a relay for which the socket is there.
+    Peer(ConnId),
+    /// The number of each peer.
+    Each(Numbers),
+}
+
+/// Numbers of the peers of a relay, which both of its legs report. A peer keeps its number until its mapping ends.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers(Rc<RefCell<(u64, HashMap<Pair, u64>)>>);
+
+impl Numbers {
+    /// Returns the number of a peer, and a new one if it has none.
+    pub(super) fn of(&self, peer: Pair) -> ConnId {
+        let (latest, numbers) = &mut *self.0.borrow_mut();
+        let number = *numbers.entry(peer).or_insert_with(|| {
+            *latest += 1;
+            *latest
+        });
+        let leg = Some(Leg::Client);
+        ConnId { number, leg }
+    }
+
+    /// Returns the number of a peer that has one.
+    fn get(&self, peer: Pair) -> Option<ConnId> {
+        let is_known = self.0.borrow().1.contains_key(&peer);
+        is_known.then(|| self.of(peer))
+    }
+
+    /// Takes the number of a peer away.
+    pub(super) fn forget(&self, peer: Pair) {
+        self.0.borrow_mut().1.remove(&peer);
+    }
+}
 
 /// Table of peers, with the count of all their datagrams.
 #[derive(Default)]
 pub(super) struct Peers {
     pub(super) total: PerDirection<Count>,
     max: usize,
+    numbering: Numbering,
     table: HashMap<SocketAddr, Peer>,
     /// Addresses in the table by the number of the latest datagram.
     order: BTreeMap<u64, SocketAddr>,
@@ -36,9 +79,10 @@ struct Peer {
 
 impl Peers {
     /// Creates a table of `max` peers, at least one.
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, numbering: Numbering) -> Self {
         Self {
             max: max.max(1),
+            numbering,
             ..Self::default()
         }
     }
@@ -75,9 +119,26 @@ impl Peers {
         self.iter().map(|peer| peer.flow)
     }
 
+    /// Returns the number that is reported of the socket itself.
+    pub(super) fn conn(&self) -> Option<ConnId> {
+        match self.numbering {
+            Numbering::Peer(conn) => Some(conn),
+            Numbering::None | Numbering::Each(_) => None,
+        }
+    }
+
+    /// Returns the number that is reported of datagrams between two addresses.
+    fn conn_of(&self, pair: Pair) -> Option<ConnId> {
+        match &self.numbering {
+            Numbering::Each(numbers) => numbers.get(pair),
+            Numbering::None | Numbering::Peer(_) => self.conn(),
+        }
+    }
+
     /// Returns a row for each peer, the one that is idle longest first.
     pub(super) fn states(&self) -> impl Iterator<Item = SocketState> {
         self.iter().map(|peer| SocketState {
+            conn: self.conn_of(peer.flow),
             state: "peer",
             received: peer.received,
             sent: peer.sent,
@@ -98,8 +159,12 @@ impl Peers {
         self.total.of(direction).add(len, datagrams);
         match direction {
             Direction::Incoming => {
-                if let Some(forgotten) = self.count_received(pair, len, datagrams) {
-                    taps.emit(&Event::Forgotten(&forgotten.flow()));
+                let forgotten = self.count_received(pair, len, datagrams);
+                match (&self.numbering, forgotten) {
+                    // Its mapping may go on, and reports its own end.
+                    (Numbering::Each(numbers), _) => drop(numbers.of(pair)),
+                    (_, Some(forgotten)) => taps.emit(&Event::Forgotten(&forgotten.flow())),
+                    (_, None) => {}
                 }
             }
             Direction::Outgoing => self.count_sent(comparable(pair.remote), len, datagrams),
@@ -107,7 +172,7 @@ impl Peers {
         taps.emit(&Event::Data(Data {
             direction,
             flow: &pair.flow(),
-            conn: None,
+            conn: self.conn_of(pair),
             len,
             shape,
             bytes: Some(bytes),
@@ -173,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_one_idle_longest_is_forgotten() {
-        let mut peers = Peers::new(3);
+        let mut peers = Peers::new(3, Numbering::None);
         for port in [1, 2, 3, 1] {
             assert_eq!(peers.count_received(flow(port), 1, 1), None);
         }
@@ -190,7 +255,7 @@ mod tests {
 
     #[test]
     fn one_place_is_enough_for_the_last() {
-        let mut peers = Peers::new(1);
+        let mut peers = Peers::new(1, Numbering::None);
         peers.count_received(flow(1), 1, 1);
         assert_eq!(peers.count_received(flow(2), 1, 1), Some(flow(1)));
         assert_eq!(peers.count_received(flow(2), 1, 1), None);
@@ -200,7 +265,7 @@ mod tests {
 
     #[test]
     fn counts_are_kept_for_each() {
-        let mut peers = Peers::new(9);
+        let mut peers = Peers::new(9, Numbering::None);
         peers.count_received(flow(1), 10, 2);
         peers.count_received(flow(2), 1, 1);
         peers.count_sent(flow(1).remote, 7, 1);
@@ -214,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_to_a_peer_before_it_spoke_counts_too() {
-        let mut peers = Peers::new(9);
+        let mut peers = Peers::new(9, Numbering::None);
         for port in [2, 1, 1] {
             peers.count_sent(flow(port).remote, 7, 1);
         }

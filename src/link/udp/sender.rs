@@ -106,9 +106,11 @@ impl Routes {
 
     /// Returns the route to one recipient of a run, and the number of recipients; `served` of them have got the datagram.
     fn next(&mut self, run: &Run, served: usize, handle: &Handle) -> Option<(Route, usize)> {
-        let (route, recipients) = match &run.flow {
-            Some(flow) => (Route::back(Pair::of(flow)?, handle), 1),
-            None => (*self.current.get(served)?, self.current.len()),
+        let (route, recipients) = match (&run.flow, self.audience) {
+            (None, _) | (_, Audience::Target(_)) => {
+                (*self.current.get(served)?, self.current.len())
+            }
+            (Some(flow), _) => (Route::back(Pair::of(flow)?, handle), 1),
         };
         let remote = route.flow.remote;
         let is_reached = |route: &Route| route.flow.remote == remote;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::peers::Numbering;
 use crate::address::access::Access;
 use crate::pump::rules::Engine;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub owner: Owner,
     /// Name of the interface for multicast, where the routes do not decide.
     pub multicast_if: Option<String>,
+    /// Numbers in reports.
+    pub numbering: Numbering,
     /// Lost datagrams make the status [`Exit::DataLost`](crate::exit::Exit::DataLost).
     pub fail_on_loss: bool,
 }
@@ -50,11 +53,18 @@ impl Settings {
     /// Returns the settings of a socket that sends first, to `target`, and accepts datagrams of no other sender.
     pub fn towards(target: SocketAddr) -> Self {
         Self {
-            audience: Audience::Target(target),
-            accepts: Accepts::Only(target),
             refusal: Refusal::Ends,
             reply_timeout: Some(Duration::from_secs(1)),
-            ..Self::default()
+            ..Self::default().with_target(target)
+        }
+    }
+
+    /// Sends to `target`, and accepts datagrams of no other sender.
+    pub fn with_target(self, target: SocketAddr) -> Self {
+        Self {
+            audience: Audience::Target(target),
+            accepts: Accepts::Only(target),
+            ..self
         }
     }
 }
@@ -70,10 +80,10 @@ pub enum Owner {
 }
 
 /// Recipients of datagrams that come from the local end without addresses. Datagrams with addresses (answers of an echo or of a
-/// child) go to the peer that they name, whatever the audience.
+/// child) go to the peer that they name, unless there is a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
-    /// This address.
+    /// This address, whatever addresses the datagrams have.
     Target(SocketAddr),
     /// The latest sender.
     #[default]

@@ -137,6 +137,7 @@ impl Scene {
                     limits: stream::ReceiveLimits::default(),
                     over_limit: stream::Excess::Waits,
                     leg: None,
+                    framing: None,
                     access: Access::default(),
                 };
                 pump.listen(Box::new(stream::Listener::new(

@@ -21,7 +21,9 @@ fn table() -> Vec<Layer> {
         ("pump", &["batch", "exit", "flow", "sys", "tap"]),
         (
             "link",
-            &["address", "batch", "exit", "flow", "pump", "sys", "tap"],
+            &[
+                "address", "batch", "exit", "flow", "framing", "pump", "sys", "tap",
+            ],
         ),
         (
             "local",

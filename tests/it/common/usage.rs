@@ -2,9 +2,10 @@
 //! Bounds on them are generous: they only catch leaks and busy loops.
 
 use std::fs;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::Running;
+use super::{BOUND, Running};
 
 /// The number of attempts that may be slow before the program is at fault.
 const ATTEMPTS: usize = 5;
@@ -29,6 +30,16 @@ pub(crate) fn ticks(running: &Running) -> u64 {
     let (_, fields) = text.rsplit_once(')').unwrap();
     let fields: Vec<&str> = fields.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Waits for a condition that no descriptor reports.
+#[track_caller]
+pub(crate) fn eventually(mut is_met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is_met() {
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Checks that a waiting process uses no processor time.
