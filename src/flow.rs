@@ -1,12 +1,14 @@
 //! Names of conversations: a transport, a local address and a remote address.
 //! A connection has all of it from the start; a datagram socket learns the remote half anew with every datagram.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::io;
 use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -240,7 +242,7 @@ impl FromStr for Address {
         match text {
             "unnamed" => Ok(Self::Unix("".into())),
             name if name.starts_with(['/', '@', '.']) => Ok(Self::Unix(name.into())),
-            inet => inet.parse().map(|inet: SocketAddr| inet.into()),
+            inet => numbered(inet).parse().map(|inet: SocketAddr| inet.into()),
         }
     }
 }
@@ -248,6 +250,11 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Inet(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+                let zone = interface_name(v6.scope_id());
+                let zone = zone.unwrap_or_else(|| v6.scope_id().to_string());
+                write!(f, "[{}%{zone}]:{}", v6.ip(), v6.port())
+            }
             Self::Inet(address) => address.fmt(f),
             Self::Unix(name) if name.is_empty() => f.write_str("unnamed"),
             Self::Unix(name) => f.write_str(name),
@@ -415,6 +422,31 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Returns the text of an address with the number of its interface in place of the name, which may be that of another machine.
+fn numbered(text: &str) -> Cow<'_, str> {
+    let Some((ip, (zone, port))) =
+        (text.split_once('%')).and_then(|(ip, rest)| Some((ip, rest.split_once(']')?)))
+    else {
+        return text.into();
+    };
+    let index = interface_index(zone).unwrap_or_else(|_| zone.parse().unwrap_or(0));
+    format!("{ip}%{index}]{port}").into()
+}
+
+/// Returns the index of an interface, which `zone` names or is.
+pub fn interface_index(zone: &str) -> io::Result<u32> {
+    match (if_nametoindex(zone), zone.parse()) {
+        (Err(_), Ok(index)) if interface_name(index).is_some() => Ok(index),
+        (index, _) => Ok(index?),
+    }
+}
+
+/// Returns the name of the interface with this index. The function of nix returns an empty one where there is none.
+pub fn interface_name(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?.into_string().ok()?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// Returns the IPv4 form of an IPv4-mapped address, any other address as it is.
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -425,9 +457,32 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
     use pretty_assertions::assert_eq;
 
     use super::*;
+
+    #[test]
+    fn a_zone_is_shown_by_name_and_read_in_both_forms() {
+        let v6 = |zone| SocketAddrV6::new(Ipv6Addr::LOCALHOST, 9, 0, zone);
+        let lo = interface_index("lo").unwrap();
+        for (zone, shown) in [
+            (lo, "[::1%lo]:9"),
+            (987_654, "[::1%987654]:9"),
+            (0, "[::1]:9"),
+        ] {
+            let address = Address::Inet(v6(zone).into());
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(address));
+        }
+        for (text, zone) in [
+            (format!("[::1%{lo}]:9"), lo),
+            ("[::1%of-another]:9".to_owned(), 0),
+        ] {
+            assert_eq!(text.parse(), Ok(Address::Inet(v6(zone).into())));
+        }
+    }
 
     #[test]
     fn a_name_is_one_word_and_reads_back() {

@@ -6,11 +6,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
-use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{Endpoint, Family, Host, Item, Port, Ports, Targets};
 use crate::exit::{Exit, Failure, describe};
-use crate::flow::{Transport, unmapped};
+use crate::flow::{Transport, interface_index, unmapped};
 use crate::tap::Reach;
 
 /// Treatment of host names.
@@ -328,20 +327,6 @@ fn bound_first(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         addresses.sort_by_key(SocketAddr::is_ipv6);
     }
     addresses
-}
-
-/// Returns the index of an interface, which `zone` names or is.
-pub fn interface_index(zone: &str) -> io::Result<u32> {
-    match (if_nametoindex(zone), zone.parse()) {
-        (Err(_), Ok(index)) if interface_name(index).is_some() => Ok(index),
-        (index, _) => Ok(index?),
-    }
-}
-
-/// Returns the name of the interface with this index. The function of nix returns an empty one where there is none.
-pub fn interface_name(index: u32) -> Option<String> {
-    let name = if_indextoname(index).ok()?.into_string().ok()?;
-    Some(name).filter(|name| !name.is_empty())
 }
 
 fn has_ipv6() -> bool {

@@ -10,7 +10,7 @@ pub mod access;
 mod lookup;
 pub mod proxy;
 
-pub use lookup::{BindAddress, Names, Resolver, Source, interface_index, interface_name};
+pub use lookup::{BindAddress, Names, Resolver, Source};
 
 /// Address family that a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

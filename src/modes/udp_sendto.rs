@@ -18,7 +18,7 @@ use anyhow::Result;
 use crate::address::Source;
 use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
-use crate::flow::{Identity, Transport};
+use crate::flow::{Address, Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
 use crate::pump::end::Link;
 use crate::run::{
@@ -101,7 +101,10 @@ fn exchange(
             ErrorKind::WouldBlock => (Exit::CannotBind, NO_FREE_PORT.to_owned()),
             _ => (Exit::from(&error), describe_at(&error, target)),
         };
-        let text = format!("cannot use a socket for udp {target}: {reason}");
+        let text = format!(
+            "cannot use a socket for udp {}: {reason}",
+            Address::from(target)
+        );
         Failure::new(exit, text)
     })?;
     let identity = socket.identity();
@@ -184,7 +187,10 @@ fn describe_port(options: &UdpSendto, target: SocketAddr, error: anyhow::Error) 
     let text = match failure.exit {
         _ if !options.sendto.probe => return error,
         Exit::Refused => format!("closed: {}", failure.message),
-        Exit::TimedOut => format!("no answer from udp {target}: it is silent, or filtered"),
+        Exit::TimedOut => format!(
+            "no answer from udp {}: it is silent, or filtered",
+            Address::from(target)
+        ),
         _ => return error,
     };
     Failure::new(failure.exit, text).into()

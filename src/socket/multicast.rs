@@ -8,9 +8,10 @@ use rustix::net::sockopt::set_ip_multicast_if_with_ifindex;
 use socket2::Socket;
 
 use super::{IpVersions, check};
-use crate::address::{BindAddress, interface_index, interface_name};
+use crate::address::BindAddress;
 use crate::cli::{GroupOptions, Membership};
 use crate::exit::{Exit, Failure};
+use crate::flow::{Address, interface_index, interface_name};
 use crate::sys::sockopt::join_group;
 use crate::tap::Reach;
 
@@ -106,7 +107,10 @@ pub(crate) fn obey_zone(
     if let Some(name) = &options.multicast_if
         && interface_index(name).is_ok_and(|index| index != zone)
     {
-        let text = format!("--multicast-if {name}: the zone of {target} is another interface");
+        let text = format!(
+            "--multicast-if {name}: the zone of {} is another interface",
+            Address::from(target)
+        );
         return Err(Failure::new(Exit::Usage, text));
     }
     let result = socket.set_multicast_if_v6(zone);

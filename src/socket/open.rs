@@ -11,7 +11,7 @@ use super::{IpVersions, multicast};
 use crate::address::{BindAddress, Source};
 use crate::cli::{BufferOptions, GroupOptions, SocketOptions, TcpListen, TcpOptions, UdpBind};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
-use crate::flow::{Identity, Transport};
+use crate::flow::{Address, Identity, Transport};
 use crate::sys::tcp_info::granted_backlog;
 use crate::tap::{Call, Event, Reach, Taps};
 
@@ -216,7 +216,8 @@ fn first_bound(
             }
             Err(error) => error,
         };
-        lines.push(format!("{act} {address}: {}", unbindable(&error, address)));
+        let (name, reason) = (Address::from(address), unbindable(&error, address));
+        lines.push(format!("{act} {name}: {reason}"));
         if is_shortage(&error) {
             exit = Exit::Failed;
         }

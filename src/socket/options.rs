@@ -10,6 +10,7 @@ use socket2::{Socket, TcpKeepalive};
 use super::{IpVersions, check};
 use crate::cli::{BufferOptions, Keepalive, SocketOptions, Switch, TcpOptions};
 use crate::exit::Failure;
+use crate::flow::{interface_index, interface_name};
 use crate::sys::sockopt::{set_debug, set_fast_open_listen, set_min_hops_v6, set_min_ttl_v4};
 
 /// Receive buffer of a UDP socket where the user asks for no other, in bytes.
@@ -51,7 +52,9 @@ pub(super) fn apply(
         check("--reuse-port", "", socket.set_reuse_port(true), "")?;
     }
     if let Some(name) = &options.interface {
-        let result = socket.bind_device(Some(name.as_bytes()));
+        let by_number = interface_index(name).ok().and_then(interface_name);
+        let device = by_number.as_deref().unwrap_or(name);
+        let result = socket.bind_device(Some(device.as_bytes()));
         check("--interface", name, result, "")?;
     }
     if options.so_debug {

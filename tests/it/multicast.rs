@@ -340,6 +340,40 @@ fn an_address_without_its_scope_is_answered_all_the_same() {
     assert_eq!(refused.status, 5, "{}", refused.err);
 }
 
+/// The zone of an address has the name of the interface in reports, events and dumps, and a dump is read back.
+#[test]
+fn a_zone_is_shown_by_name() {
+    let Some(network) = network() else { return };
+    network.run("ip -6 address add fe80::77/64 dev veth0 nodad");
+    let shown = program("ip", "-o link show veth0").within(&network);
+    let shown = shown.run().exits(0).text();
+    let number = shown.split(':').next().unwrap();
+    let server = format!("udp-bind --echo --count 1 fe80::77%{number} 0");
+    let server = network.tuplecat(&server).start();
+    let port = server.ready_line().rsplit_once(':').unwrap().1.to_owned();
+    let words = format!(
+        "udp-sendto --interface {number} --replies 1 --reply-timeout 30 --hex-file dump --events events fe80::77%veth0"
+    );
+    let client = network.tuplecat(&words).arg(port.trim_end());
+    let client = client.says("?").start();
+    let (dump, events) = (client.path("dump"), client.path("events"));
+    let server = server.wait().exits(0);
+    let name = "[fe80::77%veth0]:";
+    client.out().wait_for("?");
+    client.err().wait_for_line("closed");
+    let [dump, events] = [dump, events].map(|path| std::fs::read_to_string(path).unwrap());
+    for text in [&server.err, &dump, &events] {
+        assert!(
+            text.contains(name) && !text.contains(&format!("%{number}]")),
+            "{text}"
+        );
+    }
+    let (socket, address) = datagrams();
+    let replay = tuplecat("udp-sendto --in dump --reply-timeout 0").to(address);
+    replay.says(dump).run().exits(0);
+    assert_eq!(receive(&socket).0, b"?");
+}
+
 /// A group of any scope has a zone, the name or the number of an interface (RFC 4007, section 11).
 #[test]
 fn a_zone_names_the_interface_by_name_or_by_number() {
@@ -382,7 +416,7 @@ fn a_zone_names_the_interface_by_name_or_by_number() {
         .tuplecat("udp-sendto --multicast-if veth0 ff05::c%veth1 9")
         .run();
     let error = refused.exits(2).err;
-    assert!(error.contains("the zone of [ff05::c%"), "{error}");
+    assert!(error.contains("the zone of [ff05::c%veth1]:9 "), "{error}");
     for (target, reason) in [
         ("ff05::c%nosuch", "no network interface 'nosuch'"),
         ("ff05::c%99", "no network interface '99'"),

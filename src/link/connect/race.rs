@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::{Established, Open};
 use crate::address::proxy::Hop;
 use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
-use crate::flow::{Flow, Identity, Transport};
+use crate::flow::{Address, Flow, Identity, Transport};
 use crate::link::proxy::Handshake;
 use crate::sys::wait::Interest;
 use crate::tap::{Event, SocketState, Taps, Target};
@@ -390,7 +390,7 @@ fn is_under_way(error: &io::Error) -> bool {
 }
 
 fn act(hop: &Hop) -> String {
-    let remote = hop.remote;
+    let remote = Address::from(hop.remote);
     match &hop.tunnel {
         None => format!("cannot connect to {remote}"),
         Some(tunnel) => format!("cannot connect to {}: proxy {remote}", tunnel.via.target),

@@ -11,7 +11,7 @@ use super::message::Transmit;
 use super::{Refusal, Socket};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure, NO_FREE_PORT};
-use crate::flow::Direction;
+use crate::flow::{Address, Direction};
 use crate::tap::{Event, IcmpError, Taps};
 
 impl Socket {
@@ -91,7 +91,7 @@ impl Socket {
     fn check_port(&mut self, target: SocketAddr) -> io::Result<()> {
         self.handle.note_bound();
         if self.handle.bound.port() == 0 {
-            let text = format!("cannot send to {target}: {NO_FREE_PORT}");
+            let text = format!("cannot send to {}: {NO_FREE_PORT}", Address::from(target));
             return Err(Failure::new(Exit::CannotBind, text).into());
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Socket {
         let reason = self.errors.explain(error, transmit, &self.handle);
         if self.settings.refusal == Refusal::Ends {
             let exit = Exit::from(&io::Error::from(error));
-            let text = format!("cannot send to {}: {reason}", pair.remote);
+            let text = format!("cannot send to {}: {reason}", Address::from(pair.remote));
             return Err(Failure::new(exit, text).into());
         }
         let datagrams = transmit.shape().count(transmit.len) as u64;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::addresses::comparable;
+use super::addresses::{comparable, means};
 use super::message::Transmit;
 use crate::batch::Batch;
 
@@ -61,18 +61,18 @@ impl Flights {
 
     /// Returns true if something was sent to `remote`.
     pub(super) fn has(&self, remote: SocketAddr) -> bool {
-        self.0.iter().any(|flight| flight.remote == remote)
+        self.0.iter().any(|flight| means(flight.remote, remote))
     }
 
     /// Returns the number of datagrams to `remote` that are lost by an error which quotes these bytes of one of them.
     pub(super) fn lose(&mut self, remote: SocketAddr, quoted: &[u8]) -> u64 {
-        let mut flights = (self.0.iter_mut()).filter(|flight| flight.remote == remote);
+        let mut flights = (self.0.iter_mut()).filter(|flight| means(flight.remote, remote));
         let is_it = |flight: &&mut Flight| flight.left > 0 && flight.begins_with(quoted);
         if let Some(flight) = flights.find(is_it) {
             return std::mem::take(&mut flight.left);
         }
         // One within a run: the run counts as a whole, with its first datagram.
-        let mut flights = (self.0.iter()).filter(|flight| flight.remote == remote);
+        let mut flights = (self.0.iter()).filter(|flight| means(flight.remote, remote));
         u64::from(flights.all(|flight| flight.datagrams == 1))
     }
 }

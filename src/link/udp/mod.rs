@@ -395,8 +395,8 @@ impl Link for Socket {
     fn identity(&self) -> Identity {
         match (&self.settings.audience, self.sender.first_flow()) {
             (Audience::Target(_), Some(pair)) if self.handle.remote.is_none() => {
-                let port = self.handle.bound.port();
-                let own = SocketAddr::new(pair.local.ip(), port);
+                let mut own = pair.local;
+                own.set_port(self.handle.bound.port());
                 Identity::Socket(Transport::Udp, own.into())
             }
             _ => self.handle.identity(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::addresses::{Pair, comparable, longest_payload};
+use super::addresses::{Pair, comparable, longest_payload, means};
 use super::flights::Flights;
 use super::handle::Handle;
 use super::message::Transmit;
@@ -325,7 +325,8 @@ impl Sender {
         let was_known = self.known_path.replace((remote, most)) == Some((remote, most));
         let is_it = |latest: &Transmit| {
             let is_next = latest.next == (*at, self.served);
-            let is_its = comparable(latest.route.flow.remote) == remote && latest.size() > most;
+            let is_its =
+                means(comparable(latest.route.flow.remote), remote) && latest.size() > most;
             is_next && is_its && latest.bytes(batch).starts_with(quoted)
         };
         let Some(latest) = self.latest.filter(is_it).filter(|_| !was_known) else {
