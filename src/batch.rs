@@ -1,7 +1,8 @@
 //! Batches: the bytes in flight in one direction, in runs that each have the addresses they came with.
 //! Bytes of a stream have no boundaries. A run of datagrams has one every so many bytes, and an empty run is an empty datagram.
 
-use std::io::{self, IoSlice};
+use std::hint::black_box;
+use std::io::{self, ErrorKind, IoSlice};
 
 use crate::flow::Flow;
 
@@ -71,6 +72,20 @@ const MIN_ALLOCATION: usize = 64 << 10;
 /// Runs that are written in one call: less than `IOV_MAX` (writev(2)).
 const WRITE_SLICES: usize = 64;
 
+/// Memory that stays for allocations that cannot fail, in bytes.
+const ROOM: usize = 1 << 20;
+
+/// Checks that `size` bytes can be allocated, and more for everything else.
+///
+/// Errors: there is too little memory, such as with a limit of the address space (`RLIMIT_AS`, getrlimit(2)).
+pub fn check_memory(size: usize) -> io::Result<()> {
+    let mut room: Vec<u8> = Vec::new();
+    let reserved = room.try_reserve_exact(size + ROOM);
+    // An allocation that nothing uses may be left out.
+    black_box(&room);
+    reserved.map_err(|_| ErrorKind::OutOfMemory.into())
+}
+
 /// Buffer of bytes in flight, with its runs in order.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -89,6 +104,16 @@ impl Batch {
     /// Removes all runs; the memory stays.
     pub fn clear(&mut self) {
         self.runs.clear();
+    }
+
+    /// Makes sure of room for at least `size` bytes, which outside decides about.
+    ///
+    /// Errors: there is no memory for it, where [`Batch::space`] would end the program.
+    pub fn reserve(&mut self, size: usize) -> io::Result<()> {
+        if self.memory.len() < self.origin + size {
+            check_memory(size)?;
+        }
+        Ok(())
     }
 
     /// Returns room for at least `size` bytes, to be filled from the front. Its content is unspecified.
@@ -310,6 +335,14 @@ mod tests {
         for size in [1, MIN_ALLOCATION, MIN_ALLOCATION + 1, 1 << 20] {
             assert_eq!(space[size - 1], 7);
         }
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_an_error() {
+        let mut batch = Batch::default();
+        assert!(batch.reserve(64 << 10).is_ok());
+        let error = batch.reserve(isize::MAX as usize / 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use tuplecat::cli::Cli;
 use tuplecat::escape::Escaped;
 use tuplecat::exit::{Exit, Failure, print, print_error};
 use tuplecat::modes;
+use tuplecat::sys::return_free_memory;
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    return_free_memory();
     let exit = match Cli::read(std::env::args_os()) {
         Ok(cli) => status(modes::run(&cli.command, start)),
         Err(error) => explain(&error),

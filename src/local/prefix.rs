@@ -5,12 +5,15 @@
 use std::collections::HashMap;
 use std::io;
 
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, check_memory};
 use crate::escape;
 use crate::flow::Flow;
 
 /// Bytes after which a line is written in pieces, so that an endless line does not fill the memory.
 const LINE_PIECE_SIZE: usize = 64 << 10;
+
+/// Bytes of a line that are kept even if there is little memory.
+const LINE_KEPT_SIZE: usize = 4 << 10;
 
 /// Encoder that puts the addresses in front of each line.
 pub(super) struct PrefixedLines {
@@ -46,7 +49,9 @@ impl PrefixedLines {
                 line.clear();
             }
         }
-        if !line.is_empty() {
+        if line.len() > LINE_KEPT_SIZE && check_memory(line.len()).is_err() {
+            self.append_line(flow, &line, text);
+        } else if !line.is_empty() {
             self.begun.insert(flow.clone(), line);
         }
         Ok(())

@@ -19,7 +19,7 @@ const REQUEST_LIMIT: usize = 64 << 10;
 const QUEUE_LIMIT: usize = 256;
 
 /// Most bytes of answers that are sent to a stream at once.
-const ANSWERS_SIZE: usize = 256 << 10;
+const ANSWERS_SIZE: usize = 64 << 10;
 
 /// Answers to requests.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ pub struct Responder {
 struct Answer {
     bytes: Rc<[u8]>,
     /// Addresses of its request, if that was a datagram.
-    flow: Option<Flow>,
+    flow: Option<Box<Flow>>,
 }
 
 impl Responder {
@@ -83,8 +83,10 @@ impl Responder {
 
     fn answer(&mut self, request: &[u8], flow: Option<Flow>) {
         let answer = self.answers.find(request);
-        self.waiting
-            .extend(answer.map(|bytes| Answer { bytes, flow }));
+        self.waiting.extend(answer.map(|bytes| Answer {
+            bytes,
+            flow: flow.map(Box::new),
+        }));
     }
 
     /// Answers the line that has begun. An empty line is no request.
@@ -127,7 +129,8 @@ impl Responder {
     }
 
     /// Copies answers into `batch` up to a limit.
-    fn give_stream(&mut self, batch: &mut Batch) {
+    fn give_stream(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.reserve(ANSWERS_SIZE)?;
         let space = &mut batch.space(ANSWERS_SIZE)[..ANSWERS_SIZE];
         let mut filled = 0;
         while let Some(Answer { bytes, .. }) = self.waiting.front()
@@ -146,6 +149,7 @@ impl Responder {
         if filled > 0 {
             batch.push_front(filled, Shape::Stream, None);
         }
+        Ok(())
     }
 }
 
@@ -154,8 +158,8 @@ impl End for Responder {
         match self.waiting.front() {
             Some(Answer {
                 flow: Some(flow), ..
-            }) => self.give_datagram(flow.clone(), batch),
-            Some(_) => self.give_stream(batch),
+            }) => self.give_datagram(Flow::clone(flow), batch),
+            Some(_) => self.give_stream(batch)?,
             None => {}
         }
         Ok(match batch.is_empty() {

@@ -81,9 +81,11 @@ impl Pump<'_> {
             node.failure = Some(Box::new(Failure::io(identity, error)));
             // What comes from its own end is dropped from now on, so that end may take again what it is given.
             let partner = node.partner;
-            if let Some(own) = self.nodes.get_mut(partner)
-                && let Some(queue) = &mut own.queue
-            {
+            let own = self.nodes.get_mut(partner);
+            if own.as_ref().is_some_and(|own| own.only_answers) {
+                self.release_queue(partner);
+                self.nodes[id].lane.end(now);
+            } else if let Some(queue) = own.and_then(|own| own.queue.as_mut()) {
                 queue.silence = Silence::new(now);
             }
             self.schedule.touch(partner);

@@ -51,6 +51,8 @@ pub type Attach = Box<dyn FnMut(&dyn Link) -> io::Result<Partner>>;
 pub enum Partner {
     /// A local end, such as a child process.
     End(Box<dyn End>),
+    /// A local end that does nothing but answer: without the link it is of no use.
+    Responder(Box<dyn End>),
     /// Another link: the two are relayed to each other.
     Link(Box<dyn Link>),
 }
@@ -187,6 +189,11 @@ impl<'a> Pump<'a> {
         };
         let own = match attach(link)? {
             Partner::End(end) => self.nodes.add(Party::Own(end), Route::Partner),
+            Partner::Responder(end) => {
+                let own = self.nodes.add(Party::Own(end), Route::Partner);
+                self.nodes[own].only_answers = true;
+                own
+            }
             Partner::Link(link) => {
                 let own = self.nodes.add(Party::Link(link), Route::Partner);
                 self.nodes.links.push(own);

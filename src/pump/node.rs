@@ -29,6 +29,8 @@ pub(super) struct Node {
     /// Lanes that wait until this end takes more, if there are any.
     pub(super) queue: Option<Box<Queue>>,
     pub(super) outgoing: Outgoing,
+    /// True for a local end that is of no use once its link has failed.
+    pub(super) only_answers: bool,
     /// Silence of a link in both directions.
     pub(super) silence: Silence,
     /// True once it has returned [`Arrival::Enough`](super::end::Arrival::Enough).
@@ -214,6 +216,7 @@ impl Node {
             partner,
             queue: None,
             outgoing: Outgoing::Open,
+            only_answers: false,
             silence: Silence::new(Instant::now()),
             has_enough: false,
             failure: None,

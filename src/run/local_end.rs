@@ -153,7 +153,7 @@ impl LocalEnd {
                 let answers = Rc::clone(answers);
                 Wiring::Each(Box::new(move |_| {
                     let responder = Responder::new(Rc::clone(&answers));
-                    Ok(Partner::End(Box::new(responder)))
+                    Ok(Partner::Responder(Box::new(responder)))
                 }))
             }
             Self::Relay(route) => route.wiring(),

@@ -2,7 +2,7 @@
 //! Nothing spins meanwhile, and nothing is lost once the slow side goes on.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -138,4 +138,66 @@ fn an_output_that_is_not_read_leaves_datagrams_to_the_kernel() {
     let written = arrived.finish().len() as u64;
     assert_eq!(number_before(closed, " B)"), written, "{closed}");
     nothing_uncounted(closed, sent);
+}
+
+/// Connects a client with little room to receive, which sends requests and reads no answer.
+fn stall(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.set_nonblocking(true).unwrap();
+    // What the server does not take is of no interest, nor is a refusal.
+    let _ = client.write(&b"get this line\n".repeat(20_000));
+    client
+}
+
+/// Ways to serve a client that reads nothing.
+const SERVICES: [&str; 3] = ["--canned /bin/sh", "--respond get=a", "--echo"];
+
+/// Memory that stalled clients take is bounded, and given back when they are gone, however they go.
+#[test]
+fn memory_of_stalled_clients_is_given_back() {
+    const CLIENTS: usize = 150;
+    for words in SERVICES {
+        let server = tuplecat("tcp-listen -k --sndbuf 4k 0").args(words).start();
+        let address = server.ready();
+        let before = memory(&server, "VmRSS");
+        let clients: Vec<_> = (0..CLIENTS).map(|_| stall(address)).collect();
+        // It takes what it can from each of them, and rests.
+        let mut used = (0, ticks(&server));
+        while used.0 < used.1 {
+            assert!(!server.has_ended_within(Duration::from_millis(300)));
+            used = (used.1, ticks(&server));
+        }
+        let stalled = memory(&server, "VmRSS").saturating_sub(before);
+        assert!(stalled < 160 * CLIENTS as u64, "{words}: {stalled} kB");
+        clients.into_iter().for_each(reset);
+        server.err().wait_until("all are closed", |err| {
+            String::from_utf8_lossy(err).matches("closed  ").count() >= CLIENTS
+        });
+        // Batches of 64 clients are kept for the next ones.
+        let left = memory(&server, "VmRSS").saturating_sub(before);
+        assert!(left < 8 << 10, "{words}: {left} of {stalled} kB");
+        server.signal(Signal::TERM);
+        server.wait().exits(143);
+    }
+}
+
+/// A client that there is no memory for is disconnected; the server goes on for those that come later.
+#[test]
+fn a_client_without_memory_stops_no_server() {
+    for words in SERVICES {
+        let server = tuplecat("tcp-listen -k --sndbuf 4k 0").args(words);
+        let server = server.limited("-v 60000").start();
+        let address = server.ready();
+        let clients: Vec<_> = (0..1000).map(|_| stall(address)).collect();
+        server.err().wait_for(" memory");
+        clients.into_iter().for_each(reset);
+        let mut client = connect(address);
+        client.write_all(b"get\n").unwrap();
+        assert_eq!(read_len(&client, 1).len(), 1, "{words}");
+        server.signal(Signal::TERM);
+        server.wait().exits(143);
+    }
 }

@@ -13,7 +13,7 @@ use socket2::Socket;
 
 use super::{Connection, ReceiveLimits, local_address};
 use crate::address::access::Access;
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, check_memory};
 use crate::exit::{Exit, Failure, describe, is_shortage};
 use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
 use crate::link::framed::{self, Framing};
@@ -217,6 +217,11 @@ impl End for Listener {
             return Ok(Arrival::Nothing);
         }
         self.paused_until = None;
+        if check_memory(0).is_err() {
+            self.pause(Errno::NOMEM, taps);
+            self.check_accept_timeout()?;
+            return Ok(Arrival::Nothing);
+        }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(&self.socket, flags) {
             Ok((socket, _)) if self.transport.is_unix() => {

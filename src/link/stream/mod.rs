@@ -139,6 +139,7 @@ impl Connection {
             return unix::recv_packet(&self.socket, batch);
         }
         let limit = limit.min(RECV_SIZE);
+        batch.reserve(RECV_SIZE)?;
         let len = (&self.socket).read(&mut batch.space(RECV_SIZE)[..limit])?;
         Ok(Some(len).filter(|&len| len > 0))
     }

@@ -80,6 +80,7 @@ impl End for Child {
             Shape::Stream => PIPE_READ_SIZE,
             Shape::Datagrams(size) => (PIPE_READ_SIZE / size).max(1) * size,
         };
+        batch.reserve(size)?;
         let mut len = pipes.output.read(&mut batch.space(size)[..size])?;
         if len == 0 {
             self.slot.stdout_closed();
