@@ -178,10 +178,14 @@ impl<'a> Readiness<'a> {
             interest.hangup |= watches && index == 1;
         }
         let sink = self.send.fd().filter(|_| !self.is_shared());
-        for (index, source) in [self.recv.fd(), sink].into_iter().enumerate() {
-            match source {
-                Some((fd, _)) => poller.set(tokens[index], fd, interests[index])?,
-                None => poller.forget(tokens[index]),
+        let sources = [self.recv.fd(), sink];
+        // The same descriptor may have been known by the other token, and is registered once.
+        for (token, _) in tokens.iter().zip(sources).filter(|(_, fd)| fd.is_none()) {
+            poller.forget(*token);
+        }
+        for (index, source) in sources.into_iter().enumerate() {
+            if let Some((fd, _)) = source {
+                poller.set(tokens[index], fd, interests[index])?;
             }
         }
         Ok(())

@@ -48,6 +48,7 @@ mod recipes;
 mod recipes_datagrams;
 mod relay;
 mod relay_datagrams;
+mod relay_framing;
 mod replay;
 mod reports;
 mod responder;
