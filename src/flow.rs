@@ -103,9 +103,10 @@ pub enum Address {
 /// A process at the other end of a Unix socket, as the kernel reports it (`SO_PEERCRED`, `SCM_CREDENTIALS`, unix(7)).
 ///
 /// Its `Display` is `[SOCKET ]pid PID [(PROGRAM) ]uid UID`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Process {
     /// The name of its socket; empty if it has none.
+    #[serde(skip)]
     pub socket: Arc<str>,
     /// Its number; 0 if its PID namespace is hidden from this process (`pid_namespaces(7)`).
     pub pid: i32,
@@ -114,8 +115,10 @@ pub struct Process {
     /// Its group. It is not shown.
     pub gid: u32,
     /// The name of its program, if /proc shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// Number that tells the connections of one process apart: the inode of our socket. It is not shown.
+    #[serde(skip)]
     pub inode: u64,
 }
 
@@ -223,7 +226,9 @@ impl TryFrom<SocketAddrAny> for Address {
     /// Takes an address from the kernel: of the internet, or of a Unix socket.
     fn try_from(address: SocketAddrAny) -> io::Result<Self> {
         if let Ok(unix) = SocketAddrUnix::try_from(address.clone()) {
-            let hidden = unix.abstract_name().map(|name| [&[0], name].concat());
+            // An unnamed socket has an abstract name of nothing there.
+            let hidden = unix.abstract_name().filter(|name| !name.is_empty());
+            let hidden = hidden.map(|name| [&[0], name].concat());
             let name = hidden.as_deref().or(unix.path_bytes());
             return Ok(Self::unix(name.unwrap_or_default()));
         }
@@ -311,10 +316,7 @@ impl Serialize for Flow {
         fields.serialize_entry("local", &self.local)?;
         fields.serialize_entry("remote", &self.remote)?;
         if let Address::Process(process) = &self.remote {
-            fields.serialize_entry("pid", &process.pid)?;
-            fields.serialize_entry("uid", &process.uid)?;
-            fields.serialize_entry("gid", &process.gid)?;
-            fields.serialize_entry("program", &process.program)?;
+            fields.serialize_entry("process", &**process)?;
         }
         fields.end()
     }

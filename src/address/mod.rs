@@ -9,8 +9,10 @@ use std::str::FromStr;
 pub mod access;
 mod lookup;
 pub mod proxy;
+mod unix;
 
 pub use lookup::{BindAddress, Names, Resolver, Source};
+pub use unix::UnixName;
 
 /// Address family that a user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

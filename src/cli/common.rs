@@ -48,6 +48,14 @@ pub struct CommonOptions {
 }
 
 impl CommonOptions {
+    /// Returns the reason why an option has no meaning for a socket that sends no packets.
+    pub(super) fn without_packets(&self) -> Option<&'static str> {
+        let is_captured = self.dump.pcap.is_some();
+        is_captured.then_some(
+            "--pcap needs packets, and a Unix socket sends none; --hex-file records its traffic",
+        )
+    }
+
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         if self.dump.pcap == Some(Place::Standard) && self.framing.output != OutputFraming::Raw {
@@ -178,7 +186,7 @@ impl ProgramOptions {
 }
 
 /// The options of the modes whose sockets have an IP address.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct NetworkOptions {
     /// Restrictions on addresses and names.
     #[command(flatten)]

@@ -49,7 +49,7 @@ fn completed(option: Arg) -> Arg {
     }
     let names = option.get_value_names().unwrap_or_default();
     let hint = match names.first().map_or("", |name| name.as_str()) {
-        "FILE" => ValueHint::FilePath,
+        "FILE" | "PATH" => ValueHint::FilePath,
         "DIR" => ValueHint::DirPath,
         "COMMAND" => ValueHint::CommandString,
         "PROGRAM" => ValueHint::CommandName,

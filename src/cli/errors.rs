@@ -20,7 +20,10 @@ const NETCAT: [(&str, &str); 9] = [
     ("-z", "use tcp-connect --probe"),
     ("-N", "leave it out: TCP sends a FIN at the end of input"),
     ("-e", "use --exec"),
-    ("-U", "use another tool: there are no Unix sockets"),
+    (
+        "-U",
+        "use unix-listen, unix-connect, unix-bind or unix-sendto",
+    ),
 ];
 
 /// Options, or the first of a group, with the options that need them.

@@ -18,6 +18,7 @@ mod socket;
 mod tcp;
 mod traffic;
 mod udp;
+mod unix;
 pub mod values;
 
 pub use common::*;
@@ -30,6 +31,7 @@ pub use socket::{BufferOptions, GroupOptions, Membership, SocketOptions};
 pub use tcp::*;
 pub use traffic::{Delay, FramingOptions};
 pub use udp::*;
+pub use unix::*;
 pub use values::{Ordered, Sequence};
 
 /// Pipe, script and hex-dump TCP and UDP
@@ -86,6 +88,12 @@ pub enum Command {
     /// Send datagrams to one address: socket, sendto
     #[command(visible_alias = "us")]
     UdpSendto(UdpSendto),
+    /// Accept connections of this machine: socket, bind, listen, accept
+    #[command(visible_alias = "ul")]
+    UnixListen(UnixListen),
+    /// Connect to a socket of this machine: socket, connect
+    #[command(visible_alias = "uc")]
+    UnixConnect(UnixConnect),
     /// Show the differences of TCP and UDP by experiments
     Compare(Compare),
     /// Print the completion script of a shell
@@ -173,6 +181,8 @@ impl Cli {
             Command::TcpConnect(options) => options.contradiction(),
             Command::UdpBind(options) => options.contradiction(),
             Command::UdpSendto(options) => options.contradiction(),
+            Command::UnixListen(options) => options.contradiction(),
+            Command::UnixConnect(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }

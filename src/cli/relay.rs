@@ -7,14 +7,14 @@ use clap::{Arg, Args};
 
 use super::dialogue::DIALOGUE;
 use super::{ConnectOptions, FramingOptions, values};
-use crate::address::{Endpoint, parse_target};
+use crate::address::{Endpoint, UnixName, parse_target};
 use crate::flow::Transport;
 
 /// The target of a relay.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Relay")]
 pub struct RelayOptions {
-    /// Relay each client to TARGET: HOST:PORT, tcp:HOST:PORT or udp:HOST:PORT
+    /// Relay each client to TARGET: HOST:PORT, tcp:..., udp:... or unix:PATH
     ///
     /// Each client is joined to a connection of its own. Each end sees what it would see without the relay: data, a FIN and a reset
     /// are passed on as they come. Standard input and output are not used. A name is looked up for each client.
@@ -37,11 +37,11 @@ pub struct RelayOptions {
 
 /// The target of a relay, as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayTarget {
-    /// The transport, unless it is that of the mode.
-    pub transport: Option<Transport>,
-    /// The host and the port.
-    pub endpoint: Endpoint,
+pub enum RelayTarget {
+    /// A host and a port, with the transport unless it is that of the mode.
+    Inet(Option<Transport>, Endpoint),
+    /// A Unix socket, with or without boundaries as that of the mode.
+    Unix(UnixName),
 }
 
 /// Binds the options of the way to a target to `--to`, and keeps those out of a relay that have no meaning there.
@@ -63,20 +63,21 @@ const CONNECT: &str = "Give a client up if the way to its target takes TIME";
 /// The transports that a target may name.
 const TRANSPORTS: [(&str, Transport); 2] = [("tcp:", Transport::Tcp), ("udp:", Transport::Udp)];
 
-/// Parses `[tcp:|udp:]HOST:PORT`.
+/// Parses `[tcp:|udp:]HOST:PORT` or `unix:PATH`.
 fn target(text: &str) -> Result<RelayTarget, String> {
+    if let Some(name) = text.strip_prefix("unix:") {
+        return name.parse().map(RelayTarget::Unix);
+    }
     let named = TRANSPORTS.into_iter().find_map(|(prefix, transport)| {
         let rest = text.strip_prefix(prefix)?;
         Some((Some(transport), rest))
     });
     let (transport, rest) = named.unwrap_or((None, text));
     if !rest.contains(':') {
-        return Err(format!("'{text}' is not a target: expected HOST:PORT"));
+        let expected = "expected HOST:PORT or unix:PATH";
+        return Err(format!("'{text}' is not a target: {expected}"));
     }
-    Ok(RelayTarget {
-        transport,
-        endpoint: parse_target(&[rest])?,
-    })
+    Ok(RelayTarget::Inet(transport, parse_target(&[rest])?))
 }
 
 impl RelayOptions {
@@ -88,17 +89,25 @@ impl RelayOptions {
         framing: &FramingOptions,
     ) -> Option<&'static str> {
         let target = self.transport(own);
-        let is_framed = target.is_some_and(|target| target != own);
+        let crosses = |target: Transport| target.has_boundaries() != own.has_boundaries();
+        let is_framed = target.is_some_and(crosses);
+        let (is_stream, has_address) = (
+            !own.has_boundaries(),
+            connect.source.is_some() || connect.source_port.is_some(),
+        );
         if is_framed && !framing.has_boundaries() {
             Some(
                 "a stream has no boundaries: datagrams in it take both --in and --out: line, nul, len16, len32 or hex, and --in block:N",
             )
-        } else if target == Some(own) && framing.is_given() {
+        } else if target.is_some() && !is_framed && framing.is_given() {
             Some("--in and --out are for standard input and output, which --to replaces")
-        } else if own == Transport::Tcp && !is_framed && framing.divides() {
+        } else if is_stream && !is_framed && framing.divides() {
             Some("only --to udp:HOST:PORT takes formats that divide a stream into datagrams")
-        } else if own == Transport::Tcp && !is_framed && self.peer_timeout.is_some() {
+        } else if own.has_connections() && !is_framed && self.peer_timeout.is_some() {
             Some("--peer-timeout is for --to udp:HOST:PORT")
+        } else if target.is_some_and(Transport::is_unix) && (has_address || connect.proxy.is_some())
+        {
+            Some("--source, --source-port and --proxy are for a target HOST:PORT")
         } else if target == Some(Transport::Udp) && connect.proxy.is_some() {
             Some("--proxy is for connections, and there is none to a target over UDP")
         } else {
@@ -113,8 +122,21 @@ impl RelayOptions {
 
     /// Returns the transport of the target, if there is one, in a mode of the transport `own`.
     pub fn transport(&self, own: Transport) -> Option<Transport> {
-        let target = self.to.as_ref()?;
-        Some(target.transport.unwrap_or(own))
+        self.to.as_ref().map(|target| target.transport(own))
+    }
+}
+
+impl RelayTarget {
+    /// Returns its transport in a mode of the transport `own`.
+    pub fn transport(&self, own: Transport) -> Transport {
+        match (self, own) {
+            (Self::Inet(Some(transport), _), _) => *transport,
+            (Self::Inet(None, _), Transport::Unix | Transport::Tcp) => Transport::Tcp,
+            (Self::Inet(None, _), _) => Transport::Udp,
+            (Self::Unix(_), Transport::Tcp) => Transport::Unix,
+            (Self::Unix(_), Transport::Udp) => Transport::UnixDatagram,
+            (Self::Unix(_), own) => own,
+        }
     }
 }
 
@@ -138,10 +160,7 @@ mod tests {
             ("tcp:udp:80", Some(Transport::Tcp), "udp:80"),
         ] {
             let endpoint = parse_target(&[words]).unwrap();
-            let expected = RelayTarget {
-                transport,
-                endpoint,
-            };
+            let expected = RelayTarget::Inet(transport, endpoint);
             assert_eq!(target(text), Ok(expected), "{text}");
         }
         for text in [

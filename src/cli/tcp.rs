@@ -30,8 +30,8 @@ use crate::framing::OutputFraming;
 #[command(
     override_usage = "tuplecat tcp-listen [OPTIONS] [HOST] PORT",
     after_help = TCP_LISTEN_EXAMPLES,
-    mut_arg("idle_timeout", |option| option.help(TCP_LISTEN_IDLE)),
-    mut_arg("input", |option| option.help(TCP_LISTEN_INPUT)),
+    mut_arg("idle_timeout", |option| option.help(LISTEN_IDLE)),
+    mut_arg("input", |option| option.help(LISTEN_INPUT)),
     mut_args(with_target)
 )]
 pub struct TcpListen {
@@ -73,10 +73,13 @@ pub struct TcpListen {
     pub tcp: TcpOptions,
 }
 
-const TCP_LISTEN_IDLE: &str =
+/// The help of `--idle-timeout` in a mode with clients.
+pub(super) const LISTEN_IDLE: &str =
     "Exit with status 6 after TIME without traffic; with -k, disconnect the client";
 
-const TCP_LISTEN_INPUT: &str = "Format of the input; with --to udp: how datagrams stand in it";
+/// The help of `--in` in a mode with clients.
+pub(super) const LISTEN_INPUT: &str =
+    "Format of the input; with --to udp: how datagrams stand in it";
 
 const TCP_LISTEN_EXAMPLES: &str = "\
 Examples:
@@ -88,7 +91,50 @@ Examples:
 impl TcpListen {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let common = &self.common;
+        let (connect, framing) = (&self.connect, &self.common.framing);
+        let relay = (self.relay).contradiction(Transport::Tcp, connect, framing);
+        relay.or_else(|| self.accepting().contradiction())
+    }
+
+    /// Returns the options that each mode with connections has.
+    pub fn accepting(&self) -> Accepting<'_> {
+        Accepting {
+            common: &self.common,
+            listen: &self.listen,
+            clients: &self.clients,
+            server: &self.server,
+            peer_end: &self.peer_end,
+            transports: (Transport::Tcp, self.relay.transport(Transport::Tcp)),
+        }
+    }
+}
+
+/// The options of a mode that accepts connections, whatever its transport.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepting<'a> {
+    /// The options of every mode.
+    pub common: &'a CommonOptions,
+    /// The wait for clients.
+    pub listen: &'a ListenOptions,
+    /// Many clients at once.
+    pub clients: &'a ClientOptions,
+    /// Local ends.
+    pub server: &'a ServerOptions,
+    /// The end of the peer's direction.
+    pub peer_end: &'a PeerEndOptions,
+    /// The transport of the mode, and that of the target if each client is joined to one.
+    pub transports: (Transport, Option<Transport>),
+}
+
+impl Accepting<'_> {
+    /// Returns true if each client is joined to a target.
+    pub fn is_relay(&self) -> bool {
+        self.transports.1.is_some()
+    }
+
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let common = self.common;
         if self.clients.prefix && common.dump.pcap == Some(Place::Standard) {
             return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
         }
@@ -96,8 +142,7 @@ impl TcpListen {
         if is_marked && common.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output as it is, without --prefix or --out-dir");
         }
-        let relay = (self.relay).contradiction(Transport::Tcp, &self.connect, &common.framing);
-        relay.or_else(|| common.contradiction())
+        common.contradiction()
     }
 }
 

@@ -146,7 +146,7 @@ enum InputForms {
 }
 
 /// The formats that make a stream.
-const STREAM_FORMATS: [InputFraming; 5] = [
+pub(super) const STREAM_FORMATS: [InputFraming; 5] = [
     InputFraming::Raw,
     InputFraming::FullLine,
     InputFraming::Hex,

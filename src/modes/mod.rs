@@ -14,6 +14,8 @@ mod tcp_connect;
 mod tcp_listen;
 mod udp_bind;
 mod udp_sendto;
+mod unix_connect;
+mod unix_listen;
 
 /// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
@@ -24,6 +26,10 @@ pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
             observe(options.as_ref(), &options.common, start, udp_bind::run)
         }
         Command::UdpSendto(options) => observe(options, &options.common, start, udp_sendto::run),
+        Command::UnixListen(options) => observe(options, &options.common, start, unix_listen::run),
+        Command::UnixConnect(options) => {
+            observe(options, &options.common, start, unix_connect::run)
+        }
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => print(&options.script()),
     }

@@ -9,16 +9,18 @@
 //! | `shutdown`: sends the FIN | the same, at the end of the input (`pump/close.rs`) |
 //! | `close` | the same, when both directions have ended (`pump/close.rs`) |
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
 use crate::address::BindAddress;
 use crate::address::access::Access;
-use crate::cli::{BindPoint, GroupOptions, OverLimit, StdinTo, TcpListen};
+use crate::cli::{
+    Accepting, BindPoint, ConnectOptions, GroupOptions, NetworkOptions, OverLimit, RelayOptions,
+    RetryOptions, StdinTo, TcpListen, TcpOptions,
+};
 use crate::exit::{Exit, Failure};
-use crate::flow::{ConnId, Leg, Transport};
+use crate::flow::{Address, ConnId, Leg, Transport};
 use crate::link::framed::{self, Framing};
 use crate::link::stream::{Clients, Connection, Excess, Listener, ReceiveLimits, Settings};
 use crate::link::udp;
@@ -35,17 +37,24 @@ use crate::socket::open;
 use crate::tap::{Conversation, Event, Rejection};
 
 pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
-    let mut session = session(options, observers);
+    let mut session = session(options.accepting(), observers);
+    session.address = options.network.address;
     let access = session.access(Transport::Tcp, &options.access)?;
     let place = place(options, &session, &access)?;
     session.proxy = options.connect.proxy()?;
-    session.local = local_end(options, &session)?;
-    let settings = settings(options, access);
+    let ways = (&options.relay, &options.connect, &options.retry);
+    let sockets = (&options.network, &options.tcp);
+    session.local = match relay(&session, Transport::Tcp, ways, sockets)? {
+        Some(relay) => relay,
+        None => local_end(options.accepting())?,
+    };
+    let settings = settings(options.accepting(), access);
     let (socket, reach) = match place {
         Place::Addresses(addresses) => open::listening(&addresses, options, session.taps)?,
         Place::Passed(Stream::Listening(socket, reach)) => (socket, reach),
         Place::Passed(Stream::Connected(socket, remote)) => {
-            return serve_accepted(session, socket, remote, &settings);
+            let peer = (Transport::Tcp, remote);
+            return serve_accepted(session, socket, peer, &settings);
         }
     };
     session.report_shortfalls(&socket)?;
@@ -61,20 +70,18 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
 }
 
 /// Prepares a session with the rules of a server, which may have many clients.
-fn session<'a>(options: &'a TcpListen, observers: Observers<'a>) -> Session<'a> {
-    let clients = &options.clients;
-    let mut traffic = Traffic::stream(&options.common);
+pub(super) fn session<'a>(options: Accepting<'a>, observers: Observers<'a>) -> Session<'a> {
+    let clients = options.clients;
+    let mut traffic = Traffic::stream(options.common);
     if clients.stdin_to == StdinTo::None {
         traffic.replace_stdin(Payload::Nothing);
     }
-    let mut session = Session::new(&options.common, Side::Server, traffic, observers);
-    session.address = options.network.address;
+    let mut session = Session::new(options.common, Side::Server, traffic, observers);
     session.choose_peer_end(options.peer_end.on_peer_eof);
     let rules = &mut session.rules;
     if clients.keep_open {
         // A relay does not come between a target and a client that is slow.
-        let is_relay = options.relay.to.is_some();
-        rules.client_timeout = (!is_relay).then_some(clients.client_timeout);
+        rules.client_timeout = (!options.is_relay()).then_some(clients.client_timeout);
         rules.input_to = match clients.stdin_to {
             StdinTo::All | StdinTo::None => InputTo::All,
             StdinTo::First => InputTo::First,
@@ -120,29 +127,40 @@ fn place(options: &TcpListen, session: &Session<'_>, access: &Access) -> Result<
 }
 
 /// Returns the form in which a client's datagrams stand in its stream, if the target takes datagrams.
-fn framing(options: &TcpListen) -> Option<Framing> {
-    let is_framed = options.relay.transport(Transport::Tcp) == Some(Transport::Udp);
+fn framing(options: Accepting<'_>) -> Option<Framing> {
+    let (own, target) = options.transports;
+    let is_framed = target.is_some_and(|target| target.has_boundaries() != own.has_boundaries());
     is_framed.then(|| relay_framing(&options.common.framing, None))
 }
 
+/// Returns the relay to the target of the options, if they name one.
+pub(super) fn relay(
+    session: &Session<'_>,
+    own: Transport,
+    (relay, connect, retry): (&RelayOptions, &ConnectOptions, &RetryOptions),
+    (network, tcp): (&NetworkOptions, &TcpOptions),
+) -> Result<Option<LocalEnd>> {
+    let Some(target) = &relay.to else {
+        return Ok(None);
+    };
+    let leg = match target.transport(own) {
+        Transport::Udp => {
+            let settings = udp::Settings {
+                reply_timeout: Some(relay.peer_timeout()),
+                ..datagrams_towards(session)
+            };
+            TargetLeg::Datagrams(GroupOptions::default(), settings)
+        }
+        unix if unix.is_unix() => TargetLeg::Unix(unix, None),
+        _ => TargetLeg::Stream(tcp.clone(), None),
+    };
+    let route = Route::new(session, target, (connect, retry), (network, leg), None)?;
+    Ok(Some(LocalEnd::Relay(Rc::new(route))))
+}
+
 /// Returns the local end that each client is joined to.
-fn local_end(options: &TcpListen, session: &Session<'_>) -> Result<LocalEnd> {
-    if let Some(target) = &options.relay.to {
-        let attempts = (&options.connect, &options.retry);
-        let leg = match framing(options) {
-            Some(_) => {
-                let settings = udp::Settings {
-                    reply_timeout: Some(options.relay.peer_timeout()),
-                    ..datagrams_towards(session)
-                };
-                TargetLeg::Datagrams(GroupOptions::default(), settings)
-            }
-            None => TargetLeg::Stream(options.tcp.clone(), None),
-        };
-        let route = Route::new(session, target, attempts, (&options.network, leg), None)?;
-        return Ok(LocalEnd::Relay(Rc::new(route)));
-    }
-    let (common, server, clients) = (&options.common, &options.server, &options.clients);
+pub(super) fn local_end(options: Accepting<'_>) -> Result<LocalEnd> {
+    let (common, server, clients) = (options.common, options.server, options.clients);
     let children = if clients.keep_open {
         (server.max_children, ChildScope::Connection)
     } else {
@@ -162,8 +180,8 @@ fn local_end(options: &TcpListen, session: &Session<'_>) -> Result<LocalEnd> {
     )
 }
 
-fn settings(options: &TcpListen, access: Access) -> Settings {
-    let (common, clients) = (&options.common, &options.clients);
+pub(super) fn settings(options: Accepting<'_>, access: Access) -> Settings {
+    let (common, clients) = (options.common, options.clients);
     let most = clients.max_clients;
     Settings {
         clients: if !clients.keep_open {
@@ -173,7 +191,7 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
             Clients::AtOnce(affordable(most, DESCRIPTORS_PER_CHILD))
         } else {
             // A connection, and perhaps a file or the connection to a target.
-            let has_more = clients.out_dir.is_some() || options.relay.to.is_some();
+            let has_more = clients.out_dir.is_some() || options.is_relay();
             let each = 1 + u64::from(has_more);
             Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
         },
@@ -187,19 +205,19 @@ fn settings(options: &TcpListen, access: Access) -> Settings {
             OverLimit::Reject => Excess::Rejected,
         },
         access,
-        leg: options.relay.to.as_ref().map(|_| Leg::Client),
+        leg: options.is_relay().then_some(Leg::Client),
         framing: framing(options),
     }
 }
 
 /// Serves the one client whose connection systemd has accepted.
-fn serve_accepted(
+pub(super) fn serve_accepted(
     mut session: Session<'_>,
     socket: socket2::Socket,
-    remote: SocketAddr,
+    peer: (Transport, Address),
     settings: &Settings,
 ) -> Result<()> {
-    let peer = (Transport::Tcp, remote.into());
+    let ip = peer.1.inet().map(|remote| remote.ip());
     let conn = Some(ConnId {
         number: 1,
         leg: settings.leg,
@@ -207,7 +225,7 @@ fn serve_accepted(
     let connection = Connection::new(socket, peer, conn, settings.limits)
         .context("cannot use the connection")?;
     let flow = connection.flow();
-    if !settings.access.admits(remote.ip()) {
+    if ip.is_some_and(|ip| !settings.access.admits(ip)) {
         let (datagrams, reason) = (None, Rejection::Denied);
         session.taps.emit(&Event::Rejected {
             flow,

@@ -11,7 +11,7 @@ mod retry;
 mod session;
 mod traffic;
 
-pub(crate) use background::Deadline;
+pub(crate) use background::{Deadline, wait_for};
 pub(crate) use local_end::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_open_program,
 };

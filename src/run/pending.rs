@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::background::{Background, Deadline};
-use super::relay::Route;
+use super::relay::{Route, Target};
 use super::retry::Retry;
 use crate::address::Source;
 use crate::address::proxy::Hop;
@@ -17,8 +17,9 @@ use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
 use crate::link::connect::{Established, Race};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
+use crate::socket::unix::Attempt;
 use crate::sys::wait::{Interest, Poller, Wakeup, wait};
-use crate::tap::{Conversation, Event, SocketState, Taps};
+use crate::tap::{Conversation, Event, SocketState, Taps, Via};
 
 /// Time after which an attempt is looked at again where no descriptor is left to wait for it.
 const NEXT_LOOK: Duration = Duration::from_millis(10);
@@ -47,6 +48,8 @@ enum Step {
     Pause(Instant),
     LookUp(Background<Result<Addresses, Failure>>),
     Race(Source, Race),
+    /// The Unix socket is tried, for the next time at this time.
+    Unix(Attempt, Instant),
 }
 
 impl Pending {
@@ -79,11 +82,19 @@ impl Pending {
         loop {
             let ended = match &mut self.step {
                 Step::Pause(until) if Instant::now() < *until => return Ok(None),
-                Step::Pause(_) => self.begin(),
+                Step::Pause(_) => self.begin(taps),
                 Step::LookUp(_) => self.look_up(),
                 Step::Race(..) => match self.race(taps).transpose() {
                     Ok(None) => return Ok(None),
                     Ok(Some(winner)) => return self.establish(winner, taps).map(Some),
+                    Err(failure) => Err(failure),
+                },
+                Step::Unix(attempt, next) => match attempt.advance(taps) {
+                    Ok(None) => return self.finish_attempt(taps).map(Some),
+                    Ok(Some(again)) => {
+                        *next = again;
+                        return Ok(None);
+                    }
                     Err(failure) => Err(failure),
                 },
             };
@@ -96,18 +107,27 @@ impl Pending {
     }
 
     /// Begins an attempt; returns true if it can go on at once, here and below.
-    fn begin(&mut self) -> Result<bool, Failure> {
+    fn begin(&mut self, taps: &mut Taps) -> Result<bool, Failure> {
         let now = Instant::now();
         let each = self.route.limit(self.retry.deadline().is_some());
         let each = each.map(|limit| (now + limit, limit));
         self.limit = each.into_iter().chain(self.retry.deadline()).min();
-        let route = &self.route;
-        if route.name.is_none() {
-            let addresses = route.addresses()()?;
+        let transport = self.route.leg.transport();
+        let target = match &self.route.target {
+            Target::Inet(target) => target,
+            Target::Unix(name) => {
+                let buffers = &self.route.buffers;
+                let attempt = Attempt::new(transport, name, buffers, self.limit, taps)?;
+                self.step = Step::Unix(attempt, now);
+                return Ok(true);
+            }
+        };
+        if target.name.is_none() {
+            let addresses = target.addresses(transport)()?;
             self.start(addresses);
             return Ok(true);
         }
-        let work = Background::start(route.addresses())?;
+        let work = Background::start(target.addresses(transport))?;
         self.watch(|poller, token| poller.set(token, work.descriptor(), Interest::READ));
         self.step = Step::LookUp(work);
         Ok(false)
@@ -119,7 +139,7 @@ impl Pending {
             return Ok(true);
         };
         if !work.is_done() {
-            let name = self.route.name.as_deref().unwrap_or_default();
+            let name = self.route.name();
             return match self.limit {
                 Some((until, limit)) if until <= Instant::now() => {
                     let limit = limit.as_secs_f64();
@@ -189,11 +209,34 @@ impl Pending {
     }
 
     fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Box<dyn Link>, Failure> {
-        let (remote, after, conn) = (winner.remote, winner.after, self.own_number());
+        let (remote, after) = (winner.remote, winner.after);
         let via = winner.via.clone();
-        let link = self.route.link(winner, conn).map_err(|error| {
-            Failure::io(format!("cannot use the connection to {remote}"), &error)
-        })?;
+        let link = self
+            .route
+            .link(winner, self.own_number())
+            .map_err(|error| {
+                Failure::io(format!("cannot use the connection to {remote}"), &error)
+            })?;
+        self.report(link.as_ref(), (after, via.as_ref()), taps);
+        Ok(link)
+    }
+
+    fn finish_attempt(&mut self, taps: &mut Taps) -> Result<Box<dyn Link>, Failure> {
+        let step = std::mem::replace(&mut self.step, Step::Pause(Instant::now()));
+        let (Step::Unix(attempt, _), Target::Unix(name)) = (step, &self.route.target) else {
+            return Err(Failure::new(Exit::Failed, "there is no connection"));
+        };
+        let after = attempt.began.elapsed();
+        let link = self
+            .route
+            .unix_link(attempt.socket, name, self.own_number());
+        let link = link.map_err(|error| Failure::io("cannot use the connection", &error))?;
+        self.report(link.as_ref(), (after, None), taps);
+        Ok(link)
+    }
+
+    fn report(&self, link: &dyn Link, (after, via): (Duration, Option<&Via>), taps: &mut Taps) {
+        let conn = self.own_number();
         if let Identity::Pair(flow) = &link.identity() {
             taps.emit(&Event::Relayed {
                 client: self.client(),
@@ -202,10 +245,9 @@ impl Pending {
                     conn: Some(conn),
                 },
                 after,
-                via: via.as_ref(),
+                via,
             });
         }
-        Ok(link)
     }
 
     fn client(&self) -> Conversation<'_> {
@@ -254,7 +296,7 @@ impl End for Pending {
 
     fn readiness(&self) -> Readiness<'_> {
         let until = match &self.step {
-            Step::Pause(until) => Some(*until),
+            Step::Pause(until) | Step::Unix(_, until) => Some(*until),
             Step::LookUp(_) => self.limit.map(|(until, _)| until),
             Step::Race(_, race) => race.wake(),
         };
@@ -285,7 +327,7 @@ impl Link for Pending {
                 .states()
                 .map(|state| SocketState { conn, ..state })
                 .collect(),
-            Step::Pause(_) | Step::LookUp(_) => Vec::new(),
+            Step::Pause(_) | Step::LookUp(_) | Step::Unix(..) => Vec::new(),
         }
     }
 

@@ -13,20 +13,21 @@ use super::pending::Pending;
 use super::retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 use super::session::Session;
 use crate::address::proxy::{Hop, Proxy};
-use crate::address::{Endpoint, Port, Resolver, Source, Targets};
+use crate::address::{Endpoint, Port, Resolver, Source, Targets, UnixName};
 use crate::cli::{
     BufferOptions, ConnectOptions, FramingOptions, GroupOptions, NetworkOptions, RelayTarget,
     RetryOptions, SocketOptions, TcpOptions,
 };
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Identity, Transport};
 use crate::link::connect::Established;
 use crate::link::framed::{self, Framing, MAX_FRAME};
 use crate::link::stream::{Connection, ReceiveLimits};
 use crate::link::udp::{self, MappingLimits, Mappings, Numbering, Numbers, Open};
+use crate::link::unix::peer;
 use crate::pump::end::Link;
 use crate::pump::{Partner, Wiring};
-use crate::socket::open;
+use crate::socket::{open, unix};
 use crate::sys::sandbox::Rights;
 use crate::tap::Taps;
 
@@ -36,6 +37,8 @@ pub(crate) enum TargetLeg {
     Stream(TcpOptions, Option<Framing>),
     /// A UDP socket.
     Datagrams(GroupOptions, udp::Settings),
+    /// A Unix socket. In a stream of it datagrams stand likewise.
+    Unix(Transport, Option<Framing>),
 }
 
 impl TargetLeg {
@@ -43,6 +46,7 @@ impl TargetLeg {
         match self {
             Self::Stream(..) => Transport::Tcp,
             Self::Datagrams(..) => Transport::Udp,
+            Self::Unix(transport, _) => *transport,
         }
     }
 }
@@ -69,7 +73,27 @@ pub(crate) type Peers = (Numbers, MappingLimits);
 
 /// Way to the target, the same for each client.
 pub(crate) struct Route {
-    target: Targets,
+    pub(super) target: Target,
+    connect_timeout: Option<Duration>,
+    pub(super) retry: RetryOptions,
+    pub(super) buffers: BufferOptions,
+    pub(super) leg: TargetLeg,
+    idle_timeout: Option<Duration>,
+    /// Peers, unless each client has a link of its own.
+    peers: Option<Peers>,
+}
+
+/// Target of a relay.
+pub(super) enum Target {
+    /// A host and a port.
+    Inet(Box<InetTarget>),
+    /// A Unix socket.
+    Unix(UnixName),
+}
+
+/// Host and port of a target, and the address to connect from.
+pub(super) struct InetTarget {
+    endpoint: Targets,
     /// The proxy that leads there.
     proxy: Option<Arc<Proxy>>,
     /// The port of the target or the proxy, and the one to bind to, if there is one.
@@ -77,14 +101,8 @@ pub(crate) struct Route {
     resolver: Resolver,
     /// Name that a name server may be asked for.
     pub(super) name: Option<String>,
-    connect: ConnectOptions,
-    pub(super) retry: RetryOptions,
-    buffers: BufferOptions,
+    source: (Option<String>, Option<Port>),
     socket: SocketOptions,
-    pub(super) leg: TargetLeg,
-    idle_timeout: Option<Duration>,
-    /// Peers, unless each client has a link of its own.
-    peers: Option<Peers>,
 }
 
 impl Route {
@@ -98,73 +116,57 @@ impl Route {
         (network, leg): (&NetworkOptions, TargetLeg),
         peers: Option<Peers>,
     ) -> Result<Self, Failure> {
-        let resolver = network.address.resolver(leg.transport());
-        let Endpoint { host, port } = &target.endpoint;
-        let port = resolver.port(port)?;
-        let proxy = session.proxy.clone();
-        let first = proxy
-            .as_ref()
-            .map(|proxy| resolver.port(&proxy.endpoint.port));
-        let first = first.transpose()?.unwrap_or(port);
-        let (source, source_port) = (connect.source.as_deref(), connect.source_port.as_ref());
-        let from = source_port.map_or(Ok(0), |port| resolver.port(port))?;
         Ok(Self {
-            name: resolver.queried_name_on_way(host, proxy.as_ref(), source),
-            target: Targets::from(Endpoint {
-                host: host.clone(),
-                port: Port::Number(port),
-            }),
-            proxy,
-            ports: (first, (source.is_some() || from > 0).then_some(from)),
-            resolver,
-            connect: connect.clone(),
+            target: match target {
+                RelayTarget::Unix(name) => Target::Unix(name.clone()),
+                RelayTarget::Inet(_, endpoint) => {
+                    let resolver = network.address.resolver(leg.transport());
+                    let proxy = session.proxy.clone();
+                    let ways = (proxy, connect, &network.socket);
+                    Target::Inet(Box::new(InetTarget::new(endpoint, resolver, ways)?))
+                }
+            },
+            connect_timeout: connect.connect_timeout,
             retry: retry.clone(),
             buffers: session.common.buffers.clone(),
-            socket: network.socket.clone(),
             leg,
             idle_timeout: session.rules.idle_timeout,
             peers,
         })
     }
 
+    /// Returns the name that a name server is asked for.
+    pub(super) fn name(&self) -> &str {
+        match &self.target {
+            Target::Inet(target) => target.name.as_deref().unwrap_or_default(),
+            Target::Unix(_) => "",
+        }
+    }
+
     /// Returns the rights that a socket on the target leg needs.
     pub(super) fn rights(&self) -> Rights<'static> {
-        let (connect, bind) = self.ports;
+        let Target::Inet(target) = &self.target else {
+            return Rights {
+                unix: true,
+                ..Rights::default()
+            };
+        };
+        let (connect, bind) = target.ports;
         let is_stream = matches!(self.leg, TargetLeg::Stream(..));
         Rights {
             connect: Some(connect).filter(|_| is_stream),
             bind: bind.filter(|_| is_stream),
-            names: self.name.is_some(),
+            names: target.name.is_some(),
             ..Rights::default()
         }
     }
 
     /// Returns the time that an attempt may take, its look-up included.
     pub(super) fn limit(&self, is_repeated: bool) -> Option<Duration> {
-        let connect = self.connect.connect_timeout;
-        let limit = connect.or(is_repeated.then_some(ATTEMPT_TIMEOUT));
-        let proxied = self.proxy.as_ref().map(|_| PROXY_TIMEOUT);
+        let limit = (self.connect_timeout).or(is_repeated.then_some(ATTEMPT_TIMEOUT));
+        let is_proxied = matches!(&self.target, Target::Inet(target) if target.proxy.is_some());
+        let proxied = is_proxied.then_some(PROXY_TIMEOUT);
         limit.or(self.idle_timeout).or(proxied)
-    }
-
-    /// Returns the look-up of the address to connect from, and of the first hops to the target.
-    pub(super) fn addresses(
-        &self,
-    ) -> impl FnOnce() -> Result<(Source, Vec<Hop>), Failure> + Send + use<> {
-        let (resolver, target, proxy) = (self.resolver, self.target.clone(), self.proxy.clone());
-        let connect = &self.connect;
-        let (host, port) = (connect.source.clone(), connect.source_port.clone());
-        let is_stream = self.leg.transport() == Transport::Tcp;
-        move || {
-            let source = resolver.source(host.as_deref(), port.as_ref())?;
-            let lists = resolver.hops(&target, proxy.as_ref(), source)?;
-            let mut hops = lists.concat();
-            if !is_stream {
-                // Only a connection shows which of them answers.
-                hops.truncate(1);
-            }
-            Ok((source, hops))
-        }
     }
 
     /// Opens a socket that is ready to `connect` to `remote`.
@@ -174,11 +176,15 @@ impl Route {
         source: Source,
         taps: &mut Taps,
     ) -> Result<Socket, Failure> {
-        let (buffers, socket) = (&self.buffers, &self.socket);
+        let Target::Inet(target) = &self.target else {
+            return Err(Failure::new(Exit::Failed, "the target has no address"));
+        };
+        let (buffers, socket) = (&self.buffers, &target.socket);
         match &self.leg {
             TargetLeg::Stream(tcp, _) => {
                 open::connecting(remote, source, (buffers, socket, tcp), taps)
             }
+            TargetLeg::Unix(transport, _) => unix::open(*transport, buffers, taps),
             TargetLeg::Datagrams(groups, _) => {
                 open::sending(remote, source, (buffers, socket, groups), taps)
             }
@@ -202,7 +208,28 @@ impl Route {
                 };
                 Box::new(udp::Socket::new(winner.socket, settings)?)
             }
+            TargetLeg::Unix(transport, _) => {
+                let peer = (*transport, remote.into());
+                Box::new(Connection::new(winner.socket, peer, Some(conn), limits)?)
+            }
         })
+    }
+
+    /// Returns the link over a Unix socket that is connected to `name`.
+    pub(super) fn unix_link(
+        &self,
+        socket: Socket,
+        name: &UnixName,
+        conn: ConnId,
+    ) -> io::Result<Box<dyn Link>> {
+        let remote = peer(&socket, &name.address())?;
+        let framing = match &self.leg {
+            TargetLeg::Stream(_, framing) | TargetLeg::Unix(_, framing) => *framing,
+            TargetLeg::Datagrams(..) => None,
+        };
+        let peer = (self.leg.transport(), remote);
+        let connection = Connection::new(socket, peer, Some(conn), ReceiveLimits::default())?;
+        Ok(framed::wrap(framing, Box::new(connection)))
     }
 
     /// Returns the plan for the pump.
@@ -224,5 +251,54 @@ impl Route {
             };
             Ok(Partner::Link(link))
         }))
+    }
+}
+
+impl InetTarget {
+    fn new(
+        endpoint: &Endpoint,
+        resolver: Resolver,
+        (proxy, connect, socket): (Option<Arc<Proxy>>, &ConnectOptions, &SocketOptions),
+    ) -> Result<Self, Failure> {
+        let Endpoint { host, port } = endpoint;
+        let port = resolver.port(port)?;
+        let first = proxy
+            .as_ref()
+            .map(|proxy| resolver.port(&proxy.endpoint.port));
+        let first = first.transpose()?.unwrap_or(port);
+        let (source, source_port) = (connect.source.as_deref(), connect.source_port.as_ref());
+        let from = source_port.map_or(Ok(0), |port| resolver.port(port))?;
+        Ok(Self {
+            name: resolver.queried_name_on_way(host, proxy.as_ref(), source),
+            endpoint: Targets::from(Endpoint {
+                host: host.clone(),
+                port: Port::Number(port),
+            }),
+            proxy,
+            ports: (first, (source.is_some() || from > 0).then_some(from)),
+            resolver,
+            source: (connect.source.clone(), connect.source_port.clone()),
+            socket: socket.clone(),
+        })
+    }
+
+    /// Returns the look-up of the address to connect from, and of the first hops to the target.
+    pub(super) fn addresses(
+        &self,
+        transport: Transport,
+    ) -> impl FnOnce() -> Result<(Source, Vec<Hop>), Failure> + Send + use<> {
+        let (resolver, target, proxy) = (self.resolver, self.endpoint.clone(), self.proxy.clone());
+        let (host, port) = self.source.clone();
+        let is_stream = transport == Transport::Tcp;
+        move || {
+            let source = resolver.source(host.as_deref(), port.as_ref())?;
+            let lists = resolver.hops(&target, proxy.as_ref(), source)?;
+            let mut hops = lists.concat();
+            if !is_stream {
+                // Only a connection shows which of them answers.
+                hops.truncate(1);
+            }
+            Ok((source, hops))
+        }
     }
 }

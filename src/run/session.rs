@@ -2,6 +2,7 @@
 //! A mode makes a session, then its socket, and hands the socket to [`Session::run`] or [`Session::listen`].
 
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::pump::rules::{Engine, OnIdle, OnInputEnd, OnPeerEnd, Rules, Words};
 use crate::pump::{Pump, Wiring};
 use crate::socket::options::shortfalls;
 use crate::sys::inherited::{Inherited, Kind};
-use crate::sys::sandbox;
+use crate::sys::sandbox::{self, Rights};
 use crate::sys::signals::Signals;
 use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Console, Event, Taps};
@@ -57,6 +58,10 @@ pub(crate) struct Session<'a> {
     pub(crate) local: LocalEnd,
     /// True if rights are given up before the first byte moves.
     pub(crate) is_sandboxed: bool,
+    /// True if its socket is a Unix socket.
+    pub(crate) is_unix: bool,
+    /// Folder of the file of that socket, which is removed at the end.
+    pub(crate) socket_folder: Option<OwnedFd>,
     /// Scripts to notify of the socket.
     pub(crate) ready: Ready,
     /// Standard error, for lines.
@@ -134,6 +139,8 @@ impl<'a> Session<'a> {
             planned: None,
             local: LocalEnd::Stdio(ClientOutput::Plain),
             is_sandboxed: !engine.no_sandbox,
+            is_unix: false,
+            socket_folder: None,
             ready: observers.ready,
             console: observers.console,
         }
@@ -188,7 +195,11 @@ impl<'a> Session<'a> {
         begin(&mut pump);
         // A program would inherit the sandbox, and not know why its calls fail.
         if self.is_sandboxed && children.is_none() {
-            sandbox::enter(self.local.rights());
+            sandbox::enter(Rights {
+                unix: self.is_unix,
+                socket_folder: self.socket_folder.as_ref().map(AsFd::as_fd),
+                ..self.local.rights()
+            });
         }
         let end = pump.run();
         let end = match outcome {

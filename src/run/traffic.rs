@@ -16,6 +16,9 @@ use crate::sys::inherited::{Inherited, Kind};
 /// Limit on silence for a client that expects something, where no option gives one.
 const EXPECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most bytes of input in a datagram of a Unix socket, where no option gives it: as much as other programs read at once.
+pub(crate) const UNIX_DATAGRAM_SIZE: usize = 8192;
+
 /// Input, output and dialogue of the local end.
 #[derive(Clone)]
 pub(crate) struct Traffic {
@@ -56,14 +59,18 @@ impl Traffic {
     ) -> Result<Self, Failure> {
         let longest = longest_payload(address);
         let limit = datagrams.datagram_size.unwrap_or(longest).min(longest);
-        if let InputFraming::Block(size) = common.framing.input
-            && size > limit
-        {
-            let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
-            return Err(Failure::new(Exit::Usage, text));
-        }
-        check_sends(&common.dialogue.steps.0, limit)?;
+        check_sizes(common, limit)?;
         let size = datagrams.size_towards(address);
+        Ok(Self::new(common, Boundaries::Kept { limit }, size))
+    }
+
+    /// Returns the traffic of packets or datagrams of a Unix socket, which are of `size` bytes at most.
+    ///
+    /// Errors: as above.
+    pub(crate) fn unix(common: &CommonOptions, size: Option<usize>) -> Result<Self, Failure> {
+        let limit = size.unwrap_or(usize::MAX);
+        check_sizes(common, limit)?;
+        let size = size.unwrap_or(UNIX_DATAGRAM_SIZE);
         Ok(Self::new(common, Boundaries::Kept { limit }, size))
     }
 
@@ -120,12 +127,23 @@ impl Traffic {
     }
 }
 
-/// Checks that each datagram of a dialogue has at most `limit` bytes.
-fn check_sends(steps: &[Step], limit: usize) -> Result<(), Failure> {
-    let sends = steps.iter().filter_map(|step| match step {
-        Step::Send(frame) => Some(frame.len()),
-        Step::Expect(_) => None,
-    });
+/// Checks that each block, and each datagram of a dialogue, has at most `limit` bytes.
+fn check_sizes(common: &CommonOptions, limit: usize) -> Result<(), Failure> {
+    if let InputFraming::Block(size) = common.framing.input
+        && size > limit
+    {
+        let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let sends = common
+        .dialogue
+        .steps
+        .0
+        .iter()
+        .filter_map(|step| match step {
+            Step::Send(frame) => Some(frame.len()),
+            Step::Expect(_) => None,
+        });
     match (1_u64..).zip(sends).find(|&(_, len)| len > limit) {
         Some((number, len)) => {
             let text = format!(

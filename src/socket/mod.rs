@@ -11,6 +11,7 @@ pub(crate) mod activation;
 pub(crate) mod multicast;
 pub(crate) mod open;
 pub(crate) mod options;
+pub(crate) mod unix;
 
 /// Versions of IP that the packets of a socket have. Each has socket options of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

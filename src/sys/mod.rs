@@ -7,6 +7,7 @@ pub mod errno;
 pub mod inherited;
 pub mod sandbox;
 pub mod signals;
+pub mod socket_file;
 pub mod sockopt;
 pub mod splice;
 pub mod tcp_info;

@@ -14,6 +14,9 @@ const VERSION: ABI = ABI::V6;
 /// Folders of the files that getaddrinfo(3) reads, its libraries included.
 const NAME_FOLDERS: [&str; 5] = ["/etc", "/lib", "/lib64", "/usr", "/run"];
 
+/// Folder of what the kernel says about processes (proc(5)).
+const PROCESSES: &str = "/proc";
+
 /// Port of name servers, for answers that are too long for a datagram (RFC 7766).
 const NAME_PORT: u16 = 53;
 
@@ -28,6 +31,10 @@ pub struct Rights<'a> {
     pub bind: Option<u16>,
     /// True if names are still looked up.
     pub names: bool,
+    /// True if Unix sockets are used: programs of peers are named, and abstract names are sent to.
+    pub unix: bool,
+    /// Folder of the file of a socket, which is removed at the end.
+    pub socket_folder: Option<BorrowedFd<'a>>,
 }
 
 /// Enters the sandbox for good. Open descriptors stay usable; other threads that run already stay outside.
@@ -42,8 +49,19 @@ fn restrict(rights: Rights<'_>) -> Result<RestrictionStatus, RulesetError> {
     let folder = rights
         .folder
         .map(|folder| PathBeneath::new(folder, create_file));
+    // A file is renamed before it is removed, and may get its name back.
+    let remove_file = AccessFs::RemoveFile | AccessFs::MakeSock;
+    let socket_folder = rights
+        .socket_folder
+        .map(|folder| PathBeneath::new(folder, remove_file));
     let folders = NAME_FOLDERS.iter().filter(|_| rights.names);
+    let folders = folders.chain(rights.unix.then_some(&PROCESSES));
     let names = path_beneath_rules(folders, AccessFs::ReadFile | AccessFs::ReadDir);
+    let scopes = if rights.unix {
+        Scope::Signal.into()
+    } else {
+        Scope::from_all(VERSION)
+    };
     let name_port = rights.names.then_some(NAME_PORT);
     let connect = rights.connect.into_iter().chain(name_port);
     let connect = connect.map(|port| NetPort::new(port, AccessNet::ConnectTcp));
@@ -53,9 +71,10 @@ fn restrict(rights: Rights<'_>) -> Result<RestrictionStatus, RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
         .handle_access(AccessNet::from_all(VERSION))?
-        .scope(Scope::from_all(VERSION))?
+        .scope(scopes)?
         .create()?
         .add_rules(folder.map(Ok::<_, RulesetError>))?
+        .add_rules(socket_folder.map(Ok::<_, RulesetError>))?
         .add_rules(names)?
         .add_rules(connect.chain(bind).map(Ok::<_, RulesetError>))?
         .restrict_self()

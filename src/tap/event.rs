@@ -190,6 +190,12 @@ pub enum Event<'a> {
         /// The number of lines or events.
         reports: u64,
     },
+    /// The file of a Unix socket that was no more, replaced by that of this socket.
+    Replaced {
+        /// The socket.
+        #[serde(flatten)]
+        socket: &'a Identity,
+    },
     /// A value below the one that an option asks for, because of a limit of the system.
     Capped {
         /// The option, the value and the limit.
@@ -438,4 +444,6 @@ pub enum Reach {
     EveryIpv6,
     /// Those on every interface, over IPv4 and IPv6.
     DualStack,
+    /// Programs of this machine alone, by the name of a Unix socket.
+    Machine,
 }

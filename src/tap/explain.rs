@@ -10,7 +10,7 @@ use super::lines::{Detail, Palette, put_line};
 use super::phrases::{Bytes, broken, number, size};
 use super::{
     Call, Console, Conversation, Data, Event, FailedCall, FinalSegment, PerDirection, SocketState,
-    Tap, Via,
+    Tap, Target, Via,
 };
 use crate::exit::describe;
 use crate::flow::{Direction, Flow, Identity, Transport};
@@ -22,6 +22,48 @@ const SHOWN_FLOWS: usize = 4096;
 
 /// Things that a session over a connection waits for. The call is `epoll_wait`, for all descriptors at once.
 const BOTH: &str = "for something to receive or to send";
+
+/// Effects of calls, in the words of one family of sockets.
+struct Effects {
+    bound: &'static str,
+    connecting: &'static str,
+    connected: &'static str,
+    open: &'static str,
+    accepted: &'static str,
+    finished: &'static str,
+    peer_finished: &'static str,
+    closed: &'static str,
+}
+
+const OF_INET: Effects = Effects {
+    bound: "its own address and port",
+    connecting: "sends a SYN",
+    connected: "the 4-tuple is its name",
+    open: "the port is open",
+    accepted: "a new socket, same local port",
+    finished: "sends a FIN; can still receive",
+    peer_finished: "0 bytes: the FIN of the peer",
+    closed: "sends nothing: UDP has no end",
+};
+
+const OF_UNIX: Effects = Effects {
+    bound: "its own name; there is no port",
+    connecting: "joins the queue of the listening socket",
+    connected: "SO_PEERCRED names the peer's process",
+    open: "a process listens there",
+    accepted: "a new socket; SO_PEERCRED names the process",
+    finished: "the peer reads the end; can still receive",
+    peer_finished: "0 bytes: the peer sends no more",
+    closed: "sends nothing: datagrams have no end",
+};
+
+fn effects(transport: Transport) -> &'static Effects {
+    if transport.is_unix() {
+        &OF_UNIX
+    } else {
+        &OF_INET
+    }
+}
 
 /// Writer of calls as lines.
 pub struct Explain {
@@ -75,7 +117,10 @@ impl Explain {
                 let text = format!("{kind} for {family}, without a name yet");
                 ("socket()", text)
             }
-            Call::Bind(name) => ("bind()", format!("{name}  its own address and port")),
+            Call::Bind(name) => {
+                let effect = effects(name.transport()).bound;
+                ("bind()", format!("{name}  {effect}"))
+            }
             Call::Listen(name, backlog) => {
                 // Linux lets one more wait than the backlog says (`sk_acceptq_is_full`, net/sock.h).
                 let most = u64::from(*backlog) + 1;
@@ -141,8 +186,17 @@ impl Explain {
         }
     }
 
-    fn connected(&mut self, name: impl Display, via: Option<&Via>) {
-        self.step("connect()", format!("{name}  the 4-tuple is its name"));
+    fn connecting(&mut self, target: &Target) {
+        let effect = effects(target.transport).connecting;
+        self.step("connect()", format!("{target}  {effect}"));
+        if !target.transport.is_unix() {
+            self.step("waiting", "for the answer");
+        }
+    }
+
+    fn connected(&mut self, transport: Transport, name: impl Display, via: Option<&Via>) {
+        let effect = effects(transport).connected;
+        self.step("connect()", format!("{name}  {effect}"));
         if let Some(via) = via {
             self.step("proxy", format!("{via}  it has connected"));
         }
@@ -181,7 +235,7 @@ impl Explain {
     fn closed(&mut self, state: &SocketState) {
         let (name, number) = (&state.identity, number(state.conn));
         let effect = match name {
-            _ if !name.transport().has_connections() => "sends nothing: UDP has no end".to_owned(),
+            _ if !name.transport().has_connections() => effects(name.transport()).closed.to_owned(),
             Identity::Pair(flow) => {
                 self.shown.remove(flow);
                 effect_of_close(state, self.reset.remove(flow))
@@ -194,7 +248,10 @@ impl Explain {
 
 /// Returns what closing a connection does, by the state that the kernel had it in.
 fn effect_of_close(state: &SocketState, was_reset: bool) -> String {
+    let is_unix = state.identity.transport().is_unix();
     let effect = match (state.final_segment, state.path.map(|path| path.state)) {
+        _ if is_unix && state.unread > Some(0) => "unread data is lost: the peer is reset",
+        _ if is_unix && state.state != "ended" && !was_reset => "the peer reads the end",
         (FinalSegment::Reset, _) => return "sends a RST: the connection is aborted".to_owned(),
         (FinalSegment::Fin, _) => "sends a FIN",
         (_, Some("FIN-WAIT-1" | "CLOSING" | "LAST-ACK")) => {
@@ -223,25 +280,29 @@ impl Tap for Explain {
             Event::Bound { .. } => {
                 self.step("waiting", "for a datagram from any sender");
             }
-            Event::Connecting(target) => {
-                self.step("connect()", format!("{target}  sends a SYN"));
-                self.step("waiting", "for the answer");
-            }
+            Event::Connecting(target) => self.connecting(target),
             Event::ConnectFailed { target, error, .. } => self.failed("connect()", target, error),
-            Event::Connected { flow, via, .. } => self.connected(flow, *via),
-            Event::Relayed { target, via, .. } => self.connected(target, *via),
-            Event::Open { flow, .. } => self.step("connect()", format!("{flow}  the port is open")),
+            Event::Connected { flow, via, .. } => self.connected(flow.transport, flow, *via),
+            Event::Relayed { target, via, .. } => {
+                self.connected(target.flow.transport, target, *via);
+            }
+            Event::Open { flow, .. } => {
+                let effect = effects(flow.transport).open;
+                self.step("connect()", format!("{flow}  {effect}"));
+            }
             Event::Accepted(name) => {
-                self.step("accept()", format!("{name}  a new socket, same local port"));
+                let effect = effects(name.flow.transport).accepted;
+                self.step("accept()", format!("{name}  {effect}"));
                 self.step("waiting", BOTH);
             }
             Event::Data(data) => self.moved(data),
             Event::HalfClosed(name) => {
-                let text = format!("{name}  sends a FIN; can still receive");
-                self.step("shutdown()", text);
+                let effect = effects(name.flow.transport).finished;
+                self.step("shutdown()", format!("{name}  {effect}"));
             }
             Event::PeerFinished(name) => {
-                self.step("recv()", format!("{name}  0 bytes: the FIN of the peer"));
+                let effect = effects(name.flow.transport).peer_finished;
+                self.step("recv()", format!("{name}  {effect}"));
             }
             Event::Broken { name, error, call } => self.broken(*name, error, *call),
             Event::Unreachable(error) => {
@@ -267,7 +328,7 @@ impl Tap for Explain {
             Event::NotRelayed { .. } | Event::Retrying { .. } | Event::Rejected { .. } | Event::ProbeFailed(_)
             | Event::Forgotten(_) | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_)
-            | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
+            | Event::Waiting { .. } | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
             | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_) | Event::Failed(_)
             | Event::Ended { .. } => {}
         }

@@ -137,7 +137,7 @@ impl Tap for HexDump {
             | Event::Broken { .. } | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. } | Event::NoInput { .. }
-            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_) | Event::Sockets(_)
             | Event::Failed(_) | Event::Ended { .. } => {}
         }

@@ -147,7 +147,7 @@ impl Tap for Events {
             | Event::PeerFinished(_) | Event::Unreachable(_) | Event::Ignored { .. }
             | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
             | Event::Oversized { .. } | Event::NoInput { .. }
-            | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. }
+            | Event::Dropped(_) | Event::Waiting { .. } | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. }
             | Event::Transferred(_) | Event::Exited(_) | Event::Closed(_) | Event::Failed(_) => self.put(time, event),
         }
         self.sink.end_event();

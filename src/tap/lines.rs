@@ -350,6 +350,10 @@ impl<W: Write> Tap for Lines<W> {
             Event::Dropped(drop) => self.line("dropped", kernel_drop(drop)),
             Event::Waiting { socket, text } => self.line("waiting", format!("{socket}  {text}")),
             Event::Omitted { reports } => self.line("omitted", omitted(*reports)),
+            Event::Replaced { socket } => {
+                let text = format!("{socket}  the file of a socket that was no more");
+                self.line("replaced", text);
+            }
             Event::Capped { text } => self.line("capped", text),
             Event::Transferred(sum) => self.line("transfer", transfer(sum)),
             Event::Peers(states) => self.peers(states),
@@ -377,8 +381,8 @@ fn detail_of(event: &Event<'_>) -> Detail {
         #[rustfmt::skip]
         Event::Broken { .. } | Event::NotRelayed { .. } | Event::ProbeFailed(_) | Event::Unreachable(_) | Event::Ignored { .. }
         | Event::Rejected { .. } | Event::Forgotten(_) | Event::Truncated { .. }
-        | Event::Oversized { .. } | Event::NoInput { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_)
-        | Event::Exited(_) | Event::Sockets(_) | Event::Closed(_) | Event::Failed(_) => Detail::Errors,
+        | Event::Oversized { .. } | Event::NoInput { .. } | Event::Dropped(_) | Event::Waiting { .. } | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. }
+        | Event::Transferred(_) | Event::Exited(_) | Event::Sockets(_) | Event::Closed(_) | Event::Failed(_) => Detail::Errors,
         #[rustfmt::skip]
         Event::Listening { .. } | Event::Bound { .. } | Event::ConnectFailed { .. }
         | Event::Retrying { .. } | Event::Open { .. } | Event::Connected { .. }
@@ -405,7 +409,7 @@ fn style_of(word: &str) -> Style {
     let color = match word {
         call if call.ends_with("()") => AnsiColor::Blue,
         "failed" | "retrying" | "capped" | "broken" | "rejected" | "refused" | "truncated"
-        | "dropped" | "ignored" | "omitted" | "oversized" => AnsiColor::Yellow,
+        | "dropped" | "replaced" | "ignored" | "omitted" | "oversized" => AnsiColor::Yellow,
         "received" | "sent" | "socket" | "peer" => AnsiColor::Cyan,
         _ => AnsiColor::Green,
     };

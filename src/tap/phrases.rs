@@ -113,7 +113,7 @@ pub(super) fn at_least(is_minimum: bool) -> &'static str {
 pub(super) fn bound(socket: &Identity, reach: Reach) -> String {
     let reach = match reach {
         Reach::Loopback => " (this machine only)",
-        Reach::Address => "",
+        Reach::Address | Reach::Machine => "",
         Reach::EveryIpv4 => " (every interface, IPv4 only)",
         Reach::EveryIpv6 => " (every interface, IPv6 only)",
         Reach::DualStack => " (every interface, IPv4 and IPv6)",

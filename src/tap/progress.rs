@@ -76,7 +76,7 @@ impl Tap for Progress {
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
             | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. }
-            | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
+            | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
             | Event::Closed(_) | Event::Sockets(_) | Event::Failed(_) => {}
         }
     }

@@ -125,7 +125,7 @@ impl Tap for Stats {
             | Event::Ignored { .. } | Event::Rejected { .. } | Event::Forgotten(_)
             | Event::Truncated { .. } | Event::Oversized { .. } | Event::NoInput { .. }
             | Event::Dropped(_) | Event::Waiting { .. }
-            | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
+            | Event::Replaced { .. } | Event::Capped { .. } | Event::Omitted { .. } | Event::Transferred(_) | Event::Peers(_) | Event::Exited(_)
             | Event::Sockets(_) | Event::Failed(_) => {}
         }
     }

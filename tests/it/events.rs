@@ -304,6 +304,12 @@ fn datagram_events(tap: &mut dyn Tap) {
     ]);
 }
 
+/// Returns the addresses of a Unix socket, one of which is a process.
+fn unix_flow() -> Flow {
+    let remote = "pid 4711 (curl) uid 1000".parse().unwrap();
+    Flow::new(Transport::Unix, "/tmp/x".parse().unwrap(), remote)
+}
+
 /// Emits every event of runs and of all sockets.
 fn other_events(tap: &mut dyn Tap) {
     let state = |transport| SocketState::new(Identity::Pair(flow(transport)), Instant::now());
@@ -314,6 +320,9 @@ fn other_events(tap: &mut dyn Tap) {
     emit(
         tap,
         &[
+            Event::Replaced {
+                socket: &Identity::Pair(unix_flow()),
+            },
             Event::Capped { text: "less" },
             Event::Omitted { reports: 1 },
             Event::Closed(&tcp),
@@ -372,6 +381,12 @@ fn each_event_has_the_form_that_the_schema_describes() {
     described.sort();
     assert_eq!(seen, described);
     assert_eq!(payload(&events, "received"), b"abc");
+    let replaced = events.iter().find(|event| event["event"] == "replaced");
+    let process = &replaced.unwrap()["process"];
+    assert_eq!(
+        (&process["pid"], &process["program"]),
+        (&4711.into(), &"curl".into())
+    );
     // A run of datagrams (GRO) is one event for each datagram.
     assert_eq!(
         events

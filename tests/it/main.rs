@@ -63,4 +63,5 @@ mod socket_options;
 mod stopped_peers;
 mod streams;
 mod tutorial;
+mod unix;
 mod usage;

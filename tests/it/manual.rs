@@ -51,6 +51,7 @@ fn each_mode_has_a_page_and_each_page_a_mode() {
 fn pages_describe_exactly_the_existing_options() {
     for mode in modes() {
         let mut options = shared_options();
+        options.retain(|names, _| is_of(&mode, names));
         for (names, value) in described_options(&page_name(&mode)) {
             let twice = options.insert(names.clone(), value);
             assert_eq!(twice, None, "{names} is described twice");
@@ -69,8 +70,9 @@ fn the_page_of_compare_describes_its_options() {
 #[test]
 fn each_page_lists_the_options_of_every_mode() {
     let shared = shared_options();
-    let expected: BTreeSet<_> = shared.keys().flat_map(|names| names.split(", ")).collect();
     for mode in modes() {
+        let own = shared.keys().filter(|names| is_of(&mode, names));
+        let expected: BTreeSet<_> = own.flat_map(|names| names.split(", ")).collect();
         let text = page(&page_name(&mode));
         let (_, section) = text.split_once(SHARED).unwrap();
         let section = section.split(".Sh").next().unwrap();
@@ -219,7 +221,7 @@ fn examples_are_rendered_unchanged() {
             }
             // Reports of the program have their own width.
             let is_report = |line: &&String| {
-                let marks = ["tuplecat: ", " tcp ", " udp "];
+                let marks = ["tuplecat: ", " tcp ", " udp ", " unix "];
                 marks.iter().any(|mark| line.contains(mark))
             };
             for line in example.iter().filter(|line| !is_report(line)) {
@@ -292,7 +294,8 @@ fn compare() -> clap::Command {
 }
 
 fn options_of(command: &clap::Command) -> Options {
-    let options = command.get_arguments().filter(|arg| !arg.is_positional());
+    let options = command.get_arguments();
+    let options = options.filter(|arg| !arg.is_positional() && !arg.is_hide_set());
     options.map(|arg| (names(arg), value_name(arg))).collect()
 }
 
@@ -316,6 +319,25 @@ fn shared_options() -> Options {
     }
     shared.remove("-V, --version");
     shared
+}
+
+/// Options of packets and IP addresses, which a Unix socket has not.
+const OF_INET: [&str; 10] = [
+    "-4",
+    "-6",
+    "-n, --numeric",
+    "--pcap",
+    "--ttl",
+    "--tos",
+    "--interface",
+    "--mark",
+    "--so-debug",
+    "--reuse-port",
+];
+
+/// Returns true if an option of tuplecat(1) exists in a mode.
+fn is_of(mode: &clap::Command, names: &str) -> bool {
+    !mode.get_name().starts_with("unix") || !OF_INET.contains(&names)
 }
 
 fn described_options(name: &str) -> Options {

@@ -38,7 +38,7 @@ fn options_of_nc_have_equivalents() {
             "TCP sends a FIN at the end of input",
         ),
         ("tcp-listen -e sh 9000", "use --exec"),
-        ("tcp-listen -U path", "no Unix sockets"),
+        ("tcp-listen -U path", "use unix-listen, unix-connect"),
     ]);
 }
 

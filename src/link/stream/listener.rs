@@ -19,6 +19,7 @@ use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
 use crate::link::framed::{self, Framing};
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
+use crate::sys::socket_file::SocketFile;
 use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
 
 /// Listening socket, whose `recv` returns connections.
@@ -26,6 +27,8 @@ pub struct Listener {
     socket: Socket,
     transport: Transport,
     local: Address,
+    /// File of a Unix socket, removed when this is dropped.
+    file: Option<SocketFile>,
     opened: Instant,
     accepted: u64,
     /// Time since which no client is there, where there is a limit to that.
@@ -103,6 +106,7 @@ impl Listener {
             socket,
             transport,
             local,
+            file: None,
             opened: Instant::now(),
             accepted: 0,
             alone_since: None,
@@ -115,6 +119,12 @@ impl Listener {
             place: Rc::new(()),
             settings,
         })
+    }
+
+    /// Takes over the name of its Unix socket, where the user knows it by another one, and its file.
+    pub fn rename(&mut self, name: Option<Address>, file: Option<SocketFile>) {
+        self.local = name.unwrap_or_else(|| self.local.clone());
+        self.file = file;
     }
 
     /// Returns the number of clients that are there.
@@ -225,7 +235,7 @@ impl End for Listener {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(&self.socket, flags) {
             Ok((socket, _)) if self.transport.is_unix() => {
-                let peer = unix::peer(&socket)?;
+                let peer = unix::client(&socket)?;
                 return self.admit(socket.into(), peer, taps);
             }
             Ok((socket, Some(remote))) => {

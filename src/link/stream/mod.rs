@@ -75,6 +75,10 @@ impl Connection {
         (conn, place): (Option<ConnId>, Option<Rc<()>>),
         limits: ReceiveLimits,
     ) -> Self {
+        if flow.transport == Transport::UnixPacket {
+            // An empty packet and the end differ in the credentials alone. The option exists for every Unix socket.
+            let _ = socket.set_passcred(true);
+        }
         Self {
             socket,
             meter: Meter::new(flow, conn),

@@ -15,13 +15,18 @@ use socket2::Socket;
 use crate::batch::Batch;
 use crate::flow::{Address, Process, one_word};
 
+/// Returns the process at the other end of a connection that was accepted, with the name of its socket, if it has one.
+pub fn client(socket: &impl AsFd) -> io::Result<Address> {
+    let name = getpeername(socket)?.map_or(Ok(Address::unix(b"")), Address::try_from)?;
+    peer(socket, &name)
+}
+
 /// Returns the process at the other end of a connection (`SO_PEERCRED`, unix(7)), with the name of its socket.
 ///
 /// On a client, it is the process that called listen(2).
-pub fn peer(socket: &impl AsFd) -> io::Result<Address> {
-    let name = getpeername(socket)?.map_or(Ok(Address::unix(b"")), Address::try_from)?;
+pub fn peer(socket: &impl AsFd, name: &Address) -> io::Result<Address> {
     let credentials = getsockopt(socket, sockopt::PeerCredentials)?;
-    Ok(process(&name, credentials, fstat(socket)?.st_ino))
+    Ok(process(name, credentials, fstat(socket)?.st_ino))
 }
 
 /// Joins the name of a socket with its process.

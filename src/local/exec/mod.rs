@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::fs::Access;
 
 use crate::exit::{Exit, Failure};
-use crate::flow::{ConnId, Flow, Identity};
+use crate::flow::{Address, ConnId, Flow, Identity};
 use crate::pump::end::Link;
 use crate::tap::Conversation;
 
@@ -26,6 +26,9 @@ const OWN_VARIABLES: [&str; 6] = [
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
 ];
+
+/// Ends of the names of variables about one side of a connection.
+const PARTS: [&str; 8] = ["IP", "PORT", "HOST", "INFO", "PATH", "PID", "EUID", "EGID"];
 
 /// A program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +69,10 @@ impl Program {
         for name in OWN_VARIABLES {
             command.env_remove(name);
         }
-        for (transport, side) in [
-            ("TCP", "LOCAL"),
-            ("TCP", "REMOTE"),
-            ("UDP", "LOCAL"),
-            ("UDP", "REMOTE"),
-        ] {
-            for part in ["IP", "PORT", "HOST", "INFO"] {
-                command.env_remove(format!("{transport}{side}{part}"));
+        for transport in ["TCP", "UDP", "UNIX"] {
+            for part in PARTS {
+                command.env_remove(format!("{transport}LOCAL{part}"));
+                command.env_remove(format!("{transport}REMOTE{part}"));
             }
         }
         command.envs(caller.environment());
@@ -133,10 +132,14 @@ impl Caller {
 
     /// Returns the variables that describe it.
     fn environment(&self) -> Vec<(String, String)> {
-        let transport = self.flow.transport.to_string().to_uppercase();
+        let transport = match self.flow.transport {
+            unix if unix.is_unix() => "UNIX".to_owned(),
+            other => other.name().to_uppercase(),
+        };
         let mut variables = vec![("PROTO".to_owned(), transport.clone())];
         for (side, address) in [("LOCAL", &self.flow.local), ("REMOTE", &self.flow.remote)] {
             let Some(address) = address.inet() else {
+                variables.extend(unix_variables(side, address));
                 continue;
             };
             let (ip, port) = (address.ip().to_string(), address.port().to_string());
@@ -147,6 +150,26 @@ impl Caller {
         variables.extend(conn.map(|conn| ("TUPLECAT_CONN".to_owned(), conn)));
         variables
     }
+}
+
+/// Returns the variables for one side of a Unix socket: those of ucspi-unix.
+fn unix_variables(side: &str, address: &Address) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    let mut add = |part: &str, value: String| {
+        variables.push((format!("UNIX{side}{part}"), value));
+    };
+    match address {
+        Address::Process(process) => {
+            add("PID", process.pid.to_string());
+            add("EUID", process.uid.to_string());
+            add("EGID", process.gid.to_string());
+            if !process.socket.is_empty() {
+                add("PATH", process.socket.to_string());
+            }
+        }
+        address => add("PATH", address.to_string()),
+    }
+    variables
 }
 
 #[cfg(test)]

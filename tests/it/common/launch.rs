@@ -76,7 +76,13 @@ pub(crate) fn tuplecat(words: &str) -> Launch {
     let launch = program(env!("CARGO_BIN_EXE_tuplecat"), words);
     let mode = launch.words.first().and_then(|word| word.to_str());
     let ready_file = match mode {
-        Some("tcp-listen" | "tcp-connect" | "udp-bind" | "udp-sendto") => Ready::Own,
+        Some(mode)
+            if ["tcp-", "udp-", "unix-"]
+                .iter()
+                .any(|start| mode.starts_with(start)) =>
+        {
+            Ready::Own
+        }
         _ => Ready::Nowhere,
     };
     Launch {
