@@ -2,14 +2,16 @@
 //! Every statement stands beside the check of it.
 
 use std::collections::HashSet;
+use std::env;
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use socket2::{Socket, Type};
 
 use super::Step;
@@ -284,11 +286,16 @@ fn kill_client(scene: &Scene, kind: Type, unread: Unread) -> Result<io::Result<u
         client.peek(&mut space)?;
     }
     // The child only waits: it reads nothing from standard input, which is the client. No copy of it stays in this process.
-    let mut child = Command::new("/proc/self/exe")
+    // An empty root has neither /proc nor /dev/null.
+    let program = match Path::new("/proc/self/exe") {
+        own if own.exists() => own.as_os_str().to_owned(),
+        _ => env::args_os().next().context("the program has no name")?,
+    };
+    let mut child = Command::new(program)
         .args(["udp-bind", "--recv-only", "--timeout", "1m", "0"])
         .stdin(OwnedFd::from(client))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
     let killed = child.kill().and_then(|()| child.wait())?;
     if killed.signal() != Some(libc::SIGKILL) {
