@@ -1,7 +1,8 @@
 //! Recipes of tuplecat-recipes(7) that send datagrams, run exactly as printed against small responders.
 //! Their datagrams are checked byte by byte against the standards.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;
@@ -61,6 +62,63 @@ fn a_name_is_looked_up() {
         text.ends_with("c0000207\n"),
         "192.0.2.7 is not at the end of {text}"
     );
+}
+
+/// Waits for the ready file of a recipe, and returns the address in it.
+fn ready_at(running: &Running) -> SocketAddr {
+    let line = running.wait_for_file(&running.path("ready"));
+    let (_, address) = line.trim_end().split_once(' ').unwrap();
+    address.parse().unwrap()
+}
+
+#[test]
+fn queries_are_forwarded() {
+    let (server, address) = datagrams();
+    let forwarder = recipe("dns-forward")
+        .put("5353", "0 --ready-file ready")
+        .put("192.0.2.53:53", &address.to_string())
+        .launch()
+        .start();
+    let forwarder_address = ready_at(&forwarder);
+    let askers: Vec<_> = (0..5)
+        .map(|number| {
+            let asker = recipe("dns").put("1234", &format!("000{number}"));
+            let asker = asker.at("192.0.2.53 53", forwarder_address);
+            asker.launch().start()
+        })
+        .collect();
+    let queries: Vec<_> = askers.iter().map(|_| receive(&server)).collect();
+    for (mut query, sender) in queries.into_iter().rev() {
+        // The flag of an answer.
+        query[2] |= 0x80;
+        server.send_to(&query, sender).unwrap();
+    }
+    for (number, asker) in askers.into_iter().enumerate() {
+        let text = asker.wait().exits(0).text();
+        assert!(text.starts_with(&format!("000{number}8100")), "{text}");
+    }
+    forwarder.err().wait_for("#5 target");
+}
+
+#[test]
+fn lines_over_tcp_become_messages_of_syslog() {
+    let (server, address) = datagrams();
+    let relay = recipe("syslog-tcp")
+        .put("'*' 514", "127.0.0.1 0 --ready-file ready")
+        .put("192.0.2.7:514", &address.to_string())
+        .launch()
+        .start();
+    let relay_address = ready_at(&relay);
+    for number in 0..2 {
+        let mut client = connect(relay_address);
+        let lines = format!("<13>1 - - {number} - - - one\n<13>1 - - {number} - - - two\n");
+        client.write_all(lines.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        for line in lines.lines() {
+            assert_eq!(receive(&server).0, line.as_bytes());
+        }
+        assert_eq!(read_all(&client), b"");
+    }
 }
 
 #[test]
