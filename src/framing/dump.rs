@@ -7,6 +7,9 @@ use std::time::SystemTime;
 use super::lines::{Flaw, TextError};
 use crate::flow::{Address, ConnId, Direction, Flow, Leg, Transport};
 
+/// Bytes of a chunk at most: far more than one call moves. A longer one would be held in memory until it is whole.
+const MAX_CHUNK_SIZE: usize = 16 << 20;
+
 /// A chunk that a dump has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -82,6 +85,11 @@ impl DumpReader {
         let (chunk, len) = header(time, text)?;
         if len == 0 {
             return Ok(Some(chunk));
+        }
+        if len > MAX_CHUNK_SIZE {
+            let most = MAX_CHUNK_SIZE >> 20;
+            let text = format!("a chunk of {len} bytes, more than {most} MiB");
+            return Err(Flaw::new(0, text));
         }
         let line = self.line;
         self.open = Some(Open { chunk, len, line });
@@ -252,6 +260,9 @@ mod tests {
     #[test]
     fn an_error_names_its_place() {
         let after = |rest: &str| flaw(&format!("{HEADER}\n{rest}"));
+        let long = flaw(&HEADER.replace(" 2 bytes", " 16777217 bytes"));
+        let most = "a chunk of 16777217 bytes, more than 16 MiB";
+        assert_eq!(long, format!("line 1, column 1: {most}"));
         let missing = "only 1 of the 2 bytes that line 1 announces";
         assert_eq!(
             flaw("00000000  61"),

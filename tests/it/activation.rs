@@ -325,3 +325,39 @@ fn systemd_socket_activate_can_start_it() {
     assert_eq!(read_all(&client), b"HELLO");
     activate.wait().exits(0);
 }
+
+/// Its owner may have asked for more control messages than we do. The addresses of a datagram are among them.
+#[test]
+fn a_passed_socket_with_more_control_messages_answers_from_the_right_address() {
+    use nix::sys::socket::{setsockopt, sockopt};
+    for local in ["0.0.0.0:0", "[::]:0"] {
+        for kind in ["IPv4", "IPv6"] {
+            let socket = std::net::UdpSocket::bind(local).unwrap();
+            setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
+            setsockopt(&socket, sockopt::RxqOvfl, &1).unwrap();
+            setsockopt(&socket, sockopt::IpRecvTos, &true).unwrap();
+            setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true).unwrap();
+            if local.contains("::") {
+                setsockopt(&socket, sockopt::Ipv6RecvTClass, &true).unwrap();
+                setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true).unwrap();
+            } else if kind == "IPv6" {
+                continue;
+            }
+            let port = socket.local_addr().unwrap().port();
+            let server = activated("udp-bind", "systemd --echo --count 1", socket, ONE);
+            address_in(&server);
+            let (own, target) = match kind {
+                "IPv4" => ("127.0.0.1:0", "127.0.0.5"),
+                _ => ("[::1]:0", "::1"),
+            };
+            let client = std::net::UdpSocket::bind(own).unwrap();
+            client.set_read_timeout(Some(BOUND)).unwrap();
+            client.connect((target, port)).unwrap();
+            client.send(b"?").unwrap();
+            assert_eq!(receive(&client).0, b"?");
+            let line = server.wait().exits(0).line("received").to_owned();
+            let local = SocketAddr::new(target.parse().unwrap(), port);
+            assert!(line.contains(&format!("udp {local} <- ")), "{line}");
+        }
+    }
+}
