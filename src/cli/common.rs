@@ -272,7 +272,7 @@ pub struct ReportOptions {
     ///
     /// FILE holds one line, such as 'tcp 127.0.0.1:43121'. It is created in one step as soon as others can reach the socket, so
     /// that a script may wait for it. With port 0 the line holds the port that the kernel chose.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::named_file)]
     pub ready_file: Option<PathBuf>,
     /// Write the same line to file descriptor N
     #[arg(long, value_name = "N", value_parser = whole::<i32>(0, MAX_INT))]

@@ -11,10 +11,15 @@ use super::values;
 use crate::escape::Escaped;
 
 /// Options of nc and ncat that no mode has, with their equivalents.
-const NETCAT: [(&str, &str); 9] = [
+const NETCAT: [(&str, &str); 14] = [
     ("-l", "use tcp-listen or udp-bind"),
     ("-p", "write PORT alone to listen, --source-port to connect"),
+    ("-c", "use --shell"),
+    ("-i", "use --delay"),
+    ("-o", "use --hex-file"),
+    ("-s", "use --source to connect, HOST PORT to listen"),
     ("-u", "use udp-bind or udp-sendto"),
+    ("-W", "use --count, or --replies"),
     ("-w", "use --connect-timeout, --idle-timeout or --timeout"),
     ("-X", "use --proxy"),
     ("-z", "use tcp-connect --probe"),

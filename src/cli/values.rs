@@ -1,6 +1,7 @@
 //! The values of options: parsers, and options that count in the order of the command line.
 //! A parser returns the value, or one clause that names the expected form; clap adds the option and the text.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -161,6 +162,14 @@ fn escaped(rest: &mut &[u8]) -> Result<u8, String> {
         let letter = letter.escape_ascii();
         format!(r"'\{letter}' is not one of \n \r \t \0 \xHH \\")
     })
+}
+
+/// Parses the name of a file that is created in one step.
+pub fn named_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("it needs a name; --ready-fd 1 is standard output".to_owned()),
+        name => Ok(name.into()),
+    }
 }
 
 /// Parses a size that fits into a C int.

@@ -38,6 +38,9 @@ fn options_of_nc_have_equivalents() {
             "TCP sends a FIN at the end of input",
         ),
         ("tcp-listen -e sh 9000", "use --exec"),
+        ("tcp-connect -s ::1 ::1 9", "use --source"),
+        ("tcp-listen -c sh 9000", "use --shell"),
+        ("udp-sendto -W 1 ::1 9", "use --count, or --replies"),
         ("tcp-listen -U path", "use unix-listen, unix-connect"),
     ]);
 }
