@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -94,20 +94,15 @@ fn no_zombie_is_left() {
 #[test]
 fn children_and_their_process_groups_end_with_the_run() {
     let command = "trap 'echo ended > ended; exit' HUP; sleep 1000 & echo $! $$; wait";
-    takes_less_than(Duration::from_secs(2), || {
-        let (server, client) = meet_child(command);
-        let line = read_line(&client);
-        let ended = server.path("ended");
-        server.signal(Signal::TERM);
-        let mut pids = line.split_whitespace();
-        server.wait_for_file(&ended);
-        let start = Instant::now();
-        server.wait().exits(143);
-        let time = start.elapsed();
-        wait_until("the group is gone", || !pids.clone().any(is_alive));
-        assert_eq!(pids.by_ref().count(), 2);
-        time
-    });
+    let (server, client) = meet_child(command);
+    let line = read_line(&client);
+    let ended = server.path("ended");
+    server.signal(Signal::TERM);
+    let mut pids = line.split_whitespace();
+    server.wait_for_file(&ended);
+    server.wait().exits(143);
+    wait_until("the group is gone", || !pids.clone().any(is_alive));
+    assert_eq!(pids.by_ref().count(), 2);
 }
 
 #[test]
@@ -138,18 +133,22 @@ fn children_end_with_the_terminal_and_have_time_to() {
 
 #[test]
 fn a_second_signal_kills_children_at_once() {
-    takes_less_than(Duration::from_secs(2), || {
-        let (server, client) = meet_child("trap '' HUP; echo $$; while :; do sleep 1000; done");
-        let line = read_line(&client);
-        let start = Instant::now();
+    let stubborn = || meet_child("trap '' HUP; echo $$; while :; do sleep 1000; done");
+    // The run that gets one signal lasts longer. On a busy machine both may be over by the time of a look.
+    let is_first_to_end = || {
+        let [(patient, other), (server, client)] = [stubborn(), stubborn()];
+        let [line, _] = [&client, &other].map(read_line);
         server.signal(Signal::TERM);
         server.err().wait_for_line("closed");
+        patient.signal(Signal::TERM);
         server.signal(Signal::TERM);
         server.wait().exits(143);
-        let time = start.elapsed();
         wait_until("it is gone", || !is_alive(&line));
-        time
-    });
+        let lasts = !patient.has_ended_within(Duration::ZERO);
+        patient.wait().exits(143);
+        lasts
+    };
+    assert!((0..5).any(|_| is_first_to_end()));
 }
 
 #[test]

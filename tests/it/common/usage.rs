@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::{BOUND, Running};
 
-/// The number of attempts that may be slow before the program is at fault.
-const ATTEMPTS: usize = 5;
-
 /// A time in which anything sent over loopback arrives. If it is too short, a test can miss a fault, but not report one.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
 
@@ -48,17 +45,4 @@ pub(crate) fn is_calm(running: &Running) {
     assert!(!running.has_ended_within(A_WHILE));
     // A tick is a hundredth of a second: a busy loop would use about thirty.
     assert!(ticks(running) - before < 10, "it spins");
-}
-
-/// Checks that one of several attempts takes less than `limit`. On a busy machine any one of them may be slow.
-#[track_caller]
-pub(crate) fn takes_less_than(limit: Duration, attempt: impl FnMut() -> Duration) {
-    let mut times = Vec::new();
-    for time in std::iter::repeat_with(attempt).take(ATTEMPTS) {
-        if time < limit {
-            return;
-        }
-        times.push(time);
-    }
-    panic!("took {times:?}, never less than {limit:?}");
 }
