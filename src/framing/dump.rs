@@ -8,7 +8,7 @@ use super::lines::{Flaw, TextError};
 use crate::flow::{Address, ConnId, Direction, Flow, Leg, Transport};
 
 /// Bytes of a chunk at most: far more than one call moves. A longer one would be held in memory until it is whole.
-const MAX_CHUNK_SIZE: usize = 16 << 20;
+const MAX_RECORDED_SIZE: usize = 16 << 20;
 
 /// A chunk that a dump has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,8 @@ impl DumpReader {
         if len == 0 {
             return Ok(Some(chunk));
         }
-        if len > MAX_CHUNK_SIZE {
-            let most = MAX_CHUNK_SIZE >> 20;
+        if len > MAX_RECORDED_SIZE {
+            let most = MAX_RECORDED_SIZE >> 20;
             let text = format!("a chunk of {len} bytes, more than {most} MiB");
             return Err(Flaw::new(0, text));
         }
