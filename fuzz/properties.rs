@@ -13,20 +13,21 @@ use tuplecat::batch::{Batch, Cursor, Run, Shape};
 use tuplecat::cli::values;
 use tuplecat::escape::Escaped;
 use tuplecat::flow::{Direction, Flow, Transport};
-use tuplecat::framing::dump::{DumpReader, Recorded};
 use tuplecat::framing::hex_text::hexadecimal;
 use tuplecat::framing::lines::TextError;
-use tuplecat::framing::{Boundaries, Frames, InputFraming, LineEnds, OutputFraming, ReplayTiming};
+use tuplecat::framing::recording::dump::{DumpReader, Recorded};
+use tuplecat::framing::{Boundaries, Frames, InputFraming, LineEnds, OutputFraming, Playback};
 use tuplecat::tap::hexdump::{Form, HexDump};
 use tuplecat::tap::json::{Events, Payload};
 use tuplecat::tap::lines::Palette;
+use tuplecat::tap::pcap::Pcap;
 use tuplecat::tap::{Data, Event, Sink, Tap};
 
 /// The name of a property, also that of its fuzz target and of its corpus directory, and the function that checks it.
 pub(crate) type Property = (&'static str, fn(&[u8]));
 
 /// All properties.
-pub(crate) const ALL: [Property; 9] = [
+pub(crate) const ALL: [Property; 11] = [
     ("cidr", cidr),
     ("dump", dump),
     ("endpoint", endpoint),
@@ -34,7 +35,9 @@ pub(crate) const ALL: [Property; 9] = [
     ("events", events),
     ("frames", frames),
     ("hex", hex),
+    ("hexdump", hexdump),
     ("numbers", numbers),
+    ("pcap", pcap),
     ("tuple", tuple),
 ];
 
@@ -171,7 +174,7 @@ fn check_round_trip(input: InputFraming, output: OutputFraming, data: &[u8]) {
 
 /// Decodes `data` in pieces of `step` bytes; returns the frames and the error.
 fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
-    let mut decoder = framing.decoder(512, LineEnds::Kept, ReplayTiming::Immediate);
+    let mut decoder = framing.decoder(512, LineEnds::Kept, &Playback::default());
     let mut frames = Frames::new(Boundaries::Kept { limit: 65_507 });
     let mut result = Ok(());
     for mut piece in data.chunks(step.min(data.len()).max(1)) {
@@ -179,13 +182,17 @@ fn decoded(framing: InputFraming, data: &[u8], step: usize) -> (Vec<Vec<u8>>, Op
             result = decoder.decode(&mut piece, &mut frames);
         }
     }
-    while result.is_ok() && (!frames.is_empty() || decoder.has_more()) {
+    let (mut batch, mut found) = (Batch::default(), Vec::new());
+    loop {
+        frames.flush(&mut batch);
+        let mut at = Cursor::default();
+        while let Some((_, frame)) = batch.next_chunk(&mut at) {
+            found.push(frame.to_vec());
+        }
+        if result.is_err() || frames.is_empty() && !decoder.has_more() {
+            break;
+        }
         result = decoder.finish(&mut frames);
-    }
-    let (mut batch, mut at, mut found) = (Batch::default(), Cursor::default(), Vec::new());
-    frames.flush(&mut batch);
-    while let Some((_, frame)) = batch.next_chunk(&mut at) {
-        found.push(frame.to_vec());
     }
     let error = result.err().map(|failure| failure.message);
     assert!(error.as_ref().is_none_or(|error| !error.is_empty()));
@@ -278,6 +285,81 @@ fn event(chunk: &Recorded) -> Event<'_> {
         },
         bytes: Some(&chunk.bytes),
     })
+}
+
+/// Dumps of other programs do not depend on the division of the input, and show their bytes exactly in every form.
+pub(crate) fn hexdump(data: &[u8]) {
+    let whole = decoded(InputFraming::Hexdump, data, usize::MAX);
+    assert_eq!(decoded(InputFraming::Hexdump, data, 3), whole);
+    if data.is_empty() {
+        return;
+    }
+    for form in 0..6 {
+        let text = listing(data, form);
+        let found = decoded(InputFraming::Hexdump, text.as_bytes(), usize::MAX);
+        assert_eq!(found, (vec![data.to_vec()], None), "{text}");
+    }
+}
+
+/// Returns a dump in the form of one of several programs.
+fn listing(data: &[u8], form: u8) -> String {
+    let mut text = String::new();
+    for (row, bytes) in data.chunks(16).enumerate() {
+        let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let quads: Vec<String> = bytes.chunks(2).map(hex_digits).collect();
+        let shown = |byte: &u8| match byte {
+            b' '..=b'~' => char::from(*byte),
+            _ => '.',
+        };
+        let shown: String = bytes.iter().map(shown).collect();
+        let (first, second) = pairs.split_at(pairs.len().min(8));
+        let halves = format!("{:23}  {:23}", first.join(" "), second.join(" "));
+        let (pairs, quads, offset) = (pairs.join(" "), quads.join(" "), 16 * row);
+        let line = match form {
+            0 => format!("{offset:08x}  {halves}  |{shown}|"),
+            1 => format!("{offset:08x}: {quads:39}  {shown}"),
+            2 => format!("{offset:06x} {pairs}"),
+            3 => format!("{offset:07} {pairs:47}  >{shown}<"),
+            4 => format!("    {offset:08X}  {halves}  {}", shown.trim_end()),
+            _ => format!("{offset:07o} {pairs}"),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// A capture with this payload gives it back, in datagrams and in a stream; any other capture is read or refused.
+pub(crate) fn pcap(data: &[u8]) {
+    let whole = decoded(InputFraming::Pcap, data, usize::MAX);
+    assert_eq!(decoded(InputFraming::Pcap, data, 5), whole);
+    if data.is_empty() {
+        return;
+    }
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port)).into();
+        let memory = Memory::default();
+        let mut capture = Pcap::new(memory.sink());
+        for (number, bytes) in (1_u64..).zip(data.chunks(100)) {
+            let chunk = Recorded {
+                time: UNIX_EPOCH,
+                direction: Direction::Outgoing,
+                flow: Flow::new(transport, address(1), address(2)),
+                number: number.into(),
+                bytes: bytes.to_vec(),
+            };
+            capture.event(&event(&chunk), chunk.time);
+        }
+        capture.flush().unwrap();
+        let mut file = memory.0.borrow().clone();
+        let chunks: Vec<_> = data.chunks(100).map(<[u8]>::to_vec).collect();
+        let found = decoded(InputFraming::Pcap, &file, usize::MAX);
+        assert_eq!(found, (chunks, None));
+        // One damaged byte.
+        let at = data.len() * 31 % file.len();
+        file[at] ^= data[0];
+        let _ = decoded(InputFraming::Pcap, &file, usize::MAX);
+    }
 }
 
 /// Times and sizes are within their bounds, and survive formatting.

@@ -26,7 +26,7 @@
 //! link/             the ends on the network: connect/ (RFC 8305), proxy/, stream/, udp/
 //! local/            the ends on this side: stdio/, exec/ (programs), expect/ (dialogues),
 //!                   responder, --prefix, --out-dir
-//! framing/          input into datagrams, received chunks into output; pace; replay of a dump
+//! framing/          input into datagrams, received chunks into output; pace; recordings
 //! pump/end.rs       the interface of an end: receive, send, finish, and what to wait for
 //! pump/lane.rs      one direction: a chunk from its source to its destinations
 //! pump/wait.rs      the one wait: descriptors, times, signals, limits

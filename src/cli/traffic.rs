@@ -4,13 +4,16 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
+};
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error, ValueEnum};
 
 use super::values;
+use crate::flow::Leg;
 use crate::framing::pace::Pace;
-use crate::framing::{InputFraming, LineEnds, OutputFraming, ReplayTiming};
+use crate::framing::{InputFraming, LineEnds, OutputFraming, Playback, ReplayTiming};
 
 /// The formats of input and output, and the rate of the input.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,11 +39,25 @@ pub struct FramingOptions {
     /// Send at most SIZE bytes a second
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub rate: Option<u64>,
-    /// Wait TIME between frames; 'original' is as in the dump
+    /// Wait TIME between frames; 'original' is as recorded
     ///
     /// A frame is a part that --in makes of the input; with raw input it is a datagram, or the result of one read.
     #[arg(long, value_name = "TIME", value_parser = delay)]
     pub delay: Option<Delay>,
+    /// Divide the pauses of '--delay original' by FACTOR
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    pub speed: Option<f64>,
+    /// Send a recording N times, or 'forever'
+    #[arg(long = "loop", value_name = "N", value_parser = passes)]
+    pub passes: Option<u64>,
+    /// Choose the flow of a recording: its number, or addresses
+    ///
+    /// Without it, a recording with several flows is an error that lists them. Addresses are as in that list.
+    #[arg(long, value_name = "FLOW", value_parser = NonEmptyStringValueParser::new())]
+    pub flow: Option<String>,
+    /// Choose the side of a recording that is sent; default client
+    #[arg(long, value_name = "SIDE", value_parser = legs())]
+    pub leg: Option<Leg>,
 }
 
 /// The pause between two frames.
@@ -55,6 +72,29 @@ pub enum Delay {
 fn delay(text: &str) -> Result<Delay, String> {
     let time = |text: &str| values::duration(text).map(Delay::Fixed);
     values::word_or(text, ("original", Delay::Original), time)
+}
+
+/// Factors of the speed: no pause becomes too long for a clock.
+const SPEEDS: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
+
+fn speed(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| SPEEDS.contains(factor));
+    factor.ok_or_else(|| "expected a number from 0.001 to 1000000, such as 2 or 0.5".to_owned())
+}
+
+fn legs() -> impl TypedValueParser<Value = Leg> {
+    let names = PossibleValuesParser::new(["client", "target"]);
+    names.map(|name| {
+        if name == "client" {
+            Leg::Client
+        } else {
+            Leg::Target
+        }
+    })
+}
+
+fn passes(text: &str) -> Result<u64, String> {
+    values::word_or(text, ("forever", u64::MAX), values::whole(1, u64::MAX))
 }
 
 impl FramingOptions {
@@ -76,12 +116,17 @@ impl FramingOptions {
         Pace::new(self.rate, delay)
     }
 
-    /// Returns the times at which to send recorded frames.
-    pub fn timing(&self) -> ReplayTiming {
-        if self.delay == Some(Delay::Original) {
-            ReplayTiming::Original
-        } else {
-            ReplayTiming::Immediate
+    /// Returns the part of a recording to send, and the times of its frames.
+    pub fn playback(&self) -> Playback {
+        let speed = self.speed.unwrap_or(1.0);
+        Playback {
+            timing: match self.delay {
+                Some(Delay::Original) => ReplayTiming::Original { speed },
+                Some(Delay::Fixed(_)) | None => ReplayTiming::Immediate,
+            },
+            passes: self.passes.unwrap_or(1),
+            flow: self.flow.clone(),
+            leg: self.leg,
         }
     }
 
@@ -113,11 +158,18 @@ impl FramingOptions {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = self.input == InputFraming::Line || self.input.keeps_line_ends();
-        let has_times = matches!(self.input, InputFraming::Dump | InputFraming::DumpReceived);
+        let is_original = self.delay == Some(Delay::Original);
+        let chooses = self.flow.is_some() || self.leg.is_some();
         if self.crlf && !has_lines {
             Some("--crlf is for '--in raw', '--in line' and '--in full-line'")
-        } else if self.delay == Some(Delay::Original) && !has_times {
-            Some("'--delay original' is for '--in dump' and '--in dump-received'")
+        } else if is_original && !self.input.is_recording() {
+            Some("'--delay original' is for recordings: '--in dump', 'hexdump' or 'pcap'")
+        } else if self.speed.is_some() && !is_original {
+            Some("--speed is for '--delay original'")
+        } else if self.passes.is_some() && !self.input.is_recording() {
+            Some("--loop is for recordings: '--in dump', 'hexdump' or 'pcap'")
+        } else if chooses && !self.input.has_legs() {
+            Some("--flow and --leg are for '--in pcap' and '--in hexdump'")
         } else {
             None
         }
@@ -146,12 +198,14 @@ enum InputForms {
 }
 
 /// The formats that make a stream.
-pub(super) const STREAM_FORMATS: [InputFraming; 5] = [
+pub(super) const STREAM_FORMATS: [InputFraming; 7] = [
     InputFraming::Raw,
     InputFraming::FullLine,
     InputFraming::Hex,
     InputFraming::Dump,
     InputFraming::DumpReceived,
+    InputFraming::Hexdump,
+    InputFraming::Pcap,
 ];
 
 /// The formats of a received stream.

@@ -22,7 +22,7 @@ pub fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Returns the bytes of one line.
-pub(super) fn line_bytes(line: &[u8]) -> Result<Vec<u8>, Flaw> {
+fn line_bytes(line: &[u8]) -> Result<Vec<u8>, Flaw> {
     let words = words(line);
     check_offset(line, &words)?;
     let mut bytes = Vec::new();

@@ -6,16 +6,15 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use crate::exit::Failure;
-use crate::flow::Direction;
+use crate::flow::{Direction, Leg};
 
 mod decoders;
-pub mod dump;
 mod frames;
 pub mod hex_text;
 pub mod lines;
 mod output;
 pub mod pace;
-mod replay;
+pub mod recording;
 
 pub use decoders::{CrLf, Literal};
 pub use frames::{Boundaries, Budget, Frames};
@@ -23,7 +22,7 @@ pub use output::OutputFraming;
 
 use decoders::{Blocks, Delimited, Incomplete, LengthPrefixed};
 use hex_text::HexText;
-use replay::Replay;
+use recording::{Dump, Replay, Whole, capture, hexdump};
 
 /// Form of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -47,19 +46,50 @@ pub enum InputFraming {
     Dump,
     /// Chunks that a dump shows as received
     DumpReceived,
+    /// Dumps of other programs, such as hexdump -C or tcpdump -x
+    Hexdump,
+    /// One side of a connection in a capture, pcap or pcapng
+    Pcap,
     /// A frame has this many bytes; only the last one may have fewer.
     #[value(skip)]
     Block(usize),
 }
 
 /// Times at which recorded frames are sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ReplayTiming {
     /// One after the other, at once.
     #[default]
     Immediate,
     /// With the pauses of the recording.
-    Original,
+    Original {
+        /// The pauses are divided by this number, which is more than 0.
+        speed: f64,
+    },
+}
+
+/// Part of a recording to send, and the times of its frames.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Playback {
+    /// Times of the frames.
+    pub timing: ReplayTiming,
+    /// Number of times to send it, at least 1; `u64::MAX` is for ever.
+    pub passes: u64,
+    /// Number or addresses of the conversation to send; `None` if there is only one.
+    pub flow: Option<String>,
+    /// Side to send.
+    pub leg: Option<Leg>,
+}
+
+impl Default for Playback {
+    fn default() -> Self {
+        Self {
+            timing: ReplayTiming::Immediate,
+            passes: 1,
+            flow: None,
+            leg: None,
+        }
+    }
 }
 
 /// Treatment of line ends.
@@ -124,9 +154,22 @@ impl InputFraming {
         matches!(self, Self::Raw | Self::FullLine)
     }
 
+    /// Returns true if the input is a recording, which has times and can be sent again.
+    pub fn is_recording(self) -> bool {
+        matches!(
+            self,
+            Self::Dump | Self::DumpReceived | Self::Hexdump | Self::Pcap
+        )
+    }
+
+    /// Returns true if the input may have several conversations, and both sides of each.
+    pub fn has_legs(self) -> bool {
+        matches!(self, Self::Hexdump | Self::Pcap)
+    }
+
     /// Creates a decoder; raw input is cut after `size` bytes. The line ends that stay in the frames are for [`CrLf`]
     /// to convert.
-    pub fn decoder(self, size: usize, ends: LineEnds, timing: ReplayTiming) -> Box<dyn Decoder> {
+    pub fn decoder(self, size: usize, ends: LineEnds, playback: &Playback) -> Box<dyn Decoder> {
         match (self, ends) {
             (Self::Raw, _) => Box::new(Blocks::new(size, Incomplete::Sent)),
             (Self::Line, ends) => Box::new(Delimited::new(b'\n', ends)),
@@ -136,8 +179,14 @@ impl InputFraming {
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
             (Self::Hex, _) => Box::new(HexText::default()),
-            (Self::Dump, _) => Box::new(Replay::new(Direction::Outgoing, timing)),
-            (Self::DumpReceived, _) => Box::new(Replay::new(Direction::Incoming, timing)),
+            (Self::Dump, _) => Box::new(Replay::new(Dump::new(Direction::Outgoing), playback)),
+            (Self::DumpReceived, _) => {
+                Box::new(Replay::new(Dump::new(Direction::Incoming), playback))
+            }
+            (Self::Hexdump, _) => {
+                Box::new(Replay::new(Whole::new(hexdump::read, playback), playback))
+            }
+            (Self::Pcap, _) => Box::new(Replay::new(Whole::new(capture::read, playback), playback)),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::batch::{Batch, Cursor, Shape};
 use crate::exit::Failure;
 use crate::flow::{ConnId, Identity};
 use crate::framing::{
-    Boundaries, Decoder, Frames, InputFraming, LineEnds, OutputFraming, ReplayTiming,
+    Boundaries, Decoder, Frames, InputFraming, LineEnds, OutputFraming, Playback,
 };
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::tap::{SocketState, Taps};
@@ -46,10 +46,10 @@ pub fn wrap(framing: Option<Framing>, link: Box<dyn Link>) -> Box<dyn Link> {
     let Some(framing) = framing else {
         return link;
     };
-    let (ends, timing) = (LineEnds::Kept, ReplayTiming::Immediate);
+    let (ends, playback) = (LineEnds::Kept, Playback::default());
     Box::new(Framed {
         link,
-        decoder: framing.input.decoder(framing.limit, ends, timing),
+        decoder: framing.input.decoder(framing.limit, ends, &playback),
         frames: Frames::new(Boundaries::Kept {
             limit: framing.limit,
         }),

@@ -85,7 +85,7 @@ impl Traffic {
                 boundaries,
                 size,
                 pace: framing.pace(),
-                timing: framing.timing(),
+                playback: framing.playback(),
             },
             payload: payload(common),
         }

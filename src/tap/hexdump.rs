@@ -1,5 +1,5 @@
 //! The dump: for each chunk a line with its time, direction, addresses and size, then its bytes in the form of `hexdump -C`.
-//! Nothing is squeezed or left out, so that a dump can be sent again (see [`crate::framing::dump`]).
+//! Nothing is squeezed or left out, so that a dump can be sent again (see [`crate::framing::recording::dump`]).
 
 use std::collections::HashMap;
 use std::fmt::Display;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use pretty_assertions::assert_eq as assert_same;
 use tuplecat::flow::{Direction, Transport};
-use tuplecat::framing::dump::{DumpReader, Recorded};
+use tuplecat::framing::recording::dump::{DumpReader, Recorded};
 
 use crate::common::*;
 

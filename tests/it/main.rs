@@ -46,6 +46,7 @@ mod properties;
 mod proxies;
 mod recipes;
 mod recipes_datagrams;
+mod recordings;
 mod relay;
 mod relay_datagrams;
 mod relay_framing;

@@ -158,6 +158,37 @@ const LINES: &[&str] = &[
     "\n",
 ];
 
+/// Parts of the dumps of other programs.
+const HEXDUMP: &[&str] = &[
+    "00000000  61 62 63 64 65 66 67 68  69 6a 6b 6c 6d 6e 6f 70  |abcdefghijklmnop|\n",
+    "00000010: 6162 6364  abcd\n",
+    "\t0x0000:  4500 0024 0001 0000 4011 0000 7f00 0001\n",
+    "\t0x0010:  7f00 0001 0001 0002 0010 0000 6162 6364\n\t0x0020:  6566 6768\n",
+    "0000  45 00 00 24   E..$\n",
+    "000020 61 62\n",
+    "0000000",
+    "00000010",
+    "00000000  ",
+    " 61",
+    " 62 63",
+    "  ",
+    "\t",
+    ": ",
+    "*\n",
+    "\n",
+    "|a|\n",
+    ">a<\n",
+    "12:00:00.123456 IP 127.0.0.1.1 > 127.0.0.1.2: UDP, length 8\n",
+    "Frame (36 bytes):\n",
+    "Reassembled TCP (36 bytes):\n",
+    "char peer0_0[] = {\n",
+    "0x61, 0x62",
+    "/* ab */\n",
+    "};\n",
+    "text\n",
+    "é",
+];
+
 /// A failing input becomes a file of the corpus, not an entry of a seed file.
 fn settings() -> ProptestConfig {
     ProptestConfig {
@@ -209,6 +240,11 @@ proptest! {
         property("dump")(&pieces);
         property("dump")(&lines);
         property("frames")(&[&[4], &lines[..]].concat());
+    }
+
+    #[test]
+    fn of_texts_that_look_like_dumps_of_other_programs(data in made_of(HEXDUMP)) {
+        property("hexdump")(&data);
     }
 
     #[test]

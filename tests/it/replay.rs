@@ -155,10 +155,11 @@ fn an_incomplete_dump_is_an_error() {
 #[test]
 fn nothing_to_play_is_an_error() {
     let one_way = "it shows nothing as received; for what it shows as sent (3) there is --in dump";
+    let other = "it is not a dump of tuplecat; --in hexdump reads those of other programs";
     let cases = [
         ("dump-received", recording(), one_way),
-        ("dump", "hello\n".to_owned(), "it is not a dump"),
-        ("dump", "\u{1}\u{2}".to_owned(), "it is not a dump"),
+        ("dump", "hello\n".to_owned(), other),
+        ("dump", "\u{1}\u{2}".to_owned(), other),
     ];
     for (form, input, reason) in cases {
         let (_socket, address) = datagrams();
@@ -207,7 +208,7 @@ fn a_record_never_overwrites_a_file_of_the_run() {
 #[test]
 fn only_a_dump_has_times() {
     let done = tuplecat("udp-bind --delay original 0").run().exits(2);
-    let part = "'--delay original' is for '--in dump' and '--in dump-received'";
+    let part = "'--delay original' is for recordings: '--in dump', 'hexdump' or 'pcap'";
     assert!(done.err.contains(part), "{}", done.err);
     let done = tuplecat("tcp-listen --delay late --in dump 0")
         .run()

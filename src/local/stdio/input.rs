@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::decoded::Decoded;
 use crate::batch::{Batch, Shape};
 use crate::framing::pace::Pace;
-use crate::framing::{Boundaries, InputFraming, LineEnds, Literal, ReplayTiming};
+use crate::framing::{Boundaries, InputFraming, LineEnds, Literal, Playback};
 use crate::pump::end::{Arrival, Wait};
 use crate::sys::inherited::{Inherited, Kind};
 
@@ -38,8 +38,8 @@ pub struct InputFormat {
     pub size: usize,
     /// Times at which frames may go.
     pub pace: Option<Pace>,
-    /// Times at which recorded frames go.
-    pub timing: ReplayTiming,
+    /// Part of a recording to send, and the times of its frames.
+    pub playback: Playback,
 }
 
 /// Standard input, or frames in its place.
@@ -80,7 +80,7 @@ impl Input {
             (Boundaries::Dropped, Some(pace)) => pace.chunk_size(),
             (Boundaries::Dropped, None) => usize::MAX,
         };
-        let decoder = format.framing.decoder(size, format.ends, format.timing);
+        let decoder = format.framing.decoder(size, format.ends, &format.playback);
         Self::Decoded(Box::new(Decoded::new(Some(from), decoder, format)))
     }
 

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use super::lines::{Flaw, TextError};
 use crate::flow::{Address, ConnId, Direction, Flow, Leg, Transport};
+use crate::framing::lines::{Flaw, TextError};
 
 /// Bytes of a chunk at most: far more than one call moves. A longer one would be held in memory until it is whole.
 const MAX_RECORDED_SIZE: usize = 16 << 20;
@@ -67,6 +67,17 @@ impl DumpReader {
         taken.map_err(|flaw| flaw.at(self.line))
     }
 
+    /// Returns true for the header of a chunk, which begins with a time and a direction.
+    pub fn is_header(line: &[u8]) -> bool {
+        let line = without_colors(line);
+        let text = std::str::from_utf8(&line).unwrap_or_default();
+        let mut words = text.split(' ');
+        let is_time = words
+            .next()
+            .is_some_and(|word| humantime::parse_rfc3339(word).is_ok());
+        is_time && matches!(words.next(), Some("<" | ">"))
+    }
+
     /// Checks at the end of the input that the last chunk is whole.
     pub fn end(&self) -> Result<(), TextError> {
         self.check_whole().map_err(|flaw| flaw.at(self.line))
@@ -118,7 +129,7 @@ impl DumpReader {
 }
 
 /// Returns the line without its line feed, and without the colours of a terminal.
-fn without_colors(line: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn without_colors(line: &[u8]) -> Cow<'_, [u8]> {
     let line = line.trim_ascii_end();
     if line.contains(&0x1b) {
         Cow::Owned(anstream::adapter::strip_bytes(line).into_vec())
