@@ -24,7 +24,7 @@ pub struct RelayOptions {
         value_parser = target,
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = ["stdin", "echo", "exec", "shell", "canned", "respond"],
-        conflicts_with_all = ["crlf", "rate", "delay", "on_stdin_eof", "send_only", "recv_only", "max_bytes"]
+        conflicts_with_all = ["crlf", "rate", "delay", "on_stdin_eof", "send_only", "recv_only", "max_bytes", "idle_ok"]
     )]
     pub to: Option<RelayTarget>,
     /// Close a UDP peer's way to the target after TIME of silence [default: 2m]
@@ -49,7 +49,7 @@ pub(super) fn with_target(option: Arg) -> Arg {
     match option.get_id().as_str() {
         "connect_timeout" => of_relay(option).help(CONNECT).long_help(None),
         "proxy" | "source" | "source_port" | "retry_for" | "retry_on" => of_relay(option),
-        "on_peer_eof" | "reply_to" | "eof_datagram" => option.conflicts_with("to"),
+        "on_peer_eof" | "max_reads" | "reply_to" | "eof_datagram" => option.conflicts_with("to"),
         _ => option,
     }
 }
@@ -194,6 +194,8 @@ mod tests {
             "--send-only",
             "--recv-only",
             "--max-bytes 1",
+            "--idle-timeout 1 --idle-ok",
+            "--max-reads 1",
             "-k --prefix",
             "-k --out-dir d",
             "-k --broker",

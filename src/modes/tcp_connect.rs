@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::probe;
 use crate::address::proxy::Hop;
@@ -43,20 +43,16 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
         })
     })?;
     session.report_shortfalls(&established.socket)?;
-    let remote = established.remote;
+    let (after, via) = (established.after, established.via.clone());
     let limits = ReceiveLimits {
         bytes: options.common.ends.max_bytes,
         reads: options.peer_end.max_reads,
     };
-    let peer = (Transport::Tcp, remote.into());
-    let mut connection = Connection::new(established.socket, peer, None, limits)
-        .with_context(|| format!("cannot use the connection to {remote}"))?;
-    connection.in_syn = established.in_syn;
-    connection.reset = established.reset;
+    let connection = Connection::established(established, None, limits);
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
-        after: established.after,
-        via: established.via.as_ref(),
+        after,
+        via: via.as_ref(),
     });
     session.announce(&connection.identity())?;
     session.run(Box::new(connection))

@@ -183,9 +183,11 @@ impl Pump<'_> {
         let node = &self.nodes[id];
         let partner = node.partner;
         let is_failed = node.failure.is_some();
-        let is_relayed = partner != id && self.nodes.link_mut(partner).is_some();
+        // What broke the link may have come after its end.
+        let is_last = !is_failed || node.lane.ended.as_ref().is_some_and(|ended| ended.is_last);
+        let is_relayed = self.nodes.is_relayed(id);
         let is_alone = is_relayed || self.nodes.is_own(partner);
-        if is_relayed && !is_failed {
+        if is_relayed && is_last && !self.ending.is_leaving() {
             self.end_input_for(partner);
         }
         let Some(node) = self.nodes.get(id) else {
@@ -355,7 +357,7 @@ impl Pump<'_> {
             self.schedule.run(listener);
         }
         for id in self.nodes.links.clone() {
-            if gives_up {
+            if gives_up || !is_orderly && self.is_cut(id) {
                 self.reset_in_the_middle(id);
             }
             let Some(node) = self.nodes.get(id) else {

@@ -227,6 +227,9 @@ pub trait End {
         Ok(0)
     }
 
+    /// Notes an error of its descriptor that the kernel has reported while it spliced, and will not report again.
+    fn note_error(&mut self, _error: &io::Error) {}
+
     /// Returns the descriptors that the kernel may splice. Empty where bytes are counted by content, transformed, or have boundaries.
     fn splice(&mut self) -> Spliceable<'_> {
         Spliceable::default()

@@ -2,11 +2,11 @@
 //! What had arrived before is still delivered; only a local end for all links that cannot go on ends the run at once.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Pump;
 use super::end::Close;
-use super::node::{NodeId, Party, Silence};
+use super::node::{NodeId, Outgoing, Party, Silence};
 use super::rules::{OnIdle, Seconds};
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::Identity;
@@ -119,22 +119,21 @@ impl Pump<'_> {
         if self.nodes.listeners.contains(&id) {
             return;
         }
-        let Some(node) = self.nodes.get_mut(id).filter(|node| node.failure.is_none()) else {
+        let Some(node) = self.nodes.get(id).filter(|node| node.failure.is_none()) else {
             return;
         };
-        let Party::Link(link) = &mut node.party else {
+        if node.party.link().is_none() {
             return;
-        };
-        let unacknowledged = || link.health().unwrap_or(0);
-        let next = node.silence.check(self.clock.now, limit, unacknowledged);
-        if let Some(time) = next {
+        }
+        // What has come over one link of a relayed pair may still move over the other.
+        let both = [id, node.partner];
+        let next = both.map(|id| self.check_silence(id, limit));
+        if let Some(time) = next.into_iter().flatten().max() {
             return self.schedule.run_at(id, time);
         }
         let is_runnable = self.schedule.is_runnable(id);
-        if !self
-            .clock
-            .has_looked(self.nodes[id].silence.since(), is_runnable)
-        {
+        let silence = &mut self.nodes[id].silence;
+        if !silence.has_looked(self.clock.now, is_runnable) {
             return self.schedule.run_at(id, self.clock.now + LOOK_PAUSE);
         }
         if self.rules.on_idle == OnIdle::Done && !self.ending.is_leaving() {
@@ -154,12 +153,31 @@ impl Pump<'_> {
         }
     }
 
+    /// Returns the time to look again at a link, or `None` if nothing has moved over it for `limit`.
+    fn check_silence(&mut self, id: NodeId, limit: Duration) -> Option<Instant> {
+        let node = self.nodes.get_mut(id)?;
+        let Party::Link(link) = &mut node.party else {
+            return None;
+        };
+        let unacknowledged = || link.health().unwrap_or(0);
+        node.silence.check(self.clock.now, limit, unacknowledged)
+    }
+
+    /// Returns true for a link of a relayed pair that has not been closed in both directions: it is not for this program to end that.
+    pub(super) fn is_cut(&self, id: NodeId) -> bool {
+        self.nodes.is_relayed(id)
+            && self.nodes.get(id).is_some_and(|node| {
+                node.outgoing != Outgoing::Finished || node.lane.ended.is_none()
+            })
+    }
+
     /// Lets a link that is given up be reset, if its peer has not got all that was meant for it.
     pub(super) fn reset_in_the_middle(&mut self, id: NodeId) {
+        let is_cut = self.is_cut(id);
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        if node.queue.is_some() || node.party.end_mut().health().unwrap_or(0) > 0 {
+        if is_cut || node.queue.is_some() || node.party.end_mut().health().unwrap_or(0) > 0 {
             node.close = Close::Reset;
         }
     }

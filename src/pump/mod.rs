@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::exit::Failure;
 use crate::flow::Identity;
 use crate::sys::signals::Signals;
-use crate::sys::splice::Pipe;
+use crate::sys::splice::Pipes;
 use crate::tap::{Conversation, Event, Taps};
 
 mod close;
@@ -69,7 +69,7 @@ enum Plan {
 #[derive(Default)]
 struct Spare {
     batches: Vec<Batch>,
-    pipes: Vec<Pipe>,
+    pipes: Pipes,
     recipients: Vec<NodeId>,
 }
 
@@ -197,6 +197,7 @@ impl<'a> Pump<'a> {
             Partner::Link(link) => {
                 let own = self.nodes.add(Party::Link(link), Route::Partner);
                 self.nodes.links.push(own);
+                self.check_idle(own);
                 own
             }
         };
@@ -211,6 +212,8 @@ impl<'a> Pump<'a> {
         self.watch.forget(id);
         self.nodes[id].party = Party::Link(link);
         self.schedule.run(id);
+        // It has room for what waits.
+        self.serve(id);
     }
 
     /// Runs until the session is over, and returns how it ended.

@@ -14,6 +14,9 @@ use crate::exit::Failure;
 use crate::flow::Identity;
 use crate::sys::splice::Splice;
 
+/// Time for which what has arrived is looked at before an idle limit ends a link.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// Number of a node, valid for as long as the node is in the pump.
 pub(super) type NodeId = usize;
 
@@ -154,6 +157,8 @@ pub(super) struct Silence {
     since: Instant,
     /// Bytes that were not acknowledged when that was last asked.
     unacknowledged: Option<u32>,
+    /// Time at which it was first seen that it has lasted too long.
+    overdue: Option<Instant>,
 }
 
 impl Silence {
@@ -161,12 +166,21 @@ impl Silence {
         Self {
             since,
             unacknowledged: None,
+            overdue: None,
         }
     }
 
     /// Returns the time since which nothing has moved.
     pub(super) fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Returns true if it is known that nothing has moved. After a time in which this process did not run, what has arrived meanwhile
+    /// is looked at first, but not for long: all of it may be ignored.
+    pub(super) fn has_looked(&mut self, now: Instant, is_runnable: bool) -> bool {
+        let is_first = self.overdue.is_none();
+        let first = *self.overdue.get_or_insert(now);
+        !is_first && (!is_runnable || now >= first + LAST_LOOK)
     }
 
     /// Returns the time at which to look again, or `None` if nothing has moved for `limit`.
@@ -184,7 +198,7 @@ impl Silence {
         let before = self.unacknowledged.replace(left);
         match before {
             Some(before) if left < before => {
-                self.since = now;
+                (self.since, self.overdue) = (now, None);
                 Some(now + limit / 2)
             }
             // Nothing is known of the time before, in which this process may have been stopped.
@@ -282,6 +296,12 @@ impl Nodes {
     pub(super) fn is_own(&self, id: NodeId) -> bool {
         let node = self.get(id);
         node.is_some_and(|node| matches!(node.party, Party::Own(_)))
+    }
+
+    /// Returns true if `id` is joined to another link.
+    pub(super) fn is_relayed(&self, id: NodeId) -> bool {
+        let partner = self.get(id).map_or(id, |node| node.partner);
+        partner != id && (self.get(partner)).is_some_and(|node| node.party.link().is_some())
     }
 
     /// Returns true if nothing more will come from a node.

@@ -106,23 +106,20 @@ impl Pump<'_> {
         ready: Side,
     ) -> bool {
         match blocked {
-            None => {}
-            Some(Blocked::SourceEmpty) => self.release_pipe(id),
+            None | Some(Blocked::SourceEmpty) => {}
             // The side that was waited for is ready, so it is the other one.
             Some(Blocked::Either) if ready == Side::Sink => {}
             Some(Blocked::Either | Blocked::SinkFull) => self.park(id, to),
             // The end is for `recv` to see.
             Some(Blocked::End) => return false,
             Some(Blocked::Declined) => return self.end_splice(id),
+            Some(Blocked::NoPipe) => return self.stop_splice(id),
+            Some(Blocked::Broken(error)) => {
+                self.nodes[to].party.end_mut().note_error(&error.into());
+                return self.end_splice(id);
+            }
         }
         true
-    }
-
-    /// Gives the pipe of a lane back while nothing comes from its source.
-    fn release_pipe(&mut self, id: NodeId) {
-        if let Splicing::Active(splice) = &mut self.nodes[id].lane.splicing {
-            splice.release(&mut self.spare.pipes);
-        }
     }
 
     /// Stops splicing for good.
@@ -142,7 +139,6 @@ impl Pump<'_> {
         };
         let mut batch = self.spare_batch();
         let len = splice.reclaim(batch.space(splice.held()));
-        splice.release(&mut self.spare.pipes);
         if len == 0 {
             self.keep(batch);
             return false;
@@ -161,7 +157,9 @@ impl Pump<'_> {
                     || self.nodes[to].party.link().is_some() =>
             {
                 // The end knows more of its descriptor than the kernel says here.
-                let health = self.nodes[to].party.end_mut().health();
+                let end = self.nodes[to].party.end_mut();
+                end.note_error(&error);
+                let health = end.health();
                 self.break_sink(to, &health.err().unwrap_or(error), FailedCall::Send);
             }
             Broken::Source(error) | Broken::Either(error) => self.break_source(id, &error),

@@ -17,9 +17,6 @@ use crate::tap::Event;
 const SIGNALS: usize = 0;
 const OBSERVER: usize = 1;
 
-/// Time for which what has arrived is looked at before an idle limit ends the run.
-const LAST_LOOK: Duration = Duration::from_millis(100);
-
 /// Descriptors and signals that the loop waits for.
 pub(super) struct Watch<'a> {
     poller: Poller,
@@ -57,8 +54,6 @@ pub(super) struct Clock {
     pub(super) now: Instant,
     /// Time at which bytes last moved.
     pub(super) last_moved: Instant,
-    /// Begin of a silence that has lasted too long, and the time at which that was first seen.
-    overdue: Option<(Instant, Instant)>,
 }
 
 impl Clock {
@@ -67,25 +62,12 @@ impl Clock {
         Self {
             now,
             last_moved: now,
-            overdue: None,
         }
     }
 
     /// Notes that bytes have moved.
     pub(super) fn moved(&mut self) {
         self.last_moved = self.now;
-    }
-
-    /// Returns true if it is known that nothing has moved since that time. After a time in which this process did not run, what has
-    /// arrived meanwhile is looked at first, but not for long: all of it may be ignored.
-    pub(super) fn has_looked(&mut self, since: Instant, is_runnable: bool) -> bool {
-        match self.overdue {
-            Some((begin, first)) if begin == since => !is_runnable || self.now >= first + LAST_LOOK,
-            _ => {
-                self.overdue = Some((since, self.now));
-                false
-            }
-        }
     }
 }
 

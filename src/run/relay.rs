@@ -196,9 +196,7 @@ impl Route {
         let (remote, limits) = (winner.remote, ReceiveLimits::default());
         Ok(match &self.leg {
             TargetLeg::Stream(_, framing) => {
-                let peer = (Transport::Tcp, remote.into());
-                let mut connection = Connection::new(winner.socket, peer, Some(conn), limits)?;
-                connection.reset = winner.reset;
+                let connection = Connection::established(winner, Some(conn), limits);
                 framed::wrap(*framing, Box::new(connection))
             }
             TargetLeg::Datagrams(_, settings) => {

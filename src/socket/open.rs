@@ -114,9 +114,8 @@ pub(super) fn kind_of(transport: Transport) -> Type {
 
 /// Calls `socket`, for the family of an address.
 fn open(transport: Transport, family: SocketAddr, taps: &mut Taps) -> io::Result<Socket> {
-    let kind = kind_of(transport);
+    let kind = kind_of(transport).nonblocking();
     let socket = Socket::new(Domain::for_address(family), kind, None)?;
-    socket.set_nonblocking(true)?;
     taps.emit(&Event::Called(Call::Socket(transport, family.into())));
     Ok(socket)
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -11,7 +12,10 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 /// Bytes asked for in one call, and the size asked for each pipe.
 const SPLICE_SIZE: usize = 1 << 20;
 
-/// Unused pipes that are kept. An unprivileged user may have 64 pipes of this size (`pipe-user-pages-soft`, pipe(7)).
+/// Pipes that exist at once. An unprivileged user may have 64 of this size (`pipe-user-pages-soft`, pipe(7)).
+const MOST_PIPES: usize = 32;
+
+/// Unused pipes that are kept.
 const SPARE_PIPES: usize = 16;
 
 /// Bytes moved by one call.
@@ -38,6 +42,10 @@ pub enum Blocked {
     Either,
     /// The kernel does not do this here.
     Declined,
+    /// No pipe is free: as many exist as may.
+    NoPipe,
+    /// The sink has failed, with an error that a socket reports only once.
+    Broken(Errno),
 }
 
 /// Error of a transfer, by the side it belongs to.
@@ -68,10 +76,39 @@ pub struct Pipe {
     writer: OwnedFd,
     /// Bytes in it.
     held: usize,
+    /// Held once by each pipe, to count them.
+    _count: Rc<()>,
+}
+
+/// Pipes of our own: those that are not in use, and the number of all.
+#[derive(Default)]
+pub struct Pipes {
+    spare: Vec<Pipe>,
+    /// Held once here, and once by each pipe.
+    count: Rc<()>,
+}
+
+impl Pipes {
+    /// Returns an empty pipe, unless as many exist as may.
+    fn take(&mut self) -> Option<Pipe> {
+        self.spare.pop().or_else(|| {
+            let has_room = Rc::strong_count(&self.count) <= MOST_PIPES;
+            let pipe = has_room.then(|| Pipe::open(Rc::clone(&self.count)));
+            // The limit for all pipes of one user may be reached.
+            pipe?.ok()
+        })
+    }
+
+    /// Keeps an empty pipe.
+    fn keep(&mut self, pipe: Pipe) {
+        if self.spare.len() < SPARE_PIPES {
+            self.spare.push(pipe);
+        }
+    }
 }
 
 impl Pipe {
-    fn open() -> rustix::io::Result<Self> {
+    fn open(count: Rc<()>) -> rustix::io::Result<Self> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (reader, writer) = rustix::pipe::pipe_with(flags)?;
         enlarge(writer.as_fd());
@@ -79,6 +116,7 @@ impl Pipe {
             reader,
             writer,
             held: 0,
+            _count: count,
         })
     }
 
@@ -99,8 +137,11 @@ impl Pipe {
         }
         while self.held > 0 {
             let put = splice(self.reader.as_fd(), sink, self.held);
-            // Copying the rest reports the error of the sink; what has moved is counted here.
-            let put = moved(put, Blocked::SinkFull).unwrap_or(DECLINED);
+            // Copying the rest meets the error again, or its consequence; what has moved is counted here.
+            let put = moved(put, Blocked::SinkFull).unwrap_or_else(|error| Moved {
+                blocked: Errno::from_io_error(&error).map(Blocked::Broken),
+                ..DECLINED
+            });
             self.held -= put.put;
             total.put += put.put;
             if put.blocked.is_some() {
@@ -140,7 +181,7 @@ impl Splice {
         })
     }
 
-    /// Moves up to `limit` bytes, through one of `spare` where a pipe is needed.
+    /// Moves up to `limit` bytes, through one of `pipes` where a pipe is needed. It keeps that only while there is something in it.
     ///
     /// Errors: that of the source or the sink; nothing moved in that call.
     pub fn pass(
@@ -148,7 +189,7 @@ impl Splice {
         source: BorrowedFd<'_>,
         sink: BorrowedFd<'_>,
         limit: usize,
-        spare: &mut Vec<Pipe>,
+        pipes: &mut Pipes,
     ) -> Result<Moved, Broken> {
         let limit = limit.min(SPLICE_SIZE);
         match self {
@@ -166,15 +207,19 @@ impl Splice {
                 moved(sent, Blocked::SinkFull).map_err(Broken::Either)
             }
             Self::Through(held) => {
-                let pipe = match held {
-                    Some(pipe) => pipe,
-                    // The limit for all pipes of one user may be reached.
-                    None => match spare.pop().map_or_else(Pipe::open, Ok) {
-                        Ok(pipe) => held.insert(pipe),
-                        Err(_) => return Ok(DECLINED),
-                    },
+                let Some(mut pipe) = held.take().or_else(|| pipes.take()) else {
+                    return Ok(Moved {
+                        blocked: Some(Blocked::NoPipe),
+                        ..DECLINED
+                    });
                 };
-                pipe.pass(source, sink, limit)
+                let moved = pipe.pass(source, sink, limit);
+                if pipe.held > 0 {
+                    *held = Some(pipe);
+                } else {
+                    pipes.keep(pipe);
+                }
+                moved
             }
         }
     }
@@ -204,16 +249,6 @@ impl Splice {
         }
         pipe.held = 0;
         filled
-    }
-
-    /// Gives a pipe that holds nothing to `spare`.
-    pub fn release(&mut self, spare: &mut Vec<Pipe>) {
-        if let Self::Through(pipe) = self
-            && let Some(pipe) = pipe.take_if(|pipe| pipe.held == 0)
-            && spare.len() < SPARE_PIPES
-        {
-            spare.push(pipe);
-        }
     }
 }
 

@@ -147,6 +147,10 @@ impl Tap for HexDump {
         true
     }
 
+    fn wants_figures(&self) -> bool {
+        false
+    }
+
     fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush()
     }

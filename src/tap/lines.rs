@@ -365,6 +365,10 @@ impl<W: Write> Tap for Lines<W> {
         }
     }
 
+    fn wants_figures(&self) -> bool {
+        false
+    }
+
     fn flush(&mut self) -> Result<(), Failure> {
         for text in std::mem::take(&mut self.broken) {
             self.line("broken", text);

@@ -37,6 +37,11 @@ pub trait Tap {
         false
     }
 
+    /// Returns true if it needs the figures of the kernel in [`Event::Closed`]. Each costs a system call.
+    fn wants_figures(&self) -> bool {
+        true
+    }
+
     /// Writes what is buffered, because nothing more happens for now.
     ///
     /// Errors: an event could not be recorded, now or before, and a message has said so.
@@ -58,15 +63,21 @@ pub trait Tap {
 
 /// All observers of a run.
 #[derive(Default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "each is named as the method of a tap"
+)]
 pub struct Taps {
     taps: Vec<Box<dyn Tap>>,
     wants_bytes: bool,
+    wants_figures: bool,
 }
 
 impl Taps {
     /// Adds an observer.
     pub fn add(&mut self, tap: Box<dyn Tap>) {
         self.wants_bytes |= tap.wants_bytes();
+        self.wants_figures |= tap.wants_figures();
         self.taps.push(tap);
     }
 
@@ -89,6 +100,11 @@ impl Taps {
     /// Returns true if an observer needs the payload.
     pub fn wants_bytes(&self) -> bool {
         self.wants_bytes
+    }
+
+    /// Returns true if an observer needs the figures of the kernel.
+    pub fn wants_figures(&self) -> bool {
+        self.wants_figures
     }
 
     /// Flushes every observer, and reports how many reports were left out, if there is room now.

@@ -3,10 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
+use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 use tuplecat::flow::Transport;
 
@@ -244,5 +246,180 @@ fn a_reset_of_either_end_is_status_7() {
             "{}",
             done.err
         );
+    }
+}
+
+/// Sends until nothing more is taken.
+fn fill_up(stream: &TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    let (mut sink, bytes) = (stream, vec![b'x'; 1 << 18]);
+    while is_ready_within(stream, PollFlags::OUT, Duration::from_millis(50)) {
+        let _ = sink.write(&bytes);
+    }
+    stream.set_nonblocking(false).unwrap();
+}
+
+/// Starts a relay that knows nothing of the kernel's buffers: what is sent waits in the relay.
+fn small(words: &str) -> (Running, TcpListener) {
+    relay(&format!("--rcvbuf 4k --sndbuf 4k {words}"))
+}
+
+#[test]
+fn a_pair_that_is_idle_is_reset_at_both_ends_and_others_stay() {
+    let (relay, listener) = small("--idle-timeout 300ms");
+    let (busy, busy_server) = pair(&relay, &listener);
+    let half_closed = |(client, server): (TcpStream, TcpStream)| {
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&server), b"");
+        (client, server)
+    };
+    // The server takes nothing of what waits in the relay.
+    let stuck = |(client, server): (TcpStream, TcpStream)| {
+        fill_up(&client);
+        (client, server)
+    };
+    let idle = pair(&relay, &listener);
+    let half_closed = half_closed(pair(&relay, &listener));
+    let stuck = stuck(pair(&relay, &listener));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                (&busy).write_all(b"x").unwrap();
+                read_len(&busy_server, 1);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let pairs = [idle, half_closed, stuck];
+        let seen = pairs.map(|(client, server)| [saw(&client), saw(&server)]);
+        is_over.store(true, Ordering::Relaxed);
+        // What the other end of the half-closed one sees first is the FIN.
+        let ends = seen.map(|saw| saw.map(|saw| saw.split(' ').nth(1).unwrap().to_owned()));
+        let reset = "ConnectionReset";
+        assert_eq!(ends, [[reset, reset], [reset, "FIN"], [reset, reset]]);
+    });
+    (&busy).write_all(b"still there").unwrap();
+    assert_eq!(read_len(&busy_server, 11), b"still there");
+    relay
+        .err()
+        .wait_for("nothing was sent or received for 0.3 s (--idle-timeout)");
+}
+
+/// A slow transfer is not idle, although only one leg moves: the client waits, and the server acknowledges slowly.
+#[test]
+fn a_pair_is_not_idle_while_one_leg_moves() {
+    let (relay, listener) = small("--idle-timeout 500ms");
+    let (client, server) = pair(&relay, &listener);
+    let sent = say(&client, 1 << 20);
+    let mut count = 0;
+    while count < 1 << 20 {
+        count += read_len(&server, 1 << 16).len();
+        thread::sleep(Duration::from_millis(60));
+    }
+    sent.join().unwrap();
+    assert_eq!(saw(&server), "0 FIN");
+}
+
+#[test]
+fn a_run_that_ends_in_the_middle_resets_both_ends() {
+    for (words, status) in [("", 143), ("--timeout 300ms", 6)] {
+        for mode in ["", "-k"] {
+            let (listener, target) = listen();
+            let relay = tuplecat(&format!("tcp-listen -q {mode} {words} 0 --to {target}"));
+            let relay = relay.start();
+            let (client, server) = pair(&relay, &listener);
+            (&server).write_all(b"a part").unwrap();
+            assert_eq!(read_len(&client, 6), b"a part");
+            server.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(saw(&client), "0 FIN");
+            if words.is_empty() {
+                relay.signal(rustix::process::Signal::TERM);
+            }
+            assert_eq!(saw(&server), "0 ConnectionReset", "{words} {mode}");
+            relay.wait().exits(status);
+        }
+    }
+}
+
+/// Returns the number of descriptors of a process.
+fn descriptors(relay: &Running) -> usize {
+    let folder = format!("/proc/{}/fd", relay.pid());
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn an_idle_pair_has_two_descriptors_also_after_much() {
+    let (relay, listener) = relay("");
+    let carries = |(client, server): &(TcpStream, TcpStream)| {
+        for (from, to) in [(client, server), (server, client)] {
+            thread::scope(|scope| {
+                scope.spawn(|| (&mut &*from).write_all(&vec![b'x'; MANY]).unwrap());
+                read_len(to, MANY);
+            });
+        }
+    };
+    let first = pair(&relay, &listener);
+    carries(&first);
+    let before = descriptors(&relay);
+    let pairs: Vec<_> = (0..10).map(|_| pair(&relay, &listener)).collect();
+    pairs.iter().for_each(carries);
+    wait_until(|| descriptors(&relay) == before + 20);
+    drop((first, pairs));
+    wait_until(|| descriptors(&relay) == before - 2);
+}
+
+#[test]
+fn a_slow_or_silent_end_holds_up_no_other_pair() {
+    let (relay, listener) = relay("");
+    let stalled: Vec<_> = (0..40)
+        .map(|_| {
+            let (client, server) = pair(&relay, &listener);
+            fill_up(&server);
+            (client, server)
+        })
+        .collect();
+    let (client, server) = pair(&relay, &listener);
+    let sent = say(&server, MANY);
+    assert_eq!(saw(&client), format!("{MANY} FIN"));
+    sent.join().unwrap();
+    drop(stalled);
+}
+
+#[test]
+fn each_report_names_the_leg() {
+    let (listener, target) = listen();
+    let relay = tuplecat("tcp-listen --report data 0 --hex-file dump --pcap capture");
+    let relay = relay.args(&format!("--events - --to {target}")).start();
+    let listening = relay.ready();
+    let (client, server) = pair(&relay, &listener);
+    let (own, server_sees) = (client.local_addr().unwrap(), server.peer_addr().unwrap());
+    relay.signal(rustix::process::Signal::USR1);
+    relay.err().wait_for("  #1 target  in 0 B");
+    (&client).write_all(b"ask").unwrap();
+    assert_eq!(read_len(&server, 3), b"ask");
+    drop(server);
+    assert_eq!(saw(&client), "0 FIN");
+    drop(client);
+    let done = relay.wait().exits(0);
+    let legs = [
+        format!("tcp {listening} <-> {own}  #1 client"),
+        format!("tcp {server_sees} <-> {target}  #1 target"),
+    ];
+    let lines = [
+        format!("accepted   {}\n", legs[0]),
+        format!("relayed    tcp {own} <-> {listening}  #1  to  tcp {server_sees} <-> {target}\n"),
+        format!("socket     {}  in 0 B, out 0 B, ", legs[0]),
+        format!("socket     {}  in 0 B, out 0 B, ", legs[1]),
+        format!("received   {}  3 bytes\n", legs[0]),
+        format!("sent       {}  3 bytes\n", legs[1]),
+        format!("closed     {}  in 3 B, out 0 B, ", legs[0]),
+        format!("closed     {}  in 0 B, out 3 B, ", legs[1]),
+    ];
+    for line in lines {
+        assert!(done.err.contains(&line), "{line}{}", done.err);
+    }
+    for leg in ["client", "target"] {
+        let field = format!("\"conn\":1,\"leg\":\"{leg}\"");
+        assert!(done.err.contains(&field), "{field}{}", done.err);
     }
 }

@@ -25,6 +25,8 @@ pub use race::Race;
 pub struct Established {
     /// The connected socket, non-blocking as it was opened.
     pub socket: Socket,
+    /// Its own address.
+    pub local: SocketAddr,
     /// The address that answered.
     pub remote: SocketAddr,
     /// Duration of its attempt.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -36,6 +36,8 @@ pub struct Race {
 struct Attempt {
     socket: Socket,
     hop: Hop,
+    /// Its own address, once it is connected.
+    local: SocketAddr,
     began: Instant,
     /// Bytes that went with the SYN.
     in_syn: usize,
@@ -55,6 +57,7 @@ impl Attempt {
     fn established(self) -> Established {
         Established {
             after: self.began.elapsed(),
+            local: self.local,
             in_syn: self.in_syn,
             reset: self.reset,
             socket: self.socket,
@@ -65,7 +68,7 @@ impl Attempt {
 
     /// Goes on with a socket that is ready; returns true once there is a connection to the target.
     fn advance(&mut self) -> io::Result<bool> {
-        self.reset = self.outcome()?;
+        (self.local, self.reset) = self.outcome()?;
         let Some(tunnel) = &self.hop.tunnel else {
             return Ok(true);
         };
@@ -80,20 +83,20 @@ impl Attempt {
         }
     }
 
-    /// Returns the result of connect(2): a connection, and the reset that has come since, if any.
-    fn outcome(&self) -> io::Result<Option<io::Error>> {
-        match self.socket.take_error()? {
-            Some(error) if is_of_a_connection(&error) => return Ok(Some(error)),
-            Some(error) => return Err(error),
-            None => {}
-        }
+    /// Returns the result of connect(2): its own address, and the reset that has come since, if any.
+    fn outcome(&self) -> io::Result<(SocketAddr, Option<io::Error>)> {
+        let reset = match self.socket.take_error()? {
+            Some(error) if !is_of_a_connection(&error) => return Err(error),
+            reset => reset,
+        };
         let local = self.socket.local_addr()?.as_socket();
-        if local == Some(self.hop.remote) {
+        let local = local.ok_or(ErrorKind::AddrNotAvailable)?;
+        if local == self.hop.remote {
             // The kernel has chosen the target's port by chance, and the socket is connected to itself (simultaneous open,
             // RFC 9293, 3.5): nothing listens there.
             return Err(Errno::CONNREFUSED.into());
         }
-        Ok(None)
+        Ok((local, reset))
     }
 }
 
@@ -269,6 +272,7 @@ impl Race {
         let mut attempt = Attempt {
             socket,
             hop,
+            local: (Ipv4Addr::UNSPECIFIED, 0).into(),
             began: Instant::now(),
             in_syn: 0,
             is_ready: false,

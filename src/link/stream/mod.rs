@@ -12,6 +12,7 @@ use socket2::Socket;
 use crate::batch::{Batch, Cursor};
 use crate::exit::Failure;
 use crate::flow::{Address, ConnId, Direction, Flow, Identity, Transport};
+use crate::link::connect::Established;
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Spliceable, Wait};
 use crate::sys::sockopt::{unread, unsent};
@@ -48,9 +49,9 @@ pub struct Connection {
     /// A call has reported why the connection is no more. From then on, 0 bytes are not the FIN of the peer.
     is_broken: bool,
     /// Bytes at the beginning of the first chunk that went with the SYN.
-    pub in_syn: usize,
+    in_syn: usize,
     /// Reset that `connect` has met, to be reported behind what had come before it.
-    pub reset: Option<io::Error>,
+    reset: Option<io::Error>,
     /// Place among the clients of a listener, given back when this is dropped.
     _place: Option<Rc<()>>,
 }
@@ -66,6 +67,16 @@ impl Connection {
         socket.set_nonblocking(true)?;
         let flow = Flow::new(transport, local_address(&socket)?, remote);
         Ok(Self::over(socket, flow, (conn, None), limits))
+    }
+
+    /// Takes over a connection that connect(2) has made.
+    pub fn established(winner: Established, conn: Option<ConnId>, limits: ReceiveLimits) -> Self {
+        let flow = Flow::new(Transport::Tcp, winner.local.into(), winner.remote.into());
+        Self {
+            in_syn: winner.in_syn,
+            reset: winner.reset,
+            ..Self::over(winner.socket, flow, (conn, None), limits)
+        }
     }
 
     /// Takes over a socket that does not block, whose addresses are known.
@@ -106,16 +117,6 @@ impl Connection {
         self.flow().transport.has_boundaries()
     }
 
-    /// Notes an error that ends the connection. A reset after the peer's FIN is a broken pipe (write(2)), so that FIN did come.
-    fn note_break(&mut self, error: &io::Error) {
-        let kinds = [
-            ErrorKind::WouldBlock,
-            ErrorKind::Interrupted,
-            ErrorKind::BrokenPipe,
-        ];
-        self.is_broken |= !kinds.contains(&error.kind());
-    }
-
     /// Returns the bytes that may still be received.
     fn wanted(&self) -> usize {
         let received = self.meter.totals.received;
@@ -153,7 +154,7 @@ impl Connection {
         let mut next = *at;
         while let Some((_, packet)) = batch.next_chunk(&mut next) {
             let sent = self.socket.send(packet);
-            sent.inspect_err(|error| self.note_break(error))?;
+            sent.inspect_err(|error| self.note_error(error))?;
             *at = next;
             let (len, bytes) = (packet.len(), Some(packet));
             self.meter.note(Direction::Outgoing, len, bytes, taps);
@@ -171,16 +172,23 @@ impl Connection {
         }
     }
 
-    fn socket_state(&self) -> SocketState {
+    /// Returns what is known without the kernel.
+    fn own_state(&self) -> SocketState {
         SocketState {
             conn: self.meter.conn,
             state: self.state(),
             received: self.meter.totals.received,
             sent: self.meter.totals.sent,
+            ..SocketState::new(self.identity(), self.opened)
+        }
+    }
+
+    fn socket_state(&self) -> SocketState {
+        SocketState {
             unread: unread(&self.socket),
             unsent: unsent(&self.socket),
             path: tcp_info(&self.socket),
-            ..SocketState::new(self.identity(), self.opened)
+            ..self.own_state()
         }
     }
 }
@@ -196,7 +204,7 @@ impl End for Connection {
                 return Err(error);
             }
             if self.is_broken {
-                return Ok(Arrival::End);
+                return Err(ErrorKind::ConnectionReset.into());
             }
             self.peer_is_finished = true;
             taps.emit(&Event::PeerFinished(self.meter.conversation()));
@@ -226,7 +234,7 @@ impl End for Connection {
             [one] => self.socket.send(one),
             many => self.socket.send_vectored(many),
         };
-        let mut left = sent.inspect_err(|error| self.note_break(error))?;
+        let mut left = sent.inspect_err(|error| self.note_error(error))?;
         batch.advance(at, left);
         for slice in &slices[..count] {
             let len = left.min(slice.len());
@@ -266,16 +274,14 @@ impl End for Connection {
 
     fn health(&mut self) -> io::Result<usize> {
         if let Some(error) = self.socket.take_error()? {
-            self.note_break(&error);
+            self.note_error(&error);
             return Err(error);
         }
         if self.is_unix() {
             // What is sent is with the peer at once.
             return Ok(0);
         }
-        let is_closed = tcp_info(&self.socket).is_some_and(|info| info.state == "CLOSED");
-        // Another call has taken the error, such as splice(2).
-        self.is_broken |= is_closed && !self.is_finished;
+        let is_closed = |socket| tcp_info(socket).is_some_and(|info| info.state == "CLOSED");
         if self.meter.totals.sent.bytes == 0 {
             return Ok(0);
         }
@@ -283,7 +289,7 @@ impl End for Connection {
         let fin = usize::from(self.is_finished);
         let count = || unsent(&self.socket).unwrap_or(0).saturating_sub(fin);
         let left = count();
-        if left > 0 && is_closed {
+        if left > 0 && is_closed(&self.socket) {
             // It may have closed because the last byte was acknowledged just now; once it has, the count is final.
             return match count() {
                 0 => Ok(0),
@@ -291,6 +297,16 @@ impl End for Connection {
             };
         }
         Ok(left)
+    }
+
+    /// Notes an error that ends the connection. A reset after the peer's FIN is a broken pipe (write(2)), so that FIN did come.
+    fn note_error(&mut self, error: &io::Error) {
+        let kinds = [
+            ErrorKind::WouldBlock,
+            ErrorKind::Interrupted,
+            ErrorKind::BrokenPipe,
+        ];
+        self.is_broken |= !kinds.contains(&error.kind());
     }
 
     fn splice(&mut self) -> Spliceable<'_> {
@@ -325,12 +341,12 @@ impl Link for Connection {
             // A FIN would say that this was all (RFC 9293, 3.6). Where the kernel refuses, nothing else can be said.
             let _ = self.socket.set_linger(Some(Duration::ZERO));
         }
-        // The figures are asked of the kernel only if they are reported.
-        if !taps.is_empty() {
-            let mut state = self.socket_state();
+        let mut state = self.own_state();
+        if taps.wants_figures() {
+            state = self.socket_state();
             state.final_segment = state.final_segment(self.socket.linger().unwrap_or_default());
-            taps.emit(&Event::Closed(&state));
         }
+        taps.emit(&Event::Closed(&state));
         Ok(())
     }
 }
