@@ -157,17 +157,20 @@ impl Peers {
     ) {
         let (len, datagrams) = (bytes.len(), shape.count(bytes.len()));
         self.total.of(direction).add(len, datagrams);
-        match direction {
-            Direction::Incoming => {
-                let forgotten = self.count_received(pair, len, datagrams);
-                match (&self.numbering, forgotten) {
-                    // Its mapping may go on, and reports its own end.
-                    (Numbering::Each(numbers), _) => drop(numbers.of(pair)),
-                    (_, Some(forgotten)) => taps.emit(&Event::Forgotten(&forgotten.flow())),
-                    (_, None) => {}
+        match (direction, &self.numbering) {
+            // The only peer needs no table.
+            (Direction::Incoming, Numbering::Peer(_)) => {}
+            (Direction::Incoming, Numbering::Each(numbers)) => {
+                numbers.of(pair);
+                // Its mapping may go on, and reports its own end.
+                self.count_received(pair, len, datagrams);
+            }
+            (Direction::Incoming, Numbering::None) => {
+                if let Some(forgotten) = self.count_received(pair, len, datagrams) {
+                    taps.emit(&Event::Forgotten(&forgotten.flow()));
                 }
             }
-            Direction::Outgoing => self.count_sent(comparable(pair.remote), len, datagrams),
+            (Direction::Outgoing, _) => self.count_sent(comparable(pair.remote), len, datagrams),
         }
         taps.emit(&Event::Data(Data {
             direction,

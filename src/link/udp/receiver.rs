@@ -83,6 +83,8 @@ impl Receiver {
     /// Takes what is queued, into slots from the front of the batch.
     pub(super) fn read(&mut self, handle: &Handle, batch: &mut Batch) -> nix::Result<()> {
         self.metas.clear();
+        // There may be very many such sockets that are idle.
+        self.metas.shrink_to(self.slots);
         self.offered = self.slots;
         match self.engine {
             Engine::Fast => {

@@ -10,15 +10,16 @@ use super::addresses::{Pair, comparable, longest_payload, means};
 use super::flights::Flights;
 use super::handle::Handle;
 use super::message::Transmit;
-use super::peers::Peers;
+use super::peers::{Numbering, Peers};
 use super::{Audience, Refusal, Settings};
 use crate::batch::{Batch, Cursor, Run, Shape};
 use crate::exit::describe;
 use crate::pump::rules::Engine;
 use crate::tap::{Event, Taps};
 
-/// Transmits of one call at most.
+/// Transmits of one call at most, and those whose memory is kept.
 const MAX_TRANSMITS: usize = 64;
+const FEW_TRANSMITS: usize = 4;
 
 /// Datagrams of one transmit at most (`UDP_MAX_SEGMENTS` before Linux 6.9), and bytes.
 const MAX_SEGMENTS: usize = 64;
@@ -166,7 +167,7 @@ impl Sender {
             max_sent: settings.max_sent.unwrap_or(usize::MAX),
             leaves_out: settings.refusal == Refusal::Reported,
             too_long: 0,
-            flights: Flights::default(),
+            flights: Flights::new(matches!(settings.numbering, Numbering::Peer(_))),
             latest: None,
             is_in_doubt: false,
             known_path: None,
@@ -232,6 +233,10 @@ impl Sender {
             }
             (next, served) = transmit.next;
             self.transmits.push(transmit);
+        }
+        if self.transmits.is_empty() {
+            // There may be very many such sockets that are idle.
+            self.transmits.shrink_to(FEW_TRANSMITS);
         }
         Some((*self.transmits.first()?, self.transmits.len()))
     }
