@@ -3,15 +3,14 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::background::{Background, Deadline};
-use super::relay::{Route, Target};
+use super::background::Deadline;
+use super::relay::{Addresses, Found, Route, Target};
 use super::retry::Retry;
 use crate::address::Source;
-use crate::address::proxy::Hop;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
@@ -23,9 +22,6 @@ use crate::tap::{Conversation, Event, SocketState, Taps, Via};
 
 /// Time after which an attempt is looked at again where no descriptor is left to wait for it.
 const NEXT_LOOK: Duration = Duration::from_millis(10);
-
-/// Addresses of an attempt: where it comes from, and where it may go.
-type Addresses = (Source, Vec<Hop>);
 
 /// Target leg of a relay until there is a connection.
 pub(super) struct Pending {
@@ -46,7 +42,11 @@ pub(super) struct Pending {
 enum Step {
     /// The next attempt begins at this time.
     Pause(Instant),
-    LookUp(Background<Result<Addresses, Failure>>),
+    /// The addresses as they are after a time are known once a descriptor is readable, which the poller watches.
+    LookUp {
+        since: Instant,
+        _done: OwnedFd,
+    },
     Race(Source, Race),
     /// The Unix socket is tried, for the next time at this time.
     Unix(Attempt, Instant),
@@ -83,7 +83,10 @@ impl Pending {
             let ended = match &mut self.step {
                 Step::Pause(until) if Instant::now() < *until => return Ok(None),
                 Step::Pause(_) => self.begin(taps),
-                Step::LookUp(_) => self.look_up(),
+                Step::LookUp { since, .. } => {
+                    let since = *since;
+                    self.look_up(since)
+                }
                 Step::Race(..) => match self.race(taps).transpose() {
                     Ok(None) => return Ok(None),
                     Ok(Some(winner)) => return self.establish(winner, taps).map(Some),
@@ -127,33 +130,32 @@ impl Pending {
             self.start(addresses);
             return Ok(true);
         }
-        let work = Background::start(target.addresses(transport))?;
-        self.watch(|poller, token| poller.set(token, work.descriptor(), Interest::READ));
-        self.step = Step::LookUp(work);
-        Ok(false)
+        self.look_up(now)
     }
 
-    /// Looks whether the addresses are known.
-    fn look_up(&mut self) -> Result<bool, Failure> {
-        let Step::LookUp(work) = &self.step else {
-            return Ok(true);
+    /// Looks whether the addresses are known, as they are after `since`.
+    fn look_up(&mut self, since: Instant) -> Result<bool, Failure> {
+        let (route, now) = (Rc::clone(&self.route), Instant::now());
+        let Target::Inet(target) = &route.target else {
+            return Ok(false);
         };
-        if !work.is_done() {
-            let name = self.route.name();
-            return match self.limit {
-                Some((until, limit)) if until <= Instant::now() => {
-                    let limit = limit.as_secs_f64();
-                    let text = format!("cannot resolve host '{name}': timed out after {limit} s");
-                    Err(Failure::new(Exit::TimedOut, text))
-                }
-                _ => Ok(false),
-            };
+        let done = match target.look_up(route.leg.transport(), since)? {
+            Found::Addresses(addresses) => {
+                self.start(addresses);
+                return Ok(true);
+            }
+            Found::Later(done) => done,
+        };
+        if let Some((until, limit)) = self.limit
+            && until <= now
+        {
+            let (name, limit) = (route.name(), limit.as_secs_f64());
+            let text = format!("cannot resolve host '{name}': timed out after {limit} s");
+            return Err(Failure::new(Exit::TimedOut, text));
         }
-        let now = Instant::now();
-        if let Step::LookUp(work) = std::mem::replace(&mut self.step, Step::Pause(now)) {
-            self.start(work.finish()?);
-        }
-        Ok(true)
+        self.watch(|poller, token| poller.set(token, done.as_fd(), Interest::READ));
+        self.step = Step::LookUp { since, _done: done };
+        Ok(false)
     }
 
     fn start(&mut self, (source, targets): Addresses) {
@@ -297,7 +299,7 @@ impl End for Pending {
     fn readiness(&self) -> Readiness<'_> {
         let until = match &self.step {
             Step::Pause(until) | Step::Unix(_, until) => Some(*until),
-            Step::LookUp(_) => self.limit.map(|(until, _)| until),
+            Step::LookUp { .. } => self.limit.map(|(until, _)| until),
             Step::Race(_, race) => race.wake(),
         };
         let fd = self.poller.as_ref().map(|(poller, _)| poller.descriptor());
@@ -327,7 +329,7 @@ impl Link for Pending {
                 .states()
                 .map(|state| SocketState { conn, ..state })
                 .collect(),
-            Step::Pause(_) | Step::LookUp(_) | Step::Unix(..) => Vec::new(),
+            Step::Pause(_) | Step::LookUp { .. } | Step::Unix(..) => Vec::new(),
         }
     }
 

@@ -1,14 +1,17 @@
 //! Relay: the target that each client is joined to, and the options of the way there.
 //! Each client has a connection of its own, made by [`Pending`], and the pump moves bytes between the two.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use super::background::Background;
 use super::pending::Pending;
 use super::retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 use super::session::Session;
@@ -103,6 +106,25 @@ pub(super) struct InetTarget {
     pub(super) name: Option<String>,
     source: (Option<String>, Option<Port>),
     socket: SocketOptions,
+    look_up: RefCell<LookUp>,
+}
+
+/// Addresses of an attempt: where it comes from, and where it may go.
+pub(super) type Addresses = (Source, Vec<Hop>);
+
+/// Look-up of the addresses. All clients that come while it runs share it, so that a slow name server costs one thread.
+#[derive(Default)]
+struct LookUp {
+    work: Option<Background<Result<Addresses, Failure>>>,
+    /// Latest result, and the time at which it was known.
+    result: Option<(Instant, Result<Addresses, Failure>)>,
+}
+
+/// Addresses that are known, or will be.
+pub(super) enum Found {
+    Addresses(Addresses),
+    /// They are known once this descriptor is readable.
+    Later(OwnedFd),
 }
 
 impl Route {
@@ -277,14 +299,36 @@ impl InetTarget {
             resolver,
             source: (connect.source.clone(), connect.source_port.clone()),
             socket: socket.clone(),
+            look_up: RefCell::default(),
         })
+    }
+
+    /// Returns the addresses as they are after `since`.
+    pub(super) fn look_up(&self, transport: Transport, since: Instant) -> Result<Found, Failure> {
+        let mut look_up = self.look_up.borrow_mut();
+        if let Some(work) = look_up.work.take_if(|work| work.is_done()) {
+            look_up.result = Some((Instant::now(), work.finish()));
+        }
+        if let Some((time, result)) = &look_up.result
+            && *time >= since
+        {
+            return result.clone().map(Found::Addresses);
+        }
+        let work = match look_up.work.take() {
+            Some(work) => work,
+            None => Background::start(self.addresses(transport))?,
+        };
+        // Each waits for a descriptor of its own: the first that looks takes the result.
+        let done = look_up.work.insert(work).descriptor().try_clone_to_owned();
+        let done = done.map_err(|error| Failure::io("cannot wait for a look-up", &error))?;
+        Ok(Found::Later(done))
     }
 
     /// Returns the look-up of the address to connect from, and of the first hops to the target.
     pub(super) fn addresses(
         &self,
         transport: Transport,
-    ) -> impl FnOnce() -> Result<(Source, Vec<Hop>), Failure> + Send + use<> {
+    ) -> impl FnOnce() -> Result<Addresses, Failure> + Send + use<> {
         let (resolver, target, proxy) = (self.resolver, self.endpoint.clone(), self.proxy.clone());
         let (host, port) = self.source.clone();
         let is_stream = transport == Transport::Tcp;
