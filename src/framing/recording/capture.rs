@@ -13,6 +13,12 @@ use crate::framing::lines::unreadable;
 /// First bytes of a file that gzip(1) has compressed.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
+/// First bytes of a pcapng file, the type of a section.
+const PCAPNG: &[u8] = &[0x0a, 0x0d, 0x0d, 0x0a];
+
+/// Bytes of a block around its content (draft-ietf-opsawg-pcapng).
+const BLOCK_OVERHEAD: u32 = 12;
+
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// Space for blocks, beside the file itself.
@@ -41,6 +47,10 @@ impl Reader {
         let mut blocks = blocks.map_err(|_| "it is not a capture (pcap or pcapng)".to_owned())?;
         loop {
             let number = self.packets.count + 1;
+            let damaged = format!("packet {number}, or a block before it, is damaged");
+            if file.starts_with(PCAPNG) && is_short(blocks.data()) {
+                return Err(damaged);
+            }
             match blocks.next() {
                 Ok((len, block)) => {
                     self.block(&block)?;
@@ -54,7 +64,7 @@ impl Reader {
                 Err(PcapError::UnexpectedEof | PcapError::BufferTooSmall) => {
                     return Err(format!("the capture ends within packet {number}"));
                 }
-                Err(_) => return Err(format!("packet {number}, or a block before it, is damaged")),
+                Err(_) => return Err(damaged),
             }
         }
     }
@@ -113,6 +123,12 @@ impl Reader {
         let time = ticks.and_then(|ticks| time(ticks, units));
         self.packets.add(header, frame, time)
     }
+}
+
+/// Returns true for a block that has a length of less than its overhead, in either byte order. The library takes it for a long one.
+fn is_short(block: &[u8]) -> bool {
+    let len = block.get(4..8).and_then(|len| len.try_into().ok());
+    len.is_some_and(|len| u32::from_le_bytes(len).min(u32::from_be_bytes(len)) < BLOCK_OVERHEAD)
 }
 
 /// Returns a time that is counted in units of a second.

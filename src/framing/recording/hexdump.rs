@@ -130,9 +130,9 @@ impl Reader {
             .iter()
             .rposition(|piece| piece.indent == row.indent);
         let known = known.filter(|&at| !is_first && self.pieces[at].style == row.style);
-        let mut ends = row
-            .offsets()
-            .map(|offset| offset?.checked_add(row.bytes.len() as u64));
+        // Behind the offset of the end nothing follows.
+        let len = Some(row.bytes.len() as u64).filter(|&len| len > 0);
+        let mut ends = row.offsets().map(|offset| offset?.checked_add(len?));
         let mut repeated = Vec::new();
         match known {
             Some(at) if !is_plain => {
