@@ -226,14 +226,19 @@ impl TryFrom<SocketAddrAny> for Address {
     /// Takes an address from the kernel: of the internet, or of a Unix socket.
     fn try_from(address: SocketAddrAny) -> io::Result<Self> {
         if let Ok(unix) = SocketAddrUnix::try_from(address.clone()) {
-            // An unnamed socket has an abstract name of nothing there.
-            let hidden = unix.abstract_name().filter(|name| !name.is_empty());
-            let hidden = hidden.map(|name| [&[0], name].concat());
-            let name = hidden.as_deref().or(unix.path_bytes());
-            return Ok(Self::unix(name.unwrap_or_default()));
+            return Ok(Self::unix(&unix_name(&unix)));
         }
         Ok(SocketAddr::try_from(address)?.into())
     }
+}
+
+/// Returns the bytes of a name: a path, a zero byte and an abstract name, or nothing.
+pub fn unix_name(address: &SocketAddrUnix) -> Vec<u8> {
+    // An unnamed socket has an abstract name of nothing there.
+    let hidden = address.abstract_name().filter(|name| !name.is_empty());
+    let hidden = hidden.map(|name| [&[0], name].concat());
+    let path = || address.path_bytes().map(<[u8]>::to_vec);
+    hidden.or_else(path).unwrap_or_default()
 }
 
 impl FromStr for Address {

@@ -94,6 +94,10 @@ pub enum Command {
     /// Connect to a socket of this machine: socket, connect
     #[command(visible_alias = "uc")]
     UnixConnect(UnixConnect),
+    /// Receive and answer datagrams of this machine: socket, bind, recvfrom
+    UnixBind(UnixBind),
+    /// Send datagrams to a socket of this machine: socket, sendto
+    UnixSendto(UnixSendto),
     /// Show the differences of TCP and UDP by experiments
     Compare(Compare),
     /// Print the completion script of a shell
@@ -183,6 +187,8 @@ impl Cli {
             Command::UdpSendto(options) => options.contradiction(),
             Command::UnixListen(options) => options.contradiction(),
             Command::UnixConnect(options) => options.contradiction(),
+            Command::UnixBind(options) => options.contradiction(),
+            Command::UnixSendto(options) => options.contradiction(),
             Command::Compare(_) | Command::Completions(_) => None,
         }
     }

@@ -118,11 +118,9 @@ Examples:
 impl UdpSendto {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let never_waits = self.sendto.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
-        if never_waits && (self.common.dialogue.expects() || self.sendto.probe) {
-            return Some("--reply-timeout 0 waits for no reply; --expect and --probe need one");
-        }
-        self.common.contradiction()
+        let needs_reply = self.common.dialogue.expects() || self.sendto.probe;
+        let reply = self.sendto.reply.contradiction(needs_reply);
+        reply.or_else(|| self.common.contradiction())
     }
 }
 
@@ -209,7 +207,7 @@ pub enum ReplyTo {
     Address(Endpoint),
 }
 
-fn reply_to(text: &str) -> Result<ReplyTo, String> {
+pub(super) fn reply_to(text: &str) -> Result<ReplyTo, String> {
     Ok(match text {
         "last" => ReplyTo::Last,
         "first" => ReplyTo::First,
@@ -233,15 +231,9 @@ pub struct SendtoOptions {
     /// Senders to accept [default: target; any for broadcast, multicast]
     #[arg(long, value_name = "WHOSE")]
     pub from: Option<FromPolicy>,
-    /// Wait TIME for a reply, 0 or 'forever' [default: 1]
-    ///
-    /// The wait starts at the end of standard input, and again with every reply. In a dialogue it starts with every datagram that
-    /// is sent; with --timeout a dialogue has no other limit by default. 0 exits at once, 'forever' has no limit.
-    #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
-    pub reply_timeout: Option<ReplyTimeout>,
-    /// Exit after N replies; status 6 if fewer come
-    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = whole::<u64>(1, u64::MAX))]
-    pub replies: Option<u64>,
+    /// The wait for replies.
+    #[command(flatten)]
+    pub reply: ReplyOptions,
     /// Exit with 0 on a reply, 5 if unreachable, else 6
     ///
     /// Standard input or --send is the request; without either it is one empty datagram.
@@ -259,10 +251,34 @@ pub struct SendtoOptions {
     pub source_port: Option<Port>,
 }
 
+/// The wait for replies.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sending")]
+pub struct ReplyOptions {
+    /// Wait TIME for a reply, 0 or 'forever' [default: 1]
+    ///
+    /// The wait starts at the end of standard input, and again with every reply. In a dialogue it starts with every datagram that
+    /// is sent; with --timeout a dialogue has no other limit by default. 0 exits at once, 'forever' has no limit.
+    #[arg(long, value_name = "TIME", value_parser = reply_timeout)]
+    pub reply_timeout: Option<ReplyTimeout>,
+    /// Exit after N replies; status 6 if fewer come
+    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = whole::<u64>(1, u64::MAX))]
+    pub replies: Option<u64>,
+}
+
+impl ReplyOptions {
+    /// Returns the reason why the wait is not valid beside what needs a reply.
+    pub(super) fn contradiction(&self, needs_reply: bool) -> Option<&'static str> {
+        let never_waits = self.reply_timeout == Some(ReplyTimeout::After(Duration::ZERO));
+        (never_waits && needs_reply)
+            .then_some("--reply-timeout 0 waits for no reply; --expect and --probe need one")
+    }
+}
+
 /// The senders whose datagrams are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FromPolicy {
-    /// HOST PORT alone; others are counted and reported
+    /// The target alone; others are counted and reported
     Target,
     /// Every sender
     Any,

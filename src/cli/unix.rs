@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use super::common::{INPUT, STDIO};
+use super::common::{INPUT, STDIO, datagram_retry, without_connection};
 use super::dialogue::DIALOGUE;
 use super::endpoint::{FromWords, Positional};
 use super::relay::with_target;
 use super::tcp::{LISTEN_IDLE, LISTEN_INPUT};
 use super::traffic::STREAM_FORMATS;
-use super::values;
+use super::udp::reply_to;
+use super::values::{self, whole};
 use super::{
-    Accepting, ClientOptions, CommonOptions, ConnectOptions, ListenOptions, PeerEndOptions,
-    RelayOptions, RetryOptions, ServerOptions,
+    Accepting, ClientOptions, CommonOptions, ConnectOptions, FromPolicy, ListenOptions,
+    PeerEndOptions, RelayOptions, ReplyOptions, ReplyTo, RetryOptions, ServerOptions,
 };
 use crate::address::UnixName;
 use crate::flow::Transport;
@@ -138,6 +139,171 @@ impl UnixConnect {
         let kind = kind.or(self.common.without_packets());
         kind.or_else(|| self.common.contradiction())
     }
+}
+
+/// The command line of `unix-bind`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat unix-bind [OPTIONS] PATH",
+    after_help = UNIX_BIND_EXAMPLES,
+    mut_arg("on_stdin_eof", without_connection),
+    mut_arg("pcap", |option| option.hide(true))
+)]
+pub struct UnixBind {
+    /// The name of the socket.
+    #[command(flatten)]
+    pub bind: Positional<UnixPoint>,
+    /// The file of the socket.
+    #[command(flatten)]
+    pub file: SocketFileOptions,
+    /// Peers and answers.
+    #[command(flatten)]
+    pub peers: UnixPeerOptions,
+    /// Local ends.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// Sizes and counts of datagrams.
+    #[command(flatten)]
+    pub datagrams: UnixDatagramOptions,
+    /// The options of every mode.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+const UNIX_BIND_EXAMPLES: &str = "\
+Examples:
+  tuplecat unix-bind /tmp/log                print datagrams that are sent there
+  tuplecat unix-bind /tmp/notify --count 1   receive one datagram and exit
+  tuplecat unix-bind /tmp/echo --echo        answer each datagram with itself";
+
+impl UnixBind {
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let file = self.file.contradiction(&self.bind.0);
+        let packets = file.or(self.common.without_packets());
+        packets.or_else(|| self.common.contradiction())
+    }
+}
+
+/// The command line of `unix-sendto`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "tuplecat unix-sendto [OPTIONS] PATH",
+    after_help = UNIX_SENDTO_EXAMPLES,
+    mut_arg("on_stdin_eof", without_connection),
+    mut_arg("retry_for", datagram_retry),
+    mut_arg("pcap", |option| option.hide(true))
+)]
+pub struct UnixSendto {
+    /// The name to send to.
+    #[command(flatten)]
+    pub target: Positional<UnixName>,
+    /// The own name, and the senders to accept.
+    #[command(flatten)]
+    pub sendto: UnixSendtoOptions,
+    /// The wait for replies.
+    #[command(flatten)]
+    pub reply: ReplyOptions,
+    /// Repetition of a failed attempt.
+    #[command(flatten)]
+    pub retry: RetryOptions,
+    /// Sizes and counts of datagrams.
+    #[command(flatten)]
+    pub datagrams: UnixDatagramOptions,
+    /// The options of every mode.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+const UNIX_SENDTO_EXAMPLES: &str = "\
+Examples:
+  printf '<13>hello' | tuplecat unix-sendto /dev/log --reply-timeout 0
+  tuplecat unix-sendto /run/wpa/wlan0 --send PING --expect PONG";
+
+impl UnixSendto {
+    /// Returns the reason why options that are valid alone are not valid together.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let reply = self.reply.contradiction(self.common.dialogue.expects());
+        let packets = reply.or(self.common.without_packets());
+        packets.or_else(|| self.common.contradiction())
+    }
+}
+
+/// Sizes and counts of datagrams. None is lost or cut.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Datagrams")]
+pub struct UnixDatagramOptions {
+    /// Exit after receiving N datagrams
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1, u64::MAX))]
+    pub count: Option<u64>,
+    /// Let an empty datagram mean the end, both ways
+    ///
+    /// One is sent at the end of standard input, and a received one ends receiving. Without this option an empty datagram is data.
+    #[arg(long)]
+    pub eof_datagram: bool,
+    /// Send at most SIZE bytes in a datagram [default: 8192]
+    ///
+    /// Input without boundaries is cut at SIZE; a longer frame of --in, or of --send, is an error.
+    #[arg(long, value_name = "SIZE", value_parser = values::kernel_size)]
+    pub datagram_size: Option<usize>,
+}
+
+/// Peers of a bound socket, and answers to them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Peers")]
+pub struct UnixPeerOptions {
+    /// Send standard input to WHOM: last, first, all, none or PATH [default: last]
+    ///
+    /// Of the peers that have sent something and have a name: the latest sender, the first sender, or every peer. PATH has a slash,
+    /// or begins with '@'. With 'none' standard input is not read.
+    #[arg(
+        long,
+        value_name = "WHOM",
+        conflicts_with_all = ["echo", "exec", "shell", "canned", "respond"],
+        value_parser = unix_reply_to
+    )]
+    pub reply_to: Option<UnixReplyTo>,
+    /// Accept datagrams only from the first peer
+    #[arg(long)]
+    pub lock_first: bool,
+    /// Remember at most N peers; forget the longest idle one
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = whole::<u32>(1, 1 << 20))]
+    pub max_peers: u32,
+}
+
+/// The peers that get standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnixReplyTo {
+    /// One of the peers, or all, or none of them.
+    Peers(ReplyTo),
+    /// This name.
+    Name(UnixName),
+}
+
+fn unix_reply_to(text: &str) -> Result<UnixReplyTo, String> {
+    if text.starts_with('@') || text.contains('/') {
+        return text.parse().map(UnixReplyTo::Name);
+    }
+    match reply_to(text) {
+        Ok(ReplyTo::Address(_)) | Err(_) => {
+            Err("expected last, first, all, none or PATH".to_owned())
+        }
+        Ok(peers) => Ok(UnixReplyTo::Peers(peers)),
+    }
+}
+
+/// The name to send from, and the senders to accept.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sending")]
+pub struct UnixSendtoOptions {
+    /// Senders to accept [default: target]
+    #[arg(long, value_name = "WHOSE")]
+    pub from: Option<FromPolicy>,
+    /// Send from this name [default: an abstract name]
+    ///
+    /// Its file has the permissions 600, and is removed at the end.
+    #[arg(long, value_name = "PATH", value_parser = |text: &str| text.parse::<UnixName>())]
+    pub source: Option<UnixName>,
 }
 
 /// The file of a bound socket.

@@ -14,8 +14,10 @@ mod tcp_connect;
 mod tcp_listen;
 mod udp_bind;
 mod udp_sendto;
+mod unix_bind;
 mod unix_connect;
 mod unix_listen;
+mod unix_sendto;
 
 /// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
@@ -30,6 +32,8 @@ pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
         Command::UnixConnect(options) => {
             observe(options, &options.common, start, unix_connect::run)
         }
+        Command::UnixBind(options) => observe(options, &options.common, start, unix_bind::run),
+        Command::UnixSendto(options) => observe(options, &options.common, start, unix_sendto::run),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
         Command::Completions(options) => print(&options.script()),
     }

@@ -183,7 +183,10 @@ fn relay(
     numbers: &Numbers,
 ) -> Result<LocalEnd, Failure> {
     let datagrams = &options.datagrams;
-    let leg = if options.relay.transport(Transport::Udp) == Some(Transport::Tcp) {
+    let transport = target.transport(Transport::Udp);
+    let leg = if transport.is_unix() {
+        TargetLeg::Unix(transport, None)
+    } else if transport == Transport::Tcp {
         let framing = framing(&options.common.framing, datagrams.datagram_size);
         TargetLeg::Stream(TcpOptions::default(), Some(framing))
     } else {

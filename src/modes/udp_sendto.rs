@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::address::Source;
-use crate::cli::{FromPolicy, ReplyTimeout, UdpSendto};
+use crate::cli::{CommonOptions, FromPolicy, ReplyOptions, ReplyTimeout, UdpSendto};
 use crate::exit::{Exit, Failure, NO_FREE_PORT, describe_at};
 use crate::flow::{Address, Identity, Transport};
 use crate::link::udp::{Accepts, ReplyTimer, Settings, Socket};
@@ -128,7 +128,6 @@ fn settings(
     target: SocketAddr,
 ) -> Settings {
     let (common, sendto, datagrams) = (&options.common, &options.sendto, &options.datagrams);
-    let dialogue = &common.dialogue;
     let defaults = Settings::towards(target);
     Settings {
         accepts: match sendto.from {
@@ -139,32 +138,42 @@ fn settings(
             None => defaults.accepts,
         },
         connected: sendto.connected,
-        reply_timeout: reply_timeout(options, deadline),
-        reply_timer: if dialogue.expects() && dialogue.sends() && !dialogue.stdin {
-            ReplyTimer::AfterEachSend
-        } else {
-            ReplyTimer::AfterEof
-        },
+        reply_timeout: reply_timeout(common, &sendto.reply, deadline),
+        reply_timer: reply_timer(common),
         engine: session.rules.engine,
         max_datagram: datagrams.max_datagram,
         multicast_if: multicast::output_interface(&options.groups, Some(target)),
         fail_on_loss: datagrams.fail_on_loss,
-        wanted: (sendto.probe.then_some(1)).or(sendto.replies.or(datagrams.count)),
+        wanted: (sendto.probe.then_some(1)).or(sendto.reply.replies.or(datagrams.count)),
         max_bytes: common.ends.max_bytes,
         eof_datagram: datagrams.eof_datagram,
         ..defaults
     }
 }
 
+/// Returns the moment from which replies are waited for.
+pub(super) fn reply_timer(common: &CommonOptions) -> ReplyTimer {
+    let dialogue = &common.dialogue;
+    if dialogue.expects() && dialogue.sends() && !dialogue.stdin {
+        ReplyTimer::AfterEachSend
+    } else {
+        ReplyTimer::AfterEof
+    }
+}
+
 /// Returns how long to wait for a reply.
-fn reply_timeout(options: &UdpSendto, deadline: Option<Deadline>) -> Option<Duration> {
-    let ends = &options.common.ends;
+pub(super) fn reply_timeout(
+    common: &CommonOptions,
+    reply: &ReplyOptions,
+    deadline: Option<Deadline>,
+) -> Option<Duration> {
+    let ends = &common.ends;
     let is_limited = ends.timeout.or(ends.idle_timeout).is_some();
-    let time = match options.sendto.reply_timeout {
+    let time = match reply.reply_timeout {
         Some(ReplyTimeout::Forever) => return None,
         Some(ReplyTimeout::After(time)) => time,
         // Another limit ends the run if the answer does not come.
-        None if deadline.is_none() && options.common.dialogue.expects() && is_limited => {
+        None if deadline.is_none() && common.dialogue.expects() && is_limited => {
             return None;
         }
         None => REPLY_TIMEOUT,

@@ -19,4 +19,4 @@ pub(crate) use observers::{Observers, lines, observe};
 pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};
 pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 pub(crate) use session::{Session, Side};
-pub(crate) use traffic::{Payload, Traffic};
+pub(crate) use traffic::{Payload, Traffic, UNIX_DATAGRAM_SIZE};

@@ -27,7 +27,7 @@ use crate::link::connect::Established;
 use crate::link::framed::{self, Framing, MAX_FRAME};
 use crate::link::stream::{Connection, ReceiveLimits};
 use crate::link::udp::{self, MappingLimits, Mappings, Numbering, Numbers, Open};
-use crate::link::unix::peer;
+use crate::link::unix::{Audience, Datagrams, Settings, peer};
 use crate::pump::end::Link;
 use crate::pump::{Partner, Wiring};
 use crate::socket::{open, unix};
@@ -242,6 +242,15 @@ impl Route {
         name: &UnixName,
         conn: ConnId,
     ) -> io::Result<Box<dyn Link>> {
+        if self.leg.transport() == Transport::UnixDatagram {
+            let local = rustix::net::getsockname(&socket)?.try_into()?;
+            let settings = Settings {
+                audience: Audience::Target(name.address(), None),
+                conn: Some(conn),
+                ..Settings::default()
+            };
+            return Ok(Box::new(Datagrams::new(socket, (local, None), settings)?));
+        }
         let remote = peer(&socket, &name.address())?;
         let framing = match &self.leg {
             TargetLeg::Stream(_, framing) | TargetLeg::Unix(_, framing) => *framing,

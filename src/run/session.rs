@@ -195,10 +195,11 @@ impl<'a> Session<'a> {
         begin(&mut pump);
         // A program would inherit the sandbox, and not know why its calls fail.
         if self.is_sandboxed && children.is_none() {
+            let rights = self.local.rights();
             sandbox::enter(Rights {
-                unix: self.is_unix,
+                unix: self.is_unix || rights.unix,
                 socket_folder: self.socket_folder.as_ref().map(AsFd::as_fd),
-                ..self.local.rights()
+                ..rights
             });
         }
         let end = pump.run();

@@ -2,10 +2,12 @@
 //! A path is a file: [`SocketFile`] creates it, and removes it when the socket is closed.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::UnixAddr;
 use socket2::{Domain, Socket};
 
 use super::open::kind_of;
@@ -95,6 +97,32 @@ pub(crate) fn listening(
     Ok((socket, file))
 }
 
+/// Gives a socket an abstract name that the kernel chooses, so that it can be answered (autobind, unix(7)).
+pub(crate) fn autobind(socket: &Socket, taps: &mut Taps) -> Result<Address, Failure> {
+    let bound = nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new_unnamed());
+    let named = bound.map_err(io::Error::from);
+    let named = named.and_then(|()| rustix::net::getsockname(socket)?.try_into());
+    let name: Address = named.map_err(|error| {
+        let text = format!("cannot bind unix-dgram: {}", describe(&error));
+        Failure::new(Exit::CannotBind, text)
+    })?;
+    let identity = Identity::Socket(Transport::UnixDatagram, name.clone());
+    taps.emit(&Event::Called(Call::Bind(identity)));
+    Ok(name)
+}
+
+/// Connects a datagram socket to a name, so that it is writable when its peer has room: nothing is sent.
+///
+/// Errors: as those of [`unreachable`].
+pub(crate) fn set_peer(socket: &Socket, name: &UnixName) -> Result<(), Failure> {
+    let address = PathAddress::new(name.path());
+    let connected = address.and_then(|at| socket.connect(&at.address));
+    connected.map_err(|error| {
+        let (exit, reason) = unreachable(&error, name);
+        Failure::new(exit, format!("cannot send to {}: {reason}", name.address()))
+    })
+}
+
 /// Attempt to connect to a name, which waits only while the backlog of the listening socket is full.
 pub(crate) struct Attempt {
     pub(crate) socket: Socket,
@@ -115,6 +143,9 @@ impl Attempt {
         taps: &mut Taps,
     ) -> Result<Self, Failure> {
         let socket = open(transport, buffers, taps)?;
+        if transport == Transport::UnixDatagram {
+            autobind(&socket, taps)?;
+        }
         let remote = name.address();
         let target = Target { transport, remote };
         taps.emit(&Event::Connecting(target.clone()));

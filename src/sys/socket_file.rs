@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 const MAX_PATH: usize = 107;
 
 /// Address of a path, for bind(2), connect(2) and sendto(2).
+#[derive(Debug)]
 pub struct PathAddress {
     /// The address.
     pub address: SockAddr,

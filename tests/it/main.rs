@@ -65,4 +65,5 @@ mod stopped_peers;
 mod streams;
 mod tutorial;
 mod unix;
+mod unix_datagrams;
 mod usage;

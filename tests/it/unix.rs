@@ -6,51 +6,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::PathBuf;
 
 use pretty_assertions::assert_eq;
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::common::*;
-
-/// A directory with the path of a socket in it.
-struct Place {
-    directory: TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        Self { directory }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("socket")
-    }
-
-    fn is_empty(&self) -> bool {
-        self.directory.path().read_dir().unwrap().next().is_none()
-    }
-
-    /// Launches a mode with the path and more words.
-    fn launch(&self, mode: &str, words: &str) -> Launch {
-        tuplecat(mode).arg(self.path()).args(words)
-    }
-
-    /// Starts a listening mode, and waits until it is ready.
-    fn start(&self, words: &str, with: impl FnOnce(Launch) -> Launch) -> Running {
-        let running = with(self.launch("unix-listen", words)).start();
-        running.ready_line();
-        running
-    }
-
-    fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(self.path()).unwrap();
-        stream.set_read_timeout(Some(BOUND)).unwrap();
-        stream
-    }
-}
 
 fn rest(mut stream: &UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -21,7 +21,7 @@ pub(super) const EOF_SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reason to receive nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+pub(in crate::link) enum Over {
     /// All that was asked for has come, or nothing came for long enough.
     Enough,
     /// The peer has sent its empty datagram (`--eof-datagram`).
@@ -30,7 +30,7 @@ pub(super) enum Over {
 
 /// Rest of what is to be received, and the time to wait for it.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(in crate::link) struct Limits {
     /// Datagrams (`--count`, `--replies`) and bytes (`--max-bytes`) that are still wanted.
     datagrams: Option<u64>,
     bytes: Option<u64>,
@@ -39,13 +39,13 @@ pub(super) struct Limits {
     /// Start of the present silence.
     silent_since: Instant,
     /// The local end has nothing more to send.
-    pub(super) is_finished: bool,
+    pub(in crate::link) is_finished: bool,
     /// Reason that nothing more is received.
-    pub(super) over: Option<Over>,
+    pub(in crate::link) over: Option<Over>,
 }
 
 impl Limits {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(in crate::link) fn new(settings: &Settings) -> Self {
         let mut limits = Self {
             datagrams: settings.wanted,
             bytes: settings.max_bytes,
@@ -60,13 +60,13 @@ impl Limits {
     }
 
     /// Returns the number of datagrams that did not come, of those asked for; `None` where all the bytes asked for have come.
-    pub(super) fn missing(&self) -> Option<u64> {
+    pub(in crate::link) fn missing(&self) -> Option<u64> {
         (self.datagrams).filter(|&left| left > 0 && self.bytes != Some(0))
     }
 
     /// Returns the number of datagrams within the limits, of a run that has `len` bytes with a boundary every `stride` bytes. Fewer
     /// than all of them are the last.
-    pub(super) fn admit(&mut self, len: usize, stride: usize) -> usize {
+    pub(in crate::link) fn admit(&mut self, len: usize, stride: usize) -> usize {
         let within = |left: u64| usize::try_from(left).unwrap_or(usize::MAX);
         let all = len.div_ceil(stride).max(1);
         let mut count = all.min(self.datagrams.map_or(usize::MAX, within));
@@ -84,7 +84,7 @@ impl Limits {
     }
 
     /// Subtracts `count` datagrams that have `len` bytes together.
-    pub(super) fn take(&mut self, len: usize, count: usize) {
+    pub(in crate::link) fn take(&mut self, len: usize, count: usize) {
         let less = |left: u64, taken: usize| left.saturating_sub(taken as u64);
         self.datagrams = self.datagrams.map(|left| less(left, count));
         self.bytes = self.bytes.map(|left| less(left, len));
@@ -95,7 +95,7 @@ impl Limits {
     }
 
     /// Notes that a datagram was sent, or (`is_last`) that the local end has nothing more to send.
-    pub(super) fn note_sent(&mut self, is_last: bool) {
+    pub(in crate::link) fn note_sent(&mut self, is_last: bool) {
         self.is_finished |= is_last;
         if is_last || self.reply_timer == ReplyTimer::AfterEachSend {
             self.silent_since = Instant::now();
@@ -103,12 +103,12 @@ impl Limits {
     }
 
     /// Returns true if all that is to be sent may have been sent, so that only replies are waited for.
-    pub(super) fn awaits_replies(&self) -> bool {
+    pub(in crate::link) fn awaits_replies(&self) -> bool {
         self.is_finished || self.reply_timer == ReplyTimer::AfterEachSend
     }
 
     /// Returns the time at which the wait for replies is over, where it has a limit.
-    pub(super) fn silent_until(&self) -> Option<Instant> {
+    pub(in crate::link) fn silent_until(&self) -> Option<Instant> {
         let timeout = self.reply_timeout.filter(|_| self.awaits_replies())?;
         self.silent_since.checked_add(timeout)
     }
@@ -116,7 +116,7 @@ impl Limits {
     /// Ends receiving if the wait for replies is over, and what had arrived by then is read.
     ///
     /// Where datagrams that are not passed on keep coming, nothing shows that (`is_drained` is false): it ends after [`OVERTIME`].
-    pub(super) fn check_silence(&mut self, is_drained: bool) {
+    pub(in crate::link) fn check_silence(&mut self, is_drained: bool) {
         let overtime = if is_drained { Duration::ZERO } else { OVERTIME };
         let until = self.silent_until();
         let until = until.and_then(|until| until.checked_add(overtime));

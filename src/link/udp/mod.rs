@@ -41,7 +41,8 @@ pub use peers::{Numbering, Numbers};
 pub use settings::{Accepts, Audience, Owner, Refusal, ReplyTimer, Settings};
 
 use addresses::{Pair, comparable, means, reachable};
-use ends::{EOF_SEND_TIMEOUT, EofDatagram, Limits, Over};
+use ends::{EOF_SEND_TIMEOUT, EofDatagram};
+pub(super) use ends::{Limits, Over};
 use error_queue::ErrorQueue;
 use handle::Handle;
 use message::RecvMeta;

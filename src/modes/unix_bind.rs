@@ -1,0 +1,91 @@
+//! `unix-bind`: socket, bind, recvfrom. It receives from every program of this machine that may send there, and answers.
+//! One socket serves every peer: each datagram brings the name of its sender, if it has one, and its process.
+//!
+//! | call | where it is made |
+//! |---|---|
+//! | `socket`, `bind` | [`unix`], called below |
+//! | `recvfrom`: recvmsg(2) | [`Datagrams`], in `link/unix/datagrams.rs`, whenever the pump finds it ready |
+//! | `sendto` | the same; a receiver whose queue is full is waited for |
+//! | `close` | when a limit or a signal ends the run (`pump/close.rs`): it sends nothing |
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+
+use crate::cli::{ReplyTo, UnixBind, UnixPoint, UnixReplyTo};
+use crate::flow::{Address, Transport};
+use crate::link::udp;
+use crate::link::unix::{Audience, Datagrams, Settings};
+use crate::pump::end::Link;
+use crate::run::{ChildScope, LocalEnd, Observers, Session, Side, Traffic, UNIX_DATAGRAM_SIZE};
+use crate::socket::{activation, unix};
+use crate::sys::socket_file::{PathAddress, SocketFile};
+use crate::tap::{Event, Reach};
+
+pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
+    let (common, datagrams, transport) =
+        (&options.common, &options.datagrams, Transport::UnixDatagram);
+    let mut traffic = Traffic::unix(common, datagrams.datagram_size)?;
+    if options.peers.reply_to.is_none() && common.dialogue.sends() {
+        traffic.choose_first_match();
+    }
+    let mut session = Session::new(common, Side::Receiver, traffic, observers);
+    let size = datagrams.datagram_size.unwrap_or(UNIX_DATAGRAM_SIZE);
+    let children = (options.server.max_children, ChildScope::Datagram(size));
+    session.local = LocalEnd::of_server(common, &options.server, children, usize::MAX)?;
+    let settings = settings(options, &session)?;
+    let (socket, name, file) = match &options.bind.0 {
+        UnixPoint::At(name) => {
+            let socket = unix::open(transport, &common.buffers, session.taps)?;
+            let file = unix::bind(&socket, transport, name, options.file.mode, session.taps)?;
+            (socket, name.address(), file)
+        }
+        UnixPoint::Passed(name) => {
+            let socket = activation::unix(transport, name.as_deref(), &common.buffers)?;
+            let name = rustix::net::getsockname(socket.as_fd())?;
+            (socket, Address::try_from(name)?, None)
+        }
+    };
+    session.is_unix = true;
+    session.socket_folder = file.as_ref().and_then(SocketFile::folder);
+    session.report_shortfalls(&socket)?;
+    let socket = Datagrams::new(socket, (name, file), settings).context("cannot use the socket")?;
+    let identity = socket.identity();
+    session.taps.emit(&Event::Bound {
+        socket: &identity,
+        reach: Reach::Machine,
+    });
+    session.announce(&identity)?;
+    session.run(Box::new(socket))
+}
+
+fn settings(options: &UnixBind, session: &Session<'_>) -> Result<Settings> {
+    let (peers, datagrams) = (&options.peers, &options.datagrams);
+    let audience = match &peers.reply_to {
+        _ if session.local.replaces_stdin() => Audience::Named,
+        None => Audience::Last,
+        Some(UnixReplyTo::Name(name)) => {
+            let address = PathAddress::new(name.path()).context("--reply-to")?;
+            Audience::Target(name.address(), Some(Rc::new(address)))
+        }
+        Some(UnixReplyTo::Peers(peers)) => match peers {
+            ReplyTo::First => Audience::First,
+            ReplyTo::All => Audience::All,
+            ReplyTo::None => Audience::None,
+            ReplyTo::Last | ReplyTo::Address(_) => Audience::Last,
+        },
+    };
+    Ok(Settings {
+        audience,
+        lock_first: peers.lock_first,
+        max_peers: peers.max_peers.try_into().unwrap_or(usize::MAX),
+        eof_datagram: datagrams.eof_datagram,
+        limits: udp::Settings {
+            wanted: datagrams.count,
+            max_bytes: options.common.ends.max_bytes,
+            ..udp::Settings::default()
+        },
+        conn: None,
+    })
+}
