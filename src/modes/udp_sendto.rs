@@ -35,8 +35,11 @@ pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
     session.local = LocalEnd::of_client(&options.common)?;
     session.retry(&options.retry, |session, deadline| {
-        let (source, target) = look_up(options, session, deadline)?;
-        let ended = exchange(options, session, deadline, (source, target));
+        let (source, targets) = look_up(options, session, deadline)?;
+        let Some((&target, others)) = targets.split_first() else {
+            return Err(Failure::new(Exit::Unresolved, "the name has no address").into());
+        };
+        let ended = exchange(options, session, deadline, source, (target, others));
         ended.map_err(|error| describe_port(options, target, error))
     })
 }
@@ -63,19 +66,17 @@ fn traffic(options: &UdpSendto, target: Option<SocketAddr>) -> Result<Traffic, F
     Ok(traffic)
 }
 
-/// Returns the address to send from, and the one to send to.
+/// Returns the address to send from, and those to send to: the first one, or the next if that refuses.
 fn look_up(
     options: &UdpSendto,
     session: &Session<'_>,
     deadline: Option<Deadline>,
-) -> Result<(Source, SocketAddr), Failure> {
+) -> Result<(Source, Vec<SocketAddr>), Failure> {
     let sendto = &options.sendto;
     let source = (sendto.source.as_deref(), sendto.source_port.as_ref());
     let targets = options.target.0.clone().into();
     let (source, lists) = session.source_and_targets(Transport::Udp, source, &targets, deadline)?;
-    let target = lists.concat().first().copied();
-    let target = target.ok_or_else(|| Failure::new(Exit::Unresolved, "the name has no address"))?;
-    Ok((source, target))
+    Ok((source, lists.concat()))
 }
 
 /// Sends everything once, and waits for what comes back.
@@ -83,7 +84,8 @@ fn exchange(
     options: &UdpSendto,
     session: &mut Session<'_>,
     deadline: Option<Deadline>,
-    (source, target): (Source, SocketAddr),
+    source: Source,
+    (target, others): (SocketAddr, &[SocketAddr]),
 ) -> Result<()> {
     session.traffic = traffic(options, Some(target))?;
     let settings = settings(options, session, deadline, target);
@@ -114,9 +116,16 @@ fn exchange(
             .emit(&Event::Called(Call::Connect(identity.clone())));
     }
     session.announce(&identity)?;
-    if let (LocalEnd::Children(children), Some(flow)) = (&mut session.local, socket.flow()) {
-        let size = options.datagrams.size_towards(Some(target));
-        children.scope = ChildScope::OnlyPeer(flow, size);
+    if let LocalEnd::Children(children) = &mut session.local {
+        if let Some(flow) = socket.flow() {
+            let size = options.datagrams.size_towards(Some(target));
+            children.scope = ChildScope::OnlyPeer(flow, size);
+        }
+    } else {
+        let open =
+            |&other| open::sending(other, source, of_socket, session.taps).map(|it| (it, other));
+        // What cannot be opened cannot be gone on to.
+        socket.set_spares(others.iter().rev().flat_map(open).collect());
     }
     session.run(Box::new(socket))
 }

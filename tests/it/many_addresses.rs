@@ -242,3 +242,32 @@ fn a_black_hole_delays_no_connection() {
         }
     }
 }
+
+/// Who is refused before any reply goes on to the next address, with all that was sent so far.
+#[test]
+fn datagrams_go_on_to_the_next_address_after_a_refusal() {
+    for words in ["", "--no-fast-path", "--connected", "--source-port 0"] {
+        let server = tuplecat("udp-bind --out len16 --eof-datagram ::1 0").start();
+        let port = server.ready().port();
+        let words = format!("udp-sendto --in line --eof-datagram {words} twins {port}");
+        let Some((_, launch)) = to_twins(&words) else {
+            return;
+        };
+        let lines = "one line of many\n".repeat(200);
+        let client = launch.says(&lines).run().exits(0);
+        let line = client.line("refused");
+        let first = format!("-> 127.0.0.1:{port}  port unreachable; going on to [::1]:{port}");
+        assert!(line.ends_with(&first), "{line}");
+        let framed =
+            |line: &str| [&[0, u8::try_from(line.len()).unwrap()], line.as_bytes()].concat();
+        let expected: Vec<u8> = lines.lines().flat_map(framed).collect();
+        assert_eq!(server.wait().exits(0).out, expected);
+    }
+    // Where nobody is at any address, that is a refusal.
+    let Some((twins, launch)) = to_twins("udp-sendto twins PORT") else {
+        return;
+    };
+    let done = launch.says("x").run().exits(5);
+    let last = format!("-> [::1]:{}: port unreachable", twins.port);
+    assert!(done.errors().ends_with(&last), "{}", done.err);
+}

@@ -31,9 +31,12 @@ impl Socket {
             sender: &mut self.sender,
             held,
             is_eof_repeated: self.eof.is_repeated(),
+            next: self.spares.next(),
         };
         let audience = self.settings.audience;
-        self.errors.drain(&self.handle, audience, sent, taps)
+        let found = self.errors.drain(&self.handle, audience, sent, taps);
+        self.go_on(taps);
+        found
     }
 
     /// Sends the runs from `at` on, up to the one with the index `until`.
@@ -107,6 +110,7 @@ impl Socket {
         for index in 0..taken {
             let transmit = self.sender.take(index, at);
             self.sender.note_sent(transmit, batch);
+            self.spares.keep(transmit.bytes(batch), transmit.shape());
             let mut pair = transmit.route.flow;
             pair.local.set_port(self.handle.bound.port());
             let (shape, bytes) = (transmit.shape(), transmit.bytes(batch));

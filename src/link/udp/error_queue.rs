@@ -18,7 +18,7 @@ use super::peers::Peers;
 use super::sender::Sender;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
-use crate::flow::Direction;
+use crate::flow::{Address, Direction};
 use crate::tap::{Event, IcmpError, Taps};
 
 /// Errors that have come back.
@@ -53,6 +53,8 @@ pub(super) struct Sent<'a> {
     pub(super) held: Option<(&'a Batch, &'a mut Cursor)>,
     /// An empty datagram stands for the end, and was sent before.
     pub(super) is_eof_repeated: bool,
+    /// The address to go on to if the target refuses.
+    pub(super) next: Option<SocketAddr>,
 }
 
 impl ErrorQueue {
@@ -92,6 +94,9 @@ impl ErrorQueue {
                 let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
                 let chunks = sent.peers.total.sent.chunks;
                 self.unreachable = Some((Failure::new(exit, text), chunks));
+                if let Some(next) = sent.next {
+                    reason = format!("{reason}; going on to {}", Address::from(next));
+                }
             }
             match lost {
                 None => reason += ": sent again",

@@ -32,6 +32,7 @@ mod peers;
 mod receiver;
 mod sender;
 mod settings;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,7 @@ use message::RecvMeta;
 use peers::Peers;
 use receiver::Receiver;
 use sender::Sender;
+use spares::Spares;
 
 /// Number of errors of one read that may have no entry in the error queue: leftovers of errors that were read before.
 const MAX_STRAY_ERRORS: usize = 16;
@@ -63,6 +65,7 @@ pub struct Socket {
     errors: ErrorQueue,
     limits: Limits,
     eof: EofDatagram,
+    spares: Spares,
 }
 
 impl Socket {
@@ -87,6 +90,7 @@ impl Socket {
             errors: ErrorQueue::default(),
             limits: Limits::new(&settings),
             eof: EofDatagram::default(),
+            spares: Spares::default(),
             handle,
             settings,
         })
@@ -180,6 +184,7 @@ impl Socket {
             flow: Some(pair.flow()),
         };
         self.errors.unreachable = None;
+        self.spares.settle();
         let bytes = batch.bytes(&run);
         self.peers
             .note(Direction::Incoming, pair, shape, bytes, taps);
