@@ -218,7 +218,7 @@ fn examples_are_rendered_unchanged() {
             }
             // Reports of the program have their own width.
             let is_report = |line: &&String| {
-                let marks = ["tuplecat: ", " tcp ", " udp ", " unix "];
+                let marks = ["tuplecat: ", " tcp ", " udp ", " unix ", " unix-dgram "];
                 marks.iter().any(|mark| line.contains(mark))
             };
             for line in example.iter().filter(|line| !is_report(line)) {
