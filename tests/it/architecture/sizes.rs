@@ -7,10 +7,10 @@ use super::is_kept;
 use super::source::{Source, program, sources};
 
 /// The limit on code lines of the program.
-const MOST_LINES: usize = 24_000;
+const MOST_LINES: usize = 25_000;
 
 /// The limit on files of the program.
-const MOST_FILES: usize = 145;
+const MOST_FILES: usize = 155;
 
 /// The fewest lines of a file.
 const LEAST_LINES: usize = 60;
