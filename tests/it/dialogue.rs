@@ -298,6 +298,20 @@ fn a_peer_that_does_not_read_fails_a_complete_dialogue() {
     assert_eq!(done.errors(), "timed out after 1 s (--timeout)");
 }
 
+/// The wait for an answer begins at the end of standard input, and a refusal ends it.
+#[test]
+fn a_question_of_standard_input_is_not_waited_for_for_ever() {
+    let ask = |address| {
+        let launch = asks(Transport::Udp).to(address).args("--expect x");
+        launch.args("--reply-timeout 300ms")
+    };
+    let (_silent, silent) = datagrams();
+    ask(silent).says("question").run().exits(6);
+    ask(silent).stdin(Input::Null).run().exits(6);
+    let (_nobody, closed) = refusing(Transport::Udp);
+    ask(closed).says("question").run().exits(5);
+}
+
 /// Datagrams of other peers are no answers, and nothing is sent to them.
 #[test]
 fn a_dialogue_stays_with_its_first_peer() {

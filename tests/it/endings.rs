@@ -104,9 +104,10 @@ fn silent_input_is_waited_for_as_long_as_the_rules_say() {
     thread::scope(|scope| {
         for side in SIDES {
             scope.spawn(move || silent_from_the_start(side));
-            scope.spawn(move || silent_after_a_byte(side));
+            scope.spawn(move || stays_until_the_input_ends(side, "", "a"));
         }
-        scope.spawn(|| waits_on_request(Side::Connects));
+        let words = "--on-peer-eof wait";
+        scope.spawn(|| stays_until_the_input_ends(Side::Connects, words, ""));
         scope.spawn(|| ends_within_the_silence(Side::Listens));
     });
 }
@@ -133,31 +134,17 @@ fn silent_from_the_start(side: Side) {
     assert_eq!(done.text(), "all");
 }
 
-/// An input that has given a byte is never cut off, even if it is slow.
-fn silent_after_a_byte(side: Side) {
-    let (mut running, peer) = meet(side, "", Input::Held);
-    running.write("a");
-    assert_eq!(read_len(&peer, 1), b"a");
+/// An input that has given a byte is never cut off, even if it is slow, nor one that is to be waited for.
+fn stays_until_the_input_ends(side: Side, words: &str, first: &str) {
+    let (mut running, peer) = meet(side, words, Input::Held);
+    running.write(first);
+    assert_eq!(read_len(&peer, first.len()), first.as_bytes());
     finish(&peer);
     let notice = running.err().wait_for_line("waiting");
     assert!(notice.contains("waiting until it ends"), "{notice}");
     assert!(
         !running.has_ended_within(Duration::from_millis(5500)),
         "{side:?}: cut off"
-    );
-    running.write("b");
-    running.close_stdin();
-    assert_eq!(read_all(&peer), b"b");
-    running.wait().exits(0);
-}
-
-/// `--on-peer-eof wait` waits without a limit.
-fn waits_on_request(side: Side) {
-    let (mut running, peer) = meet(side, "--on-peer-eof wait", Input::Held);
-    finish(&peer);
-    assert!(
-        !running.has_ended_within(Duration::from_millis(6500)),
-        "{side:?}: left"
     );
     running.write("late");
     running.close_stdin();

@@ -185,26 +185,34 @@ fn a_record_without_a_reader_delays_neither_a_signal_nor_the_limit() {
     }
 }
 
+/// Lets an echo serve so many clients, one after the other.
+fn serve(server: &Running, clients: usize) {
+    for _ in 0..clients {
+        let mut peer = connect(server.ready());
+        peer.write_all(b"x").unwrap();
+        finish(&peer);
+        assert_eq!(read_all(&peer), b"x");
+    }
+}
+
+/// Reads until `wanted` has come: what is read makes room for later reports.
+fn read_until(from: &mut impl Read, wanted: &str) -> String {
+    let (mut text, mut space) = (Vec::new(), vec![0; 65536]);
+    while !String::from_utf8_lossy(&text).contains(wanted) {
+        let count = from.read(&mut space).unwrap();
+        text.extend_from_slice(&space[..count]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
 /// Reports that nobody reads hold up neither clients nor signals. They are left out, and counted once there is room.
 #[test]
 fn unread_reports_hold_up_nothing() {
     let (mut stderr, writer) = std::io::pipe().unwrap();
     let server = tuplecat("tcp-listen -k -v --echo 0").stderr(Output::To(writer.into()));
     let server = server.start();
-    for _ in 0..2000 {
-        let mut peer = connect(server.ready());
-        peer.write_all(b"x").unwrap();
-        finish(&peer);
-        assert_eq!(read_all(&peer), b"x");
-    }
-    // What is read makes room for the count, and for later reports.
-    let mut text = Vec::new();
-    let mut space = vec![0; 65536];
-    while !String::from_utf8_lossy(&text).contains("\nomitted    ") {
-        let count = stderr.read(&mut space).unwrap();
-        text.extend_from_slice(&space[..count]);
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
+    serve(&server, 2000);
+    let text = read_until(&mut stderr, "\nomitted    ");
     assert!(
         text.contains(" reports that nobody read in time\n"),
         "{text}"
@@ -228,20 +236,9 @@ fn unread_events_hold_up_nothing() {
     let server = tuplecat("tcp-listen -k -q --echo 0 --events")
         .arg(&path)
         .start();
-    for _ in 0..1000 {
-        let mut peer = connect(server.ready());
-        peer.write_all(b"x").unwrap();
-        finish(&peer);
-        assert_eq!(read_all(&peer), b"x");
-    }
-    let mut text = Vec::new();
-    let mut space = vec![0; 65536];
-    while !String::from_utf8_lossy(&text).contains("\"event\":\"omitted\",\"reports\":") {
-        let count = events.read(&mut space).unwrap();
-        text.extend_from_slice(&space[..count]);
-    }
+    serve(&server, 1000);
+    let text = read_until(&mut events, "\"event\":\"omitted\",\"reports\":");
     server.err().wait_for_line("omitted");
-    let text = String::from_utf8(text).unwrap();
     let (whole, _) = text.rsplit_once('\n').unwrap();
     for line in whole.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
