@@ -61,7 +61,15 @@ impl Traffic {
         let limit = datagrams.datagram_size.unwrap_or(longest).min(longest);
         check_sizes(common, limit)?;
         let size = datagrams.size_towards(address);
-        Ok(Self::new(common, Boundaries::Kept { limit }, size))
+        let mut traffic = Self::new(common, Boundaries::Kept { limit }, size);
+        if let Some(script) = &mut traffic.script
+            && script.input == StdinUse::DuringScript
+            && !datagrams.eof_datagram
+        {
+            // The end of the input ends nothing for the peer, and begins the wait for replies.
+            script.half_close = HalfClose::AfterSending;
+        }
+        Ok(traffic)
     }
 
     /// Returns the traffic of packets or datagrams of a Unix socket, which are of `size` bytes at most.
