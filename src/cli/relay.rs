@@ -24,7 +24,7 @@ pub struct RelayOptions {
         value_parser = target,
         conflicts_with_all = DIALOGUE,
         conflicts_with_all = ["stdin", "echo", "exec", "shell", "canned", "respond"],
-        conflicts_with_all = ["crlf", "rate", "delay", "on_stdin_eof", "send_only", "recv_only", "max_bytes", "idle_ok"]
+        conflicts_with_all = ["crlf", "rate", "delay", "on_stdin_eof", "quit_after", "send_only", "recv_only", "max_bytes", "idle_ok"]
     )]
     pub to: Option<RelayTarget>,
     /// Close a UDP peer's way to the target after TIME of silence [default: 2m]

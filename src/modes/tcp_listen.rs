@@ -30,7 +30,7 @@ use crate::pump::rules::{InputTo, OnInputEnd, OnPeerEnd};
 use crate::run::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, Observers, Payload, Route, Session,
     Side, TargetLeg, Traffic, affordable, datagrams_towards, framing as relay_framing,
-    refuse_open_program,
+    refuse_exposure,
 };
 use crate::socket::activation::{self, Stream};
 use crate::socket::open;
@@ -40,8 +40,8 @@ pub(super) fn run(options: &TcpListen, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options.accepting(), observers);
     session.address = options.network.address;
     let access = session.access(Transport::Tcp, &options.access)?;
-    let place = place(options, &session, &access)?;
     session.proxy = options.connect.proxy()?;
+    let place = place(options, &session, &access)?;
     let ways = (&options.relay, &options.connect, &options.retry);
     let sockets = (&options.network, &options.tcp);
     session.local = match relay(&session, Transport::Tcp, ways, sockets)? {
@@ -121,8 +121,8 @@ fn place(options: &TcpListen, session: &Session<'_>, access: &Access) -> Result<
         }
     };
     let addresses = session.bind_addresses(Transport::Tcp, endpoint)?;
-    let program = &options.common.program;
-    refuse_open_program(program, access, &endpoint.host, &addresses)?;
+    let use_of = (&options.common.program, options.relay.to.as_ref());
+    refuse_exposure(session, use_of, access, (&endpoint.host, &addresses))?;
     Ok(Place::Addresses(addresses))
 }
 

@@ -24,7 +24,7 @@ use crate::link::udp::{
 use crate::pump::end::Link;
 use crate::run::{
     ChildScope, LocalEnd, Observers, Route, Session, Side, TargetLeg, Traffic, affordable,
-    datagrams_towards, framing, refuse_open_program,
+    datagrams_towards, framing, refuse_exposure,
 };
 use crate::socket::{activation, multicast, open};
 use crate::tap::{Event, Reach};
@@ -135,8 +135,8 @@ fn place(options: &UdpBind, session: &Session<'_>, access: &Access) -> Result<Pl
     if let (Host::Unstated, Some(group)) = (&endpoint.host, group) {
         addresses = vec![group];
     }
-    let program = &options.common.program;
-    refuse_open_program(program, access, &endpoint.host, &addresses)?;
+    let use_of = (&options.common.program, options.relay.to.as_ref());
+    refuse_exposure(session, use_of, access, (&endpoint.host, &addresses))?;
     Ok(Place::Addresses(addresses))
 }
 

@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::address::access::Access;
 use crate::address::proxy::Hop;
 use crate::address::{BindAddress, Endpoint, Port, Resolver, Source, Targets};
-use crate::cli::AccessOptions;
+use crate::cli::{AccessOptions, RelayTarget};
 use crate::exit::{Exit, Failure};
 use crate::flow::Transport;
 use crate::sys::signals::{Request, Signals};
@@ -150,6 +150,31 @@ impl Session<'_> {
         self.look_up(resolver, name, None, move |resolver| {
             Access::new(&rules, &|name| resolver.addresses(name))
         })
+    }
+
+    /// Returns true for a target that only this machine reaches. A name that does not resolve now has no address yet.
+    pub(super) fn is_private(&self, target: &RelayTarget) -> Result<bool, Failure> {
+        let endpoint = match target {
+            RelayTarget::Unix(_) => return Ok(true),
+            // The address is one of the proxy's network.
+            RelayTarget::Inet(..) if self.proxy.is_some() => return Ok(false),
+            RelayTarget::Inet(_, endpoint) => Endpoint {
+                host: endpoint.host.clone(),
+                port: Port::Number(0),
+            },
+        };
+        let resolver = self.address.resolver(Transport::Tcp);
+        let name = resolver.queried_name(&endpoint.host, None);
+        let found = self.look_up(resolver, name, None, move |resolver| {
+            resolver.targets(&endpoint)
+        });
+        match found {
+            Err(failure) if failure.exit == Exit::Unresolved => Ok(false),
+            found => Ok(found?.iter().any(|address| {
+                let ip = address.ip().to_canonical();
+                ip.is_loopback() || ip.is_unspecified()
+            })),
+        }
     }
 
     /// Runs `work`, in a thread if a name server may be asked for `name`.

@@ -11,10 +11,11 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 
 use super::relay::Route;
+use super::session::Session;
 use crate::address::access::Access;
 use crate::address::{BindAddress, Host};
 use crate::batch::Shape;
-use crate::cli::{CommonOptions, ProgramOptions, ResponderOptions, ServerOptions};
+use crate::cli::{CommonOptions, ProgramOptions, RelayTarget, ResponderOptions, ServerOptions};
 use crate::exit::{Exit, Failure};
 use crate::flow::Flow;
 use crate::framing::LineEnds;
@@ -235,13 +236,13 @@ pub(crate) fn affordable(wanted: u64, each: u64) -> u64 {
     wanted.min(most.max(1))
 }
 
-/// Refuses to run a program for any remote host. `--allow` restricts its clients, and so does one HOST to bind, or a
-/// `--deny` for everyone.
-pub(crate) fn refuse_open_program(
-    program: &ProgramOptions,
+/// Refuses to let any remote host use what is for this machine alone: a program, or a target of a relay that only this machine
+/// reaches. `--allow` restricts the clients, and so does one HOST to bind, or a `--deny` for everyone.
+pub(crate) fn refuse_exposure(
+    session: &Session<'_>,
+    (program, target): (&ProgramOptions, Option<&RelayTarget>),
     access: &Access,
-    host: &Host,
-    addresses: &[BindAddress],
+    (host, addresses): (&Host, &[BindAddress]),
 ) -> Result<(), Failure> {
     let is_named = matches!(host, Host::Named(_));
     let is_open = addresses.iter().any(|bind| {
@@ -250,11 +251,16 @@ pub(crate) fn refuse_open_program(
         let is_open = is_for_many || !(is_named || ip.is_loopback());
         is_open && !access.is_restrictive(bind.reach, ip)
     });
-    if program.is_given() && is_open {
-        let text = "refusing to run a program for any remote host: restrict clients with --allow CIDR, or bind one HOST";
-        return Err(Failure::new(Exit::Usage, text));
-    }
-    Ok(())
+    let act = match target {
+        _ if !is_open => return Ok(()),
+        _ if program.is_given() => "run a program",
+        Some(target) if session.is_private(target)? => "relay to a target on this machine",
+        _ => return Ok(()),
+    };
+    let text = format!(
+        "refusing to {act} for any remote host: restrict clients with --allow CIDR, or bind one HOST"
+    );
+    Err(Failure::new(Exit::Usage, text))
 }
 
 /// The longest answer that a file may hold, in bytes: a file without an end fills no memory.

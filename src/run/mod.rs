@@ -13,7 +13,7 @@ mod traffic;
 
 pub(crate) use background::{Deadline, wait_for};
 pub(crate) use local_end::{
-    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_open_program,
+    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_exposure,
 };
 pub(crate) use observers::{Observers, lines, observe};
 pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};

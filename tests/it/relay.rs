@@ -423,3 +423,33 @@ fn each_report_names_the_leg() {
         assert!(done.err.contains(&field), "{field}{}", done.err);
     }
 }
+
+#[test]
+fn a_target_on_this_machine_is_for_this_machine_or_those_that_are_allowed() {
+    let (_listener, target) = listen();
+    let unspecified = format!("0.0.0.0:{}", target.port());
+    let by_name = format!("localhost:{}", target.port());
+    let refusal = "refusing to relay to a target on this machine for any remote host: \
+        restrict clients with --allow CIDR, or bind one HOST";
+    for mode in ["tcp-listen", "udp-bind"] {
+        for target in [&target.to_string(), &unspecified, &by_name] {
+            for host in ["*", "0.0.0.0"] {
+                let relay = tuplecat(mode).arg(host).args(&format!("0 --to {target}"));
+                relay.run().fails(2, refusal);
+            }
+        }
+        for (host, words) in [
+            ("*", "--allow 127.0.0.1"),
+            ("*", "--to 192.0.2.1:9"),
+            ("127.0.0.1", ""),
+        ] {
+            let to = if words.starts_with("--to") {
+                String::new()
+            } else {
+                format!("--to {target}")
+            };
+            let relay = tuplecat(mode).arg(host).args(&format!("0 {words} {to}"));
+            relay.start().ready();
+        }
+    }
+}
