@@ -343,6 +343,16 @@ pub enum Leg {
     Target,
 }
 
+impl Leg {
+    /// Returns the other leg of the pair.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Target,
+            Self::Target => Self::Client,
+        }
+    }
+}
+
 impl fmt::Display for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -159,7 +159,6 @@ impl FramingOptions {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let has_lines = self.input == InputFraming::Line || self.input.keeps_line_ends();
         let is_original = self.delay == Some(Delay::Original);
-        let chooses = self.flow.is_some() || self.leg.is_some();
         if self.crlf && !has_lines {
             Some("--crlf is for '--in raw', '--in line' and '--in full-line'")
         } else if is_original && !self.input.is_recording() {
@@ -168,8 +167,10 @@ impl FramingOptions {
             Some("--speed is for '--delay original'")
         } else if self.passes.is_some() && !self.input.is_recording() {
             Some("--loop is for recordings: '--in dump', 'hexdump' or 'pcap'")
-        } else if chooses && !self.input.has_legs() {
-            Some("--flow and --leg are for '--in pcap' and '--in hexdump'")
+        } else if self.flow.is_some() && !self.input.has_flows() {
+            Some("--flow is for '--in pcap' and '--in hexdump'")
+        } else if self.leg.is_some() && !self.input.is_recording() {
+            Some("--leg is for recordings: '--in dump', 'hexdump' or 'pcap'")
         } else {
             None
         }

@@ -162,8 +162,8 @@ impl InputFraming {
         )
     }
 
-    /// Returns true if the input may have several conversations, and both sides of each.
-    pub fn has_legs(self) -> bool {
+    /// Returns true if the input may have several conversations, of which one is sent.
+    pub fn has_flows(self) -> bool {
         matches!(self, Self::Hexdump | Self::Pcap)
     }
 
@@ -179,10 +179,14 @@ impl InputFraming {
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
             (Self::Hex, _) => Box::new(HexText::default()),
-            (Self::Dump, _) => Box::new(Replay::new(Dump::new(Direction::Outgoing), playback)),
-            (Self::DumpReceived, _) => {
-                Box::new(Replay::new(Dump::new(Direction::Incoming), playback))
-            }
+            (Self::Dump, _) => Box::new(Replay::new(
+                Dump::new(Direction::Outgoing, playback),
+                playback,
+            )),
+            (Self::DumpReceived, _) => Box::new(Replay::new(
+                Dump::new(Direction::Incoming, playback),
+                playback,
+            )),
             (Self::Hexdump, _) => {
                 Box::new(Replay::new(Whole::new(hexdump::read, playback), playback))
             }

@@ -441,11 +441,11 @@ fn options_of_recordings_have_their_limits() {
         ("--loop 2", "--loop is for recordings"),
         (
             "--in line --flow 1",
-            "--flow and --leg are for '--in pcap' and '--in hexdump'",
+            "--flow is for '--in pcap' and '--in hexdump'",
         ),
         (
-            "--in dump --leg client",
-            "--flow and --leg are for '--in pcap' and '--in hexdump'",
+            "--in line --leg client",
+            "--leg is for recordings: '--in dump', 'hexdump' or 'pcap'",
         ),
         ("--in pcap --speed 2", "--speed is for '--delay original'"),
         (

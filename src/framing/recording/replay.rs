@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dump::DumpReader;
+use super::dump::{DumpReader, Recorded};
 use super::{Chunk, Conversation, select};
 use crate::exit::Failure;
 use crate::flow::{Direction, Leg};
@@ -152,6 +152,8 @@ pub(in crate::framing) struct Dump {
     reader: DumpReader,
     lines: Lines,
     direction: Direction,
+    /// Side of a relayed pair to send, if it is chosen.
+    leg: Option<Leg>,
     has_lines: bool,
     /// There was a chunk of this direction.
     has_chunks: bool,
@@ -160,15 +162,30 @@ pub(in crate::framing) struct Dump {
 }
 
 impl Dump {
-    pub(in crate::framing) fn new(direction: Direction) -> Self {
+    pub(in crate::framing) fn new(direction: Direction, playback: &Playback) -> Self {
         Self {
             reader: DumpReader::default(),
             lines: Lines::default(),
             direction,
+            leg: playback.leg,
             has_lines: false,
             has_chunks: false,
             others: 0,
         }
+    }
+
+    /// Returns true for a chunk to send. What one end of a relayed pair says is received on its own leg, and sent on the other one.
+    fn is_wanted(&self, chunk: &Recorded) -> bool {
+        let side = self.leg.unwrap_or(Leg::Client);
+        let leg = match self.direction {
+            Direction::Incoming => side,
+            Direction::Outgoing => side.other(),
+        };
+        let is_chosen = chunk
+            .number
+            .leg
+            .map_or(self.leg.is_none(), |own| own == leg);
+        is_chosen && chunk.direction == self.direction
     }
 
     /// Reads the line, which is complete.
@@ -176,7 +193,7 @@ impl Dump {
         let (_, line) = self.lines.end();
         self.has_lines = true;
         match self.reader.line(&line)? {
-            Some(chunk) if chunk.direction == self.direction => {
+            Some(chunk) if self.is_wanted(&chunk) => {
                 self.has_chunks = true;
                 queue.push_back(Chunk {
                     time: Some(chunk.time),
@@ -212,6 +229,9 @@ impl Source for Dump {
         let text = match (self.others, self.direction) {
             (0, _) => "it is not a dump of tuplecat; --in hexdump reads those of other programs"
                 .to_owned(),
+            _ if self.leg.is_some() => {
+                "it shows nothing of this side; --leg is for the dump of a relay".to_owned()
+            }
             (count, Direction::Outgoing) => format!(
                 "it shows nothing as sent; for what it shows as received ({count}) there is --in dump-received"
             ),
@@ -293,7 +313,10 @@ bound      udp 127.0.0.1:9
 00000000  61 62 63                                          |abc|";
 
     fn replay(direction: Direction) -> Box<dyn Decoder> {
-        Box::new(Replay::new(Dump::new(direction), &Playback::default()))
+        Box::new(Replay::new(
+            Dump::new(direction, &Playback::default()),
+            &Playback::default(),
+        ))
     }
 
     #[test]
@@ -306,6 +329,41 @@ bound      udp 127.0.0.1:9
         let mut received = replay(Direction::Incoming);
         assert_eq!(texts(&mut *received, DUMP.as_bytes()).unwrap(), ["i"]);
         is_the_same_in_pieces(|| replay(Direction::Outgoing), DUMP.as_bytes());
+    }
+
+    /// A relay shows each chunk twice: received on the leg of its sender, and sent on the other one.
+    #[test]
+    fn one_side_of_a_relayed_pair_is_played_back() {
+        let relayed = "\
+2026-11-20T12:00:00.000000Z < tcp 127.0.0.1:1 <-> 127.0.0.1:9 #1 client 3 bytes
+00000000  61 73 6b                                          |ask|
+2026-11-20T12:00:00.000000Z > tcp 127.0.0.1:2 <-> 127.0.0.1:8 #1 target 3 bytes
+00000000  61 73 6b                                          |ask|
+2026-11-20T12:00:00.000000Z < tcp 127.0.0.1:2 <-> 127.0.0.1:8 #1 target 4 bytes
+00000000  74 65 6c 6c                                       |tell|
+2026-11-20T12:00:00.000000Z > tcp 127.0.0.1:1 <-> 127.0.0.1:9 #1 client 4 bytes
+00000000  74 65 6c 6c                                       |tell|
+";
+        for (leg, text) in [
+            (None, "ask"),
+            (Some(Leg::Client), "ask"),
+            (Some(Leg::Target), "tell"),
+        ] {
+            let playback = Playback {
+                leg,
+                ..Playback::default()
+            };
+            for direction in [Direction::Incoming, Direction::Outgoing] {
+                let mut replay = Replay::new(Dump::new(direction, &playback), &playback);
+                let sent = texts(&mut replay, relayed.as_bytes()).unwrap();
+                assert_eq!(sent, [text], "{leg:?} {direction:?}");
+                if leg.is_some() {
+                    let mut other = Replay::new(Dump::new(direction, &playback), &playback);
+                    let failure = texts(&mut other, DUMP.as_bytes()).unwrap_err();
+                    assert!(failure.message.contains("--leg is for the dump of a relay"));
+                }
+            }
+        }
     }
 
     #[test]
@@ -329,7 +387,7 @@ bound      udp 127.0.0.1:9
                 passes,
                 ..Playback::default()
             };
-            let mut sent = Replay::new(Dump::new(Direction::Outgoing), &playback);
+            let mut sent = Replay::new(Dump::new(Direction::Outgoing, &playback), &playback);
             let start = Instant::now();
             let found = decoded(&mut sent, DUMP.as_bytes(), usize::MAX, Budget::ALL).unwrap();
             assert_eq!(found.len(), frames);
