@@ -12,6 +12,7 @@ mod completions;
 mod dialogue;
 mod endpoint;
 mod errors;
+pub mod nc;
 mod relay;
 mod server;
 mod socket;
@@ -100,6 +101,8 @@ pub enum Command {
     UnixSendto(UnixSendto),
     /// Show the differences of TCP and UDP by experiments
     Compare(Compare),
+    /// Do what OpenBSD's nc does; also when called as nc or netcat
+    Nc(nc::Nc),
     /// Print the completion script of a shell
     Completions(Completions),
 }
@@ -146,7 +149,12 @@ impl Cli {
     where
         W: Into<OsString>,
     {
-        let words = replace_command(words.into_iter().map(Into::into).collect());
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        if let Some(nc) = nc::Nc::of(&words) {
+            let command = Command::Nc(nc);
+            return Ok(Self { command });
+        }
+        let words = replace_command(words);
         let mut command = Self::command();
         if let Some(mode) = words
             .get(1)
@@ -189,7 +197,7 @@ impl Cli {
             Command::UnixConnect(options) => options.contradiction(),
             Command::UnixBind(options) => options.contradiction(),
             Command::UnixSendto(options) => options.contradiction(),
-            Command::Compare(_) | Command::Completions(_) => None,
+            Command::Compare(_) | Command::Nc(_) | Command::Completions(_) => None,
         }
     }
 }

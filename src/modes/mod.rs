@@ -6,9 +6,10 @@ use std::time::Instant;
 use crate::cli::Command;
 use crate::exit::{Failure, print};
 
-use crate::run::observe;
+use crate::run::{Start, observe};
 
 mod compare;
+mod nc;
 mod probe;
 mod tcp_connect;
 mod tcp_listen;
@@ -21,6 +22,12 @@ mod unix_sendto;
 
 /// Runs a command line that was read at `start`.
 pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
+    let style = None;
+    run_with(command, Start { time: start, style })
+}
+
+/// Runs it with reports in another style, where `start` has one.
+fn run_with(command: &Command, start: Start) -> Result<(), Failure> {
     match command {
         Command::TcpListen(options) => observe(&**options, &options.common, start, tcp_listen::run),
         Command::TcpConnect(options) => observe(options, &options.common, start, tcp_connect::run),
@@ -35,6 +42,7 @@ pub fn run(command: &Command, start: Instant) -> Result<(), Failure> {
         Command::UnixBind(options) => observe(options, &options.common, start, unix_bind::run),
         Command::UnixSendto(options) => observe(options, &options.common, start, unix_sendto::run),
         Command::Compare(options) => compare::run(options).map_err(|error| Failure::of(&error)),
+        Command::Nc(nc) => nc::run(nc, start.time),
         Command::Completions(options) => print(&options.script()),
     }
 }

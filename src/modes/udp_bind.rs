@@ -71,6 +71,8 @@ fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session
     let (traffic, side) = (traffic(options, None)?, Side::Receiver);
     let mut session = Session::new(&options.common, side, traffic, observers);
     session.address = options.network.address;
+    // As over TCP, waiting for the only peer is no silence.
+    session.rules.idle_from_first = options.peers.lock_first;
     Ok(session)
 }
 

@@ -125,6 +125,9 @@ impl Pump<'_> {
         if node.party.link().is_none() {
             return;
         }
+        if self.rules.idle_from_first && !node.lane.has_given {
+            return self.schedule.run_at(id, self.clock.now + limit / 2);
+        }
         // What has come over one link of a relayed pair may still move over the other.
         let both = [id, node.partner];
         let next = both.map(|id| self.check_silence(id, limit));

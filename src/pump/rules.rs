@@ -73,6 +73,8 @@ pub struct Rules {
     pub idle_timeout: Option<Duration>,
     /// Meaning of that end.
     pub on_idle: OnIdle,
+    /// True if that time begins when something has come over a link.
+    pub idle_from_first: bool,
     /// Time at which the run ends, and the limit that it comes from.
     pub deadline: Option<(Instant, Duration)>,
     /// Calls that are used.

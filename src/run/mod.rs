@@ -15,7 +15,7 @@ pub(crate) use background::{Deadline, wait_for};
 pub(crate) use local_end::{
     ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_exposure,
 };
-pub(crate) use observers::{Observers, lines, observe};
+pub(crate) use observers::{Observers, Start, lines, observe};
 pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};
 pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 pub(crate) use session::{Session, Side};

@@ -19,6 +19,7 @@ use crate::tap::explain::Explain;
 use crate::tap::hexdump::{Form, HexDump};
 use crate::tap::json::{Events, Payload};
 use crate::tap::lines::{Detail, Lines, Palette};
+use crate::tap::netcat::{Netcat, NetcatStyle};
 use crate::tap::pcap::Pcap;
 use crate::tap::progress::Progress;
 use crate::tap::stats::Stats;
@@ -44,11 +45,19 @@ pub(crate) struct Observers<'a> {
     pub(super) console: Console,
 }
 
+/// Begin of a run.
+pub(crate) struct Start {
+    /// When the command line was read.
+    pub(crate) time: Instant,
+    /// Style of reports beside those of the options.
+    pub(crate) style: Option<NetcatStyle>,
+}
+
 /// Runs `mode` with its options, under the observers that those of every mode ask for.
 pub(crate) fn observe<T>(
     options: &T,
     common: &CommonOptions,
-    start: Instant,
+    Start { time: start, style }: Start,
     mode: impl FnOnce(&T, Observers<'_>) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
     let ready = Ready::new(&common.report)?;
@@ -61,6 +70,10 @@ pub(crate) fn observe<T>(
     let detail = detail(&common.report)?;
     let deadline = common.ends.timeout.map(|limit| start + limit);
     let mut taps = taps(common, &console, (signals, deadline))?;
+    if let Some(style) = style {
+        taps.add(Box::new(Netcat::new(console.clone(), style)));
+        taps.add(Box::new(console.clone()));
+    }
     let observers = Observers {
         start,
         signals,

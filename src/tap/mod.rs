@@ -11,6 +11,7 @@ pub mod explain;
 pub mod hexdump;
 pub mod json;
 pub mod lines;
+pub mod netcat;
 pub mod pcap;
 mod pcapng;
 pub(crate) mod phrases;

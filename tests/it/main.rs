@@ -37,6 +37,7 @@ mod many_addresses;
 mod many_clients;
 mod memory;
 mod multicast;
+mod nc;
 mod networks;
 mod path_mtu;
 mod peers;

@@ -29,7 +29,7 @@ struct Item {
 #[test]
 fn each_mode_has_a_page_and_each_page_a_mode() {
     let overview = page("tuplecat");
-    let others = ["", "-compare", "-events", "-recipes"];
+    let others = ["", "-compare", "-events", "-nc", "-recipes"];
     let mut expected = BTreeSet::from(others.map(|name| format!("tuplecat{name}")));
     for mode in modes() {
         expected.insert(page_name(&mode));
@@ -119,7 +119,12 @@ fn no_page_names_an_option_that_does_not_exist() {
     let known: Vec<_> = known.collect();
     let known: BTreeSet<_> = known.iter().flat_map(|names| names.split(", ")).collect();
     for (path, text) in pages() {
-        for flag in flags_in(&text) {
+        // These flags are those of nc.
+        let is_foreign = |flag: &str| {
+            path.ends_with("tuplecat-nc.1") && (!flag.starts_with("--") || flag == "--translate")
+        };
+        let flags = flags_in(&text).into_iter();
+        for flag in flags.filter(|flag| !is_foreign(flag)) {
             assert!(known.contains(flag.as_str()), "{}: {flag}", path.display());
         }
     }
@@ -193,6 +198,26 @@ fn commands_keep_their_quotation_marks() {
             path.display()
         );
     }
+}
+
+/// The flags are those of nc's own help.
+#[test]
+fn the_page_of_nc_describes_each_flag() {
+    let described: String = items(&page("tuplecat-nc"))
+        .into_iter()
+        .map(|item| item.names.replace(['-', ',', ' '], ""))
+        .collect();
+    let mut described: Vec<char> = described.chars().collect();
+    described.sort_unstable();
+    let help = Command::new(env!("CARGO_BIN_EXE_tuplecat"))
+        .args(["nc", "-h"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stderr).unwrap();
+    let flags = help.lines().filter_map(|line| line.strip_prefix("\t-"));
+    let mut flags: Vec<char> = flags.filter_map(|line| line.chars().next()).collect();
+    flags.sort_unstable();
+    assert_eq!(described, flags);
 }
 
 /// An example that is too wide, or changed by mdoc, is broken when it is copied from the page.
@@ -282,7 +307,7 @@ fn program() -> clap::Command {
 /// Returns the subcommands that move data.
 fn modes() -> Vec<clap::Command> {
     let mut modes: Vec<_> = program().get_subcommands().cloned().collect();
-    modes.retain(|mode| !["compare", "completions"].contains(&mode.get_name()));
+    modes.retain(|mode| !["compare", "completions", "nc"].contains(&mode.get_name()));
     modes
 }
 

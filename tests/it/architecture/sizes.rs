@@ -10,7 +10,7 @@ use super::source::{Source, program, sources};
 const MOST_LINES: usize = 25_000;
 
 /// The limit on files of the program.
-const MOST_FILES: usize = 155;
+const MOST_FILES: usize = 160;
 
 /// The fewest lines of a file.
 const LEAST_LINES: usize = 60;
