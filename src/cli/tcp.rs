@@ -264,6 +264,9 @@ pub struct ProbeOptions {
     /// Succeed if at least one probed port is open
     #[arg(long, requires = "probe")]
     pub any: bool,
+    /// Report the open ports alone, and succeed if there is one
+    #[arg(long, requires = "probe", conflicts_with = "any")]
+    pub open_only: bool,
 }
 
 impl ConnectOptions {

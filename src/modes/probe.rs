@@ -39,7 +39,8 @@ pub(super) fn run(options: &TcpConnect, mut session: Session<'_>) -> Result<()> 
         probe(options, session, deadline, &mut ports)?;
         Ok(verdict(options, &ports)?)
     });
-    if ended.is_err() && options.retry.retry_for.is_some() && ports.len() > 1 {
+    let is_reported = options.retry.retry_for.is_some() && !options.probing.open_only;
+    if ended.is_err() && is_reported && ports.len() > 1 {
         let failed = |port: &&mut Port| matches!(port, Port::Failed(_));
         for port in ports.iter_mut().filter(failed) {
             report(port, Round::Last, session.taps);
@@ -65,7 +66,7 @@ fn probe(
             ports[at] = Port::Unknown;
         }
         // The error of the run names a port that is probed alone.
-        let is_last = deadline.is_none() && ports.len() > 1;
+        let is_last = deadline.is_none() && ports.len() > 1 && !options.probing.open_only;
         let round = if is_last { Round::Last } else { Round::Other };
         let mut reported = 0;
         // A port without a descriptor would seem to be closed.
@@ -115,10 +116,11 @@ fn verdict(options: &TcpConnect, ports: &[Port]) -> Result<(), Failure> {
         Port::Unknown | Port::Open(_) => None,
     });
     let failures: Vec<&Failure> = failures.collect();
+    let is_one_enough = options.probing.any || options.probing.open_only;
     let is_any_open = ports.iter().any(|port| matches!(port, Port::Open(_)));
     match failures.as_slice() {
         [] => Ok(()),
-        _ if options.probing.any && is_any_open => Ok(()),
+        _ if is_one_enough && is_any_open => Ok(()),
         [failure] if ports.len() == 1 => Err((*failure).clone()),
         [first, ..] => {
             let mut kinds = failures.iter().map(|failure| failure.exit);

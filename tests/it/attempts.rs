@@ -129,6 +129,24 @@ fn one_open_port_may_be_enough() {
 }
 
 #[test]
+fn open_ports_can_be_listed_alone() {
+    let (_first, first) = listen();
+    let (_second, second) = listen();
+    let (_nobody, closed) = refusing(Transport::Tcp);
+    let list = format!("{},{},{}", first.port(), closed.port(), second.port());
+    for words in ["--open-only", "--open-only --retry-for 30"] {
+        let done = probe(&list).args(words).run().exits(0);
+        let open = [first, second].map(|address| ("open".to_owned(), address.port()));
+        assert_eq!(outcomes(&done), open);
+    }
+    let (_other, other) = refusing(Transport::Tcp);
+    let list = format!("{},{}", closed.port(), other.port());
+    let done = probe(&list).arg("--open-only").run();
+    let done = done.fails(5, "2 of 2 ports are not open");
+    assert_eq!(outcomes(&done), []);
+}
+
+#[test]
 fn many_ports_are_probed_at_once() {
     let queues: Vec<_> = (0..20).map(|_| silent()).collect();
     let ports: Vec<String> = queues
@@ -166,6 +184,8 @@ fn a_list_is_for_probing_and_a_probe_says_nothing() {
     for words in [
         "tcp-connect 127.0.0.1 80,81",
         "tcp-connect --any 127.0.0.1 80",
+        "tcp-connect --open-only 127.0.0.1 80",
+        "tcp-connect --probe --any --open-only 127.0.0.1 80",
         "tcp-connect --probe 127.0.0.1 80,",
         "tcp-connect --probe 127.0.0.1 81-80",
         "tcp-connect --probe --send x 127.0.0.1 80",
