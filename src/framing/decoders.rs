@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use memchr::memchr;
 
 use super::frames::Frames;
+use super::lines::Lines;
 use super::{Decoder, LineEnds};
 use crate::exit::{Exit, Failure};
 
@@ -110,6 +111,53 @@ impl Decoder for Delimited {
             (LineEnds::CrLf, _) => frames.extend(b"\r\n")?,
         }
         frames.cut()
+    }
+}
+
+/// Decoder that packs whole lines into frames of up to `size` bytes. A longer line is a frame of its own.
+///
+/// Lines that came together go together: the next ones do not hold them up.
+pub(super) struct PackedLines {
+    size: usize,
+    lines: Lines,
+}
+
+impl PackedLines {
+    pub(super) fn new(size: usize) -> Self {
+        let lines = Lines::default();
+        Self { size, lines }
+    }
+
+    /// Adds a line to the frame, or to the next one if this has no room for it.
+    fn pack(&mut self, end: &[u8], frames: &mut Frames) -> Result<(), Failure> {
+        let (_, line) = self.lines.end();
+        if !frames.is_empty() && frames.len() + line.len() + end.len() > self.size {
+            frames.cut()?;
+        }
+        frames.extend(&line)?;
+        frames.extend(end)
+    }
+}
+
+impl Decoder for PackedLines {
+    fn take(&mut self, text: &[u8], frames: &mut Frames) -> Result<usize, Failure> {
+        let (taken, is_whole) = self.lines.take(text)?;
+        if is_whole {
+            self.pack(b"\n", frames)?;
+        }
+        if taken == text.len() && !frames.is_empty() {
+            frames.cut()?;
+        }
+        Ok(taken)
+    }
+
+    fn finish(&mut self, frames: &mut Frames) -> Result<(), Failure> {
+        self.pack(b"", frames)?;
+        frames.cut()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.lines.is_empty()
     }
 }
 

@@ -85,6 +85,11 @@ impl Lines {
         (self.count, std::mem::take(&mut self.line))
     }
 
+    /// Returns true if the line has no byte yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// Returns true if the line has nothing but white space yet.
     pub(super) fn is_blank(&self) -> bool {
         self.line.trim_ascii().is_empty()

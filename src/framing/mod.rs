@@ -20,7 +20,7 @@ pub use decoders::{CrLf, Literal};
 pub use frames::{Boundaries, Budget, Frames};
 pub use output::OutputFraming;
 
-use decoders::{Blocks, Delimited, Incomplete, LengthPrefixed};
+use decoders::{Blocks, Delimited, Incomplete, LengthPrefixed, PackedLines};
 use hex_text::HexText;
 use recording::{Dump, Replay, Whole, capture, hexdump};
 
@@ -40,6 +40,10 @@ pub enum InputFraming {
     Len16,
     /// Bytes after a 32-bit big-endian length
     Len32,
+    /// Whole lines, as many as --datagram-size holds
+    PackedLines,
+    /// All of it, in one datagram
+    Whole,
     /// Bytes in hexadecimal; a line is a datagram
     Hex,
     /// Chunks that a dump (--hex) shows as sent
@@ -178,6 +182,8 @@ impl InputFraming {
             (Self::Len16, _) => Box::new(LengthPrefixed::new(2)),
             (Self::Len32, _) => Box::new(LengthPrefixed::new(4)),
             (Self::Block(size), _) => Box::new(Blocks::new(size, Incomplete::Held)),
+            (Self::PackedLines, _) => Box::new(PackedLines::new(size)),
+            (Self::Whole, _) => Box::new(Blocks::new(usize::MAX, Incomplete::Held)),
             (Self::Hex, _) => Box::new(HexText::default()),
             (Self::Dump, _) => Box::new(Replay::new(
                 Dump::new(Direction::Outgoing, playback),

@@ -110,9 +110,23 @@ fn each_form_of_input_becomes_datagrams() {
     assert_eq!(sent("--in block:3", b"abcdefgh", 3), ["abc", "def", "gh"]);
     assert_eq!(sent("--in hex", b"61 62\n\n0aFf", 3), ["ab", "", r"\n\xff"]);
     assert_eq!(sent("--in raw", b"a\n", 1), [r"a\n"]);
-    let hex = br"0x61, 0x62\n\x61\x62\n61:62-63";
-    let lines = String::from_utf8_lossy(hex).replace(r"\n", "\n");
-    assert_eq!(sent("--in hex", lines.as_bytes(), 3), ["ab", "ab", "abc"]);
+    assert_eq!(sent("--in whole", b"a\nb\n", 1), [r"a\nb\n"]);
+    assert_eq!(sent("--in whole", b"", 0), [""; 0]);
+    let words = "--in packed-lines --datagram-size 6";
+    let packed = [r"a\nbc\n\n", r"de\n", r"exact\n", r"f\n", "g"];
+    assert_eq!(sent(words, b"a\nbc\n\nde\nexact\nf\ng", 5), packed);
+    let lines = [
+        vec![b'a'; 700],
+        vec![b'b'; 2000],
+        vec![b'c'; 700],
+        vec![b'd'; 771],
+    ]
+    .join(&b'\n');
+    let sizes: Vec<_> = sent("--in packed-lines", &lines, 4)
+        .iter()
+        .map(String::len)
+        .collect();
+    assert_eq!(sizes, [700 + 2, 2000 + 2, 700 + 2, 771]);
 }
 
 /// The file is read from its middle, and its last block is short. On a connected socket the kernel divides it (GSO).
@@ -323,8 +337,9 @@ fn a_frame_is_never_longer_than_datagrams_may_be() {
     let message = |number| {
         format!("cannot send frame {number}: it has 11 bytes, and a datagram holds at most 10")
     };
-    let cases: [(&str, &[u8]); 5] = [
+    let cases: [(&str, &[u8]); 6] = [
         ("line", b"0123456789\n0123456789a\n"),
+        ("packed-lines", b"012345678\n012345678a\n"),
         ("nul", b"0123456789\x000123456789a\0"),
         ("hex", b"30313233343536373839\n3031323334353637383961\n"),
         ("len16", b"\0\x0a0123456789\0\x0b0123456789a"),
@@ -334,7 +349,7 @@ fn a_frame_is_never_longer_than_datagrams_may_be() {
         let (socket, address) = datagrams();
         let launch = tuplecat("udp-sendto --datagram-size 10 --in").arg(form);
         launch.to(address).says(input).run().fails(1, &message(2));
-        assert_eq!(taken(&socket, 1), ["0123456789"], "{form}");
+        assert!(taken(&socket, 1)[0].starts_with("012345678"), "{form}");
     }
     for (words, number) in [
         ("--send 0123456789 --send 0123456789a", 2),
@@ -348,6 +363,37 @@ fn a_frame_is_never_longer_than_datagrams_may_be() {
     }
     let done = tuplecat("udp-sendto --datagram-size 10 --in block:11 ::1 9").run();
     done.fails(2, "--in block:11: a datagram holds at most 10 bytes here");
+}
+
+/// Nothing is sent of an input that no datagram holds.
+#[test]
+fn the_whole_input_is_one_datagram_or_none() {
+    let longest = bytes(65_507);
+    let (socket, address) = datagrams();
+    let launch = tuplecat("udp-sendto --in whole --reply-timeout 0").to(address);
+    launch.says(&longest).run().exits(0);
+    assert!(receive(&socket).0 == longest);
+    let launch = tuplecat("udp-sendto --in whole --reply-timeout 0").to(address);
+    let message = "cannot send frame 1: it has 65508 bytes, and a datagram holds at most 65507";
+    launch.says(bytes(65_508)).run().fails(1, message);
+    assert!(is_silent_for(&socket, Duration::from_millis(20)));
+}
+
+/// Lines that have come are sent, and the beginning of the next one waits for its end.
+#[test]
+fn packed_lines_are_not_held_up() {
+    let (socket, address) = datagrams();
+    let launch = tuplecat("udp-sendto --in packed-lines --reply-timeout 0").to(address);
+    let mut client = launch.stdin(Input::Held).start();
+    for (text, packed) in [("one\ntwo\nth", "one\ntwo\n"), ("ree\n", "three\n")] {
+        client.write(text);
+        assert_eq!(receive(&socket).0, packed.as_bytes());
+    }
+    client.write("last");
+    assert!(is_silent_for(&socket, Duration::from_millis(50)));
+    client.close_stdin();
+    assert_eq!(receive(&socket).0, b"last");
+    client.wait().exits(0);
 }
 
 #[test]

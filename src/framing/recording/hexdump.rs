@@ -39,7 +39,10 @@ fn own_dump(text: &[u8]) -> Result<Vec<Conversation>, Failure> {
         let name = recorded.flow.to_string();
         let known = found.iter().position(|known| known.name == name);
         if known.is_none() {
-            found.push(Conversation::new(name));
+            found.push(Conversation {
+                name,
+                ..Conversation::default()
+            });
         }
         let at = known.unwrap_or(found.len() - 1);
         found[at].chunks.push(Chunk {

@@ -43,14 +43,6 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins a conversation without chunks.
-    fn new(name: String) -> Self {
-        Self {
-            name,
-            ..Self::default()
-        }
-    }
-
     /// Returns the chunks of one side, the client's if `leg` names none.
     ///
     /// Errors: there are none, or some bytes are missing, or the sides are not known.

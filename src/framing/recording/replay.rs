@@ -28,9 +28,6 @@ pub(in crate::framing) trait Source {
 
     /// Adds the rest at the end of the input.
     fn finish(&mut self, queue: &mut VecDeque<Chunk>) -> Result<(), Failure>;
-
-    /// Returns true if the input was empty so far.
-    fn is_empty(&self) -> bool;
 }
 
 /// Decoder that gives the chunks of a recording as frames.
@@ -126,8 +123,7 @@ impl Decoder for Replay {
     }
 
     fn has_more(&self) -> bool {
-        let is_open = !self.has_ended && !self.source.is_empty();
-        is_open || !self.queue.is_empty() || !self.kept.is_empty()
+        !self.has_ended || !self.queue.is_empty() || !self.kept.is_empty()
     }
 
     fn due(&self) -> Option<Instant> {
@@ -241,10 +237,6 @@ impl Source for Dump {
         };
         Err(unreadable(&text))
     }
-
-    fn is_empty(&self) -> bool {
-        !self.has_lines && self.lines.is_blank()
-    }
 }
 
 /// Source that is read as a whole: the chunks of one side of one conversation.
@@ -280,16 +272,12 @@ impl Source for Whole {
     }
 
     fn finish(&mut self, queue: &mut VecDeque<Chunk>) -> Result<(), Failure> {
-        if self.is_empty() {
+        if self.text.is_empty() {
             return Ok(());
         }
         let conversations = (self.read)(&std::mem::take(&mut self.text))?;
         queue.extend(select(conversations, self.flow.as_deref())?.of_leg(self.leg)?);
         Ok(())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.text.is_empty()
     }
 }
 
