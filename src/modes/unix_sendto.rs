@@ -25,7 +25,10 @@ use crate::socket::unix;
 use crate::sys::socket_file::{PathAddress, SocketFile};
 
 pub(super) fn run(options: &UnixSendto, observers: Observers<'_>) -> Result<()> {
-    let traffic = Traffic::unix(&options.common, options.datagrams.datagram_size)?;
+    let mut traffic = Traffic::unix(&options.common, options.datagrams.datagram_size)?;
+    if !options.datagrams.eof_datagram {
+        traffic.await_replies_after_input();
+    }
     let mut session = Session::new(&options.common, Side::Sender, traffic, observers);
     session.is_unix = true;
     // The next attempt makes another socket.

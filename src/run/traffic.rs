@@ -62,12 +62,8 @@ impl Traffic {
         check_sizes(common, limit)?;
         let size = datagrams.size_towards(address);
         let mut traffic = Self::new(common, Boundaries::Kept { limit }, size);
-        if let Some(script) = &mut traffic.script
-            && script.input == StdinUse::DuringScript
-            && !datagrams.eof_datagram
-        {
-            // The end of the input ends nothing for the peer, and begins the wait for replies.
-            script.half_close = HalfClose::AfterSending;
+        if !datagrams.eof_datagram {
+            traffic.await_replies_after_input();
         }
         Ok(traffic)
     }
@@ -103,6 +99,15 @@ impl Traffic {
     pub(crate) fn replace_stdin(&mut self, payload: Payload) {
         if matches!(self.payload, Payload::Stdin) {
             self.payload = payload;
+        }
+    }
+
+    /// Begins the wait for replies at the end of standard input, which ends nothing for a peer of datagrams.
+    pub(crate) fn await_replies_after_input(&mut self) {
+        if let Some(script) = &mut self.script
+            && script.input == StdinUse::DuringScript
+        {
+            script.half_close = HalfClose::AfterSending;
         }
     }
 
