@@ -24,7 +24,6 @@ mod addresses;
 mod delivery;
 mod ends;
 mod error_queue;
-mod flights;
 mod handle;
 mod mappings;
 mod message;

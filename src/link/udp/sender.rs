@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::addresses::{Pair, comparable, longest_payload, means};
-use super::flights::Flights;
+use super::error_queue::Flights;
 use super::handle::Handle;
 use super::message::Transmit;
 use super::peers::{Numbering, Peers};
