@@ -1,4 +1,4 @@
-//! tuplecat connects standard input and output to TCP and UDP sockets: four modes that share one I/O pump.
+//! tuplecat connects standard input and output to TCP, UDP and Unix sockets: a pair of modes for each, and one I/O pump.
 //! Every event carries the identity of its conversation: the 4-tuple of a TCP connection, the sender of a UDP datagram.
 //!
 //! | | TCP | UDP |
@@ -8,6 +8,8 @@
 //! | identity | the 4-tuple of the socket: local and remote address and port | the socket has its own address only; each datagram brings its sender |
 //! | boundaries | none: a byte stream | one send is one datagram |
 //! | end | each side ends its own direction (FIN); RST is an error | none: an empty datagram is data, and ends nothing |
+//!
+//! Unix sockets have the same calls in `unix-*`: a path names the socket, and the kernel names the process of the peer.
 //!
 //! Start with one of the [`modes`]. The table at the head of the file shows where socket, bind, listen, accept, recv, send,
 //! shutdown and close are called. The four files have one shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ.
@@ -20,10 +22,10 @@
 //! main.rs           reads the command line, runs it, exits with a status
 //! cli/              the command line: one group of common options, one file for each transport
 //! address/          endpoints and their look-up; access rules of servers (--allow, --deny)
-//! modes/            tcp_listen, tcp_connect, udp_bind, udp_sendto; probe; compare/
+//! modes/            tcp_listen, tcp_connect, udp_bind, udp_sendto, unix_*; probe; compare/
 //! run/              what the modes share: observers, session, retries, ready line, local end
 //! socket/           open and bind; socket options, multicast, sockets passed by systemd
-//! link/             the ends on the network: connect/ (RFC 8305), proxy/, stream/, udp/
+//! link/             the ends on the network: connect/ (RFC 8305), proxy/, stream/, udp/, unix/
 //! local/            the ends on this side: stdio/, exec/ (programs), expect/ (dialogues),
 //!                   responder, --prefix, --out-dir
 //! framing/          input into datagrams, received chunks into output; pace; recordings

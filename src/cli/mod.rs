@@ -66,6 +66,10 @@ TCP and UDP, side by side:
   end              each side ends its own       none: an empty datagram
                    direction                    ends nothing
 
+Unix sockets have the same calls: unix-listen and unix-connect for a stream,
+unix-bind and unix-sendto for datagrams. A path names the socket, and the
+kernel names the process of the peer.
+
 Examples:
   tuplecat tcp-listen '*' 9000 > copy               receive a file over TCP
   tuplecat tcp-connect 192.0.2.7 9000 < file        send it

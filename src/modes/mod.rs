@@ -1,5 +1,5 @@
 //! Modes: each makes its sockets in the order of the man pages, then hands them to the pump.
-//! The four have the same shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ.
+//! They have the same shape: `diff tcp_listen.rs udp_bind.rs` shows how TCP and UDP differ, and `unix_listen.rs` what is shared.
 
 use std::time::Instant;
 
