@@ -62,7 +62,9 @@ impl Pump<'_> {
         let Some(node) = self.nodes.get(id) else {
             return;
         };
-        if node.outgoing != Outgoing::Finishing && !self.awaits_acknowledgement(id) {
+        // One that has failed never finishes.
+        let is_finishing = node.outgoing == Outgoing::Finishing && node.failure.is_none();
+        if !is_finishing && !self.awaits_acknowledgement(id) {
             self.remove(id);
         }
     }

@@ -227,6 +227,16 @@ fn a_client_that_cannot_be_relayed_is_reset_and_the_status_says_why() {
     }
 }
 
+/// The FIN of the client waits for a connection that never comes.
+#[test]
+fn a_client_that_has_left_before_its_target_refuses_costs_nothing_more() {
+    let (_refusing, refuses) = refusing(Transport::Tcp);
+    let relay = tuplecat(&format!("tcp-listen -k 0 --to {refuses}")).start();
+    drop(connect(relay.ready()));
+    relay.err().wait_for_line("closed");
+    is_calm(&relay);
+}
+
 #[test]
 fn a_reset_of_either_end_is_status_7() {
     for is_client in [true, false] {
