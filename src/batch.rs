@@ -216,6 +216,11 @@ impl Batch {
         self.runs.iter().map(Run::count).sum()
     }
 
+    /// Returns the number of those that are not taken.
+    pub fn count_from(&self, mut at: Cursor) -> usize {
+        std::iter::from_fn(|| self.next_chunk(&mut at)).count()
+    }
+
     /// Returns true if nothing is in flight, not even an empty datagram.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

@@ -127,7 +127,7 @@ impl Pending {
         };
         if target.name.is_none() {
             let addresses = target.addresses(transport)()?;
-            self.start(addresses);
+            self.start(addresses)?;
             return Ok(true);
         }
         self.look_up(now)
@@ -141,7 +141,7 @@ impl Pending {
         };
         let done = match target.look_up(route.leg.transport(), since)? {
             Found::Addresses(addresses) => {
-                self.start(addresses);
+                self.start(addresses)?;
                 return Ok(true);
             }
             Found::Later(done) => done,
@@ -158,7 +158,13 @@ impl Pending {
         Ok(false)
     }
 
-    fn start(&mut self, (source, targets): Addresses) {
+    fn start(&mut self, (source, targets): Addresses) -> Result<(), Failure> {
+        let own = self.client.0.local.inet();
+        if let Some(hop) = targets.iter().find(|hop| Some(hop.remote) == own) {
+            let target = hop.remote;
+            let text = format!("cannot relay to {target}: this relay has that address itself");
+            return Err(Failure::new(Exit::Failed, text));
+        }
         let race = Race::new(
             self.route.leg.transport(),
             &targets,
@@ -166,6 +172,7 @@ impl Pending {
             Instant::now(),
         );
         self.step = Step::Race(source, race);
+        Ok(())
     }
 
     /// Goes on with the attempts; returns the result once there is one.

@@ -314,6 +314,22 @@ fn each_leg_is_reported_with_the_number_of_the_peer() {
 }
 
 #[test]
+fn a_relay_to_itself_is_an_error() {
+    // The port is free again, and nobody else asks for it by number.
+    let port = datagrams().1.port();
+    for mode in ["udp-bind", "tcp-listen -k"] {
+        let relay = tuplecat(&format!("{mode} -q {port} --to 127.0.0.1:{port}")).start();
+        let address = relay.ready();
+        if mode == "udp-bind" {
+            peer(address).send(b"?").unwrap();
+        } else {
+            connect(address);
+        }
+        relay.err().wait_for("this relay has that address itself");
+    }
+}
+
+#[test]
 fn access_rules_hold_in_a_relay() {
     let (target, target_address) = datagrams();
     let (relay, address) = relay("--deny 127.0.0.1", target_address);

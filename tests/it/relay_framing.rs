@@ -177,6 +177,11 @@ fn a_target_that_reads_nothing_holds_up_no_other_peer() {
     for _ in 0..1000 {
         slow.send(&bytes(60_000)).unwrap();
     }
+    let line = relay.err().wait_for_line("refused");
+    assert!(
+        line.ends_with("it takes no more for now: dropped here"),
+        "{line}"
+    );
     let quick = peer(relay.ready());
     for _ in 0..3 {
         quick.send(b"quick").unwrap();

@@ -15,7 +15,7 @@ use crate::flow::{ConnId, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::pump::{Timers, is_temporary};
 use crate::sys::wait::{Poller, Ready};
-use crate::tap::{Conversation, Event, SocketState, Taps, phrases};
+use crate::tap::{Conversation, Event, IcmpError, SocketState, Taps, phrases};
 
 /// Bytes and runs of one peer that wait for its link at most. Further datagrams are dropped, as by a full send buffer.
 const PENDING_SIZE: usize = 1 << 20;
@@ -77,9 +77,9 @@ struct Mapping {
 
 impl Mapping {
     /// Sends what is the peer's, and keeps what the link does not take now. Returns the number of datagrams that are dropped.
-    fn send(&mut self, batch: &Batch, taps: &mut Taps) -> io::Result<usize> {
+    fn send(&mut self, batch: &Batch, taps: &mut Taps) -> io::Result<u64> {
         let Some(link) = &mut self.link else {
-            return Ok(batch.count());
+            return Ok(batch.count() as u64);
         };
         if self.pending.is_none() {
             let mut at = Cursor::default();
@@ -93,10 +93,16 @@ impl Mapping {
             return Ok(0);
         };
         if held.len() + batch.len() > PENDING_SIZE || held.runs().len() > PENDING_RUNS {
-            return Ok(batch.count());
+            return Ok(batch.count() as u64);
         }
         held.append(batch, batch.runs());
         Ok(0)
+    }
+
+    /// Drops what waits for the link, and returns the number of its datagrams.
+    fn drop_pending(&mut self) -> u64 {
+        let pending = self.pending.take();
+        pending.map_or(0, |pending| pending.0.count_from(pending.1) as u64)
     }
 
     /// Sends what waits for the link.
@@ -170,7 +176,19 @@ impl Mappings {
             mapping.ends_at = now + self.limits.timeout;
         }
         match mapping.send(batch, taps) {
-            Ok(dropped) => self.dropped += dropped as u64,
+            Ok(0) => {}
+            Ok(datagrams) => {
+                let name = mapping.link.as_ref().map(|link| link.identity());
+                if let Some(Identity::Pair(flow)) = &name {
+                    taps.emit(&Event::Unreachable(IcmpError {
+                        flow,
+                        reason: "it takes no more for now: dropped here",
+                        datagrams,
+                        reported_by: None,
+                    }));
+                }
+                self.dropped += datagrams;
+            }
             Err(error) => self.fail(id, &error, taps),
         }
         self.sync(id, taps);
@@ -250,8 +268,7 @@ impl Mappings {
         let mapping = &mut self.links[id];
         mapping.ends_at = Instant::now() + FAILURE_PAUSE;
         self.timers.set(id, mapping.ends_at);
-        let pending = mapping.pending.take();
-        self.dropped += pending.map_or(0, |pending| pending.0.count() as u64);
+        self.dropped += mapping.drop_pending();
         let Some(link) = mapping.link.take() else {
             return;
         };
@@ -266,7 +283,8 @@ impl Mappings {
 
     /// Ends a mapping.
     fn remove(&mut self, id: usize, how: Close, taps: &mut Taps) {
-        let mapping = self.links.remove(id);
+        let mut mapping = self.links.remove(id);
+        self.dropped += mapping.drop_pending();
         self.timers.cancel(id);
         if let Some(pair) = Pair::of(&mapping.peer) {
             self.by_peer.remove(&pair);
