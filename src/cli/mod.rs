@@ -253,7 +253,7 @@ mod tests {
             "tuplecat udp-bind 0 --nodelay on",
             "tuplecat us ::1 9 --on-peer-eof quit",
             "tuplecat us ::1 9 --on-stdin-eof shutdown",
-            "tuplecat tcp-listen 0 --count 1",
+            "tuplecat tcp-listen 0 --replies 1",
             "tuplecat tc ::1 9 --backlog 5",
         ] {
             let error = read(line).map(|_| line).unwrap_err();
@@ -270,8 +270,8 @@ mod tests {
                 "tip: '--mss' is an option of tcp-listen, tcp-connect",
             ),
             (
-                "tuplecat tl 0 --count 1",
-                "tip: '--count' is an option of udp-bind, udp-sendto",
+                "tuplecat tl 0 --datagram-size 1",
+                "tip: '--datagram-size' is an option of udp-bind, udp-sendto",
             ),
             (
                 "tuplecat tl 0 --timeuot 1",

@@ -139,6 +139,9 @@ pub struct ClientOptions {
     /// The run ends by a signal or a limit.
     #[arg(short, long, conflicts_with_all = DIALOGUE)]
     pub keep_open: bool,
+    /// Serve N clients in all, and exit
+    #[arg(long, value_name = "N", requires = "keep_open", value_parser = whole::<u64>(1, u64::MAX))]
+    pub count: Option<u64>,
     /// Serve at most N clients at once
     ///
     /// Other clients wait until one leaves (--over-limit). The default is what the limit on open descriptors allows.

@@ -182,19 +182,8 @@ pub(super) fn local_end(options: Accepting<'_>) -> Result<LocalEnd> {
 
 pub(super) fn settings(options: Accepting<'_>, access: Access) -> Settings {
     let (common, clients) = (options.common, options.clients);
-    let most = clients.max_clients;
     Settings {
-        clients: if !clients.keep_open {
-            Clients::First(1)
-        } else if common.program.is_given() {
-            let most = most.unwrap_or(options.server.max_children);
-            Clients::AtOnce(affordable(most, DESCRIPTORS_PER_CHILD))
-        } else {
-            // A connection, and perhaps a file or the connection to a target.
-            let has_more = clients.out_dir.is_some() || options.is_relay();
-            let each = 1 + u64::from(has_more);
-            Clients::AtOnce(affordable(most.unwrap_or(u64::MAX), each))
-        },
+        clients: served(options),
         accept_timeout: options.listen.accept_timeout,
         limits: ReceiveLimits {
             bytes: common.ends.max_bytes,
@@ -207,6 +196,25 @@ pub(super) fn settings(options: Accepting<'_>, access: Access) -> Settings {
         access,
         leg: options.is_relay().then_some(Leg::Client),
         framing: framing(options),
+    }
+}
+
+/// Returns the clients to serve: in all, and at once as far as descriptors last.
+fn served(options: Accepting<'_>) -> Clients {
+    let clients = options.clients;
+    if !clients.keep_open {
+        return Clients::first(1);
+    }
+    let (most, each) = if options.common.program.is_given() {
+        (options.server.max_children, DESCRIPTORS_PER_CHILD)
+    } else {
+        // A connection, and perhaps a file or the connection to a target.
+        let has_more = clients.out_dir.is_some() || options.is_relay();
+        (u64::MAX, 1 + u64::from(has_more))
+    };
+    Clients {
+        in_all: clients.count.unwrap_or(u64::MAX),
+        at_once: affordable(clients.max_clients.unwrap_or(most), each),
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use pretty_assertions::assert_eq;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 
+use tuplecat::flow::Transport;
+
 use crate::common::*;
 
 /// The number of clients, unless `TUPLECAT_TEST_CLIENTS` has another.
@@ -274,6 +276,32 @@ fn more_clients_than_may_be_wait_until_one_leaves() {
     are_served(&clients[..2]);
     finish(&clients[0]);
     are_served(&clients[1..]);
+}
+
+/// The run ends after so many clients, although one of them broke its connection, and others are refused meanwhile.
+#[test]
+fn a_number_of_clients_is_served_in_all() {
+    for words in ["", "--max-clients 1", "--no-fast-path"] {
+        let server = tuplecat("tcp-listen -k --echo --count 3 0").args(words);
+        let server = server.start();
+        let address = server.ready();
+        let first = connect_all(address, 1);
+        are_served(&first);
+        reset(first.into_iter().next().unwrap());
+        for _ in 0..2 {
+            let clients = connect_all(address, 1);
+            are_served(&clients);
+            finish(&clients[0]);
+        }
+        server.wait().exits(0);
+        assert!(TcpStream::connect(address).is_err());
+    }
+    let server = tuplecat("tcp-listen -q -k --count 2 0").start();
+    for text in ["one", "two"] {
+        let client = speaks(Transport::Tcp, server.ready());
+        client.says(text).run().exits(0);
+    }
+    assert_eq!(server.wait().exits(0).text(), "onetwo");
 }
 
 /// The limit may also shrink during the run. The listener waits for descriptors and goes on.

@@ -65,14 +65,24 @@ pub struct Settings {
 
 /// Number of clients that a [`Listener`] serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clients {
-    /// This many in all; the socket is closed then, so that others are refused instead of waiting for nothing.
-    First(u64),
-    /// This many at once; others wait in the backlog.
-    AtOnce(u64),
+pub struct Clients {
+    /// Clients in all; the socket is closed then, so that others are refused instead of waiting for nothing.
+    pub in_all: u64,
+    /// Clients at once; others wait in the backlog.
+    pub at_once: u64,
 }
 
-/// Treatment of clients beyond [`Clients::AtOnce`].
+impl Clients {
+    /// Returns the first `count` clients, at once or one after the other.
+    pub fn first(count: u64) -> Self {
+        Self {
+            in_all: count,
+            at_once: u64::MAX,
+        }
+    }
+}
+
+/// Treatment of clients beyond [`Clients::at_once`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
     /// They wait in the backlog.
@@ -112,7 +122,7 @@ impl Listener {
             alone_since: None,
             // Without room for a client nothing else asks for the first check.
             next_check: (settings.accept_timeout)
-                .filter(|_| settings.clients == Clients::AtOnce(0))
+                .filter(|_| settings.clients.at_once == 0)
                 .map(|_| Instant::now()),
             paused_until: None,
             shortage: None,
@@ -139,10 +149,7 @@ impl Listener {
 
     /// Returns true if as many clients are there as may be.
     fn is_full(&self) -> bool {
-        match self.settings.clients {
-            Clients::First(_) => false,
-            Clients::AtOnce(most) => self.clients() >= most,
-        }
+        self.clients() >= self.settings.clients.at_once
     }
 
     /// Measures the time without clients.
@@ -219,7 +226,7 @@ impl Listener {
 
 impl End for Listener {
     fn recv(&mut self, _batch: &mut Batch, taps: &mut Taps) -> io::Result<Arrival> {
-        if self.settings.clients == Clients::First(self.accepted) {
+        if self.settings.clients.in_all == self.accepted {
             return Ok(Arrival::Enough);
         }
         if self.is_waited_for() {
@@ -266,7 +273,7 @@ impl End for Listener {
 
     fn readiness(&self) -> Readiness<'_> {
         let recv = match self.paused_until {
-            _ if self.settings.clients == Clients::First(self.accepted) => Wait::Now,
+            _ if self.settings.clients.in_all == self.accepted => Wait::Now,
             _ if self.is_waited_for() => Wait::Never,
             Some(until) => Wait::time(until),
             None => Wait::readable(self.socket.as_fd()),

@@ -132,7 +132,7 @@ impl Scene {
         match server {
             Server::Listener(socket, clients) => {
                 let settings = stream::Settings {
-                    clients: stream::Clients::First(clients as u64),
+                    clients: stream::Clients::first(clients as u64),
                     accept_timeout: None,
                     limits: stream::ReceiveLimits::default(),
                     over_limit: stream::Excess::Waits,
