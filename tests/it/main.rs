@@ -47,6 +47,7 @@ mod properties;
 mod proxies;
 mod recipes;
 mod recipes_datagrams;
+mod recipes_relay;
 mod recipes_unix;
 mod recordings;
 mod relay;
