@@ -195,7 +195,11 @@ impl Explain {
     }
 
     fn connected(&mut self, transport: Transport, name: impl Display, via: Option<&Via>) {
-        let effect = effects(transport).connected;
+        let effect = if transport.has_connections() {
+            effects(transport).connected
+        } else {
+            "sets the one peer; nothing is sent"
+        };
         self.step("connect()", format!("{name}  {effect}"));
         if let Some(via) = via {
             self.step("proxy", format!("{via}  it has connected"));

@@ -67,7 +67,7 @@ impl Pcap {
         connection.of(direction)
     }
 
-    /// Writes the three segments of a handshake; `caller` is the direction of the first.
+    /// Writes the three segments of a handshake, where there is one; `caller` is the direction of the first.
     fn handshake(
         &mut self,
         flow: &Flow,
@@ -75,6 +75,9 @@ impl Pcap {
         conn: Option<ConnId>,
         [begin, end]: [SystemTime; 2],
     ) {
+        if !flow.transport.has_connections() {
+            return;
+        }
         self.connections
             .insert(flow.clone(), PerDirection::default());
         self.segment(begin, flow, caller, Control::Syn(conn), b"");

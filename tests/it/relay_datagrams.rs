@@ -280,15 +280,30 @@ fn losses_on_either_side_count() {
 #[test]
 fn each_leg_is_reported_with_the_number_of_the_peer() {
     let (target, target_address) = datagrams();
-    let (relay, address) = relay("--hex-file dump --events events", target_address);
+    let words = "--hex-file dump --events events --pcap capture";
+    let (relay, address) = relay(words, target_address);
+    let capture = relay.path("capture");
     let peers = [peer(address), peer(address)];
     let senders = [0, 1].map(|peer| is_echoed(&peers[peer], &target, b"?"));
     relay.signal(Signal::USR1);
     relay.err().wait_for("#2 target");
-    let (dump, events) = (relay.path("dump"), relay.path("events"));
-    let dump = relay.wait_for_file(&dump);
+    let [dump, events] = ["dump", "events"].map(|name| relay.wait_for_file(&relay.path(name)));
     relay.signal(Signal::TERM);
-    relay.wait_for_file(&events);
+    let schema = Schema::new(include_str!("../../fixtures/events.schema.json"));
+    for line in events.lines() {
+        let event = serde_json::from_str(line).unwrap();
+        assert_eq!(schema.check(&event), Ok(()), "{line}");
+    }
+    if is_installed("tshark") {
+        // Datagrams alone: a connected socket makes no connection.
+        let packets = program("tshark", "-n -r")
+            .arg(&capture)
+            .run()
+            .exits(0)
+            .text();
+        assert_eq!(packets.matches(" UDP ").count(), 8, "{packets}");
+        assert_eq!(packets.lines().count(), 8, "{packets}");
+    }
     let mut expected = Vec::new();
     for (number, (peer, sender)) in (1..).zip(peers.iter().zip(senders)) {
         let own = peer.local_addr().unwrap();

@@ -268,7 +268,10 @@ impl Race {
                 return false;
             }
         };
-        taps.emit(&Event::Connecting(self.target(remote)));
+        let has_syn = self.transport.has_connections();
+        if has_syn {
+            taps.emit(&Event::Connecting(self.target(remote)));
+        }
         let mut attempt = Attempt {
             socket,
             hop,
@@ -283,7 +286,6 @@ impl Race {
         };
         let started = attempt.socket.connect(&remote.into());
         // With a cookie of the peer nothing is sent yet (TCP_FASTOPEN_CONNECT, tcp(7)): the SYN goes now, empty where `first` is.
-        let has_syn = self.transport.has_connections();
         match started.and_then(|()| {
             if has_syn {
                 attempt.socket.send(first)
