@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
-use super::values;
+use super::{nc, values};
 use crate::escape::Escaped;
 
 /// Options of nc and ncat that no mode has, with their equivalents.
@@ -49,7 +49,14 @@ const NEEDED: [(&str, &str); 8] = [
 /// Adds to an error the tip that fits it. `command` is the whole program, `words` its command line.
 pub(super) fn explained(mut error: Error, words: &[OsString], command: &Command) -> Error {
     escape_context(&mut error);
+    let foreign = (words.get(1))
+        .filter(|word| command.find_subcommand(word).is_none())
+        .and_then(|_| nc::suggestion(&words[1..]));
     let tip = match error.kind() {
+        ErrorKind::UnknownArgument if foreign.is_some() => {
+            error.remove(ContextKind::SuggestedArg);
+            foreign
+        }
         ErrorKind::UnknownArgument => {
             // clap proposes to pass the option as HOST.
             error.remove(ContextKind::Suggested);
@@ -60,7 +67,7 @@ pub(super) fn explained(mut error: Error, words: &[OsString], command: &Command)
             }
             tip
         }
-        ErrorKind::InvalidSubcommand => keep_best_suggestion(&mut error),
+        ErrorKind::InvalidSubcommand => keep_best_suggestion(&mut error, foreign),
         ErrorKind::InvalidUtf8 => words
             .iter()
             .find(|word| word.to_str().is_none())
@@ -129,7 +136,7 @@ fn modes_with(option: &str, command: &Command) -> Option<String> {
 }
 
 /// Keeps the most similar mode, which clap puts last. Without one, returns a tip about modes.
-fn keep_best_suggestion(error: &mut Error) -> Option<String> {
+fn keep_best_suggestion(error: &mut Error, foreign: Option<String>) -> Option<String> {
     let kind = ContextKind::SuggestedSubcommand;
     if let Some(ContextValue::Strings(mut similar)) = error.remove(kind)
         && let Some(best) = similar.pop()
@@ -137,7 +144,8 @@ fn keep_best_suggestion(error: &mut Error) -> Option<String> {
         error.insert(kind, ContextValue::String(best));
         return None;
     }
-    Some("a mode comes first, such as 'tcp-connect HOST PORT'".to_owned())
+    let tip = "a mode comes first, such as 'tcp-connect HOST PORT'";
+    foreign.or_else(|| Some(tip.to_owned()))
 }
 
 /// Names the option that needs the missing one, or `--exec` if it has taken the endpoint.

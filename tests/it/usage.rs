@@ -23,7 +23,14 @@ fn check(cases: &[(&str, &str)]) {
 #[test]
 fn options_of_nc_have_equivalents() {
     check(&[
-        ("-l 9000", "tip: for '-l' of nc, use tcp-listen or udp-bind"),
+        (
+            "-l 9000",
+            "tip: type `tuplecat nc -l 9000`, or `tuplecat tcp-listen '*' 9000`",
+        ),
+        (
+            "-zv localhost 80",
+            "tip: type `tuplecat nc -zv localhost 80`, or `tuplecat tcp-connect --report events --probe localhost 80`",
+        ),
         ("tcp-listen -l 9000", "use tcp-listen or udp-bind"),
         ("tcp-listen -p 9000", "for '-p' of nc, write PORT alone"),
         ("tcp-connect -u ::1 9", "use udp-bind or udp-sendto"),
@@ -58,7 +65,9 @@ fn the_most_similar_mode_is_the_only_suggestion() {
         assert!(error.contains(&tip), "{line}: {error}");
     }
     let tip = "tip: a mode comes first, such as 'tcp-connect HOST PORT'";
-    check(&[("localhost 9000", tip)]);
+    check(&[("localhost", tip)]);
+    let tip = "tip: type `tuplecat nc localhost 80`, or `tuplecat tcp-connect localhost 80`";
+    check(&[("localhost 80", tip)]);
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub struct Equivalent {
     /// option removes.
     options: Vec<(Vec<String>, String)>,
     endpoint: Vec<String>,
+    /// Words for the end of the line: `--exec` takes all of them.
+    program: Vec<String>,
 }
 
 impl Equivalent {
@@ -36,6 +38,20 @@ impl Equivalent {
         self.options.push((words, difference.into()));
     }
 
+    /// Runs a program in the place of standard input and output. A server of programs is for this machine alone, unless the user
+    /// says more.
+    pub(super) fn run_program(&mut self, command: &str) {
+        let words = ["--exec"].into_iter().chain(command.split_whitespace());
+        self.program = words.map(str::to_owned).collect();
+        if self.endpoint.first().is_some_and(|host| host == "*") {
+            self.endpoint.remove(0);
+            self.add(
+                [""; 0],
+                "serves this machine only; '*' and --allow CIDR serve others",
+            );
+        }
+    }
+
     /// The words of the endpoint.
     pub fn endpoint(&self) -> &[String] {
         &self.endpoint
@@ -45,7 +61,7 @@ impl Equivalent {
     pub fn words(&self) -> Vec<OsString> {
         let start = ["tuplecat", self.mode, "--report", "none"].map(OsString::from);
         let options = self.options.iter().flat_map(|(words, _)| words);
-        let words = options.chain(&self.endpoint);
+        let words = options.chain(&self.endpoint).chain(&self.program);
         start.into_iter().chain(words.map(Into::into)).collect()
     }
 
@@ -54,7 +70,7 @@ impl Equivalent {
         let (needed, others): (Vec<_>, Vec<_>) =
             (self.options.iter()).partition(|(_, difference)| difference.is_empty());
         let options = needed.iter().flat_map(|(words, _)| words);
-        let words = options.chain(&self.endpoint);
+        let words = options.chain(&self.endpoint).chain(&self.program);
         let differences = others.iter().map(|(words, difference)| {
             let colon = if words.is_empty() { "" } else { ":" };
             format!("# {difference}{colon}{}\n", quoted(words))

@@ -61,7 +61,21 @@ const FLAGS: [(char, &str, &str); 35] = [
     ('z', "", "Test whether ports are open"),
 ];
 
-/// Command line of nc.
+/// Flags that take no value, those that do, and long names of flags, each with its letter.
+pub(super) struct Syntax {
+    pub(super) alone: &'static str,
+    pub(super) valued: &'static str,
+    pub(super) long: &'static [(&'static str, char)],
+}
+
+/// The syntax of OpenBSD's nc.
+pub(super) const OPENBSD: Syntax = Syntax {
+    alone: "46bCDdFhklNnrStUuvZz",
+    valued: "IiMmOPpqsTVWwXx",
+    long: &[],
+};
+
+/// Command line of a netcat.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     given: Vec<(char, String)>,
@@ -70,51 +84,55 @@ pub struct Flags {
 
 impl Flags {
     /// Reads the words after the program's name.
-    pub(super) fn read(words: &[OsString]) -> Result<Self, String> {
+    pub(super) fn read(words: &[OsString], syntax: &Syntax) -> Result<Self, String> {
         let mut flags = Self::default();
-        let mut words = words.iter();
+        let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
+        let mut words = words
+            .ok_or("the arguments are not valid UTF-8")?
+            .into_iter();
         while let Some(word) = words.next() {
-            let text = plain(word)?;
-            match text.strip_prefix('-') {
-                Some("-") => {
-                    for word in words.by_ref() {
-                        flags.operands.push(plain(word)?.to_owned());
+            if word == "--" {
+                flags.operands.extend(words.by_ref().map(str::to_owned));
+            } else if let Some((name, value)) = long(word, syntax) {
+                let known = syntax.long.iter().find(|(long, _)| *long == name);
+                let (_, letter) = known.ok_or_else(|| wrong("invalid option", '-'))?;
+                flags.take(*letter, value, &mut words, syntax)?;
+            } else if word.len() > 1 && word.starts_with('-') {
+                let mut rest = word[1..].chars();
+                while let Some(letter) = rest.next() {
+                    let attached = Some(rest.as_str()).filter(|rest| !rest.is_empty());
+                    if flags.take(letter, attached, &mut words, syntax)? {
+                        break;
                     }
                 }
-                Some(letters) if !letters.is_empty() => flags.take(letters, &mut words)?,
-                _ => flags.operands.push(text.to_owned()),
+            } else {
+                flags.operands.push(word.to_owned());
             }
         }
         Ok(flags)
     }
 
-    /// Reads letters that stand together, and the value of the last one.
+    /// Adds a flag, and returns true if it has taken a value: the attached one, or the next word.
     fn take<'a>(
         &mut self,
-        letters: &str,
-        words: &mut impl Iterator<Item = &'a OsString>,
-    ) -> Result<(), String> {
-        let mut rest = letters.chars();
-        while let Some(letter) = rest.next() {
-            let wrong = |text: &str| format!("{text} -- '{letter}'\n{}", usage());
-            let known = FLAGS.iter().find(|(flag, ..)| *flag == letter);
-            let (_, value, _) = known.ok_or_else(|| wrong("invalid option"))?;
-            if value.is_empty() {
-                self.given.push((letter, String::new()));
-                continue;
-            }
-            let value = match rest.as_str() {
-                "" => plain(
-                    words
-                        .next()
-                        .ok_or_else(|| wrong("option requires an argument"))?,
-                )?,
-                attached => attached,
-            };
-            self.given.push((letter, value.to_owned()));
-            break;
+        letter: char,
+        attached: Option<&'a str>,
+        words: &mut impl Iterator<Item = &'a str>,
+        syntax: &Syntax,
+    ) -> Result<bool, String> {
+        if syntax.alone.contains(letter) {
+            self.extend([(letter, "")]);
+            return Ok(false);
         }
-        Ok(())
+        if !syntax.valued.contains(letter) {
+            return Err(wrong("invalid option", letter));
+        }
+        let value = attached.or_else(|| words.next());
+        self.extend([(
+            letter,
+            value.ok_or_else(|| wrong("option requires an argument", letter))?,
+        )]);
+        Ok(true)
     }
 
     /// Adds flags as if they were given last.
@@ -143,10 +161,19 @@ impl Flags {
     }
 }
 
-/// Returns a word as text. Names of files may be other bytes, which the modes do not take.
-fn plain(word: &OsString) -> Result<&str, String> {
-    let text = word.to_str();
-    text.ok_or_else(|| format!("'{}' is not valid UTF-8", word.display()))
+/// Returns the name in a long option, and its value.
+fn long<'a>(word: &'a str, syntax: &Syntax) -> Option<(&'a str, Option<&'a str>)> {
+    let name = word
+        .strip_prefix("--")
+        .filter(|_| !syntax.long.is_empty())?;
+    let (name, value) = name
+        .split_once('=')
+        .map_or((name, None), |(name, value)| (name, Some(value)));
+    Some((name, value))
+}
+
+fn wrong(text: &str, letter: char) -> String {
+    format!("{text} -- '{letter}'\n{}", usage())
 }
 
 /// Returns the line that names the flags.
@@ -238,7 +265,7 @@ mod tests {
 
     fn read(line: &str) -> Result<Flags, String> {
         let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
-        Flags::read(&words)
+        Flags::read(&words, &OPENBSD)
     }
 
     #[test]

@@ -7,9 +7,12 @@ use std::path::Path;
 mod equivalent;
 mod flags;
 mod openbsd;
+mod others;
+mod socat;
 
 pub use equivalent::Equivalent;
 pub use flags::Flags;
+use flags::OPENBSD;
 
 /// Names under which this program is `nc`.
 const COMMAND_NAMES: [&str; 3] = ["nc", "netcat", "nc.tuplecat"];
@@ -20,7 +23,8 @@ const COMMAND_NAMES: [&str; 3] = ["nc", "netcat", "nc.tuplecat"];
 pub struct Nc {
     /// Arguments of OpenBSD's nc; 'tuplecat nc -h' lists them
     ///
-    /// After --translate they are printed as a command of tuplecat, with a line for each difference. tuplecat-nc(1) describes what each of them becomes.
+    /// After --translate they are printed as a command of tuplecat, with a line for each difference. TOOL is the tool that the
+    /// arguments are for: nc, ncat, nc.traditional or socat. tuplecat-nc(1) describes what each of them becomes.
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -32,7 +36,8 @@ pub struct Nc {
 const EXAMPLES: &str = "\
 Examples:
   tuplecat nc -zv localhost 22 80 8000-8010
-  tuplecat nc --translate -l -p 9000";
+  tuplecat nc --translate -l -p 9000
+  tuplecat nc --translate socat - TCP:localhost:9000";
 
 /// Action that a command line of `nc` asks for.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ impl Nc {
         }
         let is_long = self.words.first().is_some_and(|word| word == "--help");
         let words = if is_long { &[] } else { self.words.as_slice() };
-        let flags = Flags::read(words)?;
+        let flags = Flags::read(words, &OPENBSD)?;
         if is_long || flags.has('h') {
             return Ok(Action::Help(flags::help()));
         }
@@ -86,12 +91,29 @@ impl Nc {
     }
 }
 
+/// Returns what to type in the place of words that nc would understand: with nc, and with a mode.
+pub(super) fn suggestion(words: &[OsString]) -> Option<String> {
+    let lines = openbsd::translate(&mut Flags::read(words, &OPENBSD).ok()?).ok()?;
+    let own = lines.first()?.text();
+    let given: Vec<String> = words
+        .iter()
+        .map(|word| word.display().to_string())
+        .collect();
+    let (given, own) = (given.join(" "), own.lines().next()?.to_owned());
+    Some(format!("type `tuplecat nc {given}`, or `{own}`"))
+}
+
 /// Translates the words of a tool, whose name may come first.
 fn translate(words: &[OsString]) -> Result<Vec<Equivalent>, String> {
     let name = words.first().and_then(|word| word.to_str());
     let rest = words.get(1..).unwrap_or_default();
     match name {
-        Some("nc" | "netcat" | "nc.openbsd") => openbsd::translate(&mut Flags::read(rest)?),
-        _ => openbsd::translate(&mut Flags::read(words)?),
+        Some("nc" | "netcat" | "nc.openbsd") => {
+            openbsd::translate(&mut Flags::read(rest, &OPENBSD)?)
+        }
+        Some("ncat") => others::ncat(rest).map(|line| vec![line]),
+        Some("nc.traditional") => others::traditional(rest).map(|line| vec![line]),
+        Some("socat") => socat::translate(rest).map(|line| vec![line]),
+        _ => openbsd::translate(&mut Flags::read(words, &OPENBSD)?),
     }
 }
