@@ -29,6 +29,30 @@ fn answers(transport: Transport) -> Launch {
 /// The limit on the longest wait of a test.
 const LIMIT: &str = "--timeout=50";
 
+each! {
+    /// With `--send` alone, standard input is not read.
+    fn send_replaces_standard_input(transport) {
+        let server = waits(transport, "0").start();
+        let client = meets(transport, &server).args("--send-hex 686921 --send").arg(r"\x00\n");
+        client.stdin(Input::Held).run().exits(0);
+        assert_eq!(server.wait().exits(0).out, b"hi!\x00\n");
+    }
+
+    /// With `--stdin` the session continues with standard input after the dialogue.
+    fn standard_input_takes_over(transport) {
+        let server = waits(transport, "0").stdin(Input::Held).start();
+        let client = meets(transport, &server).args("--stdin --send ready? --expect go");
+        let client = client.says("the rest").start();
+        server.out().wait_for("ready?");
+        let mut server = server;
+        server.write("go!");
+        server.out().wait_for("the rest");
+        server.close_stdin();
+        assert_eq!(server.wait().exits(0).text(), "ready?the rest");
+        assert_eq!(client.wait().exits(0).text(), "go!");
+    }
+}
+
 both! {
     /// Two dialogues with each other receive all that is sent, in order, and end at once.
     fn two_scripts_meet(transport) {
@@ -74,28 +98,6 @@ received: {size}
         let is_plain = |letter: char| letter == '\n' || letter.is_ascii_graphic() || letter == ' ';
         assert!(done.err.chars().all(is_plain), "{:?}", done.err);
         assert!(done.err.contains("1b 5d 30 3b"), "{}", done.err);
-    }
-
-    /// With `--send` alone, standard input is not read.
-    fn send_replaces_standard_input(transport) {
-        let server = waits(transport, "0").start();
-        let client = speaks(transport, server.ready()).args("--send-hex 686921 --send").arg(r"\x00\n");
-        client.stdin(Input::Held).run().exits(0);
-        assert_eq!(server.wait().exits(0).out, b"hi!\x00\n");
-    }
-
-    /// With `--stdin` the session continues with standard input after the dialogue.
-    fn standard_input_takes_over(transport) {
-        let server = waits(transport, "0").stdin(Input::Held).start();
-        let client = speaks(transport, server.ready()).args("--stdin --send ready? --expect go");
-        let client = client.says("the rest").start();
-        server.out().wait_for("ready?");
-        let mut server = server;
-        server.write("go!");
-        server.out().wait_for("the rest");
-        server.close_stdin();
-        assert_eq!(server.wait().exits(0).text(), "ready?the rest");
-        assert_eq!(client.wait().exits(0).text(), "go!");
     }
 
     /// Without `--send`, standard input is sent.

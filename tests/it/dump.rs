@@ -35,6 +35,21 @@ fn hex_lines(dump: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
+each! {
+    /// A dump can be read among reports and comments, and without the comments.
+    fn a_dump_among_other_lines_is_read(transport) {
+        let server = waits(transport, "-vx 0").start();
+        let client = meets(transport, &server).args("-vvx --color always");
+        let client = client.says("hello").run().exits(0);
+        let server = server.wait().exits(0);
+        assert!(server.err.starts_with("listening") || server.err.starts_with("bound"));
+        let received = chunks(&format!("# the server\n\n{}", server.err));
+        assert_eq!(joined(&received, Direction::Incoming), b"hello");
+        assert!(client.err.contains("\u{1b}["), "no colours in {}", client.err);
+        assert_eq!(joined(&chunks(&client.err), Direction::Outgoing), b"hello");
+    }
+}
+
 both! {
     /// Both sides show the same bytes between the same addresses, as sent and as received.
     fn both_sides_see_the_same(transport) {
@@ -52,19 +67,6 @@ both! {
             assert_eq!((&there.flow.remote, &here.flow.local), (&address.into(), &address.into()));
             assert_eq!((there.flow.transport, here.flow.transport), (transport, transport));
         }
-    }
-
-    /// A dump can be read among reports and comments, and without the comments.
-    fn a_dump_among_other_lines_is_read(transport) {
-        let server = waits(transport, "-vx 0").start();
-        let client = speaks(transport, server.ready()).args("-vvx --color always");
-        let client = client.says("hello").run().exits(0);
-        let server = server.wait().exits(0);
-        assert!(server.err.starts_with("listening") || server.err.starts_with("bound"));
-        let received = chunks(&format!("# the server\n\n{}", server.err));
-        assert_eq!(joined(&received, Direction::Incoming), b"hello");
-        assert!(client.err.contains("\u{1b}["), "no colours in {}", client.err);
-        assert_eq!(joined(&chunks(&client.err), Direction::Outgoing), b"hello");
     }
 
     /// A dump in a file can be followed during the session.

@@ -19,13 +19,13 @@ fn full() -> Output {
     Output::To(file.into())
 }
 
-both! {
+each! {
     /// Limits on time are the same.
     fn limits_on_time_are_kept(transport) {
         let server = waits(transport, "--timeout 300ms 0").start();
         server.wait().fails(6, "timed out after 0.3 s (--timeout)");
         let server = waits(transport, "0").stdin(Input::Held).start();
-        let client = speaks(transport, server.ready()).args("--idle-timeout 300ms");
+        let client = meets(transport, &server).args("--idle-timeout 300ms");
         let done = client.stdin(Input::Held).run();
         done.fails(6, "nothing was sent or received for 0.3 s (--idle-timeout)");
     }
@@ -33,7 +33,7 @@ both! {
     /// A reader of standard output that goes away ends the run without a message.
     fn a_closed_output_ends_quietly(transport) {
         let mut server = waits(transport, "0").stdout(Output::Held).stdin(Input::Held).start();
-        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        let mut client = meets(transport, &server).stdin(Input::Held).start();
         drop(server.take_stdout());
         client.write("into the void");
         assert_eq!(server.wait().exits(141).errors(), "");
@@ -42,7 +42,7 @@ both! {
     /// A full disk ends the run at once, with a message.
     fn a_full_disk_is_an_error(transport) {
         let server = waits(transport, "0").stdout(full()).stdin(Input::Held).start();
-        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        let mut client = meets(transport, &server).stdin(Input::Held).start();
         client.write("too much");
         server.wait().fails(1, "cannot write to standard output: no space left on device");
     }
@@ -51,7 +51,7 @@ both! {
     fn signals_end_a_run_in_order(transport) {
         for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
             let server = waits(transport, "0").stdin(Input::Held).start();
-            let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+            let mut client = meets(transport, &server).stdin(Input::Held).start();
             client.write("before");
             server.out().wait_for("before");
             server.signal(signal);
@@ -62,7 +62,9 @@ both! {
             client.wait().exits(status);
         }
     }
+}
 
+both! {
     /// An unknown name is an error before a socket is opened.
     fn an_unknown_name_is_an_error(transport) {
         let name = "no-such-host.invalid";

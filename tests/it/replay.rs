@@ -9,16 +9,16 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-both! {
+each! {
     /// The dump of one side replays its sent or its received data.
     fn a_dump_gives_the_same_bytes_again(transport) {
         let text = bytes(30_000);
         let server = waits(transport, "-q -x 0").start();
-        let client = speaks(transport, server.ready()).args("--hex").says(&text).run().exits(0);
+        let client = meets(transport, &server).args("--hex").says(&text).run().exits(0);
         let server = server.wait().exits(0);
         for (dump, form) in [(client.err, "dump"), (server.err, "dump-received")] {
             let again = waits(transport, "0").start();
-            let player = speaks(transport, again.ready()).args("--in").arg(form);
+            let player = meets(transport, &again).args("--in").arg(form);
             player.says(dump).run().exits(0);
             assert!(again.wait().exits(0).out == text, "{form}");
         }

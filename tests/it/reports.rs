@@ -9,17 +9,53 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-both! {
+each! {
     /// Under cron, in CI and in pipes, a run that goes well prints nothing.
     fn a_run_that_goes_well_is_silent_in_a_pipe(transport) {
         let server = waits(transport, "0").env("TUPLECAT_REPORT", "").start();
-        let client = speaks(transport, server.ready()).env("TUPLECAT_REPORT", "");
+        let client = meets(transport, &server).env("TUPLECAT_REPORT", "");
         let client = client.says("x").run().exits(0);
         let server = server.wait().exits(0);
         assert_eq!((client.err.as_str(), server.err.as_str()), ("", ""));
         assert_eq!(server.text(), "x");
     }
 
+    /// With `-q` only errors are reported.
+    fn quiet_is_quiet(transport) {
+        let server = waits(transport, "-q 0").start();
+        let client = meets(transport, &server).args("-q").says("x").run().exits(0);
+        let server = server.wait().exits(0);
+        assert_eq!((client.err.as_str(), server.err.as_str()), ("", ""));
+        assert_eq!(server.text(), "x");
+    }
+
+    /// Standard output has the payload and nothing else.
+    fn standard_output_is_for_payload(transport) {
+        let server = waits(transport, "-v 0").start();
+        let client = meets(transport, &server).args("-v").says("x").run().exits(0);
+        assert_eq!(client.text(), "");
+        assert_eq!(server.wait().exits(0).text(), "x");
+    }
+
+    /// The closing line has the totals of both directions.
+    fn the_closing_line_counts(transport) {
+        let server = waits(transport, "0").start();
+        let client = meets(transport, &server).says("twelve bytes").run().exits(0);
+        let server = server.wait().exits(0);
+        if transport.has_connections() {
+            assert!(server.line("closed").contains("in 12 B, out 0 B, "));
+            assert!(client.line("closed").contains("in 0 B, out 12 B, "));
+        } else {
+            // The EOF datagram counts as a datagram.
+            let received = "in 2 datagrams (12 B), out ";
+            assert!(server.line("closed").contains(received), "{}", server.err);
+            let sent = ", out 2 datagrams (12 B), ";
+            assert!(client.line("closed").contains(sent), "{}", client.err);
+        }
+    }
+}
+
+both! {
     /// On a terminal every event is reported.
     fn a_terminal_gets_all_events(transport) {
         let (person, process) = terminal();
@@ -83,32 +119,6 @@ both! {
         done.fails(2, "TUPLECAT_REPORT is 'loud', not one of auto, none, errors, events, data");
     }
 
-    /// With `-q` only errors are reported.
-    fn quiet_is_quiet(transport) {
-        let server = waits(transport, "-q 0").start();
-        let client = speaks(transport, server.ready()).args("-q").says("x").run().exits(0);
-        let server = server.wait().exits(0);
-        assert_eq!((client.err.as_str(), server.err.as_str()), ("", ""));
-        assert_eq!(server.text(), "x");
-    }
-
-    /// The closing line has the totals of both directions.
-    fn the_closing_line_counts(transport) {
-        let server = waits(transport, "0").start();
-        let client = speaks(transport, server.ready()).says("twelve bytes").run().exits(0);
-        let server = server.wait().exits(0);
-        if transport == Transport::Tcp {
-            assert!(server.line("closed").contains("in 12 B, out 0 B, "));
-            assert!(client.line("closed").contains("in 0 B, out 12 B, "));
-        } else {
-            // The EOF datagram counts as a datagram.
-            let received = "in 2 datagrams (12 B), out ";
-            assert!(server.line("closed").contains(received), "{}", server.err);
-            let sent = ", out 2 datagrams (12 B), ";
-            assert!(client.line("closed").contains(sent), "{}", client.err);
-        }
-    }
-
     /// SIGUSR1 prints the table of sockets and changes nothing else.
     fn a_signal_shows_the_table_of_sockets(transport) {
         let mut server = waits(transport, "0").stdin(Input::Held).start();
@@ -125,14 +135,6 @@ both! {
         client.close_stdin();
         client.wait().exits(0);
         server.wait().exits(0);
-    }
-
-    /// Standard output has the payload and nothing else.
-    fn standard_output_is_for_payload(transport) {
-        let server = waits(transport, "-v 0").start();
-        let client = speaks(transport, server.ready()).args("-v").says("x").run().exits(0);
-        assert_eq!(client.text(), "");
-        assert_eq!(server.wait().exits(0).text(), "x");
     }
 
     /// The ready file appears complete, and no temporary file remains beside it.

@@ -9,19 +9,19 @@ use tuplecat::flow::Transport;
 
 use crate::common::*;
 
-both! {
+each! {
     /// All bytes arrive unchanged.
     fn bytes_arrive_as_they_were(transport) {
         let sent = bytes(40_000);
         let server = waits(transport, "0").start();
-        speaks(transport, server.ready()).says(&sent).run().exits(0);
+        meets(transport, &server).says(&sent).run().exits(0);
         assert!(server.wait().exits(0).out == sent);
     }
 
     /// Both sides send and receive.
     fn both_directions_work(transport) {
         let mut server = waits(transport, "0").stdin(Input::Held).start();
-        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
+        let mut client = meets(transport, &server).stdin(Input::Held).start();
         client.write("question");
         server.out().wait_for("question");
         server.write("answer");
@@ -35,13 +35,23 @@ both! {
     /// One direction can be left out.
     fn one_direction_can_be_left_out(transport) {
         let server = waits(transport, "--recv-only 0").says("never sent").start();
-        let client = speaks(transport, server.ready()).args("--send-only").says("heard").run();
+        let client = meets(transport, &server).args("--send-only").says("heard").run();
         assert_eq!(client.exits(0).text(), "");
         let done = server.wait().exits(0);
         assert_eq!(done.text(), "heard");
         assert!(!done.line("closed").contains("never"), "{}", done.err);
     }
 
+    /// A limit on received bytes ends a run.
+    fn a_limit_on_bytes_ends_a_run(transport) {
+        let server = waits(transport, "--max-bytes 4 0").stdin(Input::Held).start();
+        let mut client = meets(transport, &server).stdin(Input::Held).start();
+        client.write("1234");
+        assert_eq!(server.wait().exits(0).text(), "1234");
+    }
+}
+
+both! {
     /// IPv6 works in the same way.
     fn ipv6_works(transport) {
         if !has_ipv6() {
@@ -89,14 +99,6 @@ both! {
         let (name, own, target) = tuple(client.line("sent"));
         assert_eq!((name, target), (transport.to_string(), local));
         assert_eq!(own.rsplit_once(':').unwrap().1, remote.rsplit_once(':').unwrap().1);
-    }
-
-    /// A limit on received bytes ends a run.
-    fn a_limit_on_bytes_ends_a_run(transport) {
-        let server = waits(transport, "--max-bytes 4 0").stdin(Input::Held).start();
-        let mut client = speaks(transport, server.ready()).stdin(Input::Held).start();
-        client.write("1234");
-        assert_eq!(server.wait().exits(0).text(), "1234");
     }
 
     /// A port belongs to one process; the other transport has its own ports.

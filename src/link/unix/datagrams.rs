@@ -76,6 +76,8 @@ pub struct Datagrams {
     total: PerDirection<Count>,
     ignored: u64,
     limits: Limits,
+    /// The input contained an empty datagram, which stands for the end.
+    has_end_in_input: bool,
     /// Recipients that have not got the datagram at the cursor yet, once some have.
     left: Option<VecDeque<Recipient>>,
     /// Time to try again to send.
@@ -123,6 +125,7 @@ impl Datagrams {
             first: None,
             total: PerDirection::default(),
             ignored: 0,
+            has_end_in_input: false,
             left: None,
             retry_at: None,
         })
@@ -369,6 +372,16 @@ impl End for Datagrams {
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         let mut next = *at;
         while let Some((run, bytes)) = batch.next_chunk(&mut next) {
+            if self.has_end_in_input {
+                let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
+                return Err(Failure::new(Exit::Failed, text).into());
+            }
+            if bytes.is_empty() && self.settings.eof_datagram {
+                // It goes when the input is at its end as well.
+                self.has_end_in_input = true;
+                *at = next;
+                continue;
+            }
             let left = self.left.take().unwrap_or_else(|| self.recipients(run));
             self.send_one(bytes, left, taps)?;
             *at = next;

@@ -40,7 +40,7 @@ pub(crate) use servers::{Server, dnsmasq, nginx, redis};
 pub(crate) use sides::{SIDES, Side, meet, meet_with};
 pub(crate) use socket::sockets_of;
 pub(crate) use tools::{Tool, listening, with_each_tool};
-pub(crate) use transports::{both, speaks, tuple, waits};
+pub(crate) use transports::{both, each, meets, speaks, tuple, waits};
 pub(crate) use usage::*;
 
 /// The bound on every wait. It passes only if something is wrong, not if the machine is busy.

@@ -1,19 +1,47 @@
-//! Launches that exist for both transports: the mode that waits, and the mode that sends first.
+//! Launches that exist for each transport: the mode that waits, and the mode that sends first.
 //! A test body that is generic over the transport is one property of both.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tuplecat::flow::Transport;
 
-use super::{Launch, tuplecat};
+use super::{Launch, Running, tuplecat};
 
 /// The mode that waits for peers. Over UDP an empty datagram stands for the end.
 pub(crate) fn waits(transport: Transport, words: &str) -> Launch {
     match transport {
         Transport::Tcp => tuplecat("tcp-listen"),
-        _ => tuplecat("udp-bind --eof-datagram"),
+        Transport::Udp => tuplecat("udp-bind --eof-datagram"),
+        unix => {
+            // In the place of port 0 there is a new name.
+            let words = words.strip_suffix('0').unwrap_or(words);
+            let number = NAMES.fetch_add(1, Ordering::Relaxed);
+            let name = format!("@tuplecat-test-{}-{number}", std::process::id());
+            let mode = match unix {
+                Transport::Unix => "unix-listen",
+                Transport::UnixPacket => "unix-listen --seqpacket",
+                _ => "unix-bind --eof-datagram",
+            };
+            return tuplecat(mode).args(words).arg(name);
+        }
     }
     .args(words)
+}
+
+/// The number of names that were given.
+static NAMES: AtomicU32 = AtomicU32::new(0);
+
+/// The mode that sends first, to a mode that waits and is ready.
+pub(crate) fn meets(transport: Transport, server: &Running) -> Launch {
+    let mode = match transport {
+        Transport::Unix => "unix-connect",
+        Transport::UnixPacket => "unix-connect --seqpacket",
+        Transport::UnixDatagram => "unix-sendto --eof-datagram",
+        inet => return speaks(inet, server.ready()),
+    };
+    let line = server.ready_line();
+    tuplecat(mode).arg(line.split_whitespace().nth(1).unwrap())
 }
 
 /// The mode that sends first, to `address`.
@@ -57,3 +85,36 @@ macro_rules! both {
     };
 }
 pub(crate) use both;
+
+/// Defines a test for each transport from one body, Unix sockets included.
+macro_rules! each {
+    ($($(#[$attribute:meta])* fn $name:ident($transport:ident) $body:block)*) => {
+        both! { $($(#[$attribute])* fn $name($transport) $body)* }
+
+        mod of_unix {
+            use super::*;
+
+            $(mod $name {
+                use super::*;
+
+                fn check($transport: Transport) $body
+
+                #[test]
+                fn stream() {
+                    check(Transport::Unix);
+                }
+
+                #[test]
+                fn packets() {
+                    check(Transport::UnixPacket);
+                }
+
+                #[test]
+                fn datagrams() {
+                    check(Transport::UnixDatagram);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use each;
