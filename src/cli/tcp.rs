@@ -267,6 +267,26 @@ pub struct ProbeOptions {
     /// Report the open ports alone, and succeed if there is one
     #[arg(long, requires = "probe", conflicts_with = "any")]
     pub open_only: bool,
+    /// State that the ports are to have
+    ///
+    /// With 'closed' and --retry-for, the probe waits until every port refuses connections.
+    #[arg(
+        long,
+        value_name = "STATE",
+        default_value = "open",
+        requires = "probe",
+        conflicts_with_all = ["any", "open_only"]
+    )]
+    pub until: PortState,
+}
+
+/// State of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PortState {
+    /// It accepts connections
+    Open,
+    /// It refuses them
+    Closed,
 }
 
 impl ConnectOptions {

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::tcp_connect::connect;
 use crate::address::proxy::Hop;
-use crate::cli::TcpConnect;
+use crate::cli::{PortState, TcpConnect};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Flow, Transport};
 use crate::link::connect::Established;
@@ -39,7 +39,8 @@ pub(super) fn run(options: &TcpConnect, mut session: Session<'_>) -> Result<()> 
         probe(options, session, deadline, &mut ports)?;
         Ok(verdict(options, &ports)?)
     });
-    let is_reported = options.retry.retry_for.is_some() && !options.probing.open_only;
+    let is_complete = !options.probing.open_only && !until_closed(options);
+    let is_reported = options.retry.retry_for.is_some() && is_complete;
     if ended.is_err() && is_reported && ports.len() > 1 {
         let failed = |port: &&mut Port| matches!(port, Port::Failed(_));
         for port in ports.iter_mut().filter(failed) {
@@ -59,7 +60,7 @@ fn probe(
     connect(options, session, deadline, |connector, lists| {
         ports.resize_with(lists.len(), || Port::Unknown);
         let numbers: Vec<usize> = (0..lists.len())
-            .filter(|&at| !matches!(ports[at], Port::Open(_)))
+            .filter(|&at| until_closed(options) || !matches!(ports[at], Port::Open(_)))
             .collect();
         let lists: Vec<Vec<Hop>> = numbers.iter().map(|&at| lists[at].clone()).collect();
         for &at in &numbers {
@@ -75,7 +76,10 @@ fn probe(
         connector.connect_each(&lists, most, &mut |number, ended, taps| {
             let at = numbers[number];
             ports[at] = Port::from(ended);
-            while reported < ports.len() && report(&mut ports[reported], round, taps) {
+            while !until_closed(options)
+                && reported < ports.len()
+                && report(&mut ports[reported], round, taps)
+            {
                 reported += 1;
             }
             if options.probing.any && matches!(ports[at], Port::Open(_)) {
@@ -109,8 +113,33 @@ fn report(port: &mut Port, round: Round, taps: &mut Taps) -> bool {
     true
 }
 
-/// Returns the failure if ports are not open that should be.
+/// Returns true if the ports are to be closed.
+fn until_closed(options: &TcpConnect) -> bool {
+    options.probing.until == PortState::Closed
+}
+
+/// Returns the failure if ports do not refuse connections. Silence does not show that a port is closed.
+fn closed(ports: &[Port]) -> Result<(), Failure> {
+    for port in ports {
+        match port {
+            Port::Open(Some((flow, ..))) => {
+                let text = format!("{} is open (--until closed)", flow.remote);
+                return Err(Failure::new(Exit::TimedOut, text));
+            }
+            Port::Failed(failure) if failure.exit != Exit::Refused => {
+                return Err(failure.clone());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the failure if ports are not in the state that they should be in.
 fn verdict(options: &TcpConnect, ports: &[Port]) -> Result<(), Failure> {
+    if until_closed(options) {
+        return closed(ports);
+    }
     let failures = ports.iter().filter_map(|port| match port {
         Port::Failed(failure) => Some(failure),
         Port::Unknown | Port::Open(_) => None,

@@ -146,6 +146,31 @@ fn open_ports_can_be_listed_alone() {
     assert_eq!(outcomes(&done), []);
 }
 
+/// A port that is open, or silent, is not closed.
+#[test]
+fn a_service_that_goes_away_is_waited_for() {
+    let (listener, address) = listen();
+    let (_nobody, closed) = refusing(Transport::Tcp);
+    let list = format!("{},{}", closed.port(), address.port());
+    let open = format!("{address} is open (--until closed)");
+    probe(&list).args("--until closed").run().fails(6, &open);
+    let done = probe(&list).args("--until closed --retry-for 50ms").run();
+    assert!(done.exits(6).errors().starts_with(&open));
+    let port = closed.port().to_string();
+    probe(&port).args("--until closed").run().exits(0);
+    let (_queue, silent) = silent();
+    let launch = probe(&silent.port().to_string()).args("--until closed");
+    launch.args("--connect-timeout 100ms").run().exits(6);
+    let unknown = tuplecat("tcp-connect --probe --until closed no.such.host.invalid 9");
+    unknown.run().exits(3);
+
+    let recipe = recipe("gone").at("localhost 6379", address);
+    let waiting = recipe.launch().start();
+    waiting.err().wait_for("retrying ");
+    drop(listener);
+    waiting.wait().exits(0);
+}
+
 #[test]
 fn many_ports_are_probed_at_once() {
     let queues: Vec<_> = (0..20).map(|_| silent()).collect();
@@ -185,6 +210,9 @@ fn a_list_is_for_probing_and_a_probe_says_nothing() {
         "tcp-connect 127.0.0.1 80,81",
         "tcp-connect --any 127.0.0.1 80",
         "tcp-connect --open-only 127.0.0.1 80",
+        "tcp-connect --until closed 127.0.0.1 80",
+        "tcp-connect --probe --until shut 127.0.0.1 80",
+        "tcp-connect --probe --any --until closed 127.0.0.1 80",
         "tcp-connect --probe --any --open-only 127.0.0.1 80",
         "tcp-connect --probe 127.0.0.1 80,",
         "tcp-connect --probe 127.0.0.1 81-80",
