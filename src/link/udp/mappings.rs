@@ -78,6 +78,7 @@ struct Mapping {
 impl Mapping {
     /// Sends what is the peer's, and keeps what the link does not take now. Returns the number of datagrams that are dropped.
     fn send(&mut self, batch: &Batch, taps: &mut Taps) -> io::Result<u64> {
+        self.flush(taps)?;
         let Some(link) = &mut self.link else {
             return Ok(batch.count() as u64);
         };
@@ -105,10 +106,13 @@ impl Mapping {
         pending.map_or(0, |pending| pending.0.count_from(pending.1) as u64)
     }
 
-    /// Sends what waits for the link.
+    /// Sends what waits for the link, as far as it takes that now.
     fn flush(&mut self, taps: &mut Taps) -> io::Result<()> {
         if let (Some(link), Some((batch, at))) = (&mut self.link, self.pending.as_deref_mut()) {
-            link.send(batch, at, taps)?;
+            match link.send(batch, at, taps) {
+                Err(error) if is_temporary(&error) => return Ok(()),
+                sent => sent?,
+            };
         }
         self.pending = None;
         Ok(())
@@ -224,8 +228,8 @@ impl Mappings {
             Err(error) => return self.fail(id, &error, taps),
         }
         match self.links[id].flush(taps) {
-            Err(error) if !is_temporary(&error) => self.fail(id, &error, taps),
-            _ => self.sync(id, taps),
+            Err(error) => self.fail(id, &error, taps),
+            Ok(()) => self.sync(id, taps),
         }
     }
 
