@@ -69,4 +69,5 @@ mod streams;
 mod tutorial;
 mod unix;
 mod unix_datagrams;
+mod unix_peers;
 mod usage;
