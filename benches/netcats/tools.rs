@@ -46,6 +46,8 @@ pub(crate) enum Job {
     Broker,
     /// `Receive` with a hex dump in FILE.
     Dump,
+    /// Connects its client to TARGET, and copies both directions.
+    Relay,
     /// No job: only the program file is examined.
     Exist,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Tool {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub(crate) port: u16,
+    pub(crate) target: u16,
     pub(crate) size: usize,
     pub(crate) file: PathBuf,
 }
@@ -138,6 +141,7 @@ impl Tool {
             .map(|word| {
                 word.replace("HOST", &crate::ports::HOST.to_string())
                     .replace("PORT", &task.port.to_string())
+                    .replace("TARGET", &task.target.to_string())
                     .replace("SIZE", &task.size.to_string())
                     .replace("FILE", &task.file.display().to_string())
             })
@@ -206,6 +210,7 @@ const OURS: &[(Job, &str)] = &[
         Job::Dump,
         "tcp-listen -q --recv-only --hex-file FILE HOST PORT",
     ),
+    (Job::Relay, "tcp-listen -q HOST PORT --to HOST:TARGET"),
     (Job::Exist, ""),
 ];
 
@@ -220,6 +225,7 @@ const LIMIT: &[(Job, &str)] = &[
     (Job::Echo, "limit echo HOST PORT"),
     (Job::Broker, "limit broker HOST PORT"),
     (Job::Dump, "limit dump HOST PORT FILE"),
+    (Job::Relay, "limit relay HOST PORT TARGET"),
 ];
 
 const PEERS: &[(&str, Kind, &str, Jobs)] = &[
@@ -228,7 +234,13 @@ const PEERS: &[(&str, Kind, &str, Jobs)] = &[
     ("ncat", Kind::Peer, "ncat", NCAT),
     ("socat", Kind::Peer, "socat", SOCAT),
     ("socat tuned", Kind::Tuned, "socat", SOCAT_TUNED),
+    ("haproxy", Kind::Peer, "haproxy", HAPROXY),
+    ("rinetd", Kind::Peer, "rinetd", RINETD),
 ];
+
+const HAPROXY: &[(Job, &str)] = &[(Job::Relay, "-db -q -f FILE")];
+
+const RINETD: &[(Job, &str)] = &[(Job::Relay, "-f -c FILE")];
 
 const OPENBSD: &[(Job, &str)] = &[
     (Job::Send, "-n -N HOST PORT"),
@@ -291,6 +303,10 @@ const SOCAT: &[(Job, &str)] = &[
         Job::Dump,
         "-u -x TCP4-LISTEN:PORT,bind=HOST,reuseaddr STDOUT 2> FILE",
     ),
+    (
+        Job::Relay,
+        "TCP4-LISTEN:PORT,bind=HOST,reuseaddr TCP4:HOST:TARGET",
+    ),
     (Job::Exist, ""),
 ];
 
@@ -310,5 +326,9 @@ const SOCAT_TUNED: &[(Job, &str)] = &[
     (
         Job::Dump,
         "-u -b 1048576 -x TCP4-LISTEN:PORT,bind=HOST,reuseaddr,rcvbuf=4194304 STDOUT 2> FILE",
+    ),
+    (
+        Job::Relay,
+        "-b 262144 TCP4-LISTEN:PORT,bind=HOST,reuseaddr TCP4:HOST:TARGET",
     ),
 ];

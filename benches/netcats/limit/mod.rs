@@ -13,6 +13,7 @@ use crate::ports::HOST;
 mod clients;
 mod datagrams;
 mod dump;
+mod relay;
 mod stream;
 mod talk;
 
@@ -33,6 +34,11 @@ pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
         "gather" => clients::serve(port, clients::Service::Gather)?,
         "echo" => clients::serve(port, clients::Service::Echo)?,
         "broker" => clients::serve(port, clients::Service::Broker)?,
+        "relay" => {
+            let client = accept(port)?;
+            let target = rest.first().context("TARGET")?.parse()?;
+            relay::pass(&client, &connect(target)?)?;
+        }
         "dump" => dump::receive(&accept(port)?, Path::new(rest.first().context("FILE")?))?,
         _ => bail!("no limit program does {job}"),
     }

@@ -25,6 +25,7 @@ mod connections;
 mod dump;
 mod files;
 mod mixed;
+mod relay;
 mod round_trip;
 mod start;
 mod stream;
@@ -59,6 +60,7 @@ pub(crate) fn contests(setup: &Setup) -> Vec<Contest> {
         connections::contests(setup),
         clients::contests(setup),
         dump::contests(setup),
+        relay::contests(setup),
         start::contests(setup),
     ];
     themes.into_iter().flatten().collect()
