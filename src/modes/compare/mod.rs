@@ -11,6 +11,7 @@ mod experiments;
 mod page;
 mod scene;
 mod speed;
+mod unix;
 
 use scene::Scene;
 
@@ -18,6 +19,9 @@ use scene::Scene;
 #[derive(Debug, Serialize)]
 struct Step {
     title: String,
+    /// Heads of the columns.
+    #[serde(skip)]
+    columns: [&'static str; 2],
     tcp: Vec<Statement>,
     udp: Vec<Statement>,
 }
@@ -40,6 +44,7 @@ impl Step {
     fn new(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
+            columns: ["TCP", "UDP"],
             tcp: Vec::new(),
             udp: Vec::new(),
         }
@@ -63,6 +68,7 @@ pub(super) fn run(options: &Compare) -> Result<()> {
     let address = scene.ip.to_string();
     let steps = experiments::all(&scene).context("an experiment failed");
     let mut steps = steps.with_context(|| format!("cannot compare on {address}"))?;
+    steps.push(unix::compare().context("an experiment with Unix sockets failed")?);
     steps.push(speed::measure(&scene).context("a measurement failed")?);
 
     let mut statements = steps

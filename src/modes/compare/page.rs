@@ -19,7 +19,7 @@ pub(super) fn render(address: &str, steps: &[Step]) -> String {
     let mut page = format!("TCP and UDP side by side, on {address}\n");
     for (number, step) in steps.iter().enumerate() {
         page.extend(["\n", &(number + 1).to_string(), ". ", &step.title, "\n"]);
-        row(&mut page, "TCP", "UDP");
+        row(&mut page, step.columns[0], step.columns[1]);
         let (tcp, udp) = (column(&step.tcp, TCP_WIDTH), column(&step.udp, UDP_WIDTH));
         for line in 0..tcp.len().max(udp.len()) {
             let cell = |column: &[String]| column.get(line).cloned().unwrap_or_default();
@@ -71,6 +71,7 @@ mod tests {
         };
         let step = Step {
             title: "A test".to_owned(),
+            columns: ["TCP", "UDP"],
             tcp: vec![
                 state("one", true),
                 state(
