@@ -158,6 +158,9 @@ impl Cli {
             let command = Command::Nc(nc);
             return Ok(Self { command });
         }
+        if let Some(cli) = Self::read_mode(&words) {
+            return Ok(cli);
+        }
         let words = replace_command(words);
         let mut command = Self::command();
         if let Some(mode) = words
@@ -175,6 +178,25 @@ impl Cli {
                 None => error,
             }
         })
+    }
+
+    /// Parses a valid command line of one mode. The parsers of all modes take longer to build than a short run takes.
+    fn read_mode(words: &[OsString]) -> Option<Self> {
+        let words = words.get(1..)?;
+        let command = match words.first()?.to_str()? {
+            "tcp-listen" | "tl" => Command::TcpListen(Box::new(options(words)?)),
+            "tcp-connect" | "tc" => Command::TcpConnect(options(words)?),
+            "udp-bind" | "ub" => Command::UdpBind(Box::new(options(words)?)),
+            "udp-sendto" | "us" => Command::UdpSendto(options(words)?),
+            "unix-listen" | "ul" => Command::UnixListen(options(words)?),
+            "unix-connect" | "uc" => Command::UnixConnect(options(words)?),
+            "unix-bind" => Command::UnixBind(options(words)?),
+            "unix-sendto" => Command::UnixSendto(options(words)?),
+            _ => return None,
+        };
+        let cli = Self { command };
+        let is_valid = cli.contradiction().is_none() && !errors::separates_keepalive(words);
+        is_valid.then_some(cli)
     }
 
     /// Takes the options out of `matches`, and checks those that are not valid together.
@@ -204,6 +226,13 @@ impl Cli {
             Command::Compare(_) | Command::Nc(_) | Command::Completions(_) => None,
         }
     }
+}
+
+/// Returns the options of a mode, unless its words are not valid or ask for help.
+fn options<A: clap::Args>(words: &[OsString]) -> Option<A> {
+    let command = A::augment_args(clap::Command::new("tuplecat")).mut_args(accept_hyphen);
+    let mut matches = command.try_get_matches_from(words).ok()?;
+    A::from_arg_matches_mut(&mut matches).ok()
 }
 
 /// Replaces `help [MODE]` and `version` by the options that do the same.
