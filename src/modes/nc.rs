@@ -82,7 +82,7 @@ fn verdict(exit: Exit, flags: &Flags, is_open: bool) -> Result<(), Failure> {
         Exit::Reset => return Ok(()),
         Exit::Refused | Exit::TimedOut if is_probe && is_open => return Ok(()),
         Exit::TimedOut if is_datagram => return Ok(()),
-        Exit::Refused if is_datagram && !is_probe => return Ok(()),
+        Exit::Refused if is_datagram && !is_probe && !flags.has('U') => return Ok(()),
         Exit::Refused | Exit::TimedOut if !flags.has('l') => Exit::Refused,
         Exit::Signal(number) => Exit::Signal(number),
         _ => Exit::Failed,

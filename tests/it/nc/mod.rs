@@ -273,6 +273,107 @@ fn scans_and_errors_behave_alike() {
     });
 }
 
+/// The arguments of a listener and of a client at PLACE, and the input and output of each.
+type Pair = (
+    &'static str,
+    &'static str,
+    [&'static str; 2],
+    [&'static str; 2],
+);
+
+const PAIRS: &[Pair] = &[
+    (
+        "-lU PLACE",
+        "-NU PLACE",
+        ["answer", "request"],
+        ["request", "answer"],
+    ),
+    (
+        "-lNU PLACE",
+        "-U PLACE",
+        ["answer", "request"],
+        ["request", "answer"],
+    ),
+    (
+        "-lU PLACE",
+        "-U -w 1 PLACE",
+        ["-", "request"],
+        ["request", ""],
+    ),
+    (
+        "-lU -W 1 PLACE",
+        "-U PLACE",
+        ["-", "request"],
+        ["request", ""],
+    ),
+    (
+        "-lU @PLACE",
+        "-NU @PLACE",
+        ["answer", "request"],
+        ["request", "answer"],
+    ),
+    (
+        "-luU -W 1 PLACE",
+        "-uU -w 1 PLACE",
+        ["-", "request"],
+        ["request", ""],
+    ),
+    (
+        "-luU -w 2 PLACE",
+        "-uU -w 2 PLACE",
+        ["answer", "request"],
+        ["request", "answer"],
+    ),
+];
+
+/// Each program talks with itself and with the other one over Unix sockets, in both roles.
+#[test]
+fn unix_sockets_pair_in_every_combination() {
+    use Netcat::{Ours, Theirs};
+    if !is_installed(REFERENCE) {
+        return skip("nc.openbsd is not installed");
+    }
+    thread::scope(|scope| {
+        for pair in PAIRS {
+            for netcats in [
+                [Theirs, Theirs],
+                [Theirs, Ours],
+                [Ours, Theirs],
+                [Ours, Ours],
+            ] {
+                scope.spawn(move || meet_at_path(pair, netcats));
+            }
+        }
+    });
+}
+
+fn meet_at_path(pair: &Pair, [listener, client]: [Netcat; 2]) {
+    let (listens, connects, inputs, outputs) = *pair;
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("socket");
+    let place = place.to_str().unwrap();
+    let launch = |netcat: Netcat, words: &'static str, input| {
+        netcat.launch(&words.replace("PLACE", place), &row(words, input, ""))
+    };
+    let server = launch(listener, listens, inputs[0]).start();
+    // It is bound before it listens, and a refused client tries again.
+    let client = loop {
+        let done = launch(client, connects, inputs[1]).run();
+        if done.status == 0 {
+            break done;
+        }
+        assert!(
+            !server.has_ended_within(Duration::from_millis(5)),
+            "{pair:?}"
+        );
+    };
+    let server = server.wait();
+    // After datagrams nc.openbsd fails to disconnect its socket.
+    let fails = matches!(listener, Netcat::Theirs) && listens.contains('u');
+    assert_eq!(server.status, i32::from(fails), "{pair:?}: {}", server.err);
+    assert_eq!([server.text(), client.text()], outputs, "{pair:?}");
+}
+
 #[test]
 fn at_least_120_command_lines_are_compared() {
     let tables = [
