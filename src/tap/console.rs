@@ -165,6 +165,10 @@ impl Console {
 impl Tap for Console {
     fn event(&mut self, _event: &Event<'_>, _time: SystemTime) {}
 
+    fn wants_figures(&self) -> bool {
+        false
+    }
+
     fn flush(&mut self) -> Result<(), Failure> {
         // A failed write to standard error cannot be reported.
         let _ = self.write_pending();

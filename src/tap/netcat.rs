@@ -135,6 +135,10 @@ impl<W: Write> Netcat<W> {
 }
 
 impl<W: Write> Tap for Netcat<W> {
+    fn wants_figures(&self) -> bool {
+        false
+    }
+
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         let is_verbose = self.style.is_verbose;
         match event {

@@ -52,6 +52,10 @@ fn show(count: &Arc<AtomicU64>) -> impl Fn(&ProgressState, &mut dyn Write) + Clo
 }
 
 impl Tap for Progress {
+    fn wants_figures(&self) -> bool {
+        false
+    }
+
     fn event(&mut self, event: &Event<'_>, _time: SystemTime) {
         match event {
             // The wait for a peer is no part of the transfer.
