@@ -35,6 +35,7 @@ pub(super) fn run(nc: &Nc, start: Instant) -> Result<(), Failure> {
             target: target(line, &flags),
             is_verbose: flags.has('v'),
             is_numeric: flags.has('n'),
+            is_proxied: flags.has('x'),
             probes_datagrams: flags.has('z') && flags.has('u'),
             opened: Rc::clone(&opened),
         };

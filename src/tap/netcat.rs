@@ -18,6 +18,7 @@ use crate::flow::{Address, Transport};
 
 /// Things that these lines depend on, beside the events.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of nc")]
 pub struct NetcatStyle {
     /// The remote host and port as they were written; nothing where clients are waited for.
     pub target: Option<[String; 2]>,
@@ -25,6 +26,8 @@ pub struct NetcatStyle {
     pub is_verbose: bool,
     /// True if nothing is looked up (`-n`).
     pub is_numeric: bool,
+    /// True if the connection is one to a proxy, whose failures are told apart by their text alone.
+    pub is_proxied: bool,
     /// True if a UDP port is only tested.
     pub probes_datagrams: bool,
     /// Set once a connection is made.
@@ -70,7 +73,9 @@ impl<W: Write> Netcat<W> {
     fn host(&self, address: SocketAddr) -> String {
         let ip = address.ip().to_string();
         match &self.style.target {
-            Some([host, _]) if self.style.is_numeric || *host == ip => host.clone(),
+            Some([host, _]) if self.style.is_numeric || self.style.is_proxied || *host == ip => {
+                host.clone()
+            }
             Some([host, _]) => format!("{host} ({ip})"),
             None => ip,
         }
@@ -101,7 +106,8 @@ impl<W: Write> Netcat<W> {
     /// Reports a failure, unless it is about the peer.
     fn failed(&mut self, failure: &Failure) {
         let is_about_peer = matches!(failure.exit, Exit::Refused | Exit::TimedOut | Exit::Reset);
-        if is_about_peer || self.has_failed && !self.has_peer {
+        let is_silent = !(self.style.is_proxied && self.style.is_verbose);
+        if is_about_peer && is_silent || self.has_failed && !self.has_peer {
             return;
         }
         let unresolved = failure.exit == Exit::Unresolved;
@@ -144,15 +150,22 @@ impl<W: Write> Tap for Netcat<W> {
         match event {
             Event::Failed(failure) => self.failed(failure),
             Event::ConnectFailed { target, error, .. } => {
-                self.has_failed = true;
-                if let Some(address) = target.remote.inet().filter(|_| is_verbose) {
+                self.has_failed = !self.style.is_proxied;
+                if let Some(address) = target
+                    .remote
+                    .inet()
+                    .filter(|_| is_verbose && self.has_failed)
+                {
                     self.connect_failed(address, error);
                 }
             }
             Event::Connected { flow, .. } | Event::Open { flow, .. } => {
                 self.has_peer = true;
                 self.style.opened.set(true);
-                if let Some(address) = flow.remote.inet().filter(|_| is_verbose) {
+                if let Some(mut address) = flow.remote.inet().filter(|_| is_verbose) {
+                    if let (true, Some([_, port])) = (self.style.is_proxied, &self.style.target) {
+                        address.set_port(port.parse().unwrap_or_default());
+                    }
                     let host = self.host(address);
                     self.connected(flow.transport, &host, address);
                 }

@@ -59,6 +59,38 @@ fn a_listener_is_reported_in_the_words_of_nc() {
     }
 }
 
+/// The target is named, not the proxy, and a refusal is that of the proxy.
+#[test]
+fn a_proxy_is_not_the_target() {
+    for (answer, status, text) in [
+        (
+            "HTTP/1.1 200 OK\r\n\r\nhello",
+            0,
+            "Connection to host.invalid 80 port [tcp/",
+        ),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", 1, "nc: "),
+    ] {
+        let (listener, address) = listen();
+        let words = format!("nc -v -X connect -x {address} host.invalid 80");
+        let running = tuplecat(&words).start();
+        let mut proxy = accept(&listener);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head += &String::from_utf8(read_len(&proxy, 1)).unwrap();
+        }
+        assert!(
+            head.starts_with("CONNECT host.invalid:80 HTTP/1."),
+            "{head}"
+        );
+        proxy.write_all(answer.as_bytes()).unwrap();
+        drop(proxy);
+        let done = running.wait().exits(status);
+        assert_eq!(done.text(), answer.split("\r\n\r\n").nth(1).unwrap());
+        assert!(done.err.starts_with(text), "{}", done.err);
+        assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    }
+}
+
 #[test]
 fn a_run_is_silent_without_v() {
     let (_held, closed) = refusing(Transport::Tcp);
