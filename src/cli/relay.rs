@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Arg, Args};
 
 use super::dialogue::DIALOGUE;
-use super::{ConnectOptions, FramingOptions, values};
+use super::{ConnectOptions, FramingOptions, RetryOptions, values};
 use crate::address::{Endpoint, UnixName, parse_target};
 use crate::flow::Transport;
 
@@ -33,6 +33,12 @@ pub struct RelayOptions {
     /// default is the least that RFC 4787 allows.
     #[arg(long, value_name = "TIME", requires = "to", value_parser = values::duration)]
     pub peer_timeout: Option<Duration>,
+    /// The attempt to connect to the target.
+    #[command(flatten)]
+    pub connect: ConnectOptions,
+    /// Repetition of that attempt.
+    #[command(flatten)]
+    pub retry: RetryOptions,
 }
 
 /// The target of a relay, as the user wrote it.
@@ -85,10 +91,9 @@ impl RelayOptions {
     pub(super) fn contradiction(
         &self,
         own: Transport,
-        connect: &ConnectOptions,
         framing: &FramingOptions,
     ) -> Option<&'static str> {
-        let target = self.transport(own);
+        let (target, connect) = (self.transport(own), &self.connect);
         let crosses = |target: Transport| target.has_boundaries() != own.has_boundaries();
         let is_framed = target.is_some_and(crosses);
         let (is_stream, has_address) = (

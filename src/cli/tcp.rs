@@ -38,24 +38,9 @@ pub struct TcpListen {
     /// The local endpoint.
     #[command(flatten)]
     pub bind: Positional<BindPoint>,
-    /// The wait for clients.
+    /// Clients, and the end that each is joined to.
     #[command(flatten)]
-    pub listen: ListenOptions,
-    /// Many clients at once.
-    #[command(flatten)]
-    pub clients: ClientOptions,
-    /// The target of a relay.
-    #[command(flatten)]
-    pub relay: RelayOptions,
-    /// The attempt to connect to it.
-    #[command(flatten)]
-    pub connect: ConnectOptions,
-    /// Repetition of that attempt.
-    #[command(flatten)]
-    pub retry: RetryOptions,
-    /// Local ends and access.
-    #[command(flatten)]
-    pub server: ServerOptions,
+    pub accept: AcceptOptions,
     /// Rules about peers.
     #[command(flatten)]
     pub access: AccessOptions,
@@ -91,50 +76,42 @@ Examples:
 impl TcpListen {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let (connect, framing) = (&self.connect, &self.common.framing);
-        let relay = (self.relay).contradiction(Transport::Tcp, connect, framing);
-        relay.or_else(|| self.accepting().contradiction())
-    }
-
-    /// Returns the options that each mode with connections has.
-    pub fn accepting(&self) -> Accepting<'_> {
-        Accepting {
-            common: &self.common,
-            listen: &self.listen,
-            clients: &self.clients,
-            server: &self.server,
-            peer_end: &self.peer_end,
-            transports: (Transport::Tcp, self.relay.transport(Transport::Tcp)),
-        }
+        self.accept.contradiction(Transport::Tcp, &self.common)
     }
 }
 
 /// The options of a mode that accepts connections, whatever its transport.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepting<'a> {
-    /// The options of every mode.
-    pub common: &'a CommonOptions,
+#[derive(Clone, Debug, clap::Args)]
+pub struct AcceptOptions {
     /// The wait for clients.
-    pub listen: &'a ListenOptions,
+    #[command(flatten)]
+    pub listen: ListenOptions,
     /// Many clients at once.
-    pub clients: &'a ClientOptions,
+    #[command(flatten)]
+    pub clients: ClientOptions,
+    /// The target of a relay.
+    #[command(flatten)]
+    pub relay: RelayOptions,
     /// Local ends.
-    pub server: &'a ServerOptions,
-    /// The end of the peer's direction.
-    pub peer_end: &'a PeerEndOptions,
-    /// The transport of the mode, and that of the target if each client is joined to one.
-    pub transports: (Transport, Option<Transport>),
+    #[command(flatten)]
+    pub server: ServerOptions,
 }
 
-impl Accepting<'_> {
+impl AcceptOptions {
     /// Returns true if each client is joined to a target.
     pub fn is_relay(&self) -> bool {
-        self.transports.1.is_some()
+        self.relay.to.is_some()
     }
 
-    /// Returns the reason why options that are valid alone are not valid together.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let common = self.common;
+    /// Returns the reason why options are not valid together, in a mode of the transport `own`.
+    pub(super) fn contradiction(
+        &self,
+        own: Transport,
+        common: &CommonOptions,
+    ) -> Option<&'static str> {
+        if let Some(text) = self.relay.contradiction(own, &common.framing) {
+            return Some(text);
+        }
         if self.clients.prefix && common.dump.pcap == Some(Place::Standard) {
             return Some("--prefix is for standard output, which '--pcap -' uses for the capture");
         }

@@ -11,8 +11,8 @@ use super::endpoint::{BindPoint, Positional};
 use super::relay::with_target;
 use super::values::{self, whole};
 use super::{
-    AccessOptions, CommonOptions, ConnectOptions, GroupOptions, NetworkOptions, RelayOptions,
-    RetryOptions, ServerOptions,
+    AccessOptions, CommonOptions, GroupOptions, NetworkOptions, RelayOptions, RetryOptions,
+    ServerOptions,
 };
 use crate::address::{Endpoint, Port, parse_target};
 use crate::flow::Transport;
@@ -35,12 +35,6 @@ pub struct UdpBind {
     /// The target of a relay.
     #[command(flatten)]
     pub relay: RelayOptions,
-    /// The way to it.
-    #[command(flatten)]
-    pub connect: ConnectOptions,
-    /// Repetition of a failed attempt to get there.
-    #[command(flatten)]
-    pub retry: RetryOptions,
     /// Local ends and access.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -70,8 +64,9 @@ Examples:
 impl UdpBind {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let (connect, framing) = (&self.connect, &self.common.framing);
-        let relay = (self.relay).contradiction(Transport::Udp, connect, framing);
+        let relay = self
+            .relay
+            .contradiction(Transport::Udp, &self.common.framing);
         relay.or_else(|| self.common.contradiction())
     }
 }

@@ -12,8 +12,8 @@ use super::traffic::STREAM_FORMATS;
 use super::udp::reply_to;
 use super::values::{self, whole};
 use super::{
-    Accepting, ClientOptions, CommonOptions, ConnectOptions, FromPolicy, ListenOptions,
-    PeerEndOptions, RelayOptions, ReplyOptions, ReplyTo, RetryOptions, ServerOptions,
+    AcceptOptions, CommonOptions, FromPolicy, PeerEndOptions, ReplyOptions, ReplyTo, RetryOptions,
+    ServerOptions,
 };
 use crate::address::UnixName;
 use crate::flow::Transport;
@@ -39,24 +39,9 @@ pub struct UnixListen {
     /// The type of the socket.
     #[command(flatten)]
     pub kind: SocketTypeOptions,
-    /// The wait for clients.
+    /// Clients, and the end that each is joined to.
     #[command(flatten)]
-    pub listen: ListenOptions,
-    /// Many clients at once.
-    #[command(flatten)]
-    pub clients: ClientOptions,
-    /// The target of a relay.
-    #[command(flatten)]
-    pub relay: RelayOptions,
-    /// The attempt to connect to it.
-    #[command(flatten)]
-    pub connect: ConnectOptions,
-    /// Repetition of that attempt.
-    #[command(flatten)]
-    pub retry: RetryOptions,
-    /// Local ends.
-    #[command(flatten)]
-    pub server: ServerOptions,
+    pub accept: AcceptOptions,
     /// The options of every mode.
     #[command(flatten)]
     pub common: CommonOptions,
@@ -72,30 +57,12 @@ Examples:
   tuplecat ul --mode 666 -k --echo /tmp/x     serve other users as well";
 
 impl UnixListen {
-    /// Returns the options that each mode with connections has.
-    pub fn accepting(&self) -> Accepting<'_> {
-        Accepting {
-            common: &self.common,
-            listen: &self.listen,
-            clients: &self.clients,
-            server: &self.server,
-            peer_end: &self.peer_end,
-            transports: (
-                self.kind.transport(),
-                self.relay.transport(self.kind.transport()),
-            ),
-        }
-    }
-
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let (own, connect, framing) = (self.kind.transport(), &self.connect, &self.common.framing);
-        let is_relay = self.relay.to.is_some();
-        let kind = (!is_relay).then(|| self.kind.contradiction(&self.common));
+        let kind = (!self.accept.is_relay()).then(|| self.kind.contradiction(&self.common));
         let file = kind.flatten().or(self.file.contradiction(&self.bind.0));
-        let relay = file.or(self.relay.contradiction(own, connect, framing));
-        let kind = relay.or(self.common.without_packets());
-        kind.or_else(|| self.accepting().contradiction())
+        let packets = file.or(self.common.without_packets());
+        packets.or_else(|| (self.accept).contradiction(self.kind.transport(), &self.common))
     }
 }
 

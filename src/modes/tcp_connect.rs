@@ -19,8 +19,7 @@ use crate::cli::TcpConnect;
 use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
-use crate::link::stream::{Connection, ReceiveLimits};
-use crate::pump::end::Link;
+use crate::link::stream::Connection;
 use crate::run::{
     ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, PROXY_TIMEOUT, Session, Side, Traffic,
 };
@@ -44,23 +43,22 @@ pub(super) fn run(options: &TcpConnect, observers: Observers<'_>) -> Result<()> 
     })?;
     session.report_shortfalls(&established.socket)?;
     let (after, via) = (established.after, established.via.clone());
-    let limits = ReceiveLimits {
-        bytes: options.common.ends.max_bytes,
-        reads: options.peer_end.max_reads,
-    };
+    let limits = session.receive_limits(&options.peer_end);
     let connection = Connection::established(established, None, limits);
     session.taps.emit(&Event::Connected {
         flow: connection.flow(),
         after,
         via: via.as_ref(),
     });
-    session.announce(&connection.identity())?;
-    session.run(Box::new(connection))
+    session.announce_and_run(Box::new(connection))
 }
 
 fn session<'a>(options: &'a TcpConnect, observers: Observers<'a>) -> Session<'a> {
-    let traffic = Traffic::stream(&options.common);
-    let mut session = Session::new(&options.common, Side::Client, traffic, observers);
+    let (traffic, side) = (
+        Traffic::stream(&options.common),
+        (Side::Client, Transport::Tcp),
+    );
+    let mut session = Session::new(&options.common, side, traffic, observers);
     session.address = options.network.address;
     session.choose_peer_end(options.peer_end.on_peer_eof);
     session
@@ -87,8 +85,7 @@ pub(super) fn connect<T>(
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));
     let deadline = own.into_iter().chain(limits.all).min();
     let source = (connect.source.as_deref(), connect.source_port.as_ref());
-    let (source, lists) =
-        session.source_and_hops(Transport::Tcp, source, &options.target.0, deadline)?;
+    let (source, lists) = session.source_and_hops(source, &options.target.0, deadline)?;
     let signals = session.signals;
     let mut connector = Connector {
         open: &mut |remote, taps: &mut Taps| {

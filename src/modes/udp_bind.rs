@@ -21,18 +21,17 @@ use crate::flow::Transport;
 use crate::link::udp::{
     Accepts, Audience, MappingLimits, Numbering, Numbers, Owner, Settings, Socket, longest_payload,
 };
-use crate::pump::end::Link;
 use crate::run::{
     ChildScope, LocalEnd, Observers, Route, Session, Side, TargetLeg, Traffic, affordable,
     datagrams_towards, framing, refuse_exposure,
 };
 use crate::socket::{activation, multicast, open};
-use crate::tap::{Event, Reach};
+use crate::tap::Reach;
 
 pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     let mut session = session(options, observers)?;
-    session.proxy = options.connect.proxy()?;
-    let access = session.access(Transport::Udp, &options.access)?;
+    session.proxy = options.relay.connect.proxy()?;
+    let access = session.access(&options.access)?;
     let place = place(options, &session, &access)?;
     let audience = audience(options, &session, &place)?;
     let target = target_of(audience);
@@ -58,17 +57,11 @@ pub(super) fn run(options: &UdpBind, observers: Observers<'_>) -> Result<()> {
     multicast::obey_zone(&socket, &options.groups, target)?;
     session.report_shortfalls(&socket)?;
     let socket = Socket::new(socket, settings).context("cannot use the socket")?;
-    let identity = socket.identity();
-    session.taps.emit(&Event::Bound {
-        socket: &identity,
-        reach,
-    });
-    session.announce(&identity)?;
-    session.run(Box::new(socket))
+    session.receive(Box::new(socket), reach)
 }
 
 fn session<'a>(options: &'a UdpBind, observers: Observers<'a>) -> Result<Session<'a>> {
-    let (traffic, side) = (traffic(options, None)?, Side::Receiver);
+    let (traffic, side) = (traffic(options, None)?, (Side::Receiver, Transport::Udp));
     let mut session = Session::new(&options.common, side, traffic, observers);
     session.address = options.network.address;
     // As over TCP, waiting for the only peer is no silence.
@@ -125,7 +118,7 @@ fn place(options: &UdpBind, session: &Session<'_>, access: &Access) -> Result<Pl
         let text = format!("--join {join}: {reason}");
         return Err(Failure::new(Exit::Usage, text).into());
     }
-    let mut addresses = session.bind_addresses(Transport::Udp, endpoint)?;
+    let mut addresses = session.bind_addresses(endpoint)?;
     let mut ips = addresses.iter().map(|bind| bind.address.ip());
     if let Some(group) = ips.find(|ip| ip.is_multicast() && options.groups.join.is_empty()) {
         let text =
@@ -152,7 +145,7 @@ fn audience(options: &UdpBind, session: &Session<'_>, place: &Place) -> Result<A
         Some(ReplyTo::Address(endpoint)) => endpoint.clone(),
     };
     let source = (None, None);
-    let (_, lists) = session.source_and_targets(Transport::Udp, source, &endpoint.into(), None)?;
+    let (_, lists) = session.source_and_targets(source, &endpoint.into(), None)?;
     let mut targets = lists.concat().into_iter();
     let target = targets.find(|target| place.reaches(*target));
     let target = target.ok_or_else(|| {
@@ -187,7 +180,7 @@ fn relay(
     let datagrams = &options.datagrams;
     let transport = target.transport(Transport::Udp);
     let leg = if transport.is_unix() {
-        TargetLeg::Unix(transport, None)
+        TargetLeg::Unix(transport)
     } else if transport == Transport::Tcp {
         let framing = framing(&options.common.framing, datagrams.datagram_size);
         TargetLeg::Stream(TcpOptions::default(), Some(framing))
@@ -209,9 +202,8 @@ fn relay(
         max: usize::try_from(affordable(options.peers.max_peers.into(), 1)).unwrap_or(usize::MAX),
         fail_on_loss: datagrams.fail_on_loss,
     };
-    let attempts = (&options.connect, &options.retry);
-    let peers = Some((numbers.clone(), limits));
-    let route = Route::new(session, target, attempts, (&options.network, leg), peers)?;
+    let (sockets, peers) = ((&options.network, leg), Some((numbers.clone(), limits)));
+    let route = Route::new(session, (target, &options.relay), sockets, peers)?;
     Ok(LocalEnd::Relay(Rc::new(route)))
 }
 

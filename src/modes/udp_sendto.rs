@@ -45,8 +45,8 @@ pub(super) fn run(options: &UdpSendto, observers: Observers<'_>) -> Result<()> {
 }
 
 fn session<'a>(options: &'a UdpSendto, observers: Observers<'a>) -> Result<Session<'a>> {
-    let traffic = traffic(options, None)?;
-    let mut session = Session::new(&options.common, Side::Sender, traffic, observers);
+    let (traffic, side) = (traffic(options, None)?, (Side::Sender, Transport::Udp));
+    let mut session = Session::new(&options.common, side, traffic, observers);
     session.address = options.network.address;
     if options.sendto.probe
         && let Some(lines) = lines(&options.common.report, &session.console)?
@@ -75,7 +75,7 @@ fn look_up(
     let sendto = &options.sendto;
     let source = (sendto.source.as_deref(), sendto.source_port.as_ref());
     let targets = options.target.0.clone().into();
-    let (source, lists) = session.source_and_targets(Transport::Udp, source, &targets, deadline)?;
+    let (source, lists) = session.source_and_targets(source, &targets, deadline)?;
     Ok((source, lists.concat()))
 }
 

@@ -17,11 +17,10 @@ use crate::cli::{ReplyTo, UnixBind, UnixPoint, UnixReplyTo};
 use crate::flow::{Address, Transport};
 use crate::link::udp;
 use crate::link::unix::{Audience, Datagrams, Settings};
-use crate::pump::end::Link;
 use crate::run::{ChildScope, LocalEnd, Observers, Session, Side, Traffic, UNIX_DATAGRAM_SIZE};
 use crate::socket::{activation, unix};
 use crate::sys::socket_file::{PathAddress, SocketFile};
-use crate::tap::{Event, Reach};
+use crate::tap::Reach;
 
 pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
     let (common, datagrams, transport) =
@@ -30,7 +29,7 @@ pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
     if options.peers.reply_to.is_none() && common.dialogue.sends() {
         traffic.choose_first_match();
     }
-    let mut session = Session::new(common, Side::Receiver, traffic, observers);
+    let mut session = Session::new(common, (Side::Receiver, transport), traffic, observers);
     let size = datagrams.datagram_size.unwrap_or(UNIX_DATAGRAM_SIZE);
     let children = (options.server.max_children, ChildScope::Datagram(size));
     session.local = LocalEnd::of_server(common, &options.server, children, usize::MAX)?;
@@ -47,17 +46,10 @@ pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
             (socket, Address::try_from(name)?, None)
         }
     };
-    session.is_unix = true;
     session.socket_folder = file.as_ref().and_then(SocketFile::folder);
     session.report_shortfalls(&socket)?;
     let socket = Datagrams::new(socket, (name, file), settings).context("cannot use the socket")?;
-    let identity = socket.identity();
-    session.taps.emit(&Event::Bound {
-        socket: &identity,
-        reach: Reach::Machine,
-    });
-    session.announce(&identity)?;
-    session.run(Box::new(socket))
+    session.receive(Box::new(socket), Reach::Machine)
 }
 
 fn settings(options: &UnixBind, session: &Session<'_>) -> Result<Settings> {

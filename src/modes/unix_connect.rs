@@ -16,8 +16,7 @@ use socket2::Socket;
 use crate::cli::UnixConnect;
 use crate::exit::Failure;
 use crate::link;
-use crate::link::stream::{Connection, ReceiveLimits};
-use crate::pump::end::Link;
+use crate::link::stream::Connection;
 use crate::run::{
     ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic, wait_for,
 };
@@ -33,10 +32,7 @@ pub(super) fn run(options: &UnixConnect, observers: Observers<'_>) -> Result<()>
     session.report_shortfalls(&socket)?;
     let remote = link::unix::peer(&socket, &options.target.0.address())
         .map_err(|error| Failure::io("cannot read who the peer is", &error))?;
-    let limits = ReceiveLimits {
-        bytes: options.common.ends.max_bytes,
-        reads: options.peer_end.max_reads,
-    };
+    let limits = session.receive_limits(&options.peer_end);
     let peer = (options.kind.transport(), remote);
     let connection = Connection::new(socket, peer, None, limits)
         .map_err(|error| Failure::io("cannot use the connection", &error))?;
@@ -54,18 +50,13 @@ pub(super) fn run(options: &UnixConnect, observers: Observers<'_>) -> Result<()>
         after,
         via: None,
     });
-    session.announce(&connection.identity())?;
-    session.run(Box::new(connection))
+    session.announce_and_run(Box::new(connection))
 }
 
 fn session<'a>(options: &'a UnixConnect, observers: Observers<'a>) -> Result<Session<'a>> {
-    let traffic = if options.kind.seqpacket {
-        Traffic::unix(&options.common, options.kind.datagram_size)?
-    } else {
-        Traffic::stream(&options.common)
-    };
-    let mut session = Session::new(&options.common, Side::Client, traffic, observers);
-    session.is_unix = true;
+    let traffic = Traffic::of_type(&options.common, &options.kind)?;
+    let side = (Side::Client, options.kind.transport());
+    let mut session = Session::new(&options.common, side, traffic, observers);
     session.choose_peer_end(options.peer_end.on_peer_eof);
     Ok(session)
 }

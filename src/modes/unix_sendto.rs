@@ -29,8 +29,8 @@ pub(super) fn run(options: &UnixSendto, observers: Observers<'_>) -> Result<()> 
     if !options.datagrams.eof_datagram {
         traffic.await_replies_after_input();
     }
-    let mut session = Session::new(&options.common, Side::Sender, traffic, observers);
-    session.is_unix = true;
+    let side = (Side::Sender, Transport::UnixDatagram);
+    let mut session = Session::new(&options.common, side, traffic, observers);
     // The next attempt makes another socket.
     session.is_sandboxed &= options.retry.retry_for.is_none();
     session.local = LocalEnd::of_client(&options.common)?;

@@ -94,13 +94,9 @@ pub(crate) fn wait_for(
 
 impl Session<'_> {
     /// Returns the addresses to bind: the first of them that this machine has.
-    pub(crate) fn bind_addresses(
-        &self,
-        transport: Transport,
-        endpoint: &Endpoint,
-    ) -> Result<Vec<BindAddress>, Failure> {
+    pub(crate) fn bind_addresses(&self, endpoint: &Endpoint) -> Result<Vec<BindAddress>, Failure> {
         let bound = endpoint.clone();
-        let resolver = self.address.resolver(transport);
+        let resolver = self.address.resolver(self.transport);
         let name = resolver.queried_name(&endpoint.host, None);
         self.look_up(resolver, name, None, move |resolver| {
             resolver.bind_addresses(&bound)
@@ -110,12 +106,11 @@ impl Session<'_> {
     /// Returns the address to send from, and those of each target port that it can reach.
     pub(crate) fn source_and_targets(
         &self,
-        transport: Transport,
         source: (Option<&str>, Option<&Port>),
         targets: &Targets,
         deadline: Option<Deadline>,
     ) -> Result<(Source, Vec<Vec<SocketAddr>>), Failure> {
-        let (source, lists) = self.source_and_hops(transport, source, targets, deadline)?;
+        let (source, lists) = self.source_and_hops(source, targets, deadline)?;
         let remotes = |list: Vec<Hop>| list.iter().map(|hop| hop.remote).collect();
         Ok((source, lists.into_iter().map(remotes).collect()))
     }
@@ -123,12 +118,11 @@ impl Session<'_> {
     /// Returns the address to connect from, and the hops from there to each target port.
     pub(crate) fn source_and_hops(
         &self,
-        transport: Transport,
         source: (Option<&str>, Option<&Port>),
         targets: &Targets,
         deadline: Option<Deadline>,
     ) -> Result<(Source, Vec<Vec<Hop>>), Failure> {
-        let resolver = self.address.resolver(transport);
+        let resolver = self.address.resolver(self.transport);
         let proxy = self.proxy.clone();
         let name = resolver.queried_name_on_way(&targets.host, proxy.as_ref(), source.0);
         let targets = targets.clone();
@@ -140,12 +134,8 @@ impl Session<'_> {
     }
 
     /// Reads the access rules, and looks up the names in them.
-    pub(crate) fn access(
-        &self,
-        transport: Transport,
-        options: &AccessOptions,
-    ) -> Result<Access, Failure> {
-        let resolver = self.address.resolver(transport);
+    pub(crate) fn access(&self, options: &AccessOptions) -> Result<Access, Failure> {
+        let resolver = self.address.resolver(self.transport);
         let (name, rules) = (options.name(), options.0.clone());
         self.look_up(resolver, name, None, move |resolver| {
             Access::new(&rules, &|name| resolver.addresses(name))

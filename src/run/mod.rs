@@ -1,6 +1,7 @@
 //! Parts of a run that every mode shares: the observers, the session, look-ups, retries and the local end.
 //! A mode makes a [`Session`], then its socket, and hands the socket to the session.
 
+mod accept;
 mod background;
 mod local_end;
 mod observers;
@@ -12,9 +13,7 @@ mod session;
 mod traffic;
 
 pub(crate) use background::{Deadline, wait_for};
-pub(crate) use local_end::{
-    ChildScope, ClientOutput, DESCRIPTORS_PER_CHILD, LocalEnd, affordable, refuse_exposure,
-};
+pub(crate) use local_end::{ChildScope, LocalEnd, affordable, refuse_exposure};
 pub(crate) use observers::{Observers, Start, lines, observe};
 pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};
 pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};

@@ -18,8 +18,8 @@ use super::session::Session;
 use crate::address::proxy::{Hop, Proxy};
 use crate::address::{Endpoint, Port, Resolver, Source, Targets, UnixName};
 use crate::cli::{
-    BufferOptions, ConnectOptions, FramingOptions, GroupOptions, NetworkOptions, RelayTarget,
-    RetryOptions, SocketOptions, TcpOptions,
+    BufferOptions, ConnectOptions, FramingOptions, GroupOptions, NetworkOptions, RelayOptions,
+    RelayTarget, RetryOptions, SocketOptions, TcpOptions,
 };
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Identity, Transport};
@@ -40,8 +40,8 @@ pub(crate) enum TargetLeg {
     Stream(TcpOptions, Option<Framing>),
     /// A UDP socket.
     Datagrams(GroupOptions, udp::Settings),
-    /// A Unix socket. In a stream of it datagrams stand likewise.
-    Unix(Transport, Option<Framing>),
+    /// A Unix socket.
+    Unix(Transport),
 }
 
 impl TargetLeg {
@@ -49,7 +49,7 @@ impl TargetLeg {
         match self {
             Self::Stream(..) => Transport::Tcp,
             Self::Datagrams(..) => Transport::Udp,
-            Self::Unix(transport, _) => *transport,
+            Self::Unix(transport) => *transport,
         }
     }
 }
@@ -133,11 +133,11 @@ impl Route {
     /// Errors: a service has no port.
     pub(crate) fn new(
         session: &Session<'_>,
-        target: &RelayTarget,
-        (connect, retry): (&ConnectOptions, &RetryOptions),
+        (target, options): (&RelayTarget, &RelayOptions),
         (network, leg): (&NetworkOptions, TargetLeg),
         peers: Option<Peers>,
     ) -> Result<Self, Failure> {
+        let connect = &options.connect;
         Ok(Self {
             target: match target {
                 RelayTarget::Unix(name) => Target::Unix(name.clone()),
@@ -149,7 +149,7 @@ impl Route {
                 }
             },
             connect_timeout: connect.connect_timeout,
-            retry: retry.clone(),
+            retry: options.retry.clone(),
             buffers: session.common.buffers.clone(),
             leg,
             idle_timeout: session.rules.idle_timeout,
@@ -206,7 +206,7 @@ impl Route {
             TargetLeg::Stream(tcp, _) => {
                 open::connecting(remote, source, (buffers, socket, tcp), taps)
             }
-            TargetLeg::Unix(transport, _) => unix::open(*transport, buffers, taps),
+            TargetLeg::Unix(transport) => unix::open(*transport, buffers, taps),
             TargetLeg::Datagrams(groups, _) => {
                 open::sending(remote, source, (buffers, socket, groups), taps)
             }
@@ -228,7 +228,7 @@ impl Route {
                 };
                 Box::new(udp::Socket::new(winner.socket, settings)?)
             }
-            TargetLeg::Unix(transport, _) => {
+            TargetLeg::Unix(transport) => {
                 let peer = (*transport, remote.into());
                 Box::new(Connection::new(winner.socket, peer, Some(conn), limits)?)
             }
@@ -252,13 +252,8 @@ impl Route {
             return Ok(Box::new(Datagrams::new(socket, (local, None), settings)?));
         }
         let remote = peer(&socket, &name.address())?;
-        let framing = match &self.leg {
-            TargetLeg::Stream(_, framing) | TargetLeg::Unix(_, framing) => *framing,
-            TargetLeg::Datagrams(..) => None,
-        };
-        let peer = (self.leg.transport(), remote);
-        let connection = Connection::new(socket, peer, Some(conn), ReceiveLimits::default())?;
-        Ok(framed::wrap(framing, Box::new(connection)))
+        let (peer, limits) = ((self.leg.transport(), remote), ReceiveLimits::default());
+        Ok(Box::new(Connection::new(socket, peer, Some(conn), limits)?))
     }
 
     /// Returns the plan for the pump.

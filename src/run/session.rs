@@ -15,7 +15,11 @@ use super::ready::Ready;
 use super::traffic::{Traffic, default_idle_timeout};
 use crate::address::proxy::Proxy;
 use crate::batch::Batch;
-use crate::cli::{AddressOptions, CommonOptions, EndOptions, OnPeerEof, OnStdinEof, Place};
+use crate::cli::{
+    AddressOptions, CommonOptions, EndOptions, OnPeerEof, OnStdinEof, PeerEndOptions, Place,
+};
+use crate::flow::Transport;
+use crate::link::stream::ReceiveLimits;
 use crate::local::expect::{Dialogue, Outcome};
 use crate::local::stdio::Stdio;
 use crate::local::stdio::output::Output;
@@ -27,7 +31,7 @@ use crate::sys::inherited::{Inherited, Kind};
 use crate::sys::sandbox::{self, Rights};
 use crate::sys::signals::Signals;
 use crate::sys::wait::{Interest, Wakeup, wait};
-use crate::tap::{Console, Event, Taps};
+use crate::tap::{Console, Event, Reach, Taps};
 
 /// Plan for the pump, and the outcome of the dialogue, if there is one.
 type Planned = (Wiring, Option<Outcome>);
@@ -58,9 +62,9 @@ pub(crate) struct Session<'a> {
     pub(crate) local: LocalEnd,
     /// True if rights are given up before the first byte moves.
     pub(crate) is_sandboxed: bool,
-    /// True if its socket is a Unix socket.
-    pub(crate) is_unix: bool,
-    /// Folder of the file of that socket, which is removed at the end.
+    /// Transport of its socket.
+    pub(crate) transport: Transport,
+    /// Folder of the file of a Unix socket, which is removed at the end.
     pub(crate) socket_folder: Option<OwnedFd>,
     /// Scripts to notify of the socket.
     pub(crate) ready: Ready,
@@ -95,7 +99,7 @@ impl<'a> Session<'a> {
     /// Prepares a run with standard input and output as the local end.
     pub(crate) fn new(
         common: &'a CommonOptions,
-        side: Side,
+        (side, transport): (Side, Transport),
         traffic: Traffic,
         observers: Observers<'a>,
     ) -> Self {
@@ -139,7 +143,7 @@ impl<'a> Session<'a> {
             planned: None,
             local: LocalEnd::Stdio(ClientOutput::Plain),
             is_sandboxed: !engine.no_sandbox,
-            is_unix: false,
+            transport,
             socket_folder: None,
             ready: observers.ready,
             console: observers.console,
@@ -174,12 +178,31 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Joins each connection that a listening socket accepts likewise.
-    pub(crate) fn listen(&mut self, listener: Box<dyn Link>) -> Result<()> {
-        self.pump(|pump| pump.listen(listener))
+    /// Announces a link to the local end, and joins it.
+    pub(crate) fn announce_and_run(&mut self, link: Box<dyn Link>) -> Result<()> {
+        self.announce(&link.identity())?;
+        self.run(link)
     }
 
-    fn pump(&mut self, begin: impl FnOnce(&mut Pump<'_>)) -> Result<()> {
+    /// Announces the socket of a receiver of datagrams, and joins it to the local end.
+    pub(crate) fn receive(&mut self, link: Box<dyn Link>, reach: Reach) -> Result<()> {
+        self.taps.emit(&Event::Bound {
+            socket: &link.identity(),
+            reach,
+        });
+        self.announce_and_run(link)
+    }
+
+    /// Returns the limits on what a connection receives.
+    pub(crate) fn receive_limits(&self, peer_end: &PeerEndOptions) -> ReceiveLimits {
+        ReceiveLimits {
+            bytes: self.common.ends.max_bytes,
+            reads: peer_end.max_reads,
+        }
+    }
+
+    /// Runs over the links that `begin` hands to the pump, until both directions of each have ended.
+    pub(super) fn pump(&mut self, begin: impl FnOnce(&mut Pump<'_>)) -> Result<()> {
         let (wiring, outcome) = self.planned.take().unwrap_or_else(|| self.wiring());
         let mut rules = self.rules.clone();
         if self.local.replaces_stdin() {
@@ -197,7 +220,7 @@ impl<'a> Session<'a> {
         if self.is_sandboxed && children.is_none() {
             let rights = self.local.rights();
             sandbox::enter(Rights {
-                unix: self.is_unix || rights.unix,
+                unix: self.transport.is_unix() || rights.unix,
                 socket_folder: self.socket_folder.as_ref().map(AsFd::as_fd),
                 ..rights
             });

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::session::Side;
-use crate::cli::{CommonOptions, DatagramOptions, OnStdinEof};
+use crate::cli::{CommonOptions, DatagramOptions, OnStdinEof, SocketTypeOptions};
 use crate::exit::{Exit, Failure};
 use crate::framing::{Boundaries, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
@@ -76,6 +76,20 @@ impl Traffic {
         check_sizes(common, limit)?;
         let size = size.unwrap_or(UNIX_DATAGRAM_SIZE);
         Ok(Self::new(common, Boundaries::Kept { limit }, size))
+    }
+
+    /// Returns the traffic of a Unix socket with connections: of packets, or of a stream.
+    ///
+    /// Errors: as above.
+    pub(crate) fn of_type(
+        common: &CommonOptions,
+        kind: &SocketTypeOptions,
+    ) -> Result<Self, Failure> {
+        if kind.seqpacket {
+            Self::unix(common, kind.datagram_size)
+        } else {
+            Ok(Self::stream(common))
+        }
     }
 
     fn new(common: &CommonOptions, boundaries: Boundaries, size: usize) -> Self {

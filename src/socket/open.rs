@@ -26,7 +26,7 @@ pub(crate) fn listening(
     options: &TcpListen,
     taps: &mut Taps,
 ) -> Result<(Socket, Reach), Failure> {
-    let backlog = options.listen.backlog;
+    let backlog = options.accept.listen.backlog;
     let prepare = |socket: &Socket, versions| {
         allow_reuse(socket)?;
         options::apply_buffers(socket, &options.common.buffers)?;

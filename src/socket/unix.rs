@@ -13,7 +13,7 @@ use socket2::{Domain, Socket};
 use super::open::kind_of;
 use super::options;
 use crate::address::UnixName;
-use crate::cli::{BufferOptions, UnixListen};
+use crate::cli::BufferOptions;
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Address, Identity, Transport};
 use crate::sys::socket_file::{PathAddress, SocketFile};
@@ -73,28 +73,6 @@ pub(crate) fn bind(
     }
     taps.emit(&Event::Called(Call::Bind(identity)));
     Ok(file)
-}
-
-/// For `unix-listen`: calls `socket`, `bind`, `listen`.
-///
-/// [`Listener`](crate::link::stream::Listener) calls `accept`.
-pub(crate) fn listening(
-    options: &UnixListen,
-    name: &UnixName,
-    taps: &mut Taps,
-) -> Result<(Socket, Option<SocketFile>), Failure> {
-    let transport = options.kind.transport();
-    let socket = open(transport, &options.common.buffers, taps)?;
-    let file = bind(&socket, transport, name, options.file.mode, taps)?;
-    let backlog = options.listen.backlog;
-    let identity = Identity::Socket(transport, name.address());
-    let listening = socket.listen(backlog);
-    listening.map_err(|error| Failure::io(format!("cannot listen on {identity}"), &error))?;
-    taps.emit(&Event::Called(Call::Listen(
-        identity,
-        backlog.unsigned_abs(),
-    )));
-    Ok((socket, file))
 }
 
 /// Gives a socket an abstract name that the kernel chooses, so that it can be answered (autobind, unix(7)).
