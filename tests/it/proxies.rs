@@ -487,7 +487,7 @@ fn the_proxy_alone_looks_up_the_name() {
     }
     for (scheme, is_local) in [("socks5h", false), ("socks5", true)] {
         let (proxy, thread) = answering(&[5, 0xff]);
-        let launch = program("strace", "-f -e trace=openat,connect,sendto,sendmmsg");
+        let launch = program("strace", "-f -e trace=%file,%network");
         let launch = launch.arg(env!("CARGO_BIN_EXE_tuplecat"));
         let launch = launch
             .args("tcp-connect --proxy")
