@@ -24,9 +24,9 @@ pub struct Positional<P>(pub P);
 
 /// The local endpoint of a mode that waits for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BindPoint {
-    /// An address of this machine.
-    At(Endpoint),
+pub enum BindPoint<P = Endpoint> {
+    /// An address of this machine, or the name of a Unix socket.
+    At(P),
     /// `systemd`: the socket that systemd(1) passes, or of several the one with this name.
     Passed(Option<String>),
 }
@@ -42,13 +42,24 @@ HOST:PORT, [IPV6]:PORT or :PORT. An IPv6 address may have a zone, as in fe80::1%
 systemd unit passes; 'systemd:NAME' is the one of that name.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
-        let named = |word: &str| Some(word.strip_prefix("systemd:")?.to_owned());
-        match *words {
-            ["systemd"] => Ok(Self::Passed(None)),
-            [word] if named(word).is_some_and(|name| !name.is_empty()) => {
-                Ok(Self::Passed(named(word)))
-            }
-            _ => address::parse_bind_point(words).map(Self::At),
+        Self::passed_or(words, || address::parse_bind_point(words))
+    }
+}
+
+impl<P> BindPoint<P> {
+    /// Reads `systemd[:NAME]`, or lets `parse` read other words.
+    pub(super) fn passed_or(
+        words: &[&str],
+        parse: impl FnOnce() -> Result<P, String>,
+    ) -> Result<Self, String> {
+        let name = match *words {
+            ["systemd"] => return Ok(Self::Passed(None)),
+            [word] => word.strip_prefix("systemd:"),
+            _ => None,
+        };
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => Ok(Self::Passed(Some(name.to_owned()))),
+            None => parse().map(Self::At),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::common::{INPUT, STDIO, datagram_retry, without_connection};
 use super::dialogue::DIALOGUE;
-use super::endpoint::{FromWords, Positional};
+use super::endpoint::{BindPoint, FromWords, Positional};
 use super::relay::with_target;
 use super::tcp::{LISTEN_IDLE, LISTEN_INPUT};
 use super::traffic::STREAM_FORMATS;
@@ -358,13 +358,7 @@ pub struct UnixConnectOptions {
 }
 
 /// The name of a socket that waits for others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnixPoint {
-    /// A path or an abstract name.
-    At(UnixName),
-    /// `systemd`: the socket that systemd(1) passes, or of several the one with this name.
-    Passed(Option<String>),
-}
+pub type UnixPoint = BindPoint<UnixName>;
 
 impl FromWords for UnixPoint {
     const FORM: &'static str = "PATH";
@@ -376,14 +370,7 @@ then it is replaced. An abstract name is no file. 'systemd' is the socket that a
 one of that name.";
 
     fn from_words(words: &[&str]) -> Result<Self, String> {
-        match words {
-            ["systemd"] => Ok(Self::Passed(None)),
-            [word] => match word.strip_prefix("systemd:") {
-                Some(name) if !name.is_empty() => Ok(Self::Passed(Some(name.to_owned()))),
-                _ => word.parse().map(Self::At),
-            },
-            _ => Err(ONE_PATH.to_owned()),
-        }
+        Self::passed_or(words, || UnixName::from_words(words))
     }
 }
 
@@ -397,12 +384,10 @@ A relative PATH that begins with '@' is written with './' before it.";
     fn from_words(words: &[&str]) -> Result<Self, String> {
         match words {
             [word] => word.parse(),
-            _ => Err(ONE_PATH.to_owned()),
+            _ => Err("a Unix socket has one PATH, and no port".to_owned()),
         }
     }
 }
-
-const ONE_PATH: &str = "a Unix socket has one PATH, and no port";
 
 #[cfg(test)]
 mod tests {
