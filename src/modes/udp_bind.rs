@@ -179,9 +179,7 @@ fn relay(
 ) -> Result<LocalEnd, Failure> {
     let datagrams = &options.datagrams;
     let transport = target.transport(Transport::Udp);
-    let leg = if transport.is_unix() {
-        TargetLeg::Unix(transport)
-    } else if transport == Transport::Tcp {
+    let leg = if transport == Transport::Tcp {
         let framing = framing(&options.common.framing, datagrams.datagram_size);
         TargetLeg::Stream(TcpOptions::default(), Some(framing))
     } else {

@@ -105,7 +105,6 @@ impl<'a> Session<'a> {
                 };
                 TargetLeg::Datagrams(GroupOptions::default(), settings)
             }
-            unix if unix.is_unix() => TargetLeg::Unix(unix),
             _ => TargetLeg::Stream(tcp.clone(), None),
         };
         let route = Route::new(self, (target, relay), (network, leg), None)?;

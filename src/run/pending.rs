@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::background::Deadline;
-use super::relay::{Addresses, Found, Route, Target};
+use super::relay::{Addresses, Found, InetTarget, Route, Target};
 use super::retry::Retry;
 use crate::address::Source;
 use crate::batch::{Batch, Cursor};
@@ -44,10 +44,11 @@ enum Step {
     Pause(Instant),
     /// The addresses as they are after a time are known once a descriptor is readable, which the poller watches.
     LookUp {
+        target: Rc<InetTarget>,
         since: Instant,
         _done: OwnedFd,
     },
-    Race(Source, Race),
+    Race(Rc<InetTarget>, Source, Race),
     /// The Unix socket is tried, for the next time at this time.
     Unix(Attempt, Instant),
 }
@@ -83,15 +84,18 @@ impl Pending {
             let ended = match &mut self.step {
                 Step::Pause(until) if Instant::now() < *until => return Ok(None),
                 Step::Pause(_) => self.begin(taps),
-                Step::LookUp { since, .. } => {
-                    let since = *since;
-                    self.look_up(since)
+                Step::LookUp { target, since, .. } => {
+                    let (target, since) = (Rc::clone(target), *since);
+                    self.look_up(target, since)
                 }
-                Step::Race(..) => match self.race(taps).transpose() {
-                    Ok(None) => return Ok(None),
-                    Ok(Some(winner)) => return self.establish(winner, taps).map(Some),
-                    Err(failure) => Err(failure),
-                },
+                Step::Race(target, ..) => {
+                    let target = Rc::clone(target);
+                    match self.race(&target, taps).transpose() {
+                        Ok(None) => return Ok(None),
+                        Ok(Some(winner)) => return self.establish(&target, winner, taps).map(Some),
+                        Err(failure) => Err(failure),
+                    }
+                }
                 Step::Unix(attempt, next) => match attempt.advance(taps) {
                     Ok(None) => return self.finish_attempt(taps).map(Some),
                     Ok(Some(again)) => {
@@ -115,73 +119,70 @@ impl Pending {
         let each = self.route.limit(self.retry.deadline().is_some());
         let each = each.map(|limit| (now + limit, limit));
         self.limit = each.into_iter().chain(self.retry.deadline()).min();
-        let transport = self.route.leg.transport();
-        let target = match &self.route.target {
-            Target::Inet(target) => target,
+        let (transport, buffers) = (self.route.transport, &self.route.buffers);
+        match &self.route.target {
+            Target::Inet(target) if target.name.is_some() => self.look_up(Rc::clone(target), now),
+            Target::Inet(target) => self.start(Rc::clone(target), target.addresses(transport)()?),
             Target::Unix(name) => {
-                let buffers = &self.route.buffers;
                 let attempt = Attempt::new(transport, name, buffers, self.limit, taps)?;
                 self.step = Step::Unix(attempt, now);
-                return Ok(true);
+                Ok(true)
             }
-        };
-        if target.name.is_none() {
-            let addresses = target.addresses(transport)()?;
-            self.start(addresses)?;
-            return Ok(true);
         }
-        self.look_up(now)
     }
 
     /// Looks whether the addresses are known, as they are after `since`.
-    fn look_up(&mut self, since: Instant) -> Result<bool, Failure> {
-        let (route, now) = (Rc::clone(&self.route), Instant::now());
-        let Target::Inet(target) = &route.target else {
-            return Ok(false);
-        };
-        let done = match target.look_up(route.leg.transport(), since)? {
-            Found::Addresses(addresses) => {
-                self.start(addresses)?;
-                return Ok(true);
-            }
+    fn look_up(&mut self, target: Rc<InetTarget>, since: Instant) -> Result<bool, Failure> {
+        let done = match target.look_up(self.route.transport, since)? {
+            Found::Addresses(addresses) => return self.start(target, addresses),
             Found::Later(done) => done,
         };
         if let Some((until, limit)) = self.limit
-            && until <= now
+            && until <= Instant::now()
         {
-            let (name, limit) = (route.name(), limit.as_secs_f64());
+            let (name, limit) = (
+                target.name.as_deref().unwrap_or_default(),
+                limit.as_secs_f64(),
+            );
             let text = format!("cannot resolve host '{name}': timed out after {limit} s");
             return Err(Failure::new(Exit::TimedOut, text));
         }
         self.watch(|poller, token| poller.set(token, done.as_fd(), Interest::READ));
-        self.step = Step::LookUp { since, _done: done };
+        self.step = Step::LookUp {
+            target,
+            since,
+            _done: done,
+        };
         Ok(false)
     }
 
-    fn start(&mut self, (source, targets): Addresses) -> Result<(), Failure> {
+    fn start(
+        &mut self,
+        target: Rc<InetTarget>,
+        (source, hops): Addresses,
+    ) -> Result<bool, Failure> {
         let own = self.client.0.local.inet();
-        if let Some(hop) = targets.iter().find(|hop| Some(hop.remote) == own) {
-            let target = hop.remote;
-            let text = format!("cannot relay to {target}: this relay has that address itself");
+        if let Some(hop) = hops.iter().find(|hop| Some(hop.remote) == own) {
+            let remote = hop.remote;
+            let text = format!("cannot relay to {remote}: this relay has that address itself");
             return Err(Failure::new(Exit::Failed, text));
         }
-        let race = Race::new(
-            self.route.leg.transport(),
-            &targets,
-            self.limit,
-            Instant::now(),
-        );
-        self.step = Step::Race(source, race);
-        Ok(())
+        let race = Race::new(self.route.transport, &hops, self.limit, Instant::now());
+        self.step = Step::Race(target, source, race);
+        Ok(true)
     }
 
     /// Goes on with the attempts; returns the result once there is one.
-    fn race(&mut self, taps: &mut Taps) -> Option<Result<Established, Failure>> {
-        let Step::Race(source, race) = &mut self.step else {
+    fn race(
+        &mut self,
+        target: &InetTarget,
+        taps: &mut Taps,
+    ) -> Option<Result<Established, Failure>> {
+        let Step::Race(_, source, race) = &mut self.step else {
             return None;
         };
-        let (source, route) = (*source, &self.route);
-        let mut open = |remote, taps: &mut Taps| route.open(remote, source, taps);
+        let (source, buffers) = (*source, &self.route.buffers);
+        let mut open = |remote, taps: &mut Taps| target.open(remote, source, buffers, taps);
         // A connection to this machine is there by the second look.
         for _ in 0..2 {
             look_at(race);
@@ -190,13 +191,13 @@ impl Pending {
             }
         }
         let step = std::mem::replace(&mut self.step, Step::Pause(Instant::now()));
-        if let Step::Race(_, mut race) = step {
+        if let Step::Race(target, source, mut race) = step {
             while let Some((socket, interest, token)) = race.next_unwatched() {
                 self.watch(|poller, new| {
                     poller.set(*token.get_or_insert(new), socket.as_fd(), interest)
                 });
             }
-            self.step = Step::Race(source, race);
+            self.step = Step::Race(target, source, race);
         }
         None
     }
@@ -217,15 +218,16 @@ impl Pending {
         }
     }
 
-    fn establish(&self, winner: Established, taps: &mut Taps) -> Result<Box<dyn Link>, Failure> {
-        let (remote, after) = (winner.remote, winner.after);
-        let via = winner.via.clone();
-        let link = self
-            .route
-            .link(winner, self.own_number())
-            .map_err(|error| {
-                Failure::io(format!("cannot use the connection to {remote}"), &error)
-            })?;
+    fn establish(
+        &self,
+        target: &InetTarget,
+        winner: Established,
+        taps: &mut Taps,
+    ) -> Result<Box<dyn Link>, Failure> {
+        let act = format!("cannot use the connection to {}", winner.remote);
+        let (after, via) = (winner.after, winner.via.clone());
+        let link = target.link(winner, self.own_number());
+        let link = link.map_err(|error| Failure::io(act, &error))?;
         self.report(link.as_ref(), (after, via.as_ref()), taps);
         Ok(link)
     }
@@ -307,7 +309,7 @@ impl End for Pending {
         let until = match &self.step {
             Step::Pause(until) | Step::Unix(_, until) => Some(*until),
             Step::LookUp { .. } => self.limit.map(|(until, _)| until),
-            Step::Race(_, race) => race.wake(),
+            Step::Race(.., race) => race.wake(),
         };
         let fd = self.poller.as_ref().map(|(poller, _)| poller.descriptor());
         let recv = fd.map_or(Wait::For { fd: None, until }, Wait::readable);
@@ -332,7 +334,7 @@ impl Link for Pending {
     fn states(&self) -> Vec<SocketState> {
         let conn = Some(self.own_number());
         match &self.step {
-            Step::Race(_, race) => race
+            Step::Race(.., race) => race
                 .states()
                 .map(|state| SocketState { conn, ..state })
                 .collect(),
@@ -341,7 +343,7 @@ impl Link for Pending {
     }
 
     fn close(&mut self, how: Close, _taps: &mut Taps) -> Result<(), Failure> {
-        if let (Step::Race(_, race), Close::Reset) = (&self.step, how) {
+        if let (Step::Race(.., race), Close::Reset) = (&self.step, how) {
             for (socket, _) in race.sockets() {
                 // It may be connected by now, and then a FIN would say that this was all.
                 let _ = socket.set_linger(Some(Duration::ZERO));

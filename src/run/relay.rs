@@ -21,7 +21,7 @@ use crate::cli::{
     BufferOptions, ConnectOptions, FramingOptions, GroupOptions, NetworkOptions, RelayOptions,
     RelayTarget, RetryOptions, SocketOptions, TcpOptions,
 };
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::flow::{ConnId, Identity, Transport};
 use crate::link::connect::Established;
 use crate::link::framed::{self, Framing, MAX_FRAME};
@@ -30,28 +30,16 @@ use crate::link::udp::{self, MappingLimits, Mappings, Numbering, Numbers, Open};
 use crate::link::unix::{Audience, Datagrams, Settings, peer};
 use crate::pump::end::Link;
 use crate::pump::{Partner, Wiring};
-use crate::socket::{open, unix};
+use crate::socket::open;
 use crate::sys::sandbox::Rights;
 use crate::tap::Taps;
 
-/// Socket on the target leg.
+/// Socket on the target leg, where that has an IP address.
 pub(crate) enum TargetLeg {
     /// A connection. Where the client leg has datagrams, they stand in it in this form.
     Stream(TcpOptions, Option<Framing>),
     /// A UDP socket.
     Datagrams(GroupOptions, udp::Settings),
-    /// A Unix socket.
-    Unix(Transport),
-}
-
-impl TargetLeg {
-    pub(super) fn transport(&self) -> Transport {
-        match self {
-            Self::Stream(..) => Transport::Tcp,
-            Self::Datagrams(..) => Transport::Udp,
-            Self::Unix(transport) => *transport,
-        }
-    }
 }
 
 /// Returns the form in which datagrams of at most `limit` bytes stand in a stream.
@@ -80,7 +68,7 @@ pub(crate) struct Route {
     connect_timeout: Option<Duration>,
     pub(super) retry: RetryOptions,
     pub(super) buffers: BufferOptions,
-    pub(super) leg: TargetLeg,
+    pub(super) transport: Transport,
     idle_timeout: Option<Duration>,
     /// Peers, unless each client has a link of its own.
     peers: Option<Peers>,
@@ -89,7 +77,7 @@ pub(crate) struct Route {
 /// Target of a relay.
 pub(super) enum Target {
     /// A host and a port.
-    Inet(Box<InetTarget>),
+    Inet(Rc<InetTarget>),
     /// A Unix socket.
     Unix(UnixName),
 }
@@ -106,6 +94,7 @@ pub(super) struct InetTarget {
     pub(super) name: Option<String>,
     source: (Option<String>, Option<Port>),
     socket: SocketOptions,
+    leg: TargetLeg,
     look_up: RefCell<LookUp>,
 }
 
@@ -128,7 +117,7 @@ pub(super) enum Found {
 }
 
 impl Route {
-    /// Returns the way to a target.
+    /// Returns the way to a target. A Unix socket is of the target's own kind, and `leg` is for any other.
     ///
     /// Errors: a service has no port.
     pub(crate) fn new(
@@ -137,32 +126,24 @@ impl Route {
         (network, leg): (&NetworkOptions, TargetLeg),
         peers: Option<Peers>,
     ) -> Result<Self, Failure> {
-        let connect = &options.connect;
+        let (connect, transport) = (&options.connect, target.transport(session.transport));
         Ok(Self {
             target: match target {
                 RelayTarget::Unix(name) => Target::Unix(name.clone()),
                 RelayTarget::Inet(_, endpoint) => {
-                    let resolver = network.address.resolver(leg.transport());
+                    let resolver = network.address.resolver(transport);
                     let proxy = session.proxy.clone();
                     let ways = (proxy, connect, &network.socket);
-                    Target::Inet(Box::new(InetTarget::new(endpoint, resolver, ways)?))
+                    Target::Inet(Rc::new(InetTarget::new(endpoint, resolver, leg, ways)?))
                 }
             },
             connect_timeout: connect.connect_timeout,
             retry: options.retry.clone(),
             buffers: session.common.buffers.clone(),
-            leg,
+            transport,
             idle_timeout: session.rules.idle_timeout,
             peers,
         })
-    }
-
-    /// Returns the name that a name server is asked for.
-    pub(super) fn name(&self) -> &str {
-        match &self.target {
-            Target::Inet(target) => target.name.as_deref().unwrap_or_default(),
-            Target::Unix(_) => "",
-        }
     }
 
     /// Returns the rights that a socket on the target leg needs.
@@ -174,7 +155,7 @@ impl Route {
             };
         };
         let (connect, bind) = target.ports;
-        let is_stream = matches!(self.leg, TargetLeg::Stream(..));
+        let is_stream = self.transport == Transport::Tcp;
         Rights {
             connect: Some(connect).filter(|_| is_stream),
             bind: bind.filter(|_| is_stream),
@@ -191,50 +172,6 @@ impl Route {
         limit.or(self.idle_timeout).or(proxied)
     }
 
-    /// Opens a socket that is ready to `connect` to `remote`.
-    pub(super) fn open(
-        &self,
-        remote: SocketAddr,
-        source: Source,
-        taps: &mut Taps,
-    ) -> Result<Socket, Failure> {
-        let Target::Inet(target) = &self.target else {
-            return Err(Failure::new(Exit::Failed, "the target has no address"));
-        };
-        let (buffers, socket) = (&self.buffers, &target.socket);
-        match &self.leg {
-            TargetLeg::Stream(tcp, _) => {
-                open::connecting(remote, source, (buffers, socket, tcp), taps)
-            }
-            TargetLeg::Unix(transport) => unix::open(*transport, buffers, taps),
-            TargetLeg::Datagrams(groups, _) => {
-                open::sending(remote, source, (buffers, socket, groups), taps)
-            }
-        }
-    }
-
-    /// Returns the link over a connected socket.
-    pub(super) fn link(&self, winner: Established, conn: ConnId) -> io::Result<Box<dyn Link>> {
-        let (remote, limits) = (winner.remote, ReceiveLimits::default());
-        Ok(match &self.leg {
-            TargetLeg::Stream(_, framing) => {
-                let connection = Connection::established(winner, Some(conn), limits);
-                framed::wrap(*framing, Box::new(connection))
-            }
-            TargetLeg::Datagrams(_, settings) => {
-                let settings = udp::Settings {
-                    numbering: Numbering::Peer(conn),
-                    ..settings.clone().with_target(remote)
-                };
-                Box::new(udp::Socket::new(winner.socket, settings)?)
-            }
-            TargetLeg::Unix(transport) => {
-                let peer = (*transport, remote.into());
-                Box::new(Connection::new(winner.socket, peer, Some(conn), limits)?)
-            }
-        })
-    }
-
     /// Returns the link over a Unix socket that is connected to `name`.
     pub(super) fn unix_link(
         &self,
@@ -242,7 +179,7 @@ impl Route {
         name: &UnixName,
         conn: ConnId,
     ) -> io::Result<Box<dyn Link>> {
-        if self.leg.transport() == Transport::UnixDatagram {
+        if self.transport == Transport::UnixDatagram {
             let local = rustix::net::getsockname(&socket)?.try_into()?;
             let settings = Settings {
                 audience: Audience::Target(name.address(), None),
@@ -252,7 +189,7 @@ impl Route {
             return Ok(Box::new(Datagrams::new(socket, (local, None), settings)?));
         }
         let remote = peer(&socket, &name.address())?;
-        let (peer, limits) = ((self.leg.transport(), remote), ReceiveLimits::default());
+        let (peer, limits) = ((self.transport, remote), ReceiveLimits::default());
         Ok(Box::new(Connection::new(socket, peer, Some(conn), limits)?))
     }
 
@@ -282,6 +219,7 @@ impl InetTarget {
     fn new(
         endpoint: &Endpoint,
         resolver: Resolver,
+        leg: TargetLeg,
         (proxy, connect, socket): (Option<Arc<Proxy>>, &ConnectOptions, &SocketOptions),
     ) -> Result<Self, Failure> {
         let Endpoint { host, port } = endpoint;
@@ -303,8 +241,46 @@ impl InetTarget {
             resolver,
             source: (connect.source.clone(), connect.source_port.clone()),
             socket: socket.clone(),
+            leg,
             look_up: RefCell::default(),
         })
+    }
+
+    /// Opens a socket that is ready to `connect` to `remote`.
+    pub(super) fn open(
+        &self,
+        remote: SocketAddr,
+        source: Source,
+        buffers: &BufferOptions,
+        taps: &mut Taps,
+    ) -> Result<Socket, Failure> {
+        let common = &self.socket;
+        match &self.leg {
+            TargetLeg::Stream(tcp, _) => {
+                open::connecting(remote, source, (buffers, common, tcp), taps)
+            }
+            TargetLeg::Datagrams(groups, _) => {
+                open::sending(remote, source, (buffers, common, groups), taps)
+            }
+        }
+    }
+
+    /// Returns the link over a connected socket.
+    pub(super) fn link(&self, winner: Established, conn: ConnId) -> io::Result<Box<dyn Link>> {
+        match &self.leg {
+            TargetLeg::Stream(_, framing) => {
+                let limits = ReceiveLimits::default();
+                let connection = Connection::established(winner, Some(conn), limits);
+                Ok(framed::wrap(*framing, Box::new(connection)))
+            }
+            TargetLeg::Datagrams(_, settings) => {
+                let settings = udp::Settings {
+                    numbering: Numbering::Peer(conn),
+                    ..settings.clone().with_target(winner.remote)
+                };
+                Ok(Box::new(udp::Socket::new(winner.socket, settings)?))
+            }
+        }
     }
 
     /// Returns the addresses as they are after `since`.
