@@ -189,7 +189,7 @@ pub struct PeerOptions {
 
 /// The peers that get standard input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplyTo {
+pub enum ReplyTo<A = Endpoint> {
     /// The peer that sent the latest datagram.
     Last,
     /// The peer that sent the first datagram.
@@ -198,21 +198,27 @@ pub enum ReplyTo {
     All,
     /// No peer.
     None,
-    /// This address.
-    Address(Endpoint),
+    /// This address, or this name.
+    Address(A),
 }
 
-pub(super) fn reply_to(text: &str) -> Result<ReplyTo, String> {
+fn reply_to(text: &str) -> Result<ReplyTo, String> {
+    reply_to_or(text, |text| {
+        parse_target(&[text]).map_err(|_| "expected last, first, all, none or HOST:PORT".to_owned())
+    })
+}
+
+/// Reads a word for peers, or lets `parse` read the address of one.
+pub(super) fn reply_to_or<A>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<A, String>,
+) -> Result<ReplyTo<A>, String> {
     Ok(match text {
         "last" => ReplyTo::Last,
         "first" => ReplyTo::First,
         "all" => ReplyTo::All,
         "none" => ReplyTo::None,
-        _ => {
-            let endpoint = parse_target(&[text]);
-            let endpoint = endpoint.map_err(|_| "expected last, first, all, none or HOST:PORT");
-            ReplyTo::Address(endpoint?)
-        }
+        _ => ReplyTo::Address(parse(text)?),
     })
 }
 

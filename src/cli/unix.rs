@@ -9,7 +9,7 @@ use super::endpoint::{BindPoint, FromWords, Positional};
 use super::relay::with_target;
 use super::tcp::{LISTEN_IDLE, LISTEN_INPUT};
 use super::traffic::STREAM_FORMATS;
-use super::udp::reply_to;
+use super::udp::reply_to_or;
 use super::values::{self, whole};
 use super::{
     AcceptOptions, CommonOptions, FromPolicy, PeerEndOptions, ReplyOptions, ReplyTo, RetryOptions,
@@ -229,7 +229,7 @@ pub struct UnixPeerOptions {
         conflicts_with_all = ["echo", "exec", "shell", "canned", "respond"],
         value_parser = unix_reply_to
     )]
-    pub reply_to: Option<UnixReplyTo>,
+    pub reply_to: Option<ReplyTo<UnixName>>,
     /// Accept datagrams only from the first peer
     #[arg(long)]
     pub lock_first: bool,
@@ -238,25 +238,13 @@ pub struct UnixPeerOptions {
     pub max_peers: u32,
 }
 
-/// The peers that get standard input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnixReplyTo {
-    /// One of the peers, or all, or none of them.
-    Peers(ReplyTo),
-    /// This name.
-    Name(UnixName),
-}
-
-fn unix_reply_to(text: &str) -> Result<UnixReplyTo, String> {
-    if text.starts_with('@') || text.contains('/') {
-        return text.parse().map(UnixReplyTo::Name);
-    }
-    match reply_to(text) {
-        Ok(ReplyTo::Address(_)) | Err(_) => {
-            Err("expected last, first, all, none or PATH".to_owned())
+fn unix_reply_to(text: &str) -> Result<ReplyTo<UnixName>, String> {
+    reply_to_or(text, |text| {
+        if text.starts_with('@') || text.contains('/') {
+            return text.parse();
         }
-        Ok(peers) => Ok(UnixReplyTo::Peers(peers)),
-    }
+        Err("expected last, first, all, none or PATH".to_owned())
+    })
 }
 
 /// The name to send from, and the senders to accept.

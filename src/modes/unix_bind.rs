@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
-use crate::cli::{ReplyTo, UnixBind, UnixPoint, UnixReplyTo};
+use crate::cli::{ReplyTo, UnixBind, UnixPoint};
 use crate::flow::{Address, Transport};
 use crate::link::udp;
 use crate::link::unix::{Audience, Datagrams, Settings};
@@ -56,17 +56,14 @@ fn settings(options: &UnixBind, session: &Session<'_>) -> Result<Settings> {
     let (peers, datagrams) = (&options.peers, &options.datagrams);
     let audience = match &peers.reply_to {
         _ if session.local.replaces_stdin() => Audience::Named,
-        None => Audience::Last,
-        Some(UnixReplyTo::Name(name)) => {
+        None | Some(ReplyTo::Last) => Audience::Last,
+        Some(ReplyTo::First) => Audience::First,
+        Some(ReplyTo::All) => Audience::All,
+        Some(ReplyTo::None) => Audience::None,
+        Some(ReplyTo::Address(name)) => {
             let address = PathAddress::new(name.path()).context("--reply-to")?;
             Audience::Target(name.address(), Some(Rc::new(address)))
         }
-        Some(UnixReplyTo::Peers(peers)) => match peers {
-            ReplyTo::First => Audience::First,
-            ReplyTo::All => Audience::All,
-            ReplyTo::None => Audience::None,
-            ReplyTo::Last | ReplyTo::Address(_) => Audience::Last,
-        },
     };
     Ok(Settings {
         audience,
