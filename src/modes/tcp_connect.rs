@@ -20,9 +20,7 @@ use crate::exit::Failure;
 use crate::flow::Transport;
 use crate::link::connect::{Connector, Interrupt, Limits};
 use crate::link::stream::Connection;
-use crate::run::{
-    ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, PROXY_TIMEOUT, Session, Side, Traffic,
-};
+use crate::run::{Deadline, LocalEnd, Observers, Session, Side, Traffic};
 use crate::socket::open;
 use crate::tap::{Event, Taps};
 
@@ -74,12 +72,7 @@ pub(super) fn connect<T>(
     let connect = &options.connect;
     let is_bounded = options.probing.probe || deadline.is_some();
     let limits = Limits {
-        each: connect
-            .connect_timeout
-            .or(is_bounded.then_some(ATTEMPT_TIMEOUT))
-            // An attempt without an answer is silence.
-            .or(session.rules.idle_timeout)
-            .or(session.proxy.as_ref().map(|_| PROXY_TIMEOUT)),
+        each: session.attempt_limit(connect.connect_timeout, is_bounded),
         all: session.rules.deadline.into_iter().chain(deadline).min(),
     };
     let own = limits.each.map(|limit| (Instant::now() + limit, limit));

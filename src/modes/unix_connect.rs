@@ -17,9 +17,7 @@ use crate::cli::UnixConnect;
 use crate::exit::Failure;
 use crate::link;
 use crate::link::stream::Connection;
-use crate::run::{
-    ATTEMPT_TIMEOUT, Deadline, LocalEnd, Observers, Session, Side, Traffic, wait_for,
-};
+use crate::run::{Deadline, LocalEnd, Observers, Session, Side, Traffic, wait_for};
 use crate::socket::unix::Attempt;
 use crate::tap::Event;
 
@@ -68,9 +66,7 @@ fn connect(
     deadline: Option<Deadline>,
 ) -> Result<(Socket, Duration), Failure> {
     let (transport, name) = (options.kind.transport(), &options.target.0);
-    let attempt = deadline.map(|_| ATTEMPT_TIMEOUT);
-    let each = options.connect.connect_timeout.or(attempt);
-    let each = each.or(session.rules.idle_timeout);
+    let each = session.attempt_limit(options.connect.connect_timeout, deadline.is_some());
     let each = each.map(|limit| (Instant::now() + limit, limit));
     let limits = each.into_iter().chain(session.rules.deadline);
     let limit = limits.chain(deadline).min();

@@ -16,6 +16,5 @@ pub(crate) use background::{Deadline, wait_for};
 pub(crate) use local_end::{ChildScope, LocalEnd, affordable, refuse_exposure};
 pub(crate) use observers::{Observers, Start, lines, observe};
 pub(crate) use relay::{Route, TargetLeg, datagrams_towards, framing};
-pub(crate) use retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 pub(crate) use session::{Session, Side};
 pub(crate) use traffic::{Payload, Traffic, UNIX_DATAGRAM_SIZE};

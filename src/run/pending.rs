@@ -116,8 +116,7 @@ impl Pending {
     /// Begins an attempt; returns true if it can go on at once, here and below.
     fn begin(&mut self, taps: &mut Taps) -> Result<bool, Failure> {
         let now = Instant::now();
-        let each = self.route.limit(self.retry.deadline().is_some());
-        let each = each.map(|limit| (now + limit, limit));
+        let each = self.route.limit.map(|limit| (now + limit, limit));
         self.limit = each.into_iter().chain(self.retry.deadline()).min();
         let (transport, buffers) = (self.route.transport, &self.route.buffers);
         match &self.route.target {

@@ -13,7 +13,6 @@ use socket2::Socket;
 
 use super::background::Background;
 use super::pending::Pending;
-use super::retry::{ATTEMPT_TIMEOUT, PROXY_TIMEOUT};
 use super::session::Session;
 use crate::address::proxy::{Hop, Proxy};
 use crate::address::{Endpoint, Port, Resolver, Source, Targets, UnixName};
@@ -65,11 +64,11 @@ pub(crate) type Peers = (Numbers, MappingLimits);
 /// Way to the target, the same for each client.
 pub(crate) struct Route {
     pub(super) target: Target,
-    connect_timeout: Option<Duration>,
+    /// Time that an attempt may take.
+    pub(super) limit: Option<Duration>,
     pub(super) retry: RetryOptions,
     pub(super) buffers: BufferOptions,
     pub(super) transport: Transport,
-    idle_timeout: Option<Duration>,
     /// Peers, unless each client has a link of its own.
     peers: Option<Peers>,
 }
@@ -127,6 +126,7 @@ impl Route {
         peers: Option<Peers>,
     ) -> Result<Self, Failure> {
         let (connect, transport) = (&options.connect, target.transport(session.transport));
+        let is_repeated = options.retry.retry_for.is_some();
         Ok(Self {
             target: match target {
                 RelayTarget::Unix(name) => Target::Unix(name.clone()),
@@ -137,11 +137,10 @@ impl Route {
                     Target::Inet(Rc::new(InetTarget::new(endpoint, resolver, leg, ways)?))
                 }
             },
-            connect_timeout: connect.connect_timeout,
+            limit: session.attempt_limit(connect.connect_timeout, is_repeated),
             retry: options.retry.clone(),
             buffers: session.common.buffers.clone(),
             transport,
-            idle_timeout: session.rules.idle_timeout,
             peers,
         })
     }
@@ -162,14 +161,6 @@ impl Route {
             names: target.name.is_some(),
             ..Rights::default()
         }
-    }
-
-    /// Returns the time that an attempt may take, its look-up included.
-    pub(super) fn limit(&self, is_repeated: bool) -> Option<Duration> {
-        let limit = (self.connect_timeout).or(is_repeated.then_some(ATTEMPT_TIMEOUT));
-        let is_proxied = matches!(&self.target, Target::Inet(target) if target.proxy.is_some());
-        let proxied = is_proxied.then_some(PROXY_TIMEOUT);
-        limit.or(self.idle_timeout).or(proxied)
     }
 
     /// Returns the link over a Unix socket that is connected to `name`.

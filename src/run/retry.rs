@@ -18,10 +18,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Limit for an attempt that has no other: a wait for an answer must not be a wait for one attempt alone.
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Limit for a connection through a proxy that has no other: the kernel limits connect(2), but not the answer of a proxy.
-pub(crate) const PROXY_TIMEOUT: Duration = Duration::from_mins(2);
+const PROXY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// State between attempts.
 pub(super) struct Retry {
@@ -33,6 +33,19 @@ pub(super) struct Retry {
 }
 
 impl Session<'_> {
+    /// Returns the time that an attempt to connect may take, its look-up included.
+    pub(crate) fn attempt_limit(
+        &self,
+        connect_timeout: Option<Duration>,
+        is_bounded: bool,
+    ) -> Option<Duration> {
+        connect_timeout
+            .or(is_bounded.then_some(ATTEMPT_TIMEOUT))
+            // An attempt without an answer is silence.
+            .or(self.rules.idle_timeout)
+            .or(self.proxy.as_ref().map(|_| PROXY_TIMEOUT))
+    }
+
     /// Runs `attempt`, which gets the time to give up, until it succeeds or there is no other attempt.
     pub(crate) fn retry<T>(
         &mut self,
