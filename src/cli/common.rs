@@ -48,16 +48,13 @@ pub struct CommonOptions {
 }
 
 impl CommonOptions {
-    /// Returns the reason why an option has no meaning for a socket that sends no packets.
-    pub(super) fn without_packets(&self) -> Option<&'static str> {
-        let is_captured = self.dump.pcap.is_some();
-        is_captured.then_some(
-            "--pcap needs packets, and a Unix socket sends none; --hex-file records its traffic",
-        )
-    }
-
-    /// Returns the reason why options that are valid alone are not valid together.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
+    /// Returns the reason why options are not valid together, in a mode of the transport `own`.
+    pub(super) fn contradiction(&self, own: Transport) -> Option<&'static str> {
+        if own.is_unix() && self.dump.pcap.is_some() {
+            return Some(
+                "--pcap needs packets, and a Unix socket sends none; --hex-file records its traffic",
+            );
+        }
         if self.dump.pcap == Some(Place::Standard) && self.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output, which '--pcap -' uses for the capture");
         }

@@ -119,7 +119,7 @@ impl AcceptOptions {
         if is_marked && common.framing.output != OutputFraming::Raw {
             return Some("--out is for standard output as it is, without --prefix or --out-dir");
         }
-        common.contradiction()
+        common.contradiction(own)
     }
 }
 
@@ -187,7 +187,7 @@ impl TcpConnect {
         }
         self.connect
             .contradiction()
-            .or_else(|| self.common.contradiction())
+            .or_else(|| self.common.contradiction(Transport::Tcp))
     }
 }
 

@@ -67,7 +67,7 @@ impl UdpBind {
         let relay = self
             .relay
             .contradiction(Transport::Udp, &self.common.framing);
-        relay.or_else(|| self.common.contradiction())
+        relay.or_else(|| self.common.contradiction(Transport::Udp))
     }
 }
 
@@ -115,7 +115,7 @@ impl UdpSendto {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let needs_reply = self.common.dialogue.expects() || self.sendto.probe;
         let reply = self.sendto.reply.contradiction(needs_reply);
-        reply.or_else(|| self.common.contradiction())
+        reply.or_else(|| self.common.contradiction(Transport::Udp))
     }
 }
 

@@ -61,8 +61,7 @@ impl UnixListen {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let kind = (!self.accept.is_relay()).then(|| self.kind.contradiction(&self.common));
         let file = kind.flatten().or(self.file.contradiction(&self.bind.0));
-        let packets = file.or(self.common.without_packets());
-        packets.or_else(|| (self.accept).contradiction(self.kind.transport(), &self.common))
+        file.or_else(|| (self.accept).contradiction(self.kind.transport(), &self.common))
     }
 }
 
@@ -103,8 +102,7 @@ impl UnixConnect {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let kind = self.kind.contradiction(&self.common);
-        let kind = kind.or(self.common.without_packets());
-        kind.or_else(|| self.common.contradiction())
+        kind.or_else(|| self.common.contradiction(self.kind.transport()))
     }
 }
 
@@ -147,8 +145,7 @@ impl UnixBind {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let file = self.file.contradiction(&self.bind.0);
-        let packets = file.or(self.common.without_packets());
-        packets.or_else(|| self.common.contradiction())
+        file.or_else(|| self.common.contradiction(Transport::UnixDatagram))
     }
 }
 
@@ -191,8 +188,7 @@ impl UnixSendto {
     /// Returns the reason why options that are valid alone are not valid together.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let reply = self.reply.contradiction(self.common.dialogue.expects());
-        let packets = reply.or(self.common.without_packets());
-        packets.or_else(|| self.common.contradiction())
+        reply.or_else(|| self.common.contradiction(Transport::UnixDatagram))
     }
 }
 
