@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod common;
+mod compare;
 mod completions;
 mod dialogue;
 mod endpoint;
@@ -23,6 +24,7 @@ mod unix;
 pub mod values;
 
 pub use common::*;
+pub use compare::{Compare, Experiment};
 pub use completions::Completions;
 pub use dialogue::{DialogueOptions, StepOptions};
 pub use endpoint::{BindPoint, FromWords, Positional};
@@ -109,40 +111,6 @@ pub enum Command {
     Nc(nc::Nc),
     /// Print the completion script of a shell
     Completions(Completions),
-}
-
-/// The command line of `compare`, whose experiments need no peer.
-#[derive(Debug, clap::Args)]
-#[command(after_help = COMPARE_EXAMPLES)]
-pub struct Compare {
-    /// Use IPv6 instead of IPv4
-    #[arg(short = '6')]
-    pub ipv6: bool,
-    /// Connect N clients to one server
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = values::whole::<u8>(1, 100))]
-    pub clients: u8,
-    /// Message that each client sends
-    #[arg(long, value_name = "TEXT", default_value = "hello", value_parser = message)]
-    pub message: String,
-    /// Print the results as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-const COMPARE_EXAMPLES: &str = "\
-Examples:
-  tuplecat compare                  show all differences, in about a second
-  tuplecat compare -6 --clients 5   the same over IPv6, with more clients";
-
-/// The maximum length of a message, in bytes. Three of them fit into any receive buffer.
-const MAX_MESSAGE: usize = 1000;
-
-fn message(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("must not be empty".to_owned()),
-        len if len > MAX_MESSAGE => Err(format!("{len} bytes are more than {MAX_MESSAGE}")),
-        _ => Ok(text.to_owned()),
-    }
 }
 
 impl Cli {

@@ -12,7 +12,7 @@ use crate::address::{BindAddress, Source};
 use crate::cli::{BufferOptions, GroupOptions, SocketOptions, TcpListen, TcpOptions, UdpBind};
 use crate::exit::{Exit, Failure, describe_at, is_shortage};
 use crate::flow::{Address, Identity, Transport};
-use crate::sys::tcp_info::granted_backlog;
+use crate::sys::tcp_info::{AcceptQueue, accept_queue};
 use crate::tap::{Call, Event, Reach, Taps};
 
 /// For `tcp-listen`: calls `socket`, `bind`, `listen`, on the first of `addresses` that this machine has.
@@ -35,7 +35,7 @@ pub(crate) fn listening(
     };
     let listen = |socket: &Socket, name, taps: &mut Taps| {
         socket.listen(backlog)?;
-        if let Some(backlog) = granted_backlog(socket) {
+        if let Some(AcceptQueue { backlog, .. }) = accept_queue(socket) {
             taps.emit(&Event::Called(Call::Listen(name, backlog)));
         }
         Ok(())

@@ -48,10 +48,22 @@ pub fn tcp_info(socket: &impl AsFd) -> Option<TcpInfo> {
     })
 }
 
-/// Returns the backlog of a listening socket as the kernel keeps it: of those figures, the one in the place of `tcpi_sacked`
+/// Queue of a listening socket: the connections that accept(2) has not taken yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AcceptQueue {
+    /// Connections that wait now.
+    pub waiting: u32,
+    /// The backlog of listen(2) as the kernel keeps it. One more may wait.
+    pub backlog: u32,
+}
+
+/// Returns the queue of a listening socket: of those figures, the ones in the places of `tcpi_unacked` and `tcpi_sacked`
 /// (`tcp_get_info`, net/ipv4/tcp.c).
-pub fn granted_backlog(socket: &impl AsFd) -> Option<u32> {
-    raw_info(socket).map(|info| info.tcpi_sacked)
+pub fn accept_queue(socket: &impl AsFd) -> Option<AcceptQueue> {
+    raw_info(socket).map(|info| AcceptQueue {
+        waiting: info.tcpi_unacked,
+        backlog: info.tcpi_sacked,
+    })
 }
 
 fn raw_info(socket: &impl AsFd) -> Option<libc::tcp_info> {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Namespace, has_strace, program, skip, tuplecat};
+use crate::common::{Input, Namespace, has_strace, program, skip, tuplecat};
 
 fn statements(report: &Value) -> Vec<&Value> {
     let steps = report["steps"].as_array().expect("a list of steps");
@@ -24,7 +24,7 @@ fn the_page_fits_and_every_statement_holds() {
     }
     for word in [
         "1. ",
-        "10. ",
+        "15. ",
         "SO_PEERCRED: pid ",
         "none is lost",
         "only the 4-tuple",
@@ -150,4 +150,144 @@ fn a_missing_address_is_named() {
     };
     let reason = "cannot compare on ::1: an experiment failed: cannot assign requested address";
     network.tuplecat("compare -6").run().fails(1, reason);
+}
+
+/// Runs one experiment, whose statements hold, and returns them in one text.
+fn run_experiment(name: &str) -> String {
+    let done = tuplecat("compare --json").arg(name).run().exits(0);
+    let report: Value = serde_json::from_slice(&done.out).unwrap();
+    let steps = report["steps"].as_array().expect("a list of steps");
+    assert_eq!(steps.len(), 1, "{name}");
+    assert_eq!(steps[0]["name"], name);
+    let texts = statements(&report)
+        .into_iter()
+        .map(|one| one["text"].as_str().unwrap());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn each_listed_experiment_runs_alone() {
+    let list = tuplecat("compare --list").run().exits(0).text();
+    let names = list
+        .lines()
+        .map(|line| line.split_once(' ').expect("a name and a description").0);
+    let names: Vec<&str> = names.collect();
+    assert_eq!(names.len(), 15, "{list}");
+    for name in names {
+        assert!(!run_experiment(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn experiments_show_what_tutorials_leave_out() {
+    let shown = [
+        (
+            "queue",
+            vec![
+                "it does not wait for a client",
+                "before accept() is called: ESTABLISHED",
+                "no answer: SYN-SENT",
+            ],
+        ),
+        (
+            "buffers",
+            vec![
+                "the peer has read none",
+                "then it waits",
+                "the peer reads: send() goes on",
+            ],
+        ),
+        (
+            "tuples",
+            vec![
+                "is connected to two servers",
+                "cannot assign requested address",
+                "400 4-tuples",
+            ],
+        ),
+        (
+            "time-wait",
+            vec![
+                "the server closes first",
+                "server's port: address in use",
+                "SO_REUSEADDR",
+            ],
+        ),
+        (
+            "servers",
+            vec![
+                "one client after another: 0 of 99",
+                "a thread a client: 99 of 99",
+                "one loop for all: 99 of 99",
+            ],
+        ),
+    ];
+    for (name, wanted) in shown {
+        let text = run_experiment(name);
+        for words in wanted {
+            assert!(text.contains(words), "{name}: {words}: {text}");
+        }
+    }
+}
+
+#[test]
+fn experiments_run_in_the_order_of_the_command_line() {
+    let page = tuplecat("compare closed calls").run().exits(0).text();
+    let headings = page.lines().filter(|line| line.starts_with(['1', '2']));
+    let headings: Vec<_> = headings.collect();
+    assert_eq!(headings, ["1. A closed port", "2. The calls of a server"]);
+}
+
+#[test]
+fn a_server_port_has_as_many_connections_as_are_asked_for_or_says_why_not() {
+    let launch = tuplecat("compare tuples --connections 1000");
+    let page = launch.run().exits(0).text();
+    assert!(
+        page.replace('\n', " ").contains("has 1000 connections"),
+        "{page}"
+    );
+    let page = tuplecat("compare tuples")
+        .limited("-n 200")
+        .run()
+        .exits(0)
+        .text();
+    assert!(page.contains("then: too many open"), "{page}");
+}
+
+#[test]
+fn strace_shows_that_a_full_buffer_makes_send_wait() {
+    if !has_strace() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    let launch = program("strace", "-f -e trace=sendto -o").arg(&trace);
+    let launch = launch
+        .arg(env!("CARGO_BIN_EXE_tuplecat"))
+        .args("compare buffers");
+    launch.run().exits(0);
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    assert!(trace.contains("= -1 EAGAIN"), "{trace}");
+}
+
+#[test]
+fn pause_waits_for_enter_between_experiments() {
+    let mut running = tuplecat("compare calls ports --pause")
+        .stdin(Input::Held)
+        .start();
+    running.out().wait_for("1. ");
+    running.write("\n");
+    running.out().wait_for("2. ");
+    running.wait().exits(0);
+}
+
+#[test]
+fn an_unknown_experiment_and_a_pause_in_json_are_usage_errors() {
+    let done = tuplecat("compare bufers").run().exits(2);
+    assert!(
+        done.err.contains("'bufers'") && done.err.contains("buffers"),
+        "{}",
+        done.err
+    );
+    tuplecat("compare --pause --json").run().exits(2);
 }

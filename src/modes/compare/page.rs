@@ -3,6 +3,8 @@
 
 use std::mem;
 
+use anstyle::Style;
+
 use super::{Statement, Step};
 
 /// Width of the column of TCP, in characters: a 4-tuple of IPv4 and a number of two digits just fit.
@@ -14,17 +16,14 @@ const UDP_WIDTH: usize = 35;
 /// Mark of a statement that does not hold.
 const DENIAL: &str = "NOT SO HERE: ";
 
-/// Returns the whole page.
-pub(super) fn render(address: &str, steps: &[Step]) -> String {
-    let mut page = format!("TCP and UDP side by side, on {address}\n");
-    for (number, step) in steps.iter().enumerate() {
-        page.extend(["\n", &(number + 1).to_string(), ". ", &step.title, "\n"]);
-        row(&mut page, step.columns[0], step.columns[1]);
-        let (tcp, udp) = (column(&step.tcp, TCP_WIDTH), column(&step.udp, UDP_WIDTH));
-        for line in 0..tcp.len().max(udp.len()) {
-            let cell = |column: &[String]| column.get(line).cloned().unwrap_or_default();
-            row(&mut page, &cell(&tcp), &cell(&udp));
-        }
+/// Returns one step, with its heading in this style.
+pub(super) fn render(number: usize, step: &Step, style: Style) -> String {
+    let mut page = format!("\n{style}{number}. {}{style:#}\n", step.title);
+    row(&mut page, step.columns[0], step.columns[1]);
+    let (tcp, udp) = (column(&step.tcp, TCP_WIDTH), column(&step.udp, UDP_WIDTH));
+    for line in 0..tcp.len().max(udp.len()) {
+        let cell = |column: &[String]| column.get(line).cloned().unwrap_or_default();
+        row(&mut page, &cell(&tcp), &cell(&udp));
     }
     page
 }
@@ -62,6 +61,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::cli::Experiment;
 
     #[test]
     fn columns_stand_side_by_side_and_what_is_not_so_is_marked() {
@@ -70,6 +70,7 @@ mod tests {
             holds,
         };
         let step = Step {
+            name: Experiment::Calls,
             title: "A test".to_owned(),
             columns: ["TCP", "UDP"],
             tcp: vec![
@@ -81,15 +82,13 @@ mod tests {
             ],
             udp: vec![state("two", false)],
         };
-        let expected = "\
-TCP and UDP side by side, on ::1
-
+        let expected = "
 1. A test
   TCP                                        UDP
   one                                        NOT SO HERE: two
   a statement that is too long for one line
     of a column
 ";
-        assert_eq!(render("::1", &[step]), expected);
+        assert_eq!(render(1, &step, Style::new()), expected);
     }
 }

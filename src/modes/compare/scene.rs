@@ -2,8 +2,9 @@
 //! Clients act first and the pump runs afterwards: what they did waits in the kernel, so no outcome is a race.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,14 +13,14 @@ use socket2::{Domain, Socket, Type};
 
 use crate::address::access::Access;
 use crate::cli::Compare;
-use crate::exit::Exit;
-use crate::flow::Transport;
-use crate::flow::{Direction, Flow};
+use crate::exit::{Exit, Failure};
+use crate::flow::{Direction, Flow, Transport};
 use crate::link::{stream, udp};
 use crate::local::stdio::Stdio;
 use crate::pump::rules::{OnInputEnd, OnPeerEnd, Rules};
 use crate::pump::{Pump, Wiring};
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Request, Signals};
+use crate::sys::wait::{Interest, Wakeup, wait};
 use crate::tap::{Event, Tap, Taps};
 
 /// Time without a byte that counts as silence.
@@ -34,6 +35,7 @@ pub(super) struct Scene {
     pub(super) ip: IpAddr,
     signals: Signals,
     pub(super) clients: usize,
+    pub(super) connections: usize,
     pub(super) message: String,
 }
 
@@ -88,6 +90,7 @@ impl Scene {
             },
             signals: Signals::new().context("cannot catch signals")?,
             clients: options.clients.into(),
+            connections: options.connections as usize,
             message: options.message.clone(),
         })
     }
@@ -120,6 +123,37 @@ impl Scene {
         }
         socket.connect(&server.into())?;
         Ok(socket)
+    }
+
+    /// Opens a listening socket, and returns its address.
+    pub(super) fn listener(&self, backlog: i32) -> io::Result<(Socket, SocketAddr)> {
+        let (listener, name) = self.bound(Type::STREAM)?;
+        listener.listen(backlog)?;
+        Ok((listener, name))
+    }
+
+    /// Makes a connection; returns its sockets, that of the client first.
+    pub(super) fn pair(&self, listener: &Socket, name: SocketAddr) -> io::Result<(Socket, Socket)> {
+        let client = self.client(Type::STREAM, name)?;
+        let (server, _) = listener.accept()?;
+        server.set_read_timeout(Some(WAIT_LIMIT))?;
+        Ok((client, server))
+    }
+
+    /// Waits until Enter is pressed.
+    ///
+    /// Errors: a signal asks for the end.
+    pub(super) fn pause(&self) -> Result<()> {
+        let stdin = io::stdin();
+        let watched = [(stdin.as_fd(), Interest::READ)];
+        match wait(&watched, Some(&self.signals), None)? {
+            Wakeup::Signal(Request::End(number)) => return Err(Failure::signal(number).into()),
+            // SIGUSR1 goes on, as a key does.
+            Wakeup::Signal(Request::Show) | Wakeup::TimedOut => 0,
+            // So does the end of the input.
+            Wakeup::Ready(_) => stdin.lock().read_line(&mut String::new())?,
+        };
+        Ok(())
     }
 
     /// Lets the pump drive a server until it is done, or nothing has moved for a time; returns what it saw.
@@ -173,6 +207,18 @@ fn rules(idle: Duration) -> Rules {
         deadline: Some((Instant::now() + WAIT_LIMIT, WAIT_LIMIT)),
         ..Rules::default()
     }
+}
+
+/// Waits until a condition holds that no descriptor reports, for a while at most; returns its last value.
+pub(super) fn until(mut holds: impl FnMut() -> bool) -> io::Result<bool> {
+    let limit = Instant::now() + WAIT_LIMIT;
+    while !holds() {
+        if Instant::now() >= limit {
+            return Ok(false);
+        }
+        wait(&[], None, Some(Instant::now() + Duration::from_millis(1)))?;
+    }
+    Ok(true)
 }
 
 /// Returns the internet address of a socket.

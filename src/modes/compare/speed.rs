@@ -1,9 +1,7 @@
 //! Speed of both transports here: bytes in a second, and the time of a message there and back.
 //! The figures are those of one short run; the checks are that every byte arrived, or that losses were counted.
 
-use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,9 +10,9 @@ use anyhow::Result;
 use socket2::{Socket, Type};
 
 use super::Step;
-use super::scene::{Scene, Server, WAIT_LIMIT, sink};
+use super::scene::{Record, Scene, Server, WAIT_LIMIT, sink, until};
+use crate::cli::Experiment;
 use crate::pump::Wiring;
-use crate::sys::wait::wait;
 
 /// Time to send.
 const SEND_TIME: Duration = Duration::from_millis(150);
@@ -30,16 +28,14 @@ const DATAGRAM_SIZE: usize = 1452;
 
 /// Measures both, one after the other.
 pub(super) fn measure(scene: &Scene) -> Result<Step> {
-    let tcp = bulk(scene, Type::STREAM, STREAM_SEND_SIZE)?;
-    let udp = bulk(scene, Type::DGRAM, DATAGRAM_SIZE)?;
-    let mut step = Step::new("Speed in this run, through the pump");
-    let text = format!("{} MiB/s, all of it arrived", tcp.rate());
-    step.tcp(tcp.sent == tcp.received, text);
-    let lost = 100 * udp.sent.saturating_sub(udp.received) / udp.sent.max(1);
-    let rate = udp.rate();
+    let mut step = Step::new(Experiment::Speed, "Speed in this run, through the pump");
+    let (sent, received, rate) = bulk(scene, Type::STREAM, STREAM_SEND_SIZE)?;
+    step.tcp(sent == received, format!("{rate} MiB/s, all of it arrived"));
+    let (sent, received, rate) = bulk(scene, Type::DGRAM, DATAGRAM_SIZE)?;
+    let lost = 100 * sent.saturating_sub(received) / sent.max(1);
     let text =
         format!("{rate} MiB/s arrived in {DATAGRAM_SIZE}-byte datagrams, {lost} % were lost");
-    step.udp(udp.received <= udp.sent, text);
+    step.udp(received <= sent, text);
     let (tcp, udp) = (trip(scene, Type::STREAM)?, trip(scene, Type::DGRAM)?);
     step.tcp(tcp.is_some(), describe_trip(tcp));
     step.udp(udp.is_some(), describe_trip(udp));
@@ -53,52 +49,44 @@ fn describe_trip(time: Option<Duration>) -> String {
     format!("{time} for a round trip")
 }
 
-/// Bytes that were sent and received.
-struct Bulk {
-    sent: usize,
-    received: usize,
-    time: Duration,
-}
-
-impl Bulk {
-    /// Returns mebibytes in a second.
-    fn rate(&self) -> u128 {
-        (self.received as u128 >> 20) * 1000 / self.time.as_millis().max(1)
-    }
-}
-
-/// Returns a server, and its address.
-fn serve(scene: &Scene, kind: Type) -> io::Result<(Server, SocketAddr)> {
+/// Lets the pump serve one client, which runs in a thread; returns what the client returns, and what the pump saw.
+///
+/// The client can see when the pump is done.
+fn serve<T: Send + Default>(
+    scene: &Scene,
+    kind: Type,
+    wiring: Wiring,
+    run: impl FnOnce(Socket, &AtomicBool) -> T + Send,
+) -> Result<(T, Record)> {
     let (socket, name) = scene.bound(kind)?;
-    if kind == Type::DGRAM {
-        return Ok((Server::UntilEmpty(socket), name));
-    }
-    socket.listen(1)?;
-    Ok((Server::Listener(socket, 1), name))
-}
-
-/// Lets one client send as fast as it can, while the pump receives.
-fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<Bulk> {
-    let (server, address) = serve(scene, kind)?;
-    let client = scene.client(kind, address)?;
-    let start = Instant::now();
+    let server = if kind == Type::DGRAM {
+        Server::UntilEmpty(socket)
+    } else {
+        socket.listen(1)?;
+        Server::Listener(socket, 1)
+    };
+    let client = scene.client(kind, name)?;
     let is_over = AtomicBool::new(false);
-    let (sent, record) = thread::scope(|threads| {
-        let sender = threads.spawn(|| flood(client, size, &is_over));
-        let record = scene.pump(server, sink(), WAIT_LIMIT);
+    thread::scope(|threads| {
+        let client = threads.spawn(|| run(client, &is_over));
+        let record = scene.pump(server, wiring, WAIT_LIMIT);
         is_over.store(true, Ordering::Relaxed);
-        (sender.join().unwrap_or(0), record)
-    });
-    let received = record?.received.iter().map(|&(_, len, _)| len).sum();
-    Ok(Bulk {
-        sent,
-        received,
-        time: start.elapsed().min(SEND_TIME + WAIT_LIMIT),
+        Ok((client.join().unwrap_or_default(), record?))
     })
 }
 
+/// Lets one client send as fast as it can; returns the bytes sent and received, and the mebibytes in a second.
+fn bulk(scene: &Scene, kind: Type, size: usize) -> Result<(usize, usize, u128)> {
+    let start = Instant::now();
+    let flood = |client: Socket, is_over: &AtomicBool| flood(&client, size, is_over);
+    let (sent, record) = serve(scene, kind, sink(), flood)?;
+    let received: usize = record.received.iter().map(|&(_, len, _)| len).sum();
+    let rate = (received as u128 >> 20) * 1000 / start.elapsed().as_millis().max(1);
+    Ok((sent, received, rate))
+}
+
 /// Sends for a while, and then the end: a FIN, or empty datagrams until one of them has arrived.
-fn flood(client: Socket, size: usize, is_over: &AtomicBool) -> usize {
+fn flood(client: &Socket, size: usize, is_over: &AtomicBool) -> usize {
     let block = vec![b'x'; size];
     let (start, mut sent) = (Instant::now(), 0);
     while start.elapsed() < SEND_TIME {
@@ -108,27 +96,18 @@ fn flood(client: Socket, size: usize, is_over: &AtomicBool) -> usize {
         }
     }
     if client.r#type().is_ok_and(|kind| kind == Type::DGRAM) {
-        while !is_over.load(Ordering::Relaxed) && client.send(&[]).is_ok() {
-            let soon = Instant::now() + Duration::from_millis(1);
-            // A wait that fails only makes the next datagram earlier.
-            let _ = wait(&[], None, Some(soon));
-        }
+        // A wait that fails only makes the next datagram earlier.
+        let _ = until(|| is_over.load(Ordering::Relaxed) || client.send(&[]).is_err());
     }
-    drop(client);
     sent
 }
 
 /// Returns the median time of a message there and back over an echo.
 fn trip(scene: &Scene, kind: Type) -> Result<Option<Duration>> {
-    let (server, address) = serve(scene, kind)?;
-    let client = scene.client(kind, address)?;
     let message = scene.message.as_bytes();
-    let (mut times, record) = thread::scope(|threads| {
-        let pinger = threads.spawn(move || ping(&client, message));
-        let record = scene.pump(server, Wiring::Echo, WAIT_LIMIT);
-        (pinger.join().unwrap_or_default(), record)
-    });
-    record?;
+    let (mut times, _) = serve(scene, kind, Wiring::Echo, |client, _| {
+        ping(&client, message)
+    })?;
     times.sort_unstable();
     Ok(times.get(times.len() / 2).copied())
 }

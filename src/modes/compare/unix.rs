@@ -7,6 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::process;
 
 use super::Step;
+use crate::cli::Experiment;
 use crate::flow::Address;
 use crate::link::unix::client;
 
@@ -15,7 +16,10 @@ const MAX_QUEUED: usize = 100_000;
 
 /// Lets a client connect, and another one fill the queue of a receiver.
 pub(super) fn compare() -> io::Result<Step> {
-    let mut step = Step::new("Unix sockets: the same calls on one machine");
+    let mut step = Step::new(
+        Experiment::Unix,
+        "Unix sockets: the same calls on one machine",
+    );
     step.columns = ["stream", "datagrams"];
     streams(&mut step)?;
     datagrams(&mut step)?;

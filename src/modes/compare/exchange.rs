@@ -1,24 +1,17 @@
-//! Experiments: each does the same over TCP and over UDP, and states what came of it.
+//! Exchange of a few clients with one server, over TCP and over UDP, and the experiments that look at it.
 //! Every statement stands beside the check of it.
 
 use std::collections::HashSet;
-use std::env;
 use std::io::{self, ErrorKind, Read};
-use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use socket2::{Socket, Type};
 
 use super::Step;
 use super::scene::{Record, SILENCE, Scene, Server, WAIT_LIMIT, name_of, sink};
-use crate::exit::describe;
+use crate::cli::Experiment;
 use crate::flow::{Address, Flow};
-use crate::link::udp;
 use crate::pump::Wiring;
 
 /// Sends of each client.
@@ -27,8 +20,8 @@ const SENDS: usize = 3;
 /// Clients whose datagrams, of 1,000 bytes, any receive buffer holds: the usual one has 208 KiB, and counts 2 KiB for each.
 const BUFFERED_CLIENTS: usize = 20;
 
-/// Runs all experiments, in the order of a tutorial.
-pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
+/// Runs the exchange, and returns the experiments that look at it.
+pub(super) fn run(scene: &Scene) -> Result<Vec<Step>> {
     let (mut calls, listener, bound) = calls(scene)?;
     let ports = ports(scene, &listener, &bound)?;
     let tcp = connections(scene, listener)?;
@@ -44,14 +37,12 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Step>> {
         boundaries(scene, &tcp, &udp),
         empty(scene, &tcp, &udp),
         end(scene, &tcp, &udp),
-        killed(scene)?,
-        absent(scene)?,
     ])
 }
 
 /// Opens both servers call by call, on one port number.
 fn calls(scene: &Scene) -> io::Result<(Step, Socket, Socket)> {
-    let mut step = Step::new("The calls of a server");
+    let mut step = Step::new(Experiment::Calls, "The calls of a server");
     let listener = scene.socket(Type::STREAM)?;
     let is_nameless = name_of(&listener)?.port() == 0;
     step.tcp(is_nameless, "socket()   it has no address yet");
@@ -80,7 +71,7 @@ fn ports(scene: &Scene, listener: &Socket, bound: &Socket) -> io::Result<Step> {
     let (tcp, udp) = (name_of(listener)?, name_of(bound)?);
     let (port, are_same) = (tcp.port(), tcp == udp);
     let refused = "a second one is refused: address in use";
-    let mut step = Step::new("One port number");
+    let mut step = Step::new(Experiment::Ports, "One port number");
     step.tcp(are_same, format!("port {port} is bound here"));
     step.tcp(is_taken(Type::STREAM, tcp)?, refused);
     let text = format!("port {port} is bound here as well: another port");
@@ -141,7 +132,7 @@ fn talk(scene: &Scene, count: usize, kind: Type, server: SocketAddr) -> io::Resu
 fn names(scene: &Scene, server: SocketAddr, tcp: &Record, udp: &Record) -> Step {
     let count = scene.clients;
     let plural = if count == 1 { "" } else { "s" };
-    let mut step = Step::new(format!("{count} client{plural}"));
+    let mut step = Step::new(Experiment::Names, format!("{count} client{plural}"));
 
     let accepted = &tcp.accepted;
     let are_distinct = accepted.iter().collect::<HashSet<_>>().len() == count;
@@ -163,11 +154,9 @@ fn names(scene: &Scene, server: SocketAddr, tcp: &Record, udp: &Record) -> Step 
     let is_complete = senders.len() == count;
     step.udp(is_complete, "1 socket for the datagrams of all:");
     for flow in senders {
-        let text = format!("{} <- {}", flow.local, flow.remote);
-        step.udp(is_local(flow), text);
+        step.udp(is_local(flow), format!("{} <- {}", flow.local, flow.remote));
     }
-    let text = "only the senders of the datagrams differ";
-    step.udp(is_complete, text);
+    step.udp(is_complete, "only the senders of the datagrams differ");
     step
 }
 
@@ -185,7 +174,10 @@ fn boundaries(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
         let own = received.filter(|(other, ..)| other == flow);
         own.map(|&(_, len, _)| len).collect()
     };
-    let mut step = Step::new(format!("{SENDS} sends of {len} bytes from each client"));
+    let mut step = Step::new(
+        Experiment::Boundaries,
+        format!("{SENDS} sends of {len} bytes from each client"),
+    );
     let mut accepted = tcp.accepted.iter();
     let all = SENDS * len;
     let are_merged = accepted.all(|flow| reads(flow) == [all]);
@@ -207,7 +199,7 @@ fn totals(udp: &Record) -> (usize, usize) {
 
 fn empty(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     let is_empty = |received: &&(Flow, usize, usize)| received.1 == 0;
-    let mut step = Step::new("A send of no bytes");
+    let mut step = Step::new(Experiment::Empty, "A send of no bytes");
     let is_none = !tcp.received.iter().any(|read| is_empty(&read));
     step.tcp(is_none, "nothing arrives: there is nothing to send");
     let empties = udp.received.iter().filter(is_empty).count();
@@ -217,7 +209,7 @@ fn empty(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
 }
 
 fn end(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
-    let mut step = Step::new("The end of each client");
+    let mut step = Step::new(Experiment::End, "The end of each client");
     let are_finished = tcp.finished.len() == scene.clients;
     let text = "shutdown() sends FIN: the server reads end of file";
     step.tcp(are_finished, text);
@@ -229,122 +221,4 @@ fn end(scene: &Scene, tcp: &Record, udp: &Record) -> Step {
     let text = "close() sends nothing: the server sees no end";
     step.udp(datagrams == scene.clients * (SENDS + 1), text);
     step
-}
-
-/// Kills processes that hold a client, with everything read and with a message unread.
-fn killed(scene: &Scene) -> Result<Step> {
-    let mut step = Step::new("A client's process is killed");
-    let [read, unread] =
-        [Unread::Nothing, Unread::Message].map(|unread| kill_client(scene, Type::STREAM, unread));
-    let is_end = matches!(read?, Ok(0));
-    let text = "nothing unread: the kernel sends FIN, and the server reads end of file";
-    step.tcp(is_end, text);
-    let error = unread?.err();
-    let reason = error.as_ref().map_or("no error".to_owned(), describe);
-    let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
-    let text = format!("with data unread: RST, and read fails: {reason}");
-    step.tcp(is_reset, text);
-
-    let mut is_silent = true;
-    for unread in [Unread::Nothing, Unread::Message] {
-        let heard = kill_client(scene, Type::DGRAM, unread)?;
-        is_silent &= heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    }
-    let (text, time) = (
-        "with and without unread data: nothing in",
-        SILENCE.as_millis(),
-    );
-    step.udp(is_silent, format!("{text} {time} ms"));
-    Ok(step)
-}
-
-/// Data that a client has received and not read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unread {
-    Nothing,
-    Message,
-}
-
-/// Lets a child process hold a client and kills it; returns what the server then reads.
-fn kill_client(scene: &Scene, kind: Type, unread: Unread) -> Result<io::Result<usize>> {
-    let (mut server, name) = scene.bound(kind)?;
-    if kind == Type::STREAM {
-        server.listen(1)?;
-    }
-    let client = scene.client(kind, name)?;
-    if kind == Type::STREAM {
-        (server, _) = server.accept()?;
-        server.set_read_timeout(Some(WAIT_LIMIT))?;
-    } else {
-        server.connect(&client.local_addr()?)?;
-        server.set_read_timeout(Some(SILENCE))?;
-    }
-    let mut space = [MaybeUninit::uninit(); 1];
-    if unread == Unread::Message {
-        server.send(scene.message.as_bytes())?;
-        // It has arrived, and stays unread.
-        client.peek(&mut space)?;
-    }
-    // The child only waits: it reads nothing from standard input, which is the client. No copy of it stays in this process.
-    // An empty root has neither /proc nor /dev/null.
-    let program = match Path::new("/proc/self/exe") {
-        own if own.exists() => own.as_os_str().to_owned(),
-        _ => env::args_os().next().context("the program has no name")?,
-    };
-    let mut child = Command::new(program)
-        .args(["udp-bind", "--recv-only", "--timeout", "1m", "0"])
-        .stdin(OwnedFd::from(client))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let killed = child.kill().and_then(|()| child.wait())?;
-    if killed.signal() != Some(libc::SIGKILL) {
-        bail!("a child process ended before it was killed");
-    }
-    Ok(server.recv(&mut space))
-}
-
-/// Calls a port that no socket has.
-fn absent(scene: &Scene) -> io::Result<Step> {
-    let mut step = Step::new("A closed port");
-    // Bound and given up: most likely no other socket takes the port in the next moment.
-    let free = |kind| scene.bound(kind).map(|(_, name)| name);
-    let error = scene.client(Type::STREAM, free(Type::STREAM)?).err();
-    let reason = error.as_ref().map_or("no error".to_owned(), describe);
-    let is_refused = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-    step.tcp(is_refused, format!("connect() fails at once: {reason}"));
-
-    let address = free(Type::DGRAM)?;
-    let ask = |socket: &Socket| {
-        let sent = socket.send_to(b"anybody?", &address.into());
-        let received = socket.recv(&mut [MaybeUninit::uninit(); 1]);
-        (sent.is_ok(), received.map_err(|error| error.kind()))
-    };
-    let plain = scene.socket(Type::DGRAM)?;
-    plain.set_read_timeout(Some(SILENCE))?;
-    let is_silent = ask(&plain) == (true, Err(ErrorKind::WouldBlock));
-    let text = "sendto() succeeds, and no later call reports the ICMP error";
-    step.udp(is_silent, text);
-    let refused = (true, Err(ErrorKind::ConnectionRefused));
-    // The socket of udp-sendto, with its options.
-    let asks = scene.socket(Type::DGRAM)?;
-    let _link = udp::Socket::new(asks.try_clone()?, udp::Settings::default())?;
-    asks.set_nonblocking(false)?;
-    asks.set_read_timeout(Some(WAIT_LIMIT))?;
-    let option = if address.is_ipv4() {
-        "IP_RECVERR"
-    } else {
-        "IPV6_RECVERR"
-    };
-    let text = format!(
-        "unless it asks ({option}), as udp-sendto does: the next call fails: connection refused"
-    );
-    step.udp(ask(&asks) == refused, text);
-    let connected = scene.client(Type::DGRAM, address)?;
-    let is_sent = connected.send(b"anybody?").is_ok();
-    let received = connected.recv(&mut [MaybeUninit::uninit(); 1]);
-    let received = received.map_err(|error| error.kind());
-    let text = "a connected socket need not ask: it fails the same way";
-    step.udp((is_sent, received) == refused, text);
-    Ok(step)
 }
