@@ -219,18 +219,14 @@ fn settings(
             LocalEnd::Stdio(_) | LocalEnd::Broker(_) => audience,
             _ => Audience::Named,
         },
-        accepts: if peers.lock_first {
-            Accepts::First
-        } else {
-            Accepts::Anyone
-        },
+        accepts: Accepts::all_or_first(peers.lock_first),
         access,
         owner: match place {
             Place::Addresses(_) => Owner::Run,
             Place::Passed(..) => Owner::Others,
         },
         engine: session.rules.engine,
-        max_peers: Some(peers.max_peers.try_into().unwrap_or(usize::MAX)),
+        max_peers: peers.max_peers.try_into().ok(),
         max_sent: datagrams.datagram_size,
         max_datagram: datagrams.max_datagram,
         multicast_if: multicast::output_interface(&options.groups, target_of(audience)),

@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 
 use crate::cli::{ReplyTo, UnixBind, UnixPoint};
 use crate::flow::{Address, Transport};
-use crate::link::udp;
-use crate::link::unix::{Audience, Datagrams, Settings};
+use crate::link::udp::{self, Accepts};
+use crate::link::unix::{Audience, Datagrams};
 use crate::run::{ChildScope, LocalEnd, Observers, Session, Side, Traffic, UNIX_DATAGRAM_SIZE};
 use crate::socket::{activation, unix};
 use crate::sys::socket_file::{PathAddress, SocketFile};
@@ -33,7 +33,7 @@ pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
     let size = datagrams.datagram_size.unwrap_or(UNIX_DATAGRAM_SIZE);
     let children = (options.server.max_children, ChildScope::Datagram(size));
     session.local = LocalEnd::of_server(common, &options.server, children, usize::MAX)?;
-    let settings = settings(options, &session)?;
+    let audience = audience(options, &session)?;
     let (socket, name, file) = match &options.bind.0 {
         UnixPoint::At(name) => {
             let socket = unix::open(transport, &common.buffers, session.taps)?;
@@ -48,13 +48,22 @@ pub(super) fn run(options: &UnixBind, observers: Observers<'_>) -> Result<()> {
     };
     session.socket_folder = file.as_ref().and_then(SocketFile::folder);
     session.report_shortfalls(&socket)?;
-    let socket = Datagrams::new(socket, (name, file), settings).context("cannot use the socket")?;
+    let settings = udp::Settings {
+        accepts: Accepts::all_or_first(options.peers.lock_first),
+        max_peers: options.peers.max_peers.try_into().ok(),
+        eof_datagram: datagrams.eof_datagram,
+        wanted: datagrams.count,
+        max_bytes: common.ends.max_bytes,
+        ..udp::Settings::default()
+    };
+    let socket = Datagrams::new(socket, (name, file), audience, settings);
+    let socket = socket.context("cannot use the socket")?;
     session.receive(Box::new(socket), Reach::Machine)
 }
 
-fn settings(options: &UnixBind, session: &Session<'_>) -> Result<Settings> {
-    let (peers, datagrams) = (&options.peers, &options.datagrams);
-    let audience = match &peers.reply_to {
+/// Returns the peers that standard input goes to.
+fn audience(options: &UnixBind, session: &Session<'_>) -> Result<Audience> {
+    Ok(match &options.peers.reply_to {
         _ if session.local.replaces_stdin() => Audience::Named,
         None | Some(ReplyTo::Last) => Audience::Last,
         Some(ReplyTo::First) => Audience::First,
@@ -62,19 +71,7 @@ fn settings(options: &UnixBind, session: &Session<'_>) -> Result<Settings> {
         Some(ReplyTo::None) => Audience::None,
         Some(ReplyTo::Address(name)) => {
             let address = PathAddress::new(name.path()).context("--reply-to")?;
-            Audience::Target(name.address(), Some(Rc::new(address)))
+            Audience::Target((name.address(), Some(Rc::new(address))))
         }
-    };
-    Ok(Settings {
-        audience,
-        lock_first: peers.lock_first,
-        max_peers: peers.max_peers.try_into().unwrap_or(usize::MAX),
-        eof_datagram: datagrams.eof_datagram,
-        limits: udp::Settings {
-            wanted: datagrams.count,
-            max_bytes: options.common.ends.max_bytes,
-            ..udp::Settings::default()
-        },
-        conn: None,
     })
 }

@@ -16,7 +16,7 @@ use super::udp_sendto::{reply_timeout, reply_timer};
 use crate::cli::{FromPolicy, UnixSendto};
 use crate::flow::Transport;
 use crate::link::udp;
-use crate::link::unix::{Audience, Datagrams, Settings};
+use crate::link::unix::{Audience, Datagrams};
 use crate::pump::end::Link;
 use crate::run::{
     ChildScope, Deadline, LocalEnd, Observers, Session, Side, Traffic, UNIX_DATAGRAM_SIZE,
@@ -64,20 +64,17 @@ fn exchange(
     };
     session.socket_folder = file.as_ref().and_then(SocketFile::folder);
     session.report_shortfalls(&socket)?;
-    let settings = Settings {
-        audience: Audience::Target(target.address(), address),
-        max_peers: 1024,
+    let audience = Audience::Target((target.address(), address));
+    let settings = udp::Settings {
         eof_datagram: options.datagrams.eof_datagram,
-        limits: udp::Settings {
-            wanted: options.reply.replies.or(options.datagrams.count),
-            max_bytes: common.ends.max_bytes,
-            reply_timeout: reply_timeout(common, &options.reply, deadline),
-            reply_timer: reply_timer(common),
-            ..udp::Settings::default()
-        },
-        ..Settings::default()
+        wanted: options.reply.replies.or(options.datagrams.count),
+        max_bytes: common.ends.max_bytes,
+        reply_timeout: reply_timeout(common, &options.reply, deadline),
+        reply_timer: reply_timer(common),
+        ..udp::Settings::default()
     };
-    let socket = Datagrams::new(socket, (name, file), settings).context("cannot use the socket")?;
+    let socket = Datagrams::new(socket, (name, file), audience, settings);
+    let socket = socket.context("cannot use the socket")?;
     session.announce(&socket.identity())?;
     if let (LocalEnd::Children(children), Some(flow)) = (&mut session.local, socket.flow()) {
         let size = options

@@ -26,7 +26,7 @@ use crate::link::connect::Established;
 use crate::link::framed::{self, Framing, MAX_FRAME};
 use crate::link::stream::{Connection, ReceiveLimits};
 use crate::link::udp::{self, MappingLimits, Mappings, Numbering, Numbers, Open};
-use crate::link::unix::{Audience, Datagrams, Settings, peer};
+use crate::link::unix::{Audience, Datagrams, peer};
 use crate::pump::end::Link;
 use crate::pump::{Partner, Wiring};
 use crate::socket::open;
@@ -172,12 +172,13 @@ impl Route {
     ) -> io::Result<Box<dyn Link>> {
         if self.transport == Transport::UnixDatagram {
             let local = rustix::net::getsockname(&socket)?.try_into()?;
-            let settings = Settings {
-                audience: Audience::Target(name.address(), None),
-                conn: Some(conn),
-                ..Settings::default()
+            let audience = Audience::Target((name.address(), None));
+            let settings = udp::Settings {
+                numbering: Numbering::Peer(conn),
+                ..udp::Settings::default()
             };
-            return Ok(Box::new(Datagrams::new(socket, (local, None), settings)?));
+            let link = Datagrams::new(socket, (local, None), audience, settings)?;
+            return Ok(Box::new(link));
         }
         let remote = peer(&socket, &name.address())?;
         let (peer, limits) = ((self.transport, remote), ReceiveLimits::default());

@@ -1,10 +1,15 @@
 //! Ends of a transfer over UDP, which has none of its own: limits, silence, and an empty datagram (`--eof-datagram`).
 //! Limits are exact, and a datagram is never cut: one that would exceed them is the end.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::{ReplyTimer, Settings};
-use crate::tap::{Count, Event, Taps, Transfer};
+use crate::batch::Batch;
+use crate::exit::{Exit, Failure};
+use crate::flow::Identity;
+use crate::pump::end::Arrival;
+use crate::tap::{Count, Event, Taps, Transfer, phrases};
 
 /// Time for reading what had arrived before the reply timeout, where datagrams that are not passed on keep coming.
 const OVERTIME: Duration = Duration::from_millis(100);
@@ -60,8 +65,28 @@ impl Limits {
     }
 
     /// Returns the number of datagrams that did not come, of those asked for; `None` where all the bytes asked for have come.
-    pub(in crate::link) fn missing(&self) -> Option<u64> {
+    pub(super) fn missing(&self) -> Option<u64> {
         (self.datagrams).filter(|&left| left > 0 && self.bytes != Some(0))
+    }
+
+    /// Returns a failure if datagrams that were asked for did not come.
+    pub(in crate::link) fn check_complete(&self, socket: &Identity) -> Result<(), Failure> {
+        let Some(count) = self.missing() else {
+            return Ok(());
+        };
+        let (datagrams, were) = (phrases::datagrams(count), was_or_were(count));
+        let text = format!("{socket}: {datagrams} that {were} asked for did not come");
+        Err(Failure::new(Exit::TimedOut, text))
+    }
+
+    /// Returns the arrival of what is in the batch, or of the end if nothing is.
+    pub(in crate::link) fn arrival(&self, batch: &Batch) -> Arrival {
+        match self.over {
+            _ if !batch.is_empty() => Arrival::Data,
+            Some(Over::Enough) => Arrival::Enough,
+            Some(Over::PeerEof) => Arrival::End,
+            None => Arrival::Nothing,
+        }
     }
 
     /// Returns the number of datagrams within the limits, of a run that has `len` bytes with a boundary every `stride` bytes. Fewer
@@ -124,6 +149,17 @@ impl Limits {
             self.over.get_or_insert(Over::Enough);
         }
     }
+}
+
+/// Returns the verb for a number of datagrams.
+pub(super) fn was_or_were(count: u64) -> &'static str {
+    if count == 1 { "was" } else { "were" }
+}
+
+/// Returns the error of input that goes on after the datagram that stands for the end.
+pub(in crate::link) fn sent_after_end() -> io::Error {
+    let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
+    Failure::new(Exit::Failed, text).into()
 }
 
 /// Empty datagram that stands for the end, where both sides have agreed on that.

@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Direction, Flow, Identity, Transport};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::sockopt::{unread, unsent};
-use crate::tap::{Call, Event, Rejection, SocketState, Taps, Transfer};
+use crate::tap::{Call, Event, Rejection, SocketState, Taps, Transfer, phrases};
 
 mod addresses;
 mod delivery;
@@ -41,8 +41,8 @@ pub use peers::{Numbering, Numbers};
 pub use settings::{Accepts, Audience, Owner, Refusal, ReplyTimer, Settings};
 
 use addresses::{Pair, comparable, means, reachable};
-use ends::{EOF_SEND_TIMEOUT, EofDatagram};
-pub(super) use ends::{Limits, Over};
+use ends::{EOF_SEND_TIMEOUT, EofDatagram, was_or_were};
+pub(super) use ends::{Limits, Over, sent_after_end};
 use error_queue::ErrorQueue;
 use handle::Handle;
 use message::RecvMeta;
@@ -296,20 +296,13 @@ impl Socket {
             (0, _) => "not delivered (--fail-on-loss)",
             _ => "lost here or not delivered (--fail-on-loss)",
         };
-        let (exit, count, that, what) = if self.settings.fail_on_loss && here + there > 0 {
-            (Exit::DataLost, here + there, "", what)
-        } else if let Some(missing) = self.limits.missing() {
-            (Exit::TimedOut, missing, " that", "asked for did not come")
-        } else {
-            return Ok(());
-        };
-        let (s, were) = match count {
-            1 => ("", "was"),
-            _ => ("s", "were"),
-        };
-        let socket = self.identity();
-        let text = format!("{socket}: {count} datagram{s}{that} {were} {what}");
-        Err(Failure::new(exit, text))
+        let (socket, lost) = (self.identity(), here + there);
+        if !self.settings.fail_on_loss || lost == 0 {
+            return self.limits.check_complete(&socket);
+        }
+        let (datagrams, were) = (phrases::datagrams(lost), was_or_were(lost));
+        let text = format!("{socket}: {datagrams} {were} {what}");
+        Err(Failure::new(Exit::DataLost, text))
     }
 }
 
@@ -330,12 +323,7 @@ impl End for Socket {
         } else if self.limits.over.is_none() {
             self.note_silence(taps);
         }
-        Ok(match (batch.is_empty(), self.limits.over) {
-            (false, _) => Arrival::Data,
-            (true, Some(Over::Enough)) => Arrival::Enough,
-            (true, Some(Over::PeerEof)) => Arrival::End,
-            (true, None) => Arrival::Nothing,
-        })
+        Ok(self.limits.arrival(batch))
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
@@ -353,8 +341,7 @@ impl End for Socket {
         if batch.is_taken(*at) {
             return Ok(Next::Continue);
         }
-        let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
-        Err(Failure::new(Exit::Failed, text).into())
+        Err(sent_after_end())
     }
 
     fn finish(&mut self, _: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
@@ -373,11 +360,8 @@ impl End for Socket {
     fn readiness(&self) -> Readiness<'_> {
         let fd = self.handle.socket.as_fd();
         let is_over = self.limits.over.is_some() || self.is_peer_gone();
-        let is_addressed = match self.settings.audience {
-            Audience::Target(_) | Audience::Named => true,
-            Audience::Last | Audience::First | Audience::All => self.peers.last().is_some(),
-            Audience::None => false,
-        };
+        let has_peers = self.peers.last().is_some();
+        let is_addressed = self.settings.audience.is_reachable(has_peers);
         let recv = if is_over {
             Wait::Now
         } else {

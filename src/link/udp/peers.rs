@@ -24,6 +24,16 @@ pub enum Numbering {
     Each(Numbers),
 }
 
+impl Numbering {
+    /// Returns the number that is reported of the socket itself.
+    pub(in crate::link) fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Peer(conn) => Some(*conn),
+            Self::None | Self::Each(_) => None,
+        }
+    }
+}
+
 /// Numbers of the peers of a relay, which both of its legs report. A peer keeps its number until its mapping ends.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers(Rc<RefCell<(u64, HashMap<Pair, u64>)>>);
@@ -121,10 +131,7 @@ impl Peers {
 
     /// Returns the number that is reported of the socket itself.
     pub(super) fn conn(&self) -> Option<ConnId> {
-        match self.numbering {
-            Numbering::Peer(conn) => Some(conn),
-            Numbering::None | Numbering::Each(_) => None,
-        }
+        self.numbering.conn()
     }
 
     /// Returns the number that is reported of datagrams between two addresses.

@@ -9,6 +9,8 @@ use crate::address::access::Access;
 use crate::pump::rules::Engine;
 
 /// Behaviour of a [`Socket`](super::Socket). By default it answers the latest sender.
+///
+/// [`Datagrams`](crate::link::unix::Datagrams) of a Unix socket have the same limits and ends, and an audience with other addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Recipients of datagrams from the local end.
@@ -82,9 +84,9 @@ pub enum Owner {
 /// Recipients of datagrams that come from the local end without addresses. Datagrams with addresses (answers of an echo or of a
 /// child) go to the peer that they name, unless there is a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Audience {
+pub enum Audience<A = SocketAddr> {
     /// This address, whatever addresses the datagrams have.
-    Target(SocketAddr),
+    Target(A),
     /// The latest sender.
     #[default]
     Last,
@@ -98,6 +100,17 @@ pub enum Audience {
     None,
 }
 
+impl<A> Audience<A> {
+    /// Returns true if datagrams from the local end may have a recipient; `has_peers` once a peer is known.
+    pub(in crate::link) fn is_reachable(&self, has_peers: bool) -> bool {
+        match self {
+            Self::Target(_) | Self::Named => true,
+            Self::Last | Self::First | Self::All => has_peers,
+            Self::None => false,
+        }
+    }
+}
+
 /// Senders whose datagrams are passed on. Datagrams of others are counted and reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accepts {
@@ -108,6 +121,17 @@ pub enum Accepts {
     Only(SocketAddr),
     /// The first sender.
     First,
+}
+
+impl Accepts {
+    /// Accepts every sender, or only the first one.
+    pub fn all_or_first(is_first_only: bool) -> Self {
+        if is_first_only {
+            Self::First
+        } else {
+            Self::Anyone
+        }
+    }
 }
 
 /// Meaning of an unreachable target.

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::Message;
-use crate::batch::{Batch, Cursor, Run, Shape};
+use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure, describe};
 use crate::flow::{Address, ConnId, Direction, Flow, Identity, Leg, Transport};
-use crate::link::udp::{self, Limits, Over};
+use crate::link::udp::{self, Accepts, Limits, Over, sent_after_end};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::sys::socket_file::{PathAddress, SocketFile};
 use crate::sys::sockopt::{unread, unsent};
-use crate::tap::{Call, Count, Data, Event, IcmpError, PerDirection, SocketState, Taps};
+use crate::tap::{Call, Count, Event, IcmpError, Meter, PerDirection, SocketState, Taps};
 
 /// Datagrams of one call of `recv` at most, and bytes after which no other is read.
 const MAX_DATAGRAMS: usize = 64;
@@ -27,40 +27,9 @@ const BATCH_SIZE: usize = 1 << 20;
 /// Time after which a full queue of a receiver is tried again: no descriptor becomes ready unless the socket is connected to it.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
-/// Behaviour of a datagram socket. By default it answers the latest sender.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Recipients of datagrams from the local end.
-    pub audience: Audience,
-    /// Passes on the datagrams of the first sender alone.
-    pub lock_first: bool,
-    /// Number of peers to remember. A further one replaces the peer that is idle longest.
-    pub max_peers: usize,
-    /// An empty datagram ends the data: one is sent at the end, and one received is the end.
-    pub eof_datagram: bool,
-    /// What to wait for, and for how long: the limits among the settings of a UDP socket.
-    pub limits: udp::Settings,
-    /// Number of the pair, for the target leg of a relay.
-    pub conn: Option<ConnId>,
-}
-
-/// Recipients of datagrams that come from the local end without addresses.
-#[derive(Clone, Debug, Default)]
-pub enum Audience {
-    /// This name. A connected socket needs no address to send to.
-    Target(Address, Option<Rc<PathAddress>>),
-    /// The latest sender that has a name.
-    #[default]
-    Last,
-    /// The first sender that has a name.
-    First,
-    /// Every peer that is remembered and has a name.
-    All,
-    /// Only the peers that datagrams with addresses name.
-    Named,
-    /// No peer.
-    None,
-}
+/// Recipients of datagrams that come from the local end without addresses: of peers, only those that have a name. A socket that is
+/// connected to its target needs no address to send to.
+pub type Audience = udp::Audience<(Address, Option<Rc<PathAddress>>)>;
 
 /// Datagram socket, and the peers it talks with.
 pub struct Datagrams {
@@ -69,7 +38,8 @@ pub struct Datagrams {
     /// File of the socket, removed when this is dropped.
     _file: Option<SocketFile>,
     opened: Instant,
-    settings: Settings,
+    audience: Audience,
+    settings: udp::Settings,
     /// Peers, the one that is idle longest first.
     peers: Vec<Peer>,
     first: Option<Recipient>,
@@ -88,13 +58,11 @@ pub struct Datagrams {
 type Recipient = (Flow, Option<Rc<PathAddress>>);
 
 struct Peer {
-    flow: Flow,
+    meter: Meter,
     /// The name as bytes, which is empty if it has none.
     name: Vec<u8>,
     address: Option<Rc<PathAddress>>,
     pid: i32,
-    received: Count,
-    sent: Count,
     since: Instant,
 }
 
@@ -106,20 +74,23 @@ impl Peer {
 }
 
 impl Datagrams {
-    /// Takes over a socket that is bound to `local`, with the file of that name, if it has one.
+    /// Takes over a socket that is bound to `local`, with the file of that name, if it has one. Of the settings, those of limits, ends,
+    /// peers and numbers count.
     pub fn new(
         socket: Socket,
         (local, file): (Address, Option<SocketFile>),
-        settings: Settings,
+        audience: Audience,
+        settings: udp::Settings,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_passcred(true)?;
         Ok(Self {
-            limits: Limits::new(&settings.limits),
+            limits: Limits::new(&settings),
             socket,
             local,
             _file: file,
             opened: Instant::now(),
+            audience,
             settings,
             peers: Vec::new(),
             first: None,
@@ -133,31 +104,35 @@ impl Datagrams {
 
     /// Returns the addresses of datagrams to the target.
     pub fn flow(&self) -> Option<Flow> {
-        match &self.settings.audience {
-            Audience::Target(target, _) => Some(self.flow_to(target.clone())),
+        match &self.audience {
+            Audience::Target((target, _)) => Some(self.flow_to(target.clone())),
             _ => None,
         }
     }
 
     fn is_target(&self) -> bool {
-        matches!(self.settings.audience, Audience::Target(..))
+        matches!(self.audience, Audience::Target(..))
     }
 
     fn flow_to(&self, remote: Address) -> Flow {
         Flow::new(Transport::UnixDatagram, self.local.clone(), remote)
     }
 
-    /// Returns the recipients of a run. Without a name, a peer cannot be sent to.
-    fn recipients(&self, run: &Run) -> VecDeque<Recipient> {
-        let named = |peer: &Peer| (peer.flow.clone(), peer.address.clone());
+    /// Returns the recipients of datagrams that came with this flow. Without a name, a peer cannot be sent to.
+    fn recipients(&self, flow: Option<&Flow>) -> VecDeque<Recipient> {
+        let named = |peer: &Peer| (peer.meter.flow.clone(), peer.address.clone());
         let has_name = |peer: &&Peer| peer.address.is_some();
         // What comes for the target may have the addresses of the other leg of a relay.
-        if let Some(flow) = run.flow.as_ref().filter(|_| !self.is_target()) {
-            let peer = self.peers.iter().rev().find(|peer| peer.flow == *flow);
+        if let Some(flow) = flow.filter(|_| !self.is_target()) {
+            let peer = self
+                .peers
+                .iter()
+                .rev()
+                .find(|peer| peer.meter.flow == *flow);
             return peer.map(named).into_iter().collect();
         }
-        match &self.settings.audience {
-            Audience::Target(target, address) => {
+        match &self.audience {
+            Audience::Target((target, address)) => {
                 iter::once((self.flow_to(target.clone()), address.clone())).collect()
             }
             Audience::Last => {
@@ -173,18 +148,17 @@ impl Datagrams {
     /// Returns the peer of a message, moved to the end of the table.
     fn peer(&mut self, message: &Message, taps: &mut Taps) -> &mut Peer {
         let known = self.peers.iter().rposition(|peer| peer.is(message));
-        if known.is_none() && self.peers.len() >= self.settings.max_peers.max(1) {
+        let max = self.settings.max_peers.unwrap_or(1024).max(1);
+        if known.is_none() && self.peers.len() >= max {
             let forgotten = self.peers.remove(0);
-            taps.emit(&Event::Forgotten(&forgotten.flow));
+            taps.emit(&Event::Forgotten(&forgotten.meter.flow));
         }
         let known = known.map(|at| self.peers.remove(at));
         let peer = known.unwrap_or_else(|| Peer {
-            flow: self.flow_to(message.sender()),
+            meter: Meter::new(self.flow_to(message.sender()), self.conn()),
             address: message.address().map(Rc::new),
             name: message.name.clone(),
             pid: message.pid(),
-            received: Count::default(),
-            sent: Count::default(),
             since: Instant::now(),
         });
         self.peers.push(peer);
@@ -197,7 +171,8 @@ impl Datagrams {
         let len = message.len;
         // No other peer is in the table then.
         let is_first = |first: &Peer| first.is(message);
-        let is_stranger = self.settings.lock_first && !self.peers.first().is_none_or(is_first);
+        let is_locked = self.settings.accepts == Accepts::First;
+        let is_stranger = is_locked && !self.peers.first().is_none_or(is_first);
         if is_stranger {
             self.ignored += 1;
             let flow = &self.flow_to(message.sender());
@@ -206,26 +181,16 @@ impl Datagrams {
         if self.limits.admit(len, len.max(1)) == 0 {
             return;
         }
-        let conn = self.settings.conn;
         let peer = self.peer(message, taps);
-        peer.received.add(len, 1);
-        let recipient = (peer.flow.clone(), peer.address.clone());
-        let shape = Shape::Datagrams(len.max(1));
-        let flow = Some(peer.flow.clone());
+        let recipient = (peer.meter.flow.clone(), peer.address.clone());
         let run = Run {
             start,
             len,
-            shape,
-            flow,
+            shape: peer.meter.shape_of(len),
+            flow: Some(recipient.0.clone()),
         };
-        taps.emit(&Event::Data(Data {
-            direction: Direction::Incoming,
-            flow: &recipient.0,
-            conn,
-            len,
-            shape,
-            bytes: Some(batch.bytes(&run)),
-        }));
+        let bytes = Some(batch.bytes(&run));
+        peer.meter.note(Direction::Incoming, len, bytes, taps);
         self.total.received.add(len, 1);
         if recipient.1.is_some() {
             self.first.get_or_insert(recipient);
@@ -272,18 +237,11 @@ impl Datagrams {
 
     fn note_sent(&mut self, flow: &Flow, bytes: &[u8], taps: &mut Taps) {
         self.total.sent.add(bytes.len(), 1);
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.flow == *flow) {
-            peer.sent.add(bytes.len(), 1);
-        }
         self.limits.note_sent(false);
-        taps.emit(&Event::Data(Data {
-            direction: Direction::Outgoing,
-            flow,
-            conn: self.settings.conn,
-            len: bytes.len(),
-            shape: Shape::Datagrams(bytes.len().max(1)),
-            bytes: Some(bytes),
-        }));
+        let other = &mut Meter::new(flow.clone(), self.conn());
+        let mut peers = self.peers.iter_mut().map(|peer| &mut peer.meter);
+        let meter = peers.find(|meter| meter.flow == *flow).unwrap_or(other);
+        meter.note(Direction::Outgoing, bytes.len(), Some(bytes), taps);
     }
 
     /// Reports a datagram that cannot be sent to one of many peers. Errors: a failure where that is the end.
@@ -319,7 +277,7 @@ impl Datagrams {
 
     fn state(&self) -> SocketState {
         SocketState {
-            conn: self.settings.conn,
+            conn: self.conn(),
             state: "bound",
             received: self.total.received,
             sent: self.total.sent,
@@ -333,9 +291,9 @@ impl Datagrams {
     fn peer_states(&self) -> impl Iterator<Item = SocketState> {
         self.peers.iter().map(|peer| SocketState {
             state: "peer",
-            received: peer.received,
-            sent: peer.sent,
-            ..SocketState::new(Identity::Pair(peer.flow.clone()), peer.since)
+            received: peer.meter.totals.received,
+            sent: peer.meter.totals.sent,
+            ..SocketState::new(Identity::Pair(peer.meter.flow.clone()), peer.since)
         })
     }
 }
@@ -361,20 +319,14 @@ impl End for Datagrams {
                 Err(error) => return Err(error),
             }
         }
-        Ok(match (batch.is_empty(), self.limits.over) {
-            (false, _) => Arrival::Data,
-            (true, Some(Over::Enough)) => Arrival::Enough,
-            (true, Some(Over::PeerEof)) => Arrival::End,
-            (true, None) => Arrival::Nothing,
-        })
+        Ok(self.limits.arrival(batch))
     }
 
     fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<Next> {
         let mut next = *at;
         while let Some((run, bytes)) = batch.next_chunk(&mut next) {
             if self.has_end_in_input {
-                let text = "cannot send anything after an empty datagram: that is the end (--eof-datagram)";
-                return Err(Failure::new(Exit::Failed, text).into());
+                return Err(sent_after_end());
             }
             if bytes.is_empty() && self.settings.eof_datagram {
                 // It goes when the input is at its end as well.
@@ -382,7 +334,8 @@ impl End for Datagrams {
                 *at = next;
                 continue;
             }
-            let left = self.left.take().unwrap_or_else(|| self.recipients(run));
+            let left = self.left.take();
+            let left = left.unwrap_or_else(|| self.recipients(run.flow.as_ref()));
             self.send_one(bytes, left, taps)?;
             *at = next;
         }
@@ -391,18 +344,11 @@ impl End for Datagrams {
 
     fn finish(&mut self, _: Finish<'_>, taps: &mut Taps) -> io::Result<Next> {
         if self.settings.eof_datagram && !self.limits.is_finished {
-            let (start, len, flow) = (0, 0, None);
-            let run = Run {
-                start,
-                len,
-                shape: Shape::Datagrams(1),
-                flow,
-            };
-            let left = self.left.take().unwrap_or_else(|| self.recipients(&run));
+            let left = self.left.take().unwrap_or_else(|| self.recipients(None));
             self.send_one(b"", left, taps)?;
         }
         self.limits.note_sent(true);
-        let waits = self.settings.limits.reply_timeout != Some(Duration::ZERO);
+        let waits = self.settings.reply_timeout != Some(Duration::ZERO);
         if self.is_target() && waits {
             taps.emit(&Event::Called(Call::AwaitReplies(self.identity())));
         }
@@ -411,11 +357,7 @@ impl End for Datagrams {
 
     fn readiness(&self) -> Readiness<'_> {
         let fd = self.socket.as_fd();
-        let is_addressed = match &self.settings.audience {
-            Audience::Target(..) | Audience::Named => true,
-            Audience::Last | Audience::First | Audience::All => self.first.is_some(),
-            Audience::None => false,
-        };
+        let is_addressed = self.audience.is_reachable(self.first.is_some());
         let recv = match self.limits.over {
             Some(_) => Wait::Now,
             None => Wait::readable(fd),
@@ -431,20 +373,15 @@ impl End for Datagrams {
 
 impl Link for Datagrams {
     fn identity(&self) -> Identity {
-        match self.settings.conn {
-            Some(ConnId {
-                leg: Some(Leg::Target),
-                ..
-            }) => self.flow().map_or_else(
-                || Identity::Socket(Transport::UnixDatagram, self.local.clone()),
-                Identity::Pair,
-            ),
-            _ => Identity::Socket(Transport::UnixDatagram, self.local.clone()),
+        let leg = self.conn().and_then(|conn| conn.leg);
+        match self.flow().filter(|_| leg == Some(Leg::Target)) {
+            Some(flow) => Identity::Pair(flow),
+            None => Identity::Socket(Transport::UnixDatagram, self.local.clone()),
         }
     }
 
     fn conn(&self) -> Option<ConnId> {
-        self.settings.conn
+        self.settings.numbering.conn()
     }
 
     fn states(&self) -> Vec<SocketState> {
@@ -457,11 +394,6 @@ impl Link for Datagrams {
             taps.emit(&Event::Peers(&peers));
         }
         taps.emit(&Event::Closed(&self.state()));
-        let Some(count) = self.limits.missing() else {
-            return Ok(());
-        };
-        let socket = self.identity();
-        let text = format!("{socket}: {count} datagrams that were waited for did not come");
-        Err(Failure::new(Exit::TimedOut, text))
+        self.limits.check_complete(&self.identity())
     }
 }

@@ -23,7 +23,7 @@ use crate::sys::socket_file::PathAddress;
 
 mod datagrams;
 
-pub use datagrams::{Audience, Datagrams, Settings};
+pub use datagrams::{Audience, Datagrams};
 
 /// Returns the process at the other end of a connection that was accepted, with the name of its socket, if it has one.
 pub fn client(socket: &impl AsFd) -> io::Result<Address> {
