@@ -30,11 +30,11 @@ pub(crate) fn stream(name: Option<&str>, options: &TcpListen) -> Result<Stream, 
     let remote = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let role = remote.map_or(Role::Listens, |_| Role::Connects);
     options::apply_tcp(&socket, versions, role, &options.tcp)?;
-    match remote {
-        Some(remote) => Ok(Stream::Connected(socket, remote.into())),
-        None if socket.is_listener().unwrap_or(false) => Ok(Stream::Listening(socket, bound.reach)),
-        None => Err(unfit(Transport::Tcp, "neither listening nor connected")),
-    }
+    is_listening(&socket, Transport::Tcp)?;
+    Ok(match remote {
+        Some(remote) => Stream::Connected(socket, remote.into()),
+        None => Stream::Listening(socket, bound.reach),
+    })
 }
 
 /// Takes the datagram socket that was passed, and sets the options of the command line.
