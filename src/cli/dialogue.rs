@@ -31,7 +31,15 @@ impl DialogueOptions {
 
     /// Returns true if a step sends data.
     pub fn sends(&self) -> bool {
-        self.steps.0.iter().any(|step| !step.expects())
+        self.frames().next().is_some()
+    }
+
+    /// Returns the data of each step that sends some.
+    pub fn frames(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.steps.0.iter().filter_map(|step| match step {
+            Step::Send(frame) => Some(frame),
+            Step::Expect(_) => None,
+        })
     }
 
     /// Returns the reason why the options are not valid beside those that shape the input.

@@ -9,7 +9,7 @@ use crate::cli::{CommonOptions, DatagramOptions, OnStdinEof, SocketTypeOptions};
 use crate::exit::{Exit, Failure};
 use crate::framing::{Boundaries, InputFraming, OutputFraming};
 use crate::link::udp::longest_payload;
-use crate::local::expect::{HalfClose, PeerChoice, Script, StdinUse, Step};
+use crate::local::expect::{HalfClose, PeerChoice, Script, StdinUse};
 use crate::local::stdio::input::{Input, InputFormat, STREAM_READ_SIZE};
 use crate::sys::inherited::{Inherited, Kind};
 
@@ -162,16 +162,8 @@ fn check_sizes(common: &CommonOptions, limit: usize) -> Result<(), Failure> {
         let text = format!("--in block:{size}: a datagram holds at most {limit} bytes here");
         return Err(Failure::new(Exit::Usage, text));
     }
-    let sends = common
-        .dialogue
-        .steps
-        .0
-        .iter()
-        .filter_map(|step| match step {
-            Step::Send(frame) => Some(frame.len()),
-            Step::Expect(_) => None,
-        });
-    match (1_u64..).zip(sends).find(|&(_, len)| len > limit) {
+    let sizes = common.dialogue.frames().map(Vec::len);
+    match (1_u64..).zip(sizes).find(|&(_, len)| len > limit) {
         Some((number, len)) => {
             let text = format!(
                 "cannot send frame {number}: it has {len} bytes, and a datagram holds at most {limit}"
@@ -192,11 +184,7 @@ fn payload(common: &CommonOptions) -> Payload {
     if reads_stdin || dialogue.expects() {
         return Payload::Nothing;
     }
-    let frames = dialogue.steps.0.iter().filter_map(|step| match step {
-        Step::Send(frame) => Some(frame.clone()),
-        Step::Expect(_) => None,
-    });
-    Payload::Frames(frames.collect())
+    Payload::Frames(dialogue.frames().cloned().collect())
 }
 
 /// Returns the script, if there is more to it than bytes to send in the place of standard input.

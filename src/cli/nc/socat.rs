@@ -78,21 +78,17 @@ impl<'a> Address<'a> {
     fn add_options(&self, mode: &str, line: &mut Equivalent) -> Result<(), String> {
         for option in &self.options {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            if name == "bind" && !mode.ends_with("connect") && !mode.ends_with("sendto") {
-                continue;
-            }
             if name == "bind" {
+                if !mode.ends_with("connect") && !mode.ends_with("sendto") {
+                    continue;
+                }
                 let is_host = |host: &str| !host.contains(':') || host.ends_with(']');
                 let split = value.rsplit_once(':').filter(|(host, _)| is_host(host));
                 let (host, port) = split.unwrap_or((value, ""));
                 line.add(["--source", host], "");
-                line.add(
-                    ["--source-port", port]
-                        .iter()
-                        .copied()
-                        .filter(|_| !port.is_empty()),
-                    "",
-                );
+                if !port.is_empty() {
+                    line.add(["--source-port", port], "");
+                }
                 continue;
             }
             let known = OPTIONS
