@@ -158,6 +158,7 @@ fn rebind(scene: &Scene, step: &mut Step, first: Side, reuses: bool) -> Result<(
         socket.set_reuse_address(reuses)?;
         socket.bind(&address.into()).map(|()| socket)
     };
+    let before = overflows();
     let listener = open(scene.at(0))?;
     listener.listen(1)?;
     let port = name_of(&listener)?;
@@ -173,6 +174,11 @@ fn rebind(scene: &Scene, step: &mut Step, first: Side, reuses: bool) -> Result<(
     }
     until(|| tcp_info(sockets[1]).is_some_and(|info| info.state == "CLOSED"))?;
     drop((listener, server, client));
+    if overflows() > before && !has_time_wait(names[0], names[1]) {
+        let text = "the kernel keeps no TIME-WAIT: its table is full (tcp_max_tw_buckets)";
+        step.tcp(true, text);
+        return Ok(());
+    }
     // Without /proc there is nothing to look at.
     let is_blind = !Path::new("/proc/self/net").exists();
     let is_so = is_blind || has_time_wait(names[0], names[1]) && !has_time_wait(names[1], names[0]);
@@ -196,4 +202,14 @@ fn has_time_wait(local: SocketAddr, remote: SocketAddr) -> bool {
         let fields: Vec<&str> = row.split_whitespace().collect();
         matches!(fields[..], [_, from, to, "06", ..] if from.ends_with(&local) && to.ends_with(&remote))
     })
+}
+
+/// Returns the number of connections for which the kernel had no room in TIME-WAIT.
+fn overflows() -> Option<u64> {
+    let table = fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut rows = table.lines().filter(|row| row.starts_with("TcpExt:"));
+    let (names, values) = (rows.next()?.split(' '), rows.next()?.split(' '));
+    let mut fields = names.zip(values);
+    let (_, value) = fields.find(|(name, _)| *name == "TCPTimeWaitOverflow")?;
+    value.parse().ok()
 }
