@@ -294,3 +294,40 @@ fn an_unknown_experiment_and_a_pause_in_json_are_usage_errors() {
     );
     tuplecat("compare --pause --json").run().exits(2);
 }
+
+/// Returns a text with each number replaced by a letter.
+fn without_numbers(text: &str) -> String {
+    let mut seen = String::new();
+    for letter in text.chars() {
+        match letter {
+            '0'..='9' if seen.ends_with('N') => {}
+            '0'..='9' => seen.push('N'),
+            other => seen.push(other),
+        }
+    }
+    seen
+}
+
+#[test]
+fn the_tutorial_quotes_what_its_commands_print() {
+    let page = include_str!("../../man/tuplecat-sockets.7");
+    let sections = page.split(".Dl $ tuplecat compare ").skip(1);
+    for section in sections {
+        let (name, rest) = section.split_once('\n').unwrap();
+        let (_, quoted) = rest.split_once(".Bd -literal -compact\n").unwrap();
+        let (quoted, _) = quoted.split_once(".Ed").unwrap();
+        let printed = without_numbers(&run_experiment(name));
+        if printed.contains("keeps no TIME-WAIT: its table is full") {
+            continue;
+        }
+        let printed: Vec<&str> = printed.lines().collect();
+        // A line that is indented continues the one before.
+        for line in quoted.replace("\n  ", " ").lines() {
+            let line = without_numbers(line);
+            assert!(
+                printed.contains(&line.as_str()),
+                "{name}: {line}: {printed:?}"
+            );
+        }
+    }
+}

@@ -29,7 +29,7 @@ struct Item {
 #[test]
 fn each_mode_has_a_page_and_each_page_a_mode() {
     let overview = page("tuplecat");
-    let others = ["", "-compare", "-events", "-nc", "-recipes"];
+    let others = ["", "-compare", "-events", "-nc", "-recipes", "-sockets"];
     let mut expected = BTreeSet::from(others.map(|name| format!("tuplecat{name}")));
     for mode in modes() {
         expected.insert(page_name(&mode));
