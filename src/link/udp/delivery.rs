@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
-use super::error_queue::Sent;
 use super::message::Transmit;
 use super::{Refusal, Socket};
 use crate::batch::{Batch, Cursor};
@@ -18,25 +17,6 @@ impl Socket {
     /// Returns the number of datagrams that are known not to have arrived, or that could not be sent.
     pub(super) fn undelivered(&self) -> u64 {
         self.errors.count + self.sender.too_long
-    }
-
-    /// Reports the errors that have come back; returns true if there were any. What is `held` may be sent again.
-    pub(super) fn drain_errors(
-        &mut self,
-        held: Option<(&Batch, &mut Cursor)>,
-        taps: &mut Taps,
-    ) -> bool {
-        let sent = Sent {
-            peers: &self.peers,
-            sender: &mut self.sender,
-            held,
-            is_eof_repeated: self.eof.is_repeated(),
-            next: self.spares.next(),
-        };
-        let audience = self.settings.audience;
-        let found = self.errors.drain(&self.handle, audience, sent, taps);
-        self.go_on(taps);
-        found
     }
 
     /// Sends the runs from `at` on, up to the one with the index `until`.

@@ -10,12 +10,10 @@ use libc::{SO_EE_ORIGIN_ICMP as V4, SO_EE_ORIGIN_ICMP6 as V6, sock_extended_err}
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
-use super::Audience;
 use super::addresses::{Pair, comparable, longest_payload, means};
 use super::handle::{Handle, explain_denial};
 use super::message::{CONTROL_SIZE, Transmit, destination, sender};
-use super::peers::Peers;
-use super::sender::Sender;
+use super::{Audience, Socket};
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
 use crate::flow::{Address, Direction};
@@ -45,74 +43,7 @@ struct Entry {
     quoted: Vec<u8>,
 }
 
-/// What [`ErrorQueue::drain`] needs to know of the datagrams that were sent.
-pub(super) struct Sent<'a> {
-    pub(super) peers: &'a Peers,
-    pub(super) sender: &'a mut Sender,
-    /// The batch that is being sent, and the place in it to go on at.
-    pub(super) held: Option<(&'a Batch, &'a mut Cursor)>,
-    /// An empty datagram stands for the end, and was sent before.
-    pub(super) is_eof_repeated: bool,
-    /// The address to go on to if the target refuses.
-    pub(super) next: Option<SocketAddr>,
-}
-
 impl ErrorQueue {
-    /// Reports the errors in the queue, equal ones in a row once; returns true if there were any from the network.
-    ///
-    /// Those of the target may be the end. Those for addresses that nothing was sent to are forged, and left out.
-    pub(super) fn drain(
-        &mut self,
-        handle: &Handle,
-        audience: Audience,
-        mut sent: Sent<'_>,
-        taps: &mut Taps,
-    ) -> bool {
-        let mut pending: Option<(Key, u64)> = None;
-        let mut found = false;
-        while let Ok(entry) = Entry::read(handle) {
-            let Some(entry) = entry else { continue };
-            if entry.error.ee_origin == libc::SO_EE_ORIGIN_LOCAL {
-                // The call that has just failed reports it, without the limit.
-                self.path_mtu = path_mtu(&entry.error);
-                continue;
-            }
-            found = true;
-            let remote = entry.pair.remote;
-            if !sent.peers.has_sent_to(remote) && !sent.sender.flights.has(remote) {
-                continue;
-            }
-            if entry.quoted.is_empty() && sent.is_eof_repeated {
-                self.has_peer_gone = true;
-                continue;
-            }
-            let (mut reason, lost) = (reason(&entry.error), sent.lose(&entry));
-            if let (Audience::Target(target), Some(exit)) = (audience, exit(&entry.error))
-                && means(comparable(target), remote)
-            {
-                let flow = entry.pair.flow();
-                let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
-                let chunks = sent.peers.total.sent.chunks;
-                self.unreachable = Some((Failure::new(exit, text), chunks));
-                if let Some(next) = sent.next {
-                    reason = format!("{reason}; going on to {}", Address::from(next));
-                }
-            }
-            match lost {
-                None => reason += ": sent again",
-                Some(lost) => self.count += lost,
-            }
-            // A burst to one closed port brings one error for every datagram.
-            let key = (entry.pair, entry.reported_by, reason);
-            match &mut pending {
-                Some((same, count)) if *same == key => *count += lost.unwrap_or(0),
-                _ => report(pending.replace((key, lost.unwrap_or(0))), taps),
-            }
-        }
-        report(pending, taps);
-        found
-    }
-
     /// Describes why a transmit cannot be sent.
     pub(super) fn explain(&self, error: Errno, transmit: &Transmit, handle: &Handle) -> String {
         let (target, len) = (transmit.route.flow.remote, transmit.len);
@@ -241,16 +172,71 @@ fn report(errors: Option<(Key, u64)>, taps: &mut Taps) {
     }
 }
 
-impl Sent<'_> {
+impl Socket {
+    /// Reports the errors in the queue, equal ones in a row once; returns true if there were any from the network. What is `held` may
+    /// be sent again.
+    ///
+    /// Those of the target may be the end. Those for addresses that nothing was sent to are forged, and left out.
+    pub(super) fn drain_errors(
+        &mut self,
+        mut held: Option<(&Batch, &mut Cursor)>,
+        taps: &mut Taps,
+    ) -> bool {
+        let mut pending: Option<(Key, u64)> = None;
+        let mut found = false;
+        while let Ok(entry) = Entry::read(&self.handle) {
+            let Some(entry) = entry else { continue };
+            if entry.error.ee_origin == libc::SO_EE_ORIGIN_LOCAL {
+                // The call that has just failed reports it, without the limit.
+                self.errors.path_mtu = path_mtu(&entry.error);
+                continue;
+            }
+            found = true;
+            let remote = entry.pair.remote;
+            if !self.peers.has_sent_to(remote) && !self.sender.flights.has(remote) {
+                continue;
+            }
+            if entry.quoted.is_empty() && self.eof.is_repeated() {
+                self.errors.has_peer_gone = true;
+                continue;
+            }
+            let (mut reason, lost) = (reason(&entry.error), self.lose(&entry, &mut held));
+            if let (Audience::Target(target), Some(exit)) =
+                (self.settings.audience, exit(&entry.error))
+                && means(comparable(target), remote)
+            {
+                let flow = entry.pair.flow();
+                let text = format!("{}: {reason}", flow.arrow(Direction::Outgoing));
+                let chunks = self.peers.total.sent.chunks;
+                self.errors.unreachable = Some((Failure::new(exit, text), chunks));
+                if let Some(next) = self.spares.next() {
+                    reason = format!("{reason}; going on to {}", Address::from(next));
+                }
+            }
+            match lost {
+                None => reason += ": sent again",
+                Some(lost) => self.errors.count += lost,
+            }
+            // A burst to one closed port brings one error for every datagram.
+            let key = (entry.pair, entry.reported_by, reason);
+            match &mut pending {
+                Some((same, count)) if *same == key => *count += lost.unwrap_or(0),
+                _ => report(pending.replace((key, lost.unwrap_or(0))), taps),
+            }
+        }
+        report(pending, taps);
+        self.go_on(taps);
+        found
+    }
+
     /// Returns the number of datagrams that are lost by an error, or nothing if they are sent again.
-    fn lose(&mut self, entry: &Entry) -> Option<u64> {
+    fn lose(&mut self, entry: &Entry, held: &mut Option<(&Batch, &mut Cursor)>) -> Option<u64> {
         let (remote, quoted) = (entry.pair.remote, &entry.quoted);
-        if let (Some(mtu), Some((batch, at))) = (path_mtu(&entry.error), &mut self.held)
-            && self
-                .sender
-                .send_again(remote, quoted, payload_within(mtu, remote), batch, at)
-        {
-            return None;
+        if let (Some(mtu), Some((batch, at))) = (path_mtu(&entry.error), held) {
+            let most = payload_within(mtu, remote);
+            if self.sender.send_again(remote, quoted, most, batch, at) {
+                return None;
+            }
         }
         Some(self.sender.flights.lose(remote, quoted))
     }
