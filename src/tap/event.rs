@@ -140,7 +140,8 @@ pub enum Event<'a> {
         /// The size of the datagram.
         bytes: usize,
     },
-    /// A connection that was closed, or datagrams that were discarded, because the access rules or the limit exclude the peer.
+    /// A connection that was closed, or datagrams that were discarded, because the access rules or the limit exclude the peer, or
+    /// because a relay cannot pass them on.
     Rejected {
         /// Our socket and the peer.
         #[serde(flatten)]
@@ -417,6 +418,8 @@ pub enum Rejection {
     OwnAddress,
     /// As many clients are there as may be.
     OverLimit,
+    /// A relay has no link to the target that takes them.
+    NotRelayed,
 }
 
 impl Rejection {
@@ -426,6 +429,7 @@ impl Rejection {
             Self::Denied => "not allowed here (--allow, --deny)",
             Self::OwnAddress => "from the address of this socket",
             Self::OverLimit => "too many clients (--max-clients)",
+            Self::NotRelayed => "not passed on to the target",
         }
     }
 }

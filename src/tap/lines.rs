@@ -156,11 +156,15 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    /// Reports every rejected connection, but only the first datagrams of a peer.
+    /// Reports every rejected connection, but only the first datagrams of a peer. Those that are lost in a relay are counted.
     fn rejected(&mut self, flow: &Flow, datagrams: Option<usize>, reason: Rejection) {
         let why = reason.text();
         match datagrams {
             None => self.line("rejected", format!("{flow}  {why}")),
+            Some(count) if reason == Rejection::NotRelayed => {
+                let text = format!("{}  {why}", flow.arrow(Direction::Incoming));
+                self.repeated("rejected", text.clone(), text, count as u64);
+            }
             Some(count) if self.is_news(flow, Direction::Incoming) => {
                 let (flow, count) = (
                     flow.arrow(Direction::Incoming),

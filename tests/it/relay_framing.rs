@@ -208,6 +208,47 @@ fn a_target_that_refuses_ends_nothing() {
     assert_eq!(read_len(&accept(&listener), 6), b"found\n");
 }
 
+/// A reset ends the connection of the peer, which gets another at once.
+#[test]
+fn a_datagram_after_a_reset_has_a_connection_of_its_own() {
+    let (listener, address) = listen();
+    let (relay, peer) = datagrams_to_stream("--in line --out line", address);
+    for (number, datagram) in [(1, "first"), (2, "second"), (3, "third")] {
+        peer.send(datagram.as_bytes()).unwrap();
+        let client = accept(&listener);
+        assert_eq!(
+            read_len(&client, datagram.len() + 1),
+            format!("{datagram}\n").as_bytes()
+        );
+        reset(client);
+        let reset = format!("#{number} target  connection reset by peer");
+        relay.err().wait_for(&reset);
+    }
+}
+
+/// No link takes the datagrams of a peer whose target has just refused it.
+#[test]
+fn datagrams_to_a_target_that_refuses_are_reported_and_counted() {
+    let (_refusing, address) = refusing(Transport::Tcp);
+    let words = "--in line --out line --fail-on-loss";
+    let (relay, peer) = datagrams_to_stream(words, address);
+    peer.send(b"lost").unwrap();
+    relay.err().wait_for("connection refused");
+    for _ in 0..3 {
+        peer.send(b"lost too").unwrap();
+    }
+    let line = relay.err().wait_for_line("rejected");
+    assert!(line.ends_with("not passed on to the target"), "{line}");
+    relay.signal(Signal::TERM);
+    let done = relay.wait();
+    assert!(
+        done.err.contains("not passed on to the target, 4 in all"),
+        "{}",
+        done.err
+    );
+    done.exits(9);
+}
+
 #[test]
 fn a_stream_that_cannot_be_cut_is_an_error_of_its_client() {
     for (words, text, reason) in [

@@ -9,19 +9,19 @@ use slab::Slab;
 
 use super::addresses::Pair;
 use super::peers::Numbers;
-use crate::batch::{Batch, Cursor};
+use crate::batch::{Batch, Cursor, Run};
 use crate::exit::{Exit, Failure};
 use crate::flow::{ConnId, Flow, Identity};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::pump::{Timers, is_temporary};
 use crate::sys::wait::{Poller, Ready};
-use crate::tap::{Conversation, Event, IcmpError, SocketState, Taps, phrases};
+use crate::tap::{Conversation, Event, IcmpError, Rejection, SocketState, Taps, phrases};
 
 /// Bytes and runs of one peer that wait for its link at most. Further datagrams are dropped, as by a full send buffer.
 const PENDING_SIZE: usize = 1 << 20;
 const PENDING_RUNS: usize = 1024;
 
-/// Time for which a peer whose link has failed gets no other: each of its datagrams would fail again.
+/// Time for which a peer whose link could not be established gets no other: each of its datagrams would fail again.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes the link of a peer, which the addresses and the number on the client leg name. It may give way to another link, once
@@ -65,7 +65,7 @@ pub struct Mappings {
 /// Link of one peer.
 struct Mapping {
     peer: Flow,
-    /// Nothing once it has failed.
+    /// Nothing once it could not be established.
     link: Option<Box<dyn Link>>,
     /// Datagrams that the link has not taken yet, and how much of them it has.
     pending: Option<Box<(Batch, Cursor)>>,
@@ -76,19 +76,19 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// Sends what is the peer's, and keeps what the link does not take now. Returns the number of datagrams that are dropped.
-    fn send(&mut self, batch: &Batch, taps: &mut Taps) -> io::Result<u64> {
+    /// Sends what is the peer's from `at` on, and keeps what the link does not take now. Returns the number of datagrams that are
+    /// dropped.
+    fn send(&mut self, batch: &Batch, at: &mut Cursor, taps: &mut Taps) -> io::Result<u64> {
         self.flush(taps)?;
         let Some(link) = &mut self.link else {
-            return Ok(batch.count() as u64);
+            return Ok(0);
         };
         if self.pending.is_none() {
-            let mut at = Cursor::default();
-            match link.send(batch, &mut at, taps) {
+            match link.send(batch, at, taps) {
                 Err(error) if is_temporary(&error) => {}
                 sent => return sent.map(|_| 0),
             }
-            self.pending = Some(Box::new((Batch::default(), at)));
+            self.pending = Some(Box::new((Batch::default(), *at)));
         }
         let Some((held, _)) = self.pending.as_deref_mut() else {
             return Ok(0);
@@ -101,9 +101,9 @@ impl Mapping {
     }
 
     /// Drops what waits for the link, and returns the number of its datagrams.
-    fn drop_pending(&mut self) -> u64 {
+    fn drop_pending(&mut self) -> usize {
         let pending = self.pending.take();
-        pending.map_or(0, |pending| pending.0.count_from(pending.1) as u64)
+        pending.map_or(0, |pending| pending.0.count_from(pending.1))
     }
 
     /// Sends what waits for the link, as far as it takes that now.
@@ -168,7 +168,7 @@ impl Mappings {
         self.timers.set(id, now + self.limits.timeout);
         // Nothing has been sent yet, so no answer can be there.
         self.turn(id, now, &mut Batch::default(), taps);
-        Some(id)
+        self.links.contains(id).then_some(id)
     }
 
     /// Sends a batch that is all for one peer.
@@ -176,10 +176,13 @@ impl Mappings {
         let mapping = &mut self.links[id];
         let replies = self.limits.replies.unwrap_or(0);
         mapping.owed += replies.saturating_mul(batch.count() as u64);
-        if mapping.link.is_some() {
-            mapping.ends_at = now + self.limits.timeout;
+        if mapping.link.is_none() {
+            let peer = mapping.peer.clone();
+            return self.lose(&peer, batch.count(), taps);
         }
-        match mapping.send(batch, taps) {
+        mapping.ends_at = now + self.limits.timeout;
+        let mut at = Cursor::default();
+        match mapping.send(batch, &mut at, taps) {
             Ok(0) => {}
             Ok(datagrams) => {
                 let name = mapping.link.as_ref().map(|link| link.identity());
@@ -193,9 +196,25 @@ impl Mappings {
                 }
                 self.dropped += datagrams;
             }
-            Err(error) => self.fail(id, &error, taps),
+            Err(error) => {
+                let peer = mapping.peer.clone();
+                self.fail(id, &error, taps);
+                self.lose(&peer, batch.count_from(at), taps);
+            }
         }
         self.sync(id, taps);
+    }
+
+    /// Reports and counts datagrams of a peer that no link takes.
+    fn lose(&mut self, peer: &Flow, datagrams: usize, taps: &mut Taps) {
+        if datagrams > 0 {
+            self.dropped += datagrams as u64;
+            taps.emit(&Event::Rejected {
+                flow: peer,
+                datagrams: Some(datagrams),
+                reason: Rejection::NotRelayed,
+            });
+        }
     }
 
     /// Lets a link go on: it is read, and sent what waits for it.
@@ -267,13 +286,11 @@ impl Mappings {
         }
     }
 
-    /// Reports why the link of a peer can do no more. The datagrams of the peer are dropped for a while.
+    /// Reports why the link of a peer can do no more, and ends its mapping. If the link was never established, the mapping stays
+    /// for a while, and the datagrams of the peer are dropped.
     fn fail(&mut self, id: usize, error: &io::Error, taps: &mut Taps) {
         let mapping = &mut self.links[id];
-        mapping.ends_at = Instant::now() + FAILURE_PAUSE;
-        self.timers.set(id, mapping.ends_at);
-        self.dropped += mapping.drop_pending();
-        let Some(link) = mapping.link.take() else {
+        let Some(link) = &mapping.link else {
             return;
         };
         // A link that was never established has reported why.
@@ -281,19 +298,27 @@ impl Mappings {
             let (conn, call) = (link.conn(), None);
             let name = Conversation { flow, conn };
             taps.emit(&Event::Broken { name, error, call });
+            return self.remove(id, Close::Reset, taps);
         }
-        self.close_link(id, link, Close::Reset, taps);
+        mapping.ends_at = Instant::now() + FAILURE_PAUSE;
+        self.timers.set(id, mapping.ends_at);
+        let (peer, lost) = (mapping.peer.clone(), mapping.drop_pending());
+        if let Some(link) = mapping.link.take() {
+            self.close_link(id, link, Close::Reset, taps);
+        }
+        self.lose(&peer, lost, taps);
     }
 
     /// Ends a mapping.
     fn remove(&mut self, id: usize, how: Close, taps: &mut Taps) {
         let mut mapping = self.links.remove(id);
-        self.dropped += mapping.drop_pending();
         self.timers.cancel(id);
         if let Some(pair) = Pair::of(&mapping.peer) {
             self.by_peer.remove(&pair);
             self.numbers.forget(pair);
         }
+        let lost = mapping.drop_pending();
+        self.lose(&mapping.peer, lost, taps);
         if let Some(link) = mapping.link {
             self.close_link(id, link, how, taps);
         }
@@ -351,7 +376,11 @@ impl End for Mappings {
         at.run = count;
         for runs in runs.chunk_by(|one, other| one.flow == other.flow) {
             let peer = runs[0].flow.as_ref();
-            let Some(id) = peer.and_then(|peer| self.mapping(peer, now, taps)) else {
+            let Some(peer) = peer else {
+                continue;
+            };
+            let Some(id) = self.mapping(peer, now, taps) else {
+                self.lose(peer, runs.iter().map(Run::count).sum(), taps);
                 continue;
             };
             if runs.len() == count {
