@@ -107,6 +107,8 @@ impl FromStr for Proxy {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
         };
+        // A path has no meaning here, and is not a part of the port.
+        let scheme = scheme.filter(|_| !place.contains('/'));
         let (Some(&(scheme, protocol, takes_names)), Ok(endpoint)) =
             (scheme, parse_target(&[place]))
         else {
@@ -290,6 +292,7 @@ mod tests {
             "socks5://me:pass@gate",
             "socks5://me:pass@:1080",
             "socks5://me:pass@gate:0",
+            "http://gate:1080/path",
         ] {
             let error = text.parse::<Proxy>().unwrap_err();
             assert!(error.starts_with("expected SCHEME://"), "{text}: {error}");

@@ -13,7 +13,7 @@ use super::retry::Retry;
 use crate::address::Source;
 use crate::batch::{Batch, Cursor};
 use crate::exit::{Exit, Failure};
-use crate::flow::{ConnId, Flow, Identity, Leg, Transport};
+use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
 use crate::link::connect::{Established, Race};
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
 use crate::socket::unix::Attempt;
@@ -51,6 +51,12 @@ enum Step {
     Race(Rc<InetTarget>, Source, Race),
     /// The Unix socket is tried, for the next time at this time.
     Unix(Attempt, Instant),
+}
+
+/// Returns the failure of a relay whose target is its own socket, which would serve itself without an end.
+fn own_target(target: &str) -> Failure {
+    let text = format!("cannot relay to {target}: this relay has that address itself");
+    Failure::new(Exit::Failed, text)
 }
 
 impl Pending {
@@ -123,6 +129,11 @@ impl Pending {
             Target::Inet(target) if target.name.is_some() => self.look_up(Rc::clone(target), now),
             Target::Inet(target) => self.start(Rc::clone(target), target.addresses(transport)()?),
             Target::Unix(name) => {
+                if let Address::Process(client) = &self.client.0.remote
+                    && u32::try_from(client.pid) == Ok(std::process::id())
+                {
+                    return Err(own_target(&name.address().to_string()));
+                }
                 let attempt = Attempt::new(transport, name, buffers, self.limit, taps)?;
                 self.step = Step::Unix(attempt, now);
                 Ok(true)
@@ -162,9 +173,7 @@ impl Pending {
     ) -> Result<bool, Failure> {
         let own = self.client.0.local.inet();
         if let Some(hop) = hops.iter().find(|hop| Some(hop.remote) == own) {
-            let remote = hop.remote;
-            let text = format!("cannot relay to {remote}: this relay has that address itself");
-            return Err(Failure::new(Exit::Failed, text));
+            return Err(own_target(&hop.remote.to_string()));
         }
         let race = Race::new(self.route.transport, &hops, self.limit, Instant::now());
         self.step = Step::Race(target, source, race);

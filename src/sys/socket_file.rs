@@ -42,7 +42,7 @@ impl PathAddress {
         let room = MAX_PATH - start.len() - 1;
         if name.len() > room {
             let text =
-                format!("the name of a socket has at most {room} bytes, and its path {MAX_PATH}");
+                format!("a path of more than {MAX_PATH} bytes ends in a name of at most {room}");
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         Ok(Self {
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(deep.read_dir().unwrap().count(), 0);
         let error = bind(&deep.join("n".repeat(100))).unwrap_err().to_string();
         assert!(
-            error.starts_with("the name of a socket has at most"),
+            error.starts_with("a path of more than 107 bytes ends in a name"),
             "{error}"
         );
     }

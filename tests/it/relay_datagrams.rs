@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::{fs::symlink, net::UnixStream};
 use std::thread;
 
 use pretty_assertions::assert_eq;
@@ -342,6 +344,21 @@ fn a_relay_to_itself_is_an_error() {
         }
         relay.err().wait_for("this relay has that address itself");
     }
+}
+
+/// The name of the target may be another one for the same socket.
+#[test]
+fn a_relay_over_a_unix_socket_to_itself_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let link = folder.path().join("link");
+    symlink(&path, &link).unwrap();
+    let words = ["unix-listen -k -q", path.to_str().unwrap(), "--to"].join(" ");
+    let relay = tuplecat(&format!("{words} unix:{}", link.display())).start();
+    relay.ready_line();
+    let mut client = UnixStream::connect(&path).unwrap();
+    relay.err().wait_for("this relay has that address itself");
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
 }
 
 #[test]
