@@ -86,10 +86,7 @@ impl Flags {
     /// Reads the words after the program's name.
     pub(super) fn read(words: &[OsString], syntax: &Syntax) -> Result<Self, String> {
         let mut flags = Self::default();
-        let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
-        let mut words = words
-            .ok_or("the arguments are not valid UTF-8")?
-            .into_iter();
+        let mut words = texts(words)?;
         while let Some(word) = words.next() {
             if word == "--" {
                 flags.operands.extend(words.by_ref().map(str::to_owned));
@@ -128,10 +125,8 @@ impl Flags {
             return Err(wrong("invalid option", letter));
         }
         let value = attached.or_else(|| words.next());
-        self.extend([(
-            letter,
-            value.ok_or_else(|| wrong("option requires an argument", letter))?,
-        )]);
+        let value = value.ok_or_else(|| wrong("option requires an argument", letter))?;
+        self.extend([(letter, value)]);
         Ok(true)
     }
 
@@ -163,13 +158,18 @@ impl Flags {
 
 /// Returns the name in a long option, and its value.
 fn long<'a>(word: &'a str, syntax: &Syntax) -> Option<(&'a str, Option<&'a str>)> {
-    let name = word
-        .strip_prefix("--")
-        .filter(|_| !syntax.long.is_empty())?;
-    let (name, value) = name
-        .split_once('=')
-        .map_or((name, None), |(name, value)| (name, Some(value)));
-    Some((name, value))
+    let name = word.strip_prefix("--");
+    let name = name.filter(|_| !syntax.long.is_empty())?;
+    let split = name.split_once('=');
+    Some(split.map_or((name, None), |(name, value)| (name, Some(value))))
+}
+
+/// Returns the words as texts.
+pub(super) fn texts(words: &[OsString]) -> Result<impl Iterator<Item = &str>, String> {
+    let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
+    Ok(words
+        .ok_or("the arguments are not valid UTF-8")?
+        .into_iter())
 }
 
 fn wrong(text: &str, letter: char) -> String {

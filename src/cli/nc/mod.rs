@@ -108,12 +108,13 @@ fn translate(words: &[OsString]) -> Result<Vec<Equivalent>, String> {
     let name = words.first().and_then(|word| word.to_str());
     let rest = words.get(1..).unwrap_or_default();
     match name {
-        Some("nc" | "netcat" | "nc.openbsd") => {
-            openbsd::translate(&mut Flags::read(rest, &OPENBSD)?)
+        Some("ncat") => Ok(vec![others::ncat(rest)?]),
+        Some("nc.traditional") => Ok(vec![others::traditional(rest)?]),
+        Some("socat") => Ok(vec![socat::translate(rest)?]),
+        name => {
+            let is_named = matches!(name, Some("nc" | "netcat" | "nc.openbsd"));
+            let words = if is_named { rest } else { words };
+            openbsd::translate(&mut Flags::read(words, &OPENBSD)?)
         }
-        Some("ncat") => others::ncat(rest).map(|line| vec![line]),
-        Some("nc.traditional") => others::traditional(rest).map(|line| vec![line]),
-        Some("socat") => socat::translate(rest).map(|line| vec![line]),
-        _ => openbsd::translate(&mut Flags::read(words, &OPENBSD)?),
     }
 }

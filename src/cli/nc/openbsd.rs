@@ -127,10 +127,10 @@ pub(super) fn translate(flags: &mut Flags) -> Result<Vec<Equivalent>, String> {
     if let Some((_, bits)) = CLASSES.iter().find(|(name, _)| class == Some(name)) {
         flags.extend([('T', *bits)]);
     }
-    let lines = endpoints
-        .iter()
-        .map(|endpoint| apply(RULES, flags, endpoint));
-    lines.collect()
+    let lines = endpoints.iter();
+    lines
+        .map(|endpoint| apply(RULES, flags, endpoint))
+        .collect()
 }
 
 /// Returns the URL of a proxy.
@@ -146,16 +146,12 @@ fn proxy(place: &str, protocol: &str, user: Option<&str>) -> Result<String, Stri
         Some(user) => format!("{user}@"),
         None => String::new(),
     };
-    let has_port = place
-        .rsplit(']')
-        .next()
-        .is_some_and(|rest| rest.contains(':'));
-    let port = if has_port {
-        String::new()
-    } else {
-        format!(":{port}")
-    };
-    Ok(format!("{scheme}://{user}{place}{port}"))
+    let behind_ip = place.rsplit(']').next().unwrap_or_default();
+    let url = format!("{scheme}://{user}{place}");
+    if behind_ip.contains(':') {
+        return Ok(url);
+    }
+    Ok(format!("{url}:{port}"))
 }
 
 /// Returns the endpoint of each run.
@@ -180,21 +176,14 @@ fn endpoints(flags: &mut Flags) -> Result<Vec<Vec<String>>, String> {
         flags.extend([('*', "")]);
     }
     let host = host.map_or("*", String::as_str);
+    let ascending = || ports.iter().map(|port| ascending(port));
     let ports: Vec<String> = match (listens, probes && !flags.has('u')) {
         (true, _) => ports.to_vec(),
-        (_, true) => vec![
-            ports
-                .iter()
-                .map(|port| ascending(port))
-                .collect::<Vec<_>>()
-                .join(","),
-        ],
+        (_, true) => vec![ascending().collect::<Vec<_>>().join(",")],
         _ => each_port(ports, flags.has('r')),
     };
-    if ports
-        .iter()
-        .any(|ports| ports.contains(',') || range(ports).is_some())
-    {
+    let are_several = |ports: &String| ports.contains(',') || range(ports).is_some();
+    if ports.iter().any(are_several) {
         flags.extend([(',', "")]);
     }
     let ports = ports.into_iter();
@@ -212,10 +201,8 @@ fn range(port: &str) -> Option<(u16, u16)> {
 
 /// Returns a range of ports with the lower one first, any other port as it is.
 fn ascending(port: &str) -> String {
-    range(port).map_or_else(
-        || port.to_owned(),
-        |(first, last)| format!("{first}-{last}"),
-    )
+    let range = range(port).map(|(first, last)| format!("{first}-{last}"));
+    range.unwrap_or_else(|| port.to_owned())
 }
 
 /// Returns the ports of lists and ranges, in order or not.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use super::Equivalent;
+use super::flags::texts;
 
 /// Addresses: the name in capitals, the mode, and the words that come with it.
 #[rustfmt::skip]
@@ -96,17 +97,12 @@ impl<'a> Address<'a> {
                 .find(|(known, _)| known == option || *known == name);
             let (_, words) =
                 known.ok_or_else(|| format!("{}: '{option}' has no equivalent", self.name))?;
-            let value = if name == "ip-add-membership" {
-                value.replace(':', "%")
-            } else {
-                value.to_owned()
+            let value = match name {
+                "ip-add-membership" => value.replace(':', "%"),
+                _ => value.to_owned(),
             };
-            line.add(
-                words
-                    .split_whitespace()
-                    .map(|word| word.replace('@', &value)),
-                "",
-            );
+            let words = words.split_whitespace();
+            line.add(words.map(|word| word.replace('@', &value)), "");
         }
         Ok(())
     }
@@ -132,9 +128,10 @@ impl<'a> Words<'a> {
                 "-x" | "-v" => read.options.push(["-x", ""]),
                 "-d" => read.options.push(["--report", "events"]),
                 "-4" | "-6" => read.options.push([word, ""]),
-                "-T" => read
-                    .options
-                    .push(["--idle-timeout", words.next().unwrap_or_default()]),
+                "-T" => {
+                    let time = words.next().unwrap_or_default();
+                    read.options.push(["--idle-timeout", time]);
+                }
                 "-t" => read.time = words.next(),
                 _ if word.starts_with('-') && word.len() > 1 => {
                     return Err(format!("socat {word} has no equivalent"));
@@ -149,11 +146,8 @@ impl<'a> Words<'a> {
 
 /// Translates the arguments of socat.
 pub(super) fn translate(words: &[OsString]) -> Result<Equivalent, String> {
-    let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
-    let words = words.ok_or("the arguments are not valid UTF-8")?;
-    let mut words = Words::read(words.into_iter())?;
-    let addresses = std::mem::take(&mut words.addresses);
-    let addresses = <[Address<'_>; 2]>::try_from(addresses);
+    let words = Words::read(texts(words)?)?;
+    let addresses = <[Address<'_>; 2]>::try_from(words.addresses);
     let [first, second] = addresses.map_err(|_| "socat takes two addresses")?;
     // A network address leads; of two, the one that listens is the first.
     let is_swapped = first.mode().is_none();
