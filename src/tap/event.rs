@@ -345,6 +345,18 @@ pub struct IcmpError<'a> {
     pub reported_by: Option<IpAddr>,
 }
 
+impl<'a> IcmpError<'a> {
+    /// Makes the report of datagrams that fail without an error of the network: they are not sent.
+    pub fn unsent(flow: &'a Flow, reason: &'a str, datagrams: u64) -> Self {
+        Self {
+            flow,
+            reason,
+            datagrams,
+            reported_by: None,
+        }
+    }
+}
+
 /// Datagrams that the kernel dropped.
 #[derive(Debug, Serialize)]
 pub struct KernelDrop<'a> {

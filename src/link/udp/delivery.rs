@@ -110,12 +110,9 @@ impl Socket {
         }
         let datagrams = transmit.shape().count(transmit.len) as u64;
         self.errors.count += datagrams;
-        taps.emit(&Event::Unreachable(IcmpError {
-            flow: &pair.flow(),
-            reason: &reason,
-            datagrams,
-            reported_by: None,
-        }));
+        let flow = &pair.flow();
+        let unsent = IcmpError::unsent(flow, &reason, datagrams);
+        taps.emit(&Event::Unreachable(unsent));
         Ok(())
     }
 }

@@ -187,12 +187,9 @@ impl Mappings {
             Ok(datagrams) => {
                 let name = mapping.link.as_ref().map(|link| link.identity());
                 if let Some(Identity::Pair(flow)) = &name {
-                    taps.emit(&Event::Unreachable(IcmpError {
-                        flow,
-                        reason: "it takes no more for now: dropped here",
-                        datagrams,
-                        reported_by: None,
-                    }));
+                    let reason = "it takes no more for now: dropped here";
+                    let unsent = IcmpError::unsent(flow, reason, datagrams);
+                    taps.emit(&Event::Unreachable(unsent));
                 }
                 self.dropped += datagrams;
             }
@@ -426,8 +423,7 @@ impl Link for Mappings {
     }
 
     fn close(&mut self, how: Close, taps: &mut Taps) -> Result<(), Failure> {
-        let ids: Vec<_> = self.links.iter().map(|(id, _)| id).collect();
-        for id in ids {
+        while let Some((id, _)) = self.links.iter().next() {
             self.remove(id, how, taps);
         }
         if self.dropped > 0 && self.limits.fail_on_loss && self.verdict.is_ok() {

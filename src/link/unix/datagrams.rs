@@ -265,13 +265,8 @@ impl Datagrams {
             let text = format!("cannot send to {}: {reason}", flow.remote);
             return Err(Failure::new(exit, text).into());
         }
-        let (reason, reported_by) = (reason.as_str(), None);
-        taps.emit(&Event::Unreachable(IcmpError {
-            flow,
-            reason,
-            datagrams: 1,
-            reported_by,
-        }));
+        let unsent = IcmpError::unsent(flow, &reason, 1);
+        taps.emit(&Event::Unreachable(unsent));
         Ok(())
     }
 
