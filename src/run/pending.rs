@@ -150,10 +150,8 @@ impl Pending {
         if let Some((until, limit)) = self.limit
             && until <= Instant::now()
         {
-            let (name, limit) = (
-                target.name.as_deref().unwrap_or_default(),
-                limit.as_secs_f64(),
-            );
+            let (name, limit) = (target.name.as_deref(), limit.as_secs_f64());
+            let name = name.unwrap_or_default();
             let text = format!("cannot resolve host '{name}': timed out after {limit} s");
             return Err(Failure::new(Exit::TimedOut, text));
         }

@@ -98,9 +98,7 @@ impl Attempt {
         }
         Ok((local, reset))
     }
-}
 
-impl Attempt {
     /// Returns what it waits for.
     fn interest(&self) -> Interest {
         let handshake = self.handshake.as_ref();
