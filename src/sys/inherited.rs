@@ -425,9 +425,3 @@ pub fn allow_descriptors(wanted: u64) -> u64 {
     };
     limit.unwrap_or(u64::MAX)
 }
-
-/// Returns true if memory may run out before the system has none left (`RLIMIT_AS` and `RLIMIT_DATA`, getrlimit(2)).
-pub fn has_memory_limit() -> bool {
-    let limits = [Resource::As, Resource::Data].map(getrlimit);
-    limits.iter().any(|limit| limit.current.is_some())
-}

@@ -19,7 +19,6 @@ use crate::flow::{Address, ConnId, Flow, Identity, Leg, Transport};
 use crate::link::framed::{self, Framing};
 use crate::link::unix;
 use crate::pump::end::{Arrival, Close, End, Finish, Link, Next, Readiness, Wait};
-use crate::sys::inherited::has_memory_limit;
 use crate::sys::socket_file::SocketFile;
 use crate::tap::{Call, Conversation, Event, Rejection, SocketState, Taps};
 
@@ -40,8 +39,6 @@ pub struct Listener {
     paused_until: Option<Instant>,
     /// Resource that the system has run out of, once that is reported.
     shortage: Option<Errno>,
-    /// Number of clients for each look for memory.
-    memory_check_interval: u64,
     /// Held once here, and once by each client that is there.
     place: Rc<()>,
     settings: Settings,
@@ -129,7 +126,6 @@ impl Listener {
                 .map(|_| Instant::now()),
             paused_until: None,
             shortage: None,
-            memory_check_interval: if has_memory_limit() { 1 } else { 16 },
             place: Rc::new(()),
             settings,
         })
@@ -237,8 +233,7 @@ impl End for Listener {
             return self.check_accept_timeout().map(|()| Arrival::Nothing);
         }
         self.paused_until = None;
-        let is_due = self.accepted.is_multiple_of(self.memory_check_interval);
-        let has_memory = !is_due || check_memory(0).is_ok();
+        let has_memory = check_memory(0).is_ok();
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let accepted = has_memory.then(|| acceptfrom_with(&self.socket, flags));
         match accepted.unwrap_or(Err(Errno::NOMEM)) {
