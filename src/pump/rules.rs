@@ -92,11 +92,11 @@ pub struct Words {
     pub idle_timeout: &'static str,
     /// Option that sets [`Rules::deadline`].
     pub deadline: &'static str,
-    /// What is said of a link that comes after the end of the input.
+    /// Words for a link that comes after the end of the input.
     pub input_is_over: &'static str,
-    /// What is said while a link waits for the end of the input, without the time.
+    /// Words while a link waits for the end of the input, without the time.
     pub input_still_open: &'static str,
-    /// What changes how long that is.
+    /// Advice that follows them: the option that changes the length of the wait.
     pub input_still_open_advice: &'static str,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Observers<'a> {
 
 /// Begin of a run.
 pub(crate) struct Start {
-    /// When the command line was read.
+    /// Time at which the command line was read.
     pub(crate) time: Instant,
     /// Style of reports beside those of the options.
     pub(crate) style: Option<NetcatStyle>,

@@ -161,7 +161,7 @@ impl Console {
     }
 }
 
-/// What others have written to it goes out, once there is room.
+/// Writes the lines that others have put into it, once there is room.
 impl Tap for Console {
     fn event(&mut self, _event: &Event<'_>, _time: SystemTime) {}
 

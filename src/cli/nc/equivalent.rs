@@ -1,5 +1,5 @@
 //! Command line of this program that stands for one of another tool.
-//! What it does differently is known option by option: the exact form has them all, and the short form leaves some to the reader.
+//! Each difference belongs to one option: the exact form has all of these options, and the short form names some in a comment.
 
 use std::ffi::OsString;
 

@@ -1,5 +1,5 @@
 //! OpenBSD's nc as Debian ships it: the table from its flags to our options, and its operands.
-//! Where nc behaves otherwise than a mode does by itself, a rule says so, and the run of `tuplecat nc` has the option for it.
+//! A rule stands for each behaviour in which nc differs from a mode, and the run of `tuplecat nc` has the option for it.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

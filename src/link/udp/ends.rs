@@ -140,7 +140,7 @@ impl Limits {
 
     /// Ends receiving if the wait for replies is over, and what had arrived by then is read.
     ///
-    /// Where datagrams that are not passed on keep coming, nothing shows that (`is_drained` is false): it ends after [`OVERTIME`].
+    /// Datagrams that are not passed on may keep coming, and hide that (`is_drained` is false): it ends after [`OVERTIME`] then.
     pub(in crate::link) fn check_silence(&mut self, is_drained: bool) {
         let overtime = if is_drained { Duration::ZERO } else { OVERTIME };
         let until = self.silent_until();

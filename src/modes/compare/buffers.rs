@@ -1,5 +1,5 @@
 //! Queues and buffers of the kernel: clients before accept(2), and bytes that a program has sent and the peer has not read.
-//! What a program has not taken yet waits in the kernel, which has room for so much and no more.
+//! The kernel keeps data that a program has not read yet, and its room is limited.
 
 use std::io;
 use std::iter;
