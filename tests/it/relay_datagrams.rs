@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::{fs::symlink, net::UnixStream};
 use std::thread;
 
@@ -332,10 +332,11 @@ fn each_leg_is_reported_with_the_number_of_the_peer() {
 
 #[test]
 fn a_relay_to_itself_is_an_error() {
-    // The port is free again, and nobody else asks for it by number.
-    let port = datagrams().1.port();
+    // No other test uses this address, so the port is still free.
+    let host = Ipv4Addr::new(127, 71, 9, 2);
     for mode in ["udp-bind", "tcp-listen -k"] {
-        let relay = tuplecat(&format!("{mode} -q {port} --to 127.0.0.1:{port}")).start();
+        let port = datagrams_at((host, 0).into()).1.port();
+        let relay = tuplecat(&format!("{mode} -q {host} {port} --to {host}:{port}")).start();
         let address = relay.ready();
         if mode == "udp-bind" {
             peer(address).send(b"?").unwrap();

@@ -2,7 +2,7 @@
 //! Both ways begin and end at either transport; what cannot be framed is refused.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;
@@ -198,8 +198,8 @@ fn a_target_that_refuses_ends_nothing() {
     let (relay, peer) = datagrams_to_stream("-q --in line --out line", address);
     peer.send(b"lost").unwrap();
     relay.err().wait_for("connection refused");
-    drop(refusing);
-    let listener = std::net::TcpListener::bind(address).unwrap();
+    refusing.listen(1).unwrap();
+    let listener = TcpListener::from(refusing);
     // The peer is not served for a second.
     eventually(|| {
         peer.send(b"found").unwrap();

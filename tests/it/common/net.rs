@@ -157,7 +157,7 @@ pub(crate) fn has_ipv6() -> bool {
     has
 }
 
-fn bounded(stream: TcpStream) -> TcpStream {
+pub(crate) fn bounded(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(BOUND)).unwrap();
     stream.set_write_timeout(Some(BOUND)).unwrap();
     stream
