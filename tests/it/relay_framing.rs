@@ -230,12 +230,14 @@ fn a_datagram_after_a_reset_has_a_connection_of_its_own() {
 #[test]
 fn datagrams_to_a_target_that_refuses_are_reported_and_counted() {
     let (_refusing, address) = refusing(Transport::Tcp);
-    let words = "--in line --out line --fail-on-loss";
+    let words = "-x --in line --out line --fail-on-loss";
     let (relay, peer) = datagrams_to_stream(words, address);
     peer.send(b"lost").unwrap();
     relay.err().wait_for("connection refused");
-    for _ in 0..3 {
-        peer.send(b"lost too").unwrap();
+    for number in 1..=3 {
+        let len = 8 + number;
+        peer.send(&vec![b'x'; len]).unwrap();
+        relay.err().wait_for(&format!(" {len} bytes\n"));
     }
     let line = relay.err().wait_for_line("rejected");
     assert!(line.ends_with("not passed on to the target"), "{line}");
